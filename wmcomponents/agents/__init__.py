@@ -1,0 +1,1 @@
+"""Behaviour: actor-critics, planners, search."""

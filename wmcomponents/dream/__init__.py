@@ -1,0 +1,1 @@
+"""The simulator inside a world model: start states, batched stepping, differentiable imagination."""

@@ -1,0 +1,1 @@
+"""Dream against reality: reports, metrics, pictures, videos."""

@@ -1,0 +1,1 @@
+"""Thin adapters, one outside library a file; importing this package imports none of them."""

@@ -1,0 +1,1 @@
+"""The conformance kit, for the models of this library and for yours."""
