@@ -1,0 +1,38 @@
+"""What one stored step is: TorchRL's layout, observation at t beside what followed it under ``next``."""
+
+from tensordict import NestedKey
+from torchrl.data import Composite
+from torchrl.envs import EnvBase
+
+from wmcomponents.data.environments import action_spec, observation_spec
+
+
+def transition_spec(env: EnvBase) -> Composite:
+    """The spec of one stored transition, without batch dims, on CPU.
+
+    ``{*observation, is_init, action, next: {*observation, reward, terminated, truncated, done}}``: what happened at t,
+    and under ``next`` what the action led to. The observation under ``next`` is that of the same episode also at its end.
+    """
+    shown = observation_spec(env)
+    flags = env.full_done_spec_unbatched
+    following = {
+        **_cloned(shown),
+        "reward": env.reward_spec_unbatched.clone().to("cpu"),
+        **{name: flags[name].clone().to("cpu") for name in ("terminated", "truncated", "done")},
+    }
+    now = {
+        **_cloned(shown),
+        "is_init": env.observation_spec_unbatched["is_init"].clone().to("cpu"),
+        "action": action_spec(env),
+        "next": Composite(following, shape=()),
+    }
+    return Composite(now, shape=())
+
+
+def transition_keys(env: EnvBase) -> list[NestedKey]:
+    """The keys of :func:`transition_spec`, nested ones as tuples."""
+    return list(transition_spec(env).keys(True, True))
+
+
+def _cloned(spec: Composite) -> dict:
+    return {key: leaf.clone() for key, leaf in spec.items()}
