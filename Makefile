@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 DEMO_ARGS ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 # Rendering without a screen, and one thread a process: the test workers share the cores.
@@ -31,7 +31,7 @@ demo: $(VENV)/demo.stamp ## train an agent inside a dream of CartPole and show i
 	$(BIN)/wmc demo $(DEMO_ARGS)
 
 test: $(VENV)/dev.stamp ## run all tests (PYTEST_ARGS="-m 'not slow'")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS)
 
 check: lint ## what a pull request must pass: format, lint, spelling, types, layers, docs
 	$(BIN)/codespell $(CODE) *.md *.toml *.yml

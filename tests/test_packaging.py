@@ -13,6 +13,8 @@ import pytest
 
 import wmcomponents
 
+pytestmark = pytest.mark.xdist_group("packaging")  # one worker, which builds the wheel once
+
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONAL = {
     "ale_py",
