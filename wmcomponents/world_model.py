@@ -1,0 +1,344 @@
+"""The protocol every world model follows: h = Enc(x), s' = Pred(h, s, z, a), with z as an input.
+
+A model author writes each verb once, on tensors; :class:`VerbModule` gives every verb its TensorDict form.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from tensordict import NestedKey
+from torch import Tensor, nn
+from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
+
+from wmcomponents.component import Component
+
+State = dict[str, Tensor]
+Observation = dict[str, Tensor]
+Noise = dict[str, Tensor]
+Verb = Literal["observe", "imagine"]
+
+CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective")
+
+
+class CapabilityError(TypeError):
+    """A driver needs something that the model does not have; the message names both and the remedy."""
+
+
+class Prediction(NamedTuple):
+    """What one dream step returns.
+
+    Attributes:
+        state: s_{t+1}, every key of ``state_spec``.
+        reward: r_{t+1} in env units, ``[*B, 1]``; ``None`` when the model has no reward.
+        cont: P(not terminated)_{t+1} in [0, 1], ``[*B, 1]``; ``None`` when the model does not predict it.
+    """
+
+    state: State
+    reward: Tensor | None
+    cont: Tensor | None
+
+
+class WorldModel(nn.Module, ABC):
+    r"""A trained model of an environment: state in, state out, randomness from outside.
+
+    Four rules make everything derived from it simple:
+
+    1. **z is an input.** A step is a deterministic function of (state, action, noise). ``noise=None`` asks for the mode,
+       the most likely z.
+    2. **A state is a value.** No verb mutates its inputs or returns a tensor that shares memory with them.
+    3. **TorchRL's time.** s_t has seen x_0..x_t and a_0..a_{t-1}; acting with a_t gives r_{t+1}, terminated_{t+1}, x_{t+1}.
+    4. **Capabilities are asked, not guessed**: see :attr:`capabilities`.
+
+    Leading dims ``*B`` are free everywhere; all keys of observation and state are flat strings. Rewards, continuation
+    and flags end in a dimension of size 1.
+
+    Args:
+        observation_spec: spec of ONE real observation, a ``Composite`` without batch dims.
+        action_spec: spec of ONE real action, without batch dims.
+        state_spec: everything that passes from t to t+1, for one row.
+        noise_spec: the z of one step as base noise: leaves are ``Bounded(0, 1)`` (uniform) or ``Unbounded`` (standard
+            normal). A flat ``Composite`` serves both verbs; one with the entries ``"observe"`` and ``"imagine"`` gives
+            each its own. ``None`` or empty: the model is deterministic.
+
+    Raises:
+        TypeError, ValueError: if a spec has batch dims, nested keys, or a noise leaf that is neither uniform nor normal.
+    """
+
+    def __init__(
+        self,
+        *,
+        observation_spec: Composite,
+        action_spec: TensorSpec,
+        state_spec: Composite,
+        noise_spec: Composite | None = None,
+    ) -> None:
+        super().__init__()
+        for name, spec in (("observation_spec", observation_spec), ("state_spec", state_spec)):
+            _check_flat(name, spec)
+        self.observation_spec = observation_spec
+        self.action_spec = action_spec
+        self.state_spec = state_spec
+        self.noise_spec = _both_verbs(noise_spec)
+
+    # -- the verbs a family writes ---------------------------------------------------------------------------------
+
+    def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
+        """The state before anything was seen: zeros, ``[*batch_size, ...]`` for each key of ``state_spec``."""
+        return {
+            key: torch.zeros(*batch_size, *spec.shape, dtype=spec.dtype, device=device)
+            for key, spec in self.state_spec.items()
+        }
+
+    @abstractmethod
+    def observe(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """Filter: s_t from s_{t-1}, a_{t-1} and the real x_t.
+
+        Args:
+            state: s_{t-1}, ``[*B, ...]``. Ignored where ``is_init`` is true.
+            action: a_{t-1}, the action that led here, ``[*B, ...]`` as ``action_spec`` says. Ignored where ``is_init``.
+            observation: x_t, one entry for each key of ``observation_spec``.
+            is_init: whether x_t is the first of its episode, bool ``[*B, 1]``.
+            noise: z as base noise (``noise_spec["observe"]``), or ``None`` for the mode.
+        """
+
+    @abstractmethod
+    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """Dream: s_{t+1}, r_{t+1} and P(not terminated)_{t+1} from s_t and a_t.
+
+        Args:
+            state: s_t, ``[*B, ...]``.
+            action: a_t, ``[*B, ...]`` as ``action_spec`` says.
+            noise: z as base noise (``noise_spec["imagine"]``), or ``None`` for the mode.
+        """
+
+    def decode(self, state: State) -> Observation:
+        """The observation that s_t shows, in the real environment's space, dtype and layout. Optional."""
+        raise CapabilityError(f"{type(self).__name__} has no decoder; use its latent view, or give it a decoder.")
+
+    def features(self, state: State) -> Tensor:
+        """What a policy reads in latent space, float ``[*B, F]``. Optional."""
+        raise CapabilityError(f"{type(self).__name__} offers no features; use its decoded view, or write features().")
+
+    def value(self, state: State) -> Tensor:
+        """Expected return from s_t, ``[*B, 1]``. Optional."""
+        raise CapabilityError(f"{type(self).__name__} predicts no value; pass a terminal-value function instead.")
+
+    def objective(self) -> nn.Module:
+        """A TorchRL ``LossModule`` that trains this model on TorchRL-layout sequences. Optional."""
+        raise CapabilityError(f"{type(self).__name__} has no training objective; pass objective=... to train().")
+
+    # -- what follows from them --------------------------------------------------------------------------------------
+
+    def observe_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """Filter a whole sequence: T times :meth:`observe`, with a time dimension after the batch's.
+
+        Args:
+            state: the state before the sequence, ``[*B, ...]``.
+            action: ``[*B, T, ...]``; the action at index t is the one that LED to observation t.
+            observation: ``[*B, T, ...]``.
+            is_init: bool ``[*B, T, 1]``.
+            noise: ``[*B, T, ...]``, or ``None`` for the mode.
+
+        Returns:
+            The states s_0..s_{T-1}, ``[*B, T, ...]``.
+        """
+        time = is_init.ndim - 2
+        states = []
+        for t in range(is_init.shape[time]):
+            state = self.observe(
+                state,
+                action.select(time, t),
+                {key: value.select(time, t) for key, value in observation.items()},
+                is_init.select(time, t),
+                None if noise is None else {key: value.select(time, t) for key, value in noise.items()},
+            )
+            states.append(state)
+        return {key: torch.stack([s[key] for s in states], time) for key in states[0]}
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this model can do, out of :data:`CAPABILITIES`.
+
+        By default: the optional verbs that the class writes, plus reward and continue. A model that lacks a part it
+        could have had (no decoder, no reward head) overrides this to take the name out.
+        """
+        written = {name for name in ("decode", "features", "value", "objective") if _overrides(self, name)}
+        return frozenset(written | {"reward", "continue"})
+
+    def require(self, *needs: str, driver: str, remedy: str) -> None:
+        """Refuse a driver whose needs this model does not meet.
+
+        Raises:
+            CapabilityError: naming the model, the driver, what is missing and what to do.
+        """
+        missing = [need for need in needs if need not in self.capabilities]
+        if missing:
+            raise CapabilityError(
+                f"{driver} needs {', '.join(missing)} of its model, and {type(self).__name__} has only "
+                f"{', '.join(sorted(self.capabilities)) or 'nothing'}: {remedy}"
+            )
+
+    def noise_source(self, verb: Verb) -> "NoiseSource":
+        """The sampler of base noise for one verb."""
+        return NoiseSource(cast(Composite, self.noise_spec[verb]))
+
+    def module(self, verb: str, **rename: Any) -> "VerbModule":
+        """The TensorDict form of one verb: ``"observe"``, ``"imagine"``, ``"decode"``, ``"features"`` or ``"value"``."""
+        return VerbModule(self, verb, **rename)
+
+
+class NoiseSource:
+    """Draws the z of a step as a dict of tensors from a caller's own ``torch.Generator``.
+
+    Args:
+        spec: flat ``Composite`` whose leaves are ``Bounded(0, 1)`` or ``Unbounded``.
+    """
+
+    def __init__(self, spec: Composite) -> None:
+        self._plan: list[tuple[str, tuple[int, ...], Callable[..., Tensor], torch.dtype]] = []
+        for key, leaf in spec.items():
+            draw = torch.rand if isinstance(leaf, Bounded) else torch.randn
+            self._plan.append((key, tuple(leaf.shape), draw, leaf.dtype))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is random."""
+        return not self._plan
+
+    def __call__(
+        self, batch_size: Sequence[int], generator: torch.Generator, device: torch.device | None = None
+    ) -> Noise:
+        """Base noise ``[*batch_size, ...]``, on the generator's device unless another is named."""
+        device = generator.device if device is None else device
+        return {
+            key: draw((*batch_size, *shape), generator=generator, dtype=dtype, device=device)
+            for key, shape, draw, dtype in self._plan
+        }
+
+
+class VerbModule(Component):
+    """A verb of a world model as a TensorDict module.
+
+    ========= ========================================================================== =============================
+    verb      reads                                                                      writes
+    ========= ========================================================================== =============================
+    observe   state keys, ``prev_action``, observation keys, ``is_init``, ``("noise", k)`` state keys
+    imagine   state keys, ``action``, ``("noise", k)``                                   the same under ``next``, with
+                                                                                         ``("next", "reward")`` and
+                                                                                         ``("next", "continue")``
+    decode    state keys                                                                 observation keys
+    features  state keys                                                                 ``latent``
+    value     state keys                                                                 ``state_value``
+    ========= ========================================================================== =============================
+
+    The noise is optional: without it the verb takes the mode. All keys can be renamed with ``in_keys``/``out_keys``.
+
+    Args:
+        model: the world model; its parameters become this module's.
+        verb: which verb.
+        in_keys: replaces the keys read, in the order above.
+        out_keys: replaces the keys written, in the order above.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        verb: str,
+        in_keys: Sequence[NestedKey] | None = None,
+        out_keys: Sequence[NestedKey] | None = None,
+    ) -> None:
+        states, observations = list(model.state_spec.keys()), list(model.observation_spec.keys())
+        noises = list(model.noise_spec[verb].keys()) if verb in ("observe", "imagine") else []
+        heads = [key for key in ("reward", "continue") if key in model.capabilities]
+        layouts: dict[str, tuple[list[NestedKey], list[NestedKey]]] = {
+            "observe": ([*states, "prev_action", *observations, "is_init", *(("noise", k) for k in noises)], [*states]),
+            "imagine": (
+                [*states, "action", *(("noise", k) for k in noises)],
+                [("next", k) for k in [*states, *heads]],
+            ),
+            "decode": ([*states], [*observations]),
+            "features": ([*states], ["latent"]),
+            "value": ([*states], ["state_value"]),
+        }
+        if verb not in layouts:
+            raise ValueError(f"a world model has the verbs {', '.join(layouts)}; got {verb!r}.")
+        if verb in ("decode", "features", "value"):
+            model.require(verb, driver=f"module({verb!r})", remedy="choose another verb or give the model this part.")
+        reads, writes = layouts[verb]
+        chosen = list(in_keys or reads)
+        if len(chosen) != len(reads) or (out_keys is not None and len(out_keys) != len(writes)):
+            raise ValueError(f"{verb} reads {reads} and writes {writes}; give new names one for one, in this order.")
+        super().__init__(chosen, out_keys or writes, optional_keys=chosen[len(chosen) - len(noises) :])
+        self.model = model
+        self.verb = verb
+        self._states, self._observations, self._noises = states, observations, noises
+
+    def compute(self, *tensors: Any) -> Tensor | tuple[Tensor, ...]:
+        """Run the verb on positional tensors, in the order of ``in_keys``."""
+        values = list(tensors)
+        state = {key: values.pop(0) for key in self._states}
+        if self.verb == "decode":
+            decoded = self.model.decode(state)
+            return tuple(decoded[key] for key in self._observations)
+        if self.verb == "features":
+            return self.model.features(state)
+        if self.verb == "value":
+            return self.model.value(state)
+        action = values.pop(0)
+        if self.verb == "observe":
+            observation = {key: values.pop(0) for key in self._observations}
+            is_init = values.pop(0)
+            state = self.model.observe(state, action, observation, is_init, self._noise(values))
+            return tuple(state[key] for key in self._states)
+        state, reward, cont = self.model.imagine(state, action, self._noise(values))
+        heads = tuple(value for value in (reward, cont) if value is not None)
+        return tuple(state[key] for key in self._states) + heads
+
+    def _noise(self, values: list[Tensor | None]) -> Noise | None:
+        if any(value is None for value in values):
+            return None
+        return {key: cast(Tensor, value) for key, value in zip(self._noises, values, strict=True)}
+
+
+def _overrides(model: WorldModel, name: str) -> bool:
+    return getattr(type(model), name) is not getattr(WorldModel, name)
+
+
+def _check_flat(name: str, spec: Any) -> None:
+    if not isinstance(spec, Composite):
+        raise TypeError(
+            f"{name} must be a torchrl Composite of named entries, such as Composite(observation=Unbounded(4)); "
+            f"got {type(spec).__name__}."
+        )
+    if tuple(spec.shape):
+        raise ValueError(f"{name} describes ONE row, so it has no batch dims; got shape {tuple(spec.shape)}.")
+    nested = [key for key, leaf in spec.items() if isinstance(leaf, Composite)]
+    if nested:
+        raise ValueError(f"{name} must be flat; the entries {nested} are nested. Give each tensor a name of its own.")
+
+
+def _both_verbs(spec: Composite | None) -> Composite:
+    entries = {} if spec is None else dict(spec.items())
+    nested = [key for key, leaf in entries.items() if isinstance(leaf, Composite)]
+    if nested and (len(nested) != len(entries) or set(nested) - {"observe", "imagine"}):
+        raise ValueError(
+            f"noise_spec is either flat, or has only the entries 'observe' and 'imagine'; got {list(entries)}."
+        )
+    verbs = entries if nested else {verb: Composite(entries) for verb in ("observe", "imagine")}
+    result = Composite({verb: verbs.get(verb, Composite()).clone() for verb in ("observe", "imagine")})
+    for verb in ("observe", "imagine"):
+        _check_flat(f"noise_spec[{verb!r}]", result[verb])
+        for key, leaf in result[verb].items():
+            uniform = isinstance(leaf, Bounded) and bool((leaf.space.low == 0).all() and (leaf.space.high == 1).all())
+            if not uniform and not isinstance(leaf, Unbounded):
+                raise ValueError(
+                    f"noise {key!r} must be Bounded(0, 1) (uniform) or Unbounded (standard normal); got {leaf}. "
+                    f"Transform base noise inside the model instead."
+                )
+    return result
