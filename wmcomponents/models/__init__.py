@@ -1,1 +1,3 @@
-"""Whole world models: one file a paper, assembled from parts, with its frozen config and size presets."""
+"""World models, one file a paper."""
+
+MODELS: dict = {}

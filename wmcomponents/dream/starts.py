@@ -1,0 +1,238 @@
+"""Where dreams begin: start states as an object that every adapter shares."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from wmcomponents.functional.arrival import previous_action
+from wmcomponents.world_model import State, WorldModel
+
+
+class EmptyStartsError(ValueError):
+    """There is no state to start a dream from."""
+
+
+class Starts(ABC):
+    """A source of start states."""
+
+    @abstractmethod
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """``count`` start states, ``[count, ...]`` each, on the generator's device; fresh tensors."""
+
+
+class PriorStarts(Starts):
+    """Starts dreamt by the model itself: the prior over first states.
+
+    From the state before anything was seen, the model imagines one step under the null action. For a model whose filter
+    is trained with episode starts inside its sequences (the RSSM family), that is its distribution of first states.
+
+    Args:
+        model: the world model.
+        steps: how many steps to imagine; 0 starts from ``initial_state`` itself.
+    """
+
+    def __init__(self, model: WorldModel, steps: int = 1) -> None:
+        self._model = model
+        self._noise = model.noise_source("imagine")
+        self._steps = steps
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """Imagine ``steps`` steps from the initial state."""
+        device = generator.device
+        state = self._model.initial_state((count,), device)
+        action = self._model.action_spec.zero((count,)).to(device)
+        for _ in range(self._steps):
+            state = self._model.imagine(state, action, self._noise((count,), generator)).state
+        return state
+
+
+class PoolStarts(Starts):
+    """Starts drawn uniformly, with replacement, from a pool of states: a reset is a gather.
+
+    Args:
+        pool: states ``[N, ...]``.
+
+    Raises:
+        EmptyStartsError: if the pool holds no state.
+    """
+
+    def __init__(self, pool: State) -> None:
+        self.pool = {key: value.detach() for key, value in pool.items()}
+        self._size = _length(self.pool)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """Gather ``count`` random rows of the pool."""
+        device = generator.device
+        index = torch.randint(self._size, (count,), generator=generator, device=device)
+        for key, value in self.pool.items():
+            if value.device != device:
+                self.pool[key] = value.to(device)
+        return {key: value.index_select(0, index) for key, value in self.pool.items()}
+
+
+class FixedStarts(Starts):
+    """Given states, handed out in order and over again: row i of a dream of N rows starts at state i mod len.
+
+    Args:
+        states: states ``[N, ...]``.
+    """
+
+    def __init__(self, states: State) -> None:
+        self._states = {key: value.detach() for key, value in states.items()}
+        self._size = _length(self._states)
+
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """The first ``count`` states, cycling."""
+        index = torch.arange(count) % self._size
+        return {key: value[index.to(value.device)].to(generator.device) for key, value in self._states.items()}
+
+
+class MixtureStarts(Starts):
+    """Each row draws its source first.
+
+    Args:
+        sources: the sources.
+        weights: their relative weights, non-negative; equal if not given.
+    """
+
+    def __init__(self, sources: Sequence[Starts], weights: Sequence[float] | None = None) -> None:
+        weights = [1.0] * len(sources) if weights is None else list(weights)
+        if not sources or len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(
+                f"a mixture needs one non-negative weight for each source, not all zero; got {len(sources)} sources and "
+                f"weights {weights}."
+            )
+        self._sources = list(sources)
+        self._weights = torch.tensor(weights, dtype=torch.float32)
+
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """Sample every source, and take each row from the one it drew."""
+        weights = self._weights.to(generator.device)
+        choice = torch.multinomial(weights, count, replacement=True, generator=generator)
+        state = self._sources[0].sample(count, generator)
+        for number, source in enumerate(self._sources[1:], start=1):
+            other = source.sample(count, generator)
+            state = {key: _rows(choice == number, other[key], state[key]) for key in state}
+        return state
+
+
+class ReplayStarts(Starts):
+    """Starts from real data: the filter burns in over a real prefix, and its last states are the pool.
+
+    Args:
+        model: the world model whose filter is used.
+        sample_sequences: draws real sequences: a callable that returns a TensorDict ``[B, T]`` in TorchRL's layout, such
+            as ``replay.sample`` of a buffer made by ``data.make_replay``.
+        pool_size: how many states the pool holds.
+        burn_in: how many steps of each sequence only warm the state up; every later step gives a start. The default,
+            ``None``, keeps the last state of each sequence only.
+        seed: of the noise that the filter consumes.
+
+    Raises:
+        EmptyStartsError: if every state drawn belongs to a finished episode.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        sample_sequences: Callable[[], TensorDictBase],
+        *,
+        pool_size: int = 1024,
+        burn_in: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._model = model
+        self._sample_sequences = sample_sequences
+        self._pool_size = pool_size
+        self._burn_in = burn_in
+        self._generator: torch.Generator | None = None
+        self._seed = seed
+        self._pool: PoolStarts | None = None
+
+    def refresh(self) -> "ReplayStarts":
+        """Fill the pool anew, in bulk, with the model as it is now. Returns itself."""
+        chunks: list[State] = []
+        count = 0
+        while count < self._pool_size:
+            states = filtered_states(self._model, self._sample_sequences(), generator=self._noise_generator())
+            length = next(iter(states.values())).shape[1]
+            first = length - 1 if self._burn_in is None else self._burn_in
+            if not 0 <= first < length:
+                raise ValueError(
+                    f"burn_in={self._burn_in} leaves no step of sequences of length {length}; use less than {length}."
+                )
+            chunk = {key: value[:, first:].flatten(0, 1) for key, value in states.items()}
+            chunks.append(chunk)
+            count += _length(chunk)
+        self._pool = PoolStarts(
+            {key: torch.cat([chunk[key] for chunk in chunks])[: self._pool_size] for key in chunks[0]}
+        )
+        return self
+
+    @property
+    def pool(self) -> State:
+        """The states of the pool, ``[pool_size, ...]``."""
+        if self._pool is None:
+            self.refresh()
+        return cast(PoolStarts, self._pool).pool
+
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """Gather ``count`` random rows of the pool, filling it first if it is empty."""
+        if self._pool is None:
+            self.refresh()
+        return cast(PoolStarts, self._pool).sample(count, generator)
+
+    def _noise_generator(self) -> torch.Generator:
+        if self._generator is None:
+            device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+        return self._generator
+
+
+@torch.no_grad()
+def filtered_states(
+    model: WorldModel, sequences: TensorDictBase, *, generator: torch.Generator | None = None
+) -> State:
+    """The filter's states along real sequences, from the state before anything was seen.
+
+    Args:
+        model: the world model.
+        sequences: ``[B, T]`` in TorchRL's layout: observation keys, ``action``, ``is_init``.
+        generator: of the filter's noise; ``None`` takes the mode.
+
+    Returns:
+        s_0..s_{T-1}, ``[B, T, ...]``.
+    """
+    device = next((p.device for p in model.parameters()), sequences.device or torch.device("cpu"))
+    sequences = sequences.to(device)
+    is_init = sequences["is_init"]
+    noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
+    return model.observe_sequence(
+        model.initial_state(sequences.batch_size[:1], device),
+        previous_action(sequences["action"]),
+        {key: sequences[key] for key in model.observation_spec.keys()},
+        is_init,
+        noise,
+    )
+
+
+def _length(states: State) -> int:
+    lengths = {value.shape[0] for value in states.values()}
+    if len(lengths) != 1 or lengths == {0}:
+        raise EmptyStartsError(
+            f"start states need one common, positive number of rows; got {sorted(lengths) or 'no tensors'}. "
+            f"Collect data first, or start from PriorStarts(model)."
+        )
+    return lengths.pop()
+
+
+def _rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(mask.view(-1, *(1,) * (old.ndim - 1)), new, old)

@@ -1,0 +1,97 @@
+"""Observations as frames a person can look at: images as they are, planes in colours, vectors as bars."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torchrl.data import Bounded, Composite
+
+from wmcomponents.dream.simulator import Simulator
+
+SIZE = 256
+"""Height and width of a drawn frame, in pixels."""
+
+_PALETTE = np.array(
+    [
+        (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
+        (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207), (127, 127, 127),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+
+
+def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) -> np.ndarray:
+    """One observation as an RGB frame.
+
+    The first image among the entries is shown, enlarged by whole factors; else the first stack of planes, one colour a
+    plane; else all vectors as bars around zero (bounded entries scaled to their bounds, others squashed).
+
+    Args:
+        observation: arrays by key, without batch dims.
+        spec: the observation's spec, for the bounds of vectors.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    cubes = [np.asarray(value) for value in observation.values() if np.asarray(value).ndim == 3]
+    images = [cube for cube in cubes if cube.dtype == np.uint8 and cube.shape[-1] in (1, 3)]
+    if images:
+        image = images[0]
+        return _enlarged(np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image)
+    if cubes:
+        return _enlarged(_painted(cubes[0]))
+    return _bars(observation, spec)
+
+
+def simulator_frames(simulator: Simulator) -> list[np.ndarray]:
+    """The rows of a dream as frames: the decoded observation where the model has a decoder, else the current view.
+
+    Raises:
+        RuntimeError: before the first reset.
+    """
+    if not simulator.state:
+        raise RuntimeError("nothing to render yet: call reset() first.")
+    spec = simulator.model.observation_spec
+    with torch.no_grad():
+        if "decode" in simulator.model.capabilities:
+            seen = simulator.model.decode(simulator.state)
+        else:
+            seen, spec = simulator.observe(), simulator.observation_spec
+    arrays = {key: value.cpu().numpy() for key, value in seen.items()}
+    return [frame({key: value[i] for key, value in arrays.items()}, spec) for i in range(simulator.batch_size)]
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    factor = max(1, SIZE // max(image.shape[:2]))
+    return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def _painted(planes: np.ndarray) -> np.ndarray:
+    canvas = np.zeros((*planes.shape[:2], 3), dtype=np.uint8)
+    for channel in range(planes.shape[-1]):
+        canvas[planes[..., channel] > 0] = _PALETTE[channel % len(_PALETTE)]
+    return canvas
+
+
+def _bars(observation: Mapping[str, np.ndarray], spec: Composite | None) -> np.ndarray:
+    canvas = np.full((SIZE, SIZE, 3), 255, dtype=np.uint8)
+    heights = np.concatenate([_unit(key, np.asarray(value), spec).ravel() for key, value in observation.items()])[:SIZE]
+    middle, width = SIZE // 2, SIZE // max(len(heights), 1)
+    canvas[middle] = 0
+    for i, height in enumerate(heights):
+        top, bottom = sorted((middle, middle - int(round(float(height) * (middle - 1)))))
+        gap = 1 if width > 3 else 0
+        canvas[top : bottom + 1, i * width + gap : (i + 1) * width - gap] = _PALETTE[i % len(_PALETTE)]
+    return canvas
+
+
+def _unit(key: str, values: np.ndarray, spec: Composite | None) -> np.ndarray:
+    """Values in [-1, 1]."""
+    values = np.nan_to_num(values.astype(np.float64))
+    leaf: Any = None if spec is None else spec[key]
+    if isinstance(leaf, Bounded):
+        bound = np.maximum(np.abs(leaf.space.low.cpu().numpy()), np.abs(leaf.space.high.cpu().numpy())).astype(np.float64)
+        usable = np.isfinite(bound) & (bound < 1e6) & (bound > 0)
+        return np.clip(np.where(usable, values / np.where(usable, bound, 1.0), np.tanh(values)), -1, 1)
+    return cast(np.ndarray, np.tanh(values))
