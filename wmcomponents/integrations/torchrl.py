@@ -1,0 +1,343 @@
+"""Dreams as TorchRL environments, in two forms; and the way back, the filter in front of a real environment's policy."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import Tensor
+from torchrl.data import Binary, Composite, TensorSpec, Unbounded
+from torchrl.envs import EnvBase, TensorDictPrimer
+
+from wmcomponents.component import Component
+from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
+from wmcomponents.dream.starts import Starts
+from wmcomponents.world_model import NoiseSource, WorldModel
+
+
+class _DreamEnvBase(EnvBase):
+    """What both forms share: specs of reward and flags, seeding, ownership of the model."""
+
+    def _set_flag_specs(self, batch: Sequence[int], device: torch.device) -> None:
+        self.reward_spec = Unbounded((*batch, 1), device=device)
+        flag = Binary(1, shape=(*batch, 1), dtype=torch.bool, device=device)
+        self.done_spec = Composite(
+            done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=tuple(batch), device=device
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse to move: the environment stands on its model's device and does not own the model."""
+        device = torch.empty(0).to(*args, **kwargs).device
+        if device != torch.device(cast(Any, self.device)):
+            raise ValueError(
+                f"a dream stands on its model's device ({self.device}): move the model to {device}, then build the dream."
+            )
+        return self
+
+
+class TorchRLDreamEnv(_DreamEnvBase):
+    """A dream as a TorchRL ``EnvBase`` with a locked batch: the model's state stays inside, as in a real environment.
+
+    A rollout stores observations, not key-value caches. The model is not registered as a submodule: ``parameters()``,
+    ``train()`` and ``to()`` of the environment do not touch it.
+
+    Args:
+        model: a world model, or the path of a saved one.
+        batch_size: the batch of rows, for example ``[64]``; ``[]`` is a single row.
+        starts: where dreams begin; by default the start states saved with the model, else its own prior.
+        horizon: steps after which a row is truncated; ``None`` never truncates (``StepCounter`` can).
+        view: ``"decoded"``, ``"latent"`` or ``"both"``.
+        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
+        reward: replaces the model's reward.
+        penalty: subtracted from the reward.
+        seed: of the rows' common generator.
+        compile: compile the model's step.
+
+    Raises:
+        CapabilityError: if the model lacks what these choices need.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batch_size: Sequence[int] = (1,),
+        *,
+        starts: Starts | None = None,
+        horizon: int | None = None,
+        view: View = "decoded",
+        termination: Termination = "sample",
+        reward: RewardFunction | None = None,
+        penalty: RewardFunction | None = None,
+        seed: int = 0,
+        compile: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        batch = torch.Size(batch_size)
+        simulator = make_simulator(
+            model,
+            starts,
+            batch_size=batch.numel(),
+            horizon=horizon,
+            view=view,
+            termination=termination,
+            reward=reward,
+            penalty=penalty,
+            seed=seed,
+            compile=compile,
+        )
+        super().__init__(device=simulator.device, batch_size=batch, **kwargs)
+        self.simulator = simulator
+        self.observation_spec = simulator.observation_spec.expand(*batch) if batch else simulator.observation_spec
+        action = simulator.model.action_spec.to(simulator.device)
+        self.action_spec = _expanded(action, batch)
+        self._set_flag_specs(batch, simulator.device)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        observation = self.simulator.reset(None if mask is None else mask.reshape(-1, 1))
+        ended = torch.zeros(self.simulator.batch_size, 1, dtype=torch.bool, device=self.device)
+        return self._batched({**observation, "terminated": ended, "truncated": ended.clone(), "done": ended.clone()})
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        action = cast(Tensor, tensordict["action"])
+        simulator, rows = self.simulator, self.simulator.batch_size
+        stepped = tensordict.get("_step", None)
+        before = (simulator.state, simulator.elapsed)
+        step = simulator.step(action.reshape(rows, *action.shape[len(self.batch_size) :]))
+        observation = step.observation
+        if stepped is not None:
+            simulator.state, simulator.elapsed = _keep(stepped.reshape(rows), simulator, before)
+            observation = simulator.observe()
+        return self._batched(
+            {
+                **observation,
+                "reward": step.reward,
+                "terminated": step.terminated,
+                "truncated": step.truncated,
+                "done": step.terminated | step.truncated,
+            }
+        )
+
+    def _batched(self, rows: dict[str, Tensor]) -> TensorDict:
+        size = self.batch_size
+        if len(size) != 1:
+            rows = {key: value.reshape(*size, *value.shape[1:]) for key, value in rows.items()}
+        return TensorDict(rows, batch_size=size, device=self.device)
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.simulator.seed(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, so that a ``state_dict`` resumes the same noise."""
+        return self.simulator.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator's state."""
+        self.simulator.generator.set_state(state)
+
+
+class TorchRLStatelessDreamEnv(_DreamEnvBase):
+    """A dream as a TorchRL ``EnvBase`` that carries the model's whole state in its TensorDict, from any batch.
+
+    For planners and branching: every input row is a complete situation, so a TensorDict of any batch size can be stepped,
+    kept, indexed and stepped again. Gradients flow through steps.
+
+    Args:
+        model: a world model, or the path of a saved one.
+        starts: where ``reset()`` begins; by default the start states saved with the model, else its own prior.
+        horizon: steps after which a row is truncated (counted in the key ``elapsed``); ``None`` never truncates.
+        view: ``"decoded"``, ``"latent"`` or ``"both"``, beside the state keys.
+        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
+        reward: replaces the model's reward.
+        seed: of the generator.
+
+    Raises:
+        CapabilityError: if the model lacks what these choices need.
+    """
+
+    _supports_set_state = True
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        starts: Starts | None = None,
+        horizon: int | None = None,
+        view: View = "latent",
+        termination: Termination = "sample",
+        reward: RewardFunction | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        simulator = make_simulator(
+            model, starts, horizon=horizon, view=view, termination=termination, reward=reward, seed=seed
+        )
+        super().__init__(device=simulator.device, batch_size=(), **kwargs)
+        # EnvBase keeps this flag on the class; on the instance it leaves every other environment alone.
+        self._batch_locked = False
+        self.simulator = simulator
+        device = simulator.device
+        carried = Composite({key: leaf.clone() for key, leaf in simulator.model.state_spec.items()}).to(device)
+        carried["elapsed"] = Unbounded((1,), dtype=torch.int64, device=device)
+        self.observation_spec = Composite({**dict(carried.clone().items()), **dict(simulator.observation_spec.items())})
+        self.state_spec = carried
+        self.action_spec = simulator.model.action_spec.to(device).clone()
+        self._set_flag_specs((), device)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, *, set_state: bool = False, **kwargs: Any) -> TensorDict:
+        size = torch.Size([]) if tensordict is None else tensordict.batch_size
+        keys = list(self.simulator.model.state_spec.keys())
+        if set_state and tensordict is not None and all(key in tensordict.keys() for key in keys):
+            state = {key: cast(Tensor, tensordict[key]).clone() for key in keys}
+        else:
+            fresh = self.simulator.starts.sample(size.numel(), self.simulator.generator)
+            state = {key: value.reshape(*size, *value.shape[1:]) for key, value in fresh.items()}
+        elapsed = torch.zeros(*size, 1, dtype=torch.int64, device=self.device)
+        flags = torch.zeros(*size, 1, dtype=torch.bool, device=self.device)
+        return TensorDict(
+            {
+                **state,
+                **self.simulator.look(state),
+                "elapsed": elapsed,
+                "done": flags,
+                "terminated": flags.clone(),
+                "truncated": flags.clone(),
+            },
+            batch_size=size,
+            device=self.device,
+        )
+
+    def _resolve_set_state(self, set_state: bool | None, tensordict: Any, select_reset_only: bool) -> bool:
+        # A reset mask asks for fresh rows, and so does saying nothing: only set_state=True keeps the given state.
+        if set_state is None or (tensordict is not None and tensordict.get("_reset", None) is not None):
+            return False
+        return bool(super()._resolve_set_state(set_state, tensordict, select_reset_only))
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        simulator, size = self.simulator, tensordict.batch_size
+        state = {key: cast(Tensor, tensordict[key]) for key in simulator.model.state_spec.keys()}
+        action = cast(Tensor, tensordict["action"])
+        elapsed = cast(Tensor, tensordict["elapsed"]) + 1
+        after, reward, terminated = simulator.predict(state, action, size)
+        truncated = torch.zeros_like(terminated) if simulator.horizon is None else elapsed >= simulator.horizon
+        return TensorDict(
+            {
+                **after,
+                **simulator.look(after),
+                "elapsed": elapsed,
+                "reward": reward,
+                "terminated": terminated,
+                "truncated": truncated,
+                "done": terminated | truncated,
+            },
+            batch_size=size,
+            device=self.device,
+        )
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.simulator.seed(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, so that a ``state_dict`` resumes the same noise."""
+        return self.simulator.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator's state."""
+        self.simulator.generator.set_state(state)
+
+
+class Filter(Component):
+    """The world model's filter as the front of a policy on a real environment.
+
+    Reads the carried state, the action that led here, the real observation and ``is_init`` (``InitTracker``); writes the new
+    state and, where the model offers features, ``latent``. Use it through :class:`LatentPolicy`, which also carries the
+    state to the next step.
+
+    Args:
+        model: the world model.
+        sample: draw the filter's z from ``generator`` instead of taking the mode.
+        seed: of the drawn z.
+    """
+
+    def __init__(self, model: WorldModel, *, sample: bool = False, seed: int = 0) -> None:
+        self._keys = list(model.state_spec.keys())
+        self._observed = list(model.observation_spec.keys())
+        self._with_features = "features" in model.capabilities
+        super().__init__(
+            [*self._keys, "prev_action", *self._observed, "is_init"],
+            [*self._keys, *(["latent"] if self._with_features else [])],
+        )
+        self.model = model
+        self._noise: NoiseSource | None = model.noise_source("observe") if sample else None
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+
+    def compute(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """One filtering step."""
+        values = list(tensors)
+        state = {key: values.pop(0) for key in self._keys}
+        action = values.pop(0)
+        observation = {key: values.pop(0) for key in self._observed}
+        is_init = values.pop(0)
+        noise = None
+        if self._noise is not None:
+            if self._generator is None or self._generator.device != is_init.device:
+                self._generator = torch.Generator(is_init.device).manual_seed(self._seed)
+            noise = self._noise(is_init.shape[:-1], self._generator)
+        state = self.model.observe(state, action, observation, is_init, noise)
+        seen = (self.model.features(state),) if self._with_features else ()
+        return tuple(state[key] for key in self._keys) + seen
+
+
+class Carry(Component):
+    """Carries root entries to the next step, where ``step_mdp`` makes them root again.
+
+    Args:
+        keys: the names to carry; ``action`` arrives as ``prev_action``.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(keys, [("next", "prev_action" if key == "action" else key) for key in keys])
+
+    def compute(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Hand on copies, so that the next step's entries share no memory with this step's."""
+        return tuple(tensor.clone() for tensor in tensors)
+
+
+class LatentPolicy(TensorDictSequential):
+    """The way back in TorchRL: filter the real observation, act on the latent, carry the state.
+
+    Use it as the policy of a rollout or ``Collector`` on the real environment, transformed by ``InitTracker`` and by
+    :meth:`make_tensordict_primer`.
+
+    Args:
+        model: the world model.
+        policy: a TensorDict module that reads ``latent`` (or state keys) and writes ``action``.
+        sample: draw the filter's z instead of taking the mode.
+        seed: of the drawn z.
+    """
+
+    def __init__(self, model: WorldModel, policy: TensorDictModuleBase, *, sample: bool = False, seed: int = 0) -> None:
+        keys = [str(key) for key in model.state_spec.keys()]
+        super().__init__(Filter(model, sample=sample, seed=seed), policy, Carry([*keys, "action"]))
+        self._specs = Composite({**dict(model.state_spec.clone().items()), "prev_action": model.action_spec.clone()})
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """The transform that gives the first step its carried entries: zeros."""
+        return TensorDictPrimer(self._specs.clone(), default_value=0.0, expand_specs=True, single_default_value=True)
+
+
+def _expanded(spec: TensorSpec, batch: torch.Size) -> TensorSpec:
+    return spec.expand(*batch, *spec.shape) if batch else spec.clone()
+
+
+def _keep(stepped: Tensor, simulator: Any, before: tuple[dict[str, Tensor], Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """States and clocks with the rows that were not to be stepped put back."""
+    state = {
+        key: torch.where(stepped.view(-1, *(1,) * (value.ndim - 1)), value, before[0][key])
+        for key, value in simulator.state.items()
+    }
+    return state, torch.where(stepped.view(-1, 1), simulator.elapsed, before[1])
