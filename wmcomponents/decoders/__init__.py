@@ -1,0 +1,6 @@
+"""From latent states to observations."""
+
+from wmcomponents.decoders.conv import ConvDecoder as ConvDecoder
+from wmcomponents.decoders.mlp import MLPDecoder as MLPDecoder
+from wmcomponents.decoders.multi import MultiDecoder as MultiDecoder
+from wmcomponents.decoders.planes import PlanesDecoder as PlanesDecoder

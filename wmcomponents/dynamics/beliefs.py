@@ -1,0 +1,149 @@
+"""The two distributions of a recurrent state-space model: before and after the observation."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.activation import Activation
+
+
+class Prior(nn.Module):
+    """Raw parameters of p(stoch given deter): an MLP and a linear layer.
+
+    Args:
+        deter: size of the recurrent state.
+        params: raw parameters of the latent.
+        units: width of the MLP.
+        layers: layers of the MLP.
+        norm: normalisation.
+        act: activation.
+        outscale: factor on the initial weight of the output layer.
+    """
+
+    def __init__(
+        self,
+        deter: int,
+        params: int,
+        units: int = 1024,
+        layers: int = 2,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        outscale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(deter, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, params, outscale)
+
+    def forward(self, deter: Tensor) -> Tensor:
+        """``[*B, deter]`` to ``[*B, params]``."""
+        return self.out(self.mlp(deter))
+
+
+class Posterior(nn.Module, ABC):
+    """Raw parameters of q(stoch given deter, embed).
+
+    A sequence calls :meth:`prepare` once for all its embeddings and :meth:`step` for each time step.
+    """
+
+    @abstractmethod
+    def prepare(self, embed: Tensor) -> Tensor:
+        """The observation's part, ``[*B, E]`` to ``[*B, P]``."""
+
+    @abstractmethod
+    def step(self, deter: Tensor, prepared: Tensor) -> Tensor:
+        """``[*B, deter]`` and ``[*B, P]`` to ``[*B, params]``."""
+
+    def forward(self, deter: Tensor, embed: Tensor) -> Tensor:
+        """``[*B, deter]`` and ``[*B, E]`` to ``[*B, params]``."""
+        return self.step(deter, self.prepare(embed))
+
+
+class RecurrentPosterior(Posterior):
+    """The Dreamer papers' posterior: an MLP on (deter, embed).
+
+    Args:
+        deter: size of the recurrent state.
+        embed: size of the observation's embedding.
+        params: raw parameters of the latent.
+        units: width of the MLP.
+        layers: layers of the MLP, at least 1.
+        norm: normalisation.
+        act: activation.
+        outscale: factor on the initial weight of the output layer.
+
+    Raises:
+        ValueError: if there is no layer.
+    """
+
+    def __init__(
+        self,
+        deter: int,
+        embed: int,
+        params: int,
+        units: int = 1024,
+        layers: int = 1,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        outscale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"The posterior needs at least one layer; got layers={layers}.")
+        self.deter = deter
+        self.mlp = MLP(deter + embed, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, params, outscale)
+
+    def prepare(self, embed: Tensor) -> Tensor:
+        """The embedding's share of the first layer before its normalisation: ``[*B, units]``."""
+        first = self.mlp.layers[0].linear
+        return F.linear(embed, first.weight[:, self.deter :], first.bias)
+
+    def step(self, deter: Tensor, prepared: Tensor) -> Tensor:
+        """``[*B, deter]`` and ``[*B, units]`` to ``[*B, params]``."""
+        first, *rest = self.mlp.layers
+        x = prepared + F.linear(deter, first.linear.weight[:, : self.deter])
+        x = first.act(first.norm(x))
+        for layer in rest:
+            x = layer(x)
+        return self.out(x)
+
+
+class AbsolutePosterior(Posterior):
+    """A posterior that sees the observation only, so that a whole sequence of it is computed at once.
+
+    Args:
+        embed: size of the observation's embedding.
+        params: raw parameters of the latent.
+        units: width of the MLP.
+        layers: layers of the MLP.
+        norm: normalisation.
+        act: activation.
+        outscale: factor on the initial weight of the output layer.
+
+    Reference: the option ``absolute`` of DreamerV3's code.
+    """
+
+    def __init__(
+        self,
+        embed: int,
+        params: int,
+        units: int = 1024,
+        layers: int = 1,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        outscale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(embed, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, params, outscale)
+
+    def prepare(self, embed: Tensor) -> Tensor:
+        """``[*B, E]`` to ``[*B, params]``."""
+        return self.out(self.mlp(embed))
+
+    def step(self, deter: Tensor, prepared: Tensor) -> Tensor:
+        """Passes ``[*B, params]`` on."""
+        return prepared

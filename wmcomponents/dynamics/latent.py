@@ -1,0 +1,161 @@
+"""Stochastic parts of a state: how raw network outputs become a distribution, a sample, a divergence."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchrl.data import Bounded, Unbounded
+from torchrl.data.tensor_specs import TensorSpec
+
+from wmcomponents.functional import (
+    categorical_entropy,
+    categorical_kl,
+    gaussian_entropy,
+    gaussian_kl,
+    inverse_cdf_one_hot,
+    mode_one_hot,
+    straight_through,
+    unimix_log_probs,
+    unimix_probs,
+)
+
+
+class Latent(nn.Module, ABC):
+    """A family of distributions over the stochastic state, indexed by raw network outputs ``[*B, params]``.
+
+    Attributes:
+        params: how many raw numbers describe one distribution.
+        shape: shape of one sample.
+        size: number of elements of one sample.
+        noise_shape: shape of the base noise that one sample consumes.
+    """
+
+    params: int
+    shape: tuple[int, ...]
+    noise_shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements of one sample."""
+        return torch.Size(self.shape).numel()
+
+    @abstractmethod
+    def noise_spec(self) -> TensorSpec:
+        """The base noise of one sample: ``Bounded(0, 1)`` for uniform, ``Unbounded`` for standard normal."""
+
+    @abstractmethod
+    def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+        """``[*B, params]`` and noise ``[*B, *noise_shape]`` to a differentiable sample ``[*B, *shape]``; None: the mode."""
+
+    @abstractmethod
+    def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
+        """KL(p || q) in nats, summed over the whole variable: ``[*B]``."""
+
+    @abstractmethod
+    def entropy(self, raw: Tensor) -> Tensor:
+        """Entropy in nats, summed over the whole variable: ``[*B]``."""
+
+
+class CategoricalLatent(Latent):
+    """A vector of one-hot variables with straight-through gradients (DreamerV2) and uniform mixing (DreamerV3).
+
+    ``raw`` are the logits, flat. A sample is the class whose slice of the cumulative distribution holds the uniform
+    noise; its gradient is that of the mixed probabilities.
+
+    Args:
+        groups: number of variables.
+        classes: alternatives of each.
+        unimix: share of the uniform distribution in every variable.
+
+    Raises:
+        ValueError: if ``unimix`` is outside [0, 1].
+
+    Reference: Hafner et al., Mastering Atari with Discrete World Models (2021), Algorithm 1; DreamerV3, eq. 3.
+
+    Example:
+        >>> import torch
+        >>> latent = CategoricalLatent(groups=2, classes=3)
+        >>> latent.sample(torch.zeros(6), torch.tensor([0.1, 0.9]))
+        tensor([[1., 0., 0.],
+                [0., 0., 1.]])
+    """
+
+    def __init__(self, groups: int = 32, classes: int = 64, unimix: float = 0.01) -> None:
+        super().__init__()
+        if not 0 <= unimix <= 1:
+            raise ValueError(f"unimix must be in [0, 1]; got {unimix}.")
+        self.groups, self.classes, self.unimix = groups, classes, unimix
+        self.params, self.shape, self.noise_shape = groups * classes, (groups, classes), (groups,)
+
+    def noise_spec(self) -> TensorSpec:
+        """Uniform noise in [0, 1), one number a group."""
+        return Bounded(0.0, 1.0, shape=self.noise_shape)
+
+    def logits(self, raw: Tensor) -> Tensor:
+        """Normalised log probabilities after mixing, ``[*B, groups, classes]``."""
+        return unimix_log_probs(raw.unflatten(-1, self.shape), self.unimix)
+
+    def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+        """One-hot vectors ``[*B, groups, classes]`` from uniform noise ``[*B, groups]``; None: the most likely ones."""
+        probs = unimix_probs(raw.unflatten(-1, self.shape), self.unimix)
+        value = probs.detach()
+        hard = mode_one_hot(value) if noise is None else inverse_cdf_one_hot(value, noise)
+        return straight_through(hard, probs)
+
+    def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
+        """KL of the mixed distributions, summed over groups: ``[*B]``."""
+        return categorical_kl(self.logits(raw_p), self.logits(raw_q)).sum(-1)
+
+    def entropy(self, raw: Tensor) -> Tensor:
+        """Entropy of the mixed distributions, summed over groups: ``[*B]``."""
+        return categorical_entropy(self.logits(raw)).sum(-1)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}, classes={self.classes}, unimix={self.unimix}"
+
+
+class GaussianLatent(Latent):
+    """A diagonal Gaussian: ``raw`` is [mean, s] with standard deviation ``softplus(s) + min_std``.
+
+    Args:
+        size: number of dimensions.
+        min_std: smallest standard deviation.
+
+    Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), section 3.
+
+    Example:
+        >>> import torch
+        >>> GaussianLatent(2).sample(torch.tensor([1.0, 2.0, 0.0, 0.0]), None)
+        tensor([1., 2.])
+    """
+
+    def __init__(self, size: int = 30, min_std: float = 0.1) -> None:
+        super().__init__()
+        self.min_std = min_std
+        self.params, self.shape, self.noise_shape = 2 * size, (size,), (size,)
+
+    def noise_spec(self) -> TensorSpec:
+        """Standard normal noise, one number a dimension."""
+        return Unbounded(shape=self.noise_shape)
+
+    def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each ``[*B, size]``."""
+        mean, std = raw.float().chunk(2, -1)
+        return mean, F.softplus(std) + self.min_std
+
+    def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+        """``mean + std * noise``; None: the mean."""
+        mean, std = self.mean_std(raw)
+        return mean if noise is None else torch.addcmul(mean, std, noise)
+
+    def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
+        """KL summed over dimensions: ``[*B]``."""
+        return gaussian_kl(*self.mean_std(raw_p), *self.mean_std(raw_q))
+
+    def entropy(self, raw: Tensor) -> Tensor:
+        """Entropy summed over dimensions: ``[*B]``."""
+        return gaussian_entropy(self.mean_std(raw)[1])
+
+    def extra_repr(self) -> str:
+        return f"size={self.shape[0]}, min_std={self.min_std}"

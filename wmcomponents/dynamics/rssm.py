@@ -1,0 +1,292 @@
+"""The recurrent state-space model of PlaNet and the Dreamers."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey
+from torch import Tensor
+
+from wmcomponents.component import Component
+from wmcomponents.dynamics.beliefs import Posterior, Prior, RecurrentPosterior
+from wmcomponents.dynamics.cell import BlockGRUCell, Cell
+from wmcomponents.dynamics.latent import CategoricalLatent, Latent
+from wmcomponents.nn import Norm
+from wmcomponents.nn.activation import Activation
+
+
+class RSSM(Component):
+    """A state of two parts, one recurrent (``deter``), one sampled (``stoch``), that filters and imagines.
+
+    As a component it is one step of imagination; :class:`RSSMObserve` and :class:`RSSMObserveSequence` are its filter.
+    Initial state: zeros. Nothing is mutated and nothing returned aliases an input.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "deter" | [*B, D] | float | read |
+        | "stoch" | [*B, *latent.shape] | float | read |
+        | "action" | [*B, A] | float | read |
+        | "noise" | [*B, *latent.noise_shape] | float | read, may be absent: the mode |
+        | ("next", "deter") | [*B, D] | float | written |
+        | ("next", "stoch") | [*B, *latent.shape] | float | written |
+        | ("next", "prior") | [*B, latent.params] | float, raw | written |
+
+    Args:
+        cell: from state and action to the next ``deter``.
+        latent: the distribution of ``stoch``.
+        prior: from ``deter`` to raw parameters of the latent.
+        posterior: from ``deter`` and embedding to raw parameters of the latent.
+        in_keys: deter, stoch, action, noise.
+        out_keys: next deter, next stoch, raw prior.
+
+    Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019); Mastering Diverse Domains
+    through World Models (DreamerV3, 2024), eq. 3.
+
+    Example:
+        >>> import torch
+        >>> rssm = RSSM.block_gru(embed=10, action=3, deter=16, hidden=8, groups=4, classes=6, blocks=4)
+        >>> deter, stoch = rssm.initial_state((5,))
+        >>> deter, stoch, prior = rssm(deter=deter, stoch=stoch, action=torch.zeros(5, 3), noise=torch.rand(5, 4))
+        >>> deter.shape, stoch.shape, prior.shape
+        (torch.Size([5, 16]), torch.Size([5, 4, 6]), torch.Size([5, 24]))
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        latent: Latent,
+        prior: torch.nn.Module,
+        posterior: Posterior,
+        in_keys: Sequence[NestedKey] = ("deter", "stoch", "action", "noise"),
+        out_keys: Sequence[NestedKey] = (("next", "deter"), ("next", "stoch"), ("next", "prior")),
+    ) -> None:
+        super().__init__(in_keys, out_keys, optional_keys=in_keys[3:])
+        self.cell, self.latent, self.prior, self.posterior = cell, latent, prior, posterior
+        self.feat_size = cell.deter + latent.size
+
+    @classmethod
+    def block_gru(
+        cls,
+        embed: int,
+        action: int,
+        deter: int = 8192,
+        hidden: int = 1024,
+        groups: int = 32,
+        classes: int = 64,
+        blocks: int = 8,
+        unimix: float = 0.01,
+        cell_layers: int = 1,
+        prior_layers: int = 2,
+        posterior_layers: int = 1,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        outscale: float = 1.0,
+    ) -> "RSSM":
+        """DreamerV3's model: block GRU, categorical latent with uniform mixing, posterior on (deter, embed).
+
+        Args:
+            embed: size of the observation's embedding.
+            action: size of the action vector.
+            deter: size of the recurrent state.
+            hidden: width of all dense layers.
+            groups: categorical variables.
+            classes: classes of each.
+            blocks: blocks of the recurrent cell.
+            unimix: share of the uniform distribution.
+            cell_layers: hidden layers of the cell.
+            prior_layers: hidden layers of the prior.
+            posterior_layers: hidden layers of the posterior.
+            norm: normalisation.
+            act: activation.
+            outscale: factor on the initial weight of the two output layers.
+        """
+        latent = CategoricalLatent(groups, classes, unimix)
+        cell = BlockGRUCell(deter, latent.size, action, hidden, blocks, cell_layers, norm, act)
+        prior = Prior(deter, latent.params, hidden, prior_layers, norm, act, outscale)
+        posterior = RecurrentPosterior(deter, embed, latent.params, hidden, posterior_layers, norm, act, outscale)
+        return cls(cell, latent, prior, posterior)
+
+    def initial_state(
+        self, batch_size: Sequence[int] = (), device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Zeros: ``deter [*batch_size, D]`` and ``stoch [*batch_size, *latent.shape]``."""
+        deter = torch.zeros(*batch_size, self.cell.deter, device=device)
+        return deter, torch.zeros(*batch_size, *self.latent.shape, device=device)
+
+    def features(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        """What heads read: (deter, flat stoch), ``[*B, feat_size]``."""
+        return torch.cat([deter, stoch.flatten(-len(self.latent.shape))], -1)
+
+    def imagine_step(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step without observation.
+
+        Args:
+            deter: ``[*B, D]``.
+            stoch: ``[*B, *latent.shape]``.
+            action: taken in this state, ``[*B, A]``.
+            noise: base noise of the sample, ``[*B, *latent.noise_shape]``; None: the mode.
+
+        Returns:
+            Next deter, next stoch, raw prior ``[*B, params]``.
+        """
+        deter = self.cell(deter, stoch.flatten(-len(self.latent.shape)), action)
+        raw = self.prior(deter)
+        return deter, self.latent.sample(raw, noise), raw
+
+    def observe_step(
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        embed: Tensor,
+        is_init: Tensor,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step with an observation.
+
+        Args:
+            deter: previous, ``[*B, D]``.
+            stoch: previous, ``[*B, *latent.shape]``.
+            action: the one that led to the observation, ``[*B, A]``.
+            embed: embedding of the observation, ``[*B, E]``.
+            is_init: where an episode begins with the observation, bool ``[*B, 1]``; previous state and action count as
+                zeros there, whatever they hold.
+            noise: base noise of the sample, ``[*B, *latent.noise_shape]``; None: the mode.
+
+        Returns:
+            Deter, stoch, raw posterior ``[*B, params]``.
+        """
+        prepared = self.cell.prepare(action.masked_fill(is_init, 0.0))
+        flat = stoch.flatten(-len(self.latent.shape))
+        return self._filter(deter, flat, prepared, self.posterior.prepare(embed), is_init, noise)
+
+    def _filter(
+        self, deter: Tensor, flat: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        deter = self.cell.step(deter.masked_fill(is_init, 0.0), flat.masked_fill(is_init, 0.0), action)
+        raw = self.posterior.step(deter, embed)
+        return deter, self.latent.sample(raw, noise), raw
+
+    def observe_sequence(
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        embed: Tensor,
+        is_init: Tensor,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """T steps with observations; the same as T times :meth:`observe_step`.
+
+        Args:
+            deter: before the first step, ``[*B, D]``.
+            stoch: before the first step, ``[*B, *latent.shape]``.
+            action: ``action[..., t, :]`` led to observation t, ``[*B, T, A]``.
+            embed: ``[*B, T, E]``.
+            is_init: bool ``[*B, T, 1]``.
+            noise: ``[*B, T, *latent.noise_shape]``; None: the mode.
+
+        Returns:
+            Deter ``[*B, T, D]``, stoch ``[*B, T, *latent.shape]``, raw posterior ``[*B, T, params]``.
+        """
+        time = action.ndim - 2
+        actions = self.cell.prepare(action.masked_fill(is_init, 0.0)).unbind(time)
+        embeds = self.posterior.prepare(embed).unbind(time)
+        noises = [None] * len(actions) if noise is None else noise.unbind(time)
+        dims = len(self.latent.shape)
+        deters, stochs, raws = [], [], []
+        for prepared, seen, start, base in zip(actions, embeds, is_init.unbind(time), noises, strict=True):
+            deter, stoch, raw = self._filter(deter, stoch.flatten(-dims), prepared, seen, start, base)
+            deters.append(deter)
+            stochs.append(stoch)
+            raws.append(raw)
+        return torch.stack(deters, time), torch.stack(stochs, time), torch.stack(raws, time)
+
+    def compute(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`imagine_step`."""
+        return self.imagine_step(deter, stoch, action, noise)
+
+
+class RSSMObserve(Component):
+    """One filtering step of an :class:`RSSM`, with names; the parameters are the RSSM's.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "deter" | [*B, D] | float | read (previous), written |
+        | "stoch" | [*B, *latent.shape] | float | read (previous), written |
+        | "action" | [*B, A] | float, led to the observation | read |
+        | "embed" | [*B, E] | float | read |
+        | "is_init" | [*B, 1] | bool | read |
+        | "noise" | [*B, *latent.noise_shape] | float | read, may be absent: the mode |
+        | "posterior" | [*B, latent.params] | float, raw | written |
+
+    Args:
+        rssm: the model.
+        in_keys: deter, stoch, action, embed, is_init, noise.
+        out_keys: deter, stoch, raw posterior.
+    """
+
+    def __init__(
+        self,
+        rssm: RSSM,
+        in_keys: Sequence[NestedKey] = ("deter", "stoch", "action", "embed", "is_init", "noise"),
+        out_keys: Sequence[NestedKey] = ("deter", "stoch", "posterior"),
+    ) -> None:
+        super().__init__(in_keys, out_keys, optional_keys=in_keys[5:])
+        self.rssm = rssm
+
+    def compute(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`RSSM.observe_step`."""
+        return self.rssm.observe_step(deter, stoch, action, embed, is_init, noise)
+
+
+class RSSMObserveSequence(Component):
+    """T filtering steps of an :class:`RSSM`, with names; the parameters are the RSSM's.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | ("initial", "deter") | [*B, D] | float, before the first step | read |
+        | ("initial", "stoch") | [*B, *latent.shape] | float, before the first step | read |
+        | "action" | [*B, T, A] | float, each led to its observation | read |
+        | "embed" | [*B, T, E] | float | read |
+        | "is_init" | [*B, T, 1] | bool | read |
+        | "noise" | [*B, T, *latent.noise_shape] | float | read, may be absent: the mode |
+        | "deter" | [*B, T, D] | float | written |
+        | "stoch" | [*B, T, *latent.shape] | float | written |
+        | "posterior" | [*B, T, latent.params] | float, raw | written |
+
+    Args:
+        rssm: the model.
+        in_keys: initial deter, initial stoch, action, embed, is_init, noise.
+        out_keys: deter, stoch, raw posterior.
+    """
+
+    def __init__(
+        self,
+        rssm: RSSM,
+        in_keys: Sequence[NestedKey] = (
+            ("initial", "deter"),
+            ("initial", "stoch"),
+            "action",
+            "embed",
+            "is_init",
+            "noise",
+        ),
+        out_keys: Sequence[NestedKey] = ("deter", "stoch", "posterior"),
+    ) -> None:
+        super().__init__(in_keys, out_keys, optional_keys=in_keys[5:])
+        self.rssm = rssm
+
+    def compute(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`RSSM.observe_sequence`."""
+        return self.rssm.observe_sequence(deter, stoch, action, embed, is_init, noise)

@@ -1,0 +1,6 @@
+"""From observations to embeddings."""
+
+from wmcomponents.encoders.conv import ConvEncoder as ConvEncoder
+from wmcomponents.encoders.mlp import MLPEncoder as MLPEncoder
+from wmcomponents.encoders.multi import MultiEncoder as MultiEncoder
+from wmcomponents.encoders.planes import PlanesEncoder as PlanesEncoder

@@ -1,0 +1,136 @@
+"""Encoder of whatever an environment shows."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from tensordict import NestedKey
+from torch import Tensor, nn
+from torchrl.data import Composite
+
+from wmcomponents.component import Component
+from wmcomponents.encoders.conv import ConvEncoder
+from wmcomponents.encoders.mlp import MLPEncoder
+from wmcomponents.encoders.planes import PlanesEncoder
+from wmcomponents.nn import Norm, Symlog, describe_observations
+from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.observation import common_image_shape
+
+
+class MultiEncoder(Component):
+    """Every observation of an environment in one embedding, built from its TorchRL spec.
+
+    Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted key
+    order for one :class:`MLPEncoder`. Pictures (uint8, sides of 16 and more) are stacked along their channels for one
+    :class:`ConvEncoder`. Each small board has a :class:`PlanesEncoder`. The embedding is [vectors, pictures, boards].
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | each observation key, sorted | [*B, *its shape] | its dtype | read |
+        | "embed" | [*B, out_features] | float | written |
+
+    Args:
+        observation_spec: of one observation, without batch dimensions.
+        units: width of the vector encoder and of a board's embedding.
+        layers: layers of the vector encoder.
+        depth: channels of the image encoder's stages are ``depth * mult``.
+        mults: one factor for each stage of the image encoder.
+        kernel: kernel size of the image encoder.
+        norm: normalisation.
+        act: activation.
+        transform: module with ``forward`` and ``inverse`` over the concatenated numbers: :class:`Symlog` or a fitted
+            :class:`Standardize` of :attr:`vector_size`. Give the decoder the same one.
+        in_keys: where each observation is found, in the order of the sorted spec keys; default: those keys.
+        out_keys: the embedding.
+
+    Raises:
+        ValueError: for a spec that cannot be encoded, naming the key.
+
+    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3.
+
+    Example:
+        >>> import torch
+        >>> from torchrl.data import Categorical, Composite, Unbounded
+        >>> encoder = MultiEncoder(Composite(mode=Categorical(3), pos=Unbounded(4)), units=64)
+        >>> encoder.in_keys, encoder(mode=torch.tensor(2), pos=torch.zeros(4)).shape
+        (['mode', 'pos'], torch.Size([64]))
+    """
+
+    def __init__(
+        self,
+        observation_spec: Composite,
+        units: int = 1024,
+        layers: int = 3,
+        depth: int = 64,
+        mults: Sequence[int] = (2, 3, 4, 4),
+        kernel: int = 5,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        transform: nn.Module | None = None,
+        in_keys: Sequence[NestedKey] | None = None,
+        out_keys: Sequence[NestedKey] = ("embed",),
+    ) -> None:
+        observations = describe_observations(observation_spec)
+        super().__init__(tuple(observations) if in_keys is None else in_keys, out_keys)
+        if len(self.in_keys) != len(observations):
+            raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
+        self.keys = tuple(observations)
+        self.observations = nn.ModuleDict(observations)
+        kinds = {key: observation.kind for key, observation in observations.items()}
+        self.vector_keys = [key for key, kind in kinds.items() if kind == "vector"]
+        self.flat_keys = [key for key, kind in kinds.items() if kind in ("vector", "binary", "discrete")]
+        self.image_keys = [key for key, kind in kinds.items() if kind == "image"]
+        self.planes_keys = [key for key, kind in kinds.items() if kind == "planes"]
+        self.vector_size = sum(observations[key].size for key in self.vector_keys)
+        self.transform = Symlog() if transform is None else transform
+        self.mlp = self.conv = None
+        self.out_features = 0
+        if self.flat_keys:
+            self.mlp = MLPEncoder(sum(observations[key].size for key in self.flat_keys), units, layers, norm, act)
+            self.out_features += self.mlp.out_features
+        if self.image_keys:
+            shape = common_image_shape({key: observations[key] for key in self.image_keys})
+            self.conv = ConvEncoder(shape, depth, mults, kernel, norm=norm, act=act)
+            self.out_features += self.conv.out_features
+        self.planes = nn.ModuleDict(
+            {key: PlanesEncoder(observations[key].shape, units=units, norm=norm, act=act) for key in self.planes_keys}
+        )
+        self.out_features += units * len(self.planes_keys)
+
+    def vectors(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """All numbers, untransformed, concatenated in sorted key order: ``[*B, vector_size]``; fit a transform to them.
+
+        Raises:
+            ValueError: if the environment shows no numbers.
+        """
+        if not self.vector_keys:
+            raise ValueError(f"No numeric vector among the observations {list(self.keys)}.")
+        return torch.cat([self.observations[key].flatten(observation[key]) for key in self.vector_keys], -1)
+
+    def _flat(self, observation: Mapping[str, Tensor]) -> Tensor:
+        parts = {}
+        if self.vector_keys:
+            sizes = [self.observations[key].size for key in self.vector_keys]
+            parts = dict(
+                zip(self.vector_keys, self.transform(self.vectors(observation)).split(sizes, -1), strict=True)
+            )
+        for key in self.flat_keys:
+            if key not in parts:
+                parts[key] = self.observations[key].flatten(observation[key])
+        return torch.cat([parts[key] for key in self.flat_keys], -1)
+
+    def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """``{key: [*B, *shape]}``, by the keys of the spec, to ``[*B, out_features]``."""
+        parts = []
+        if self.mlp is not None:
+            parts.append(self.mlp.compute(self._flat(observation)))
+        if self.conv is not None:
+            images = [observation[key] for key in self.image_keys]
+            parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
+        for key, encoder in self.planes.items():
+            parts.append(encoder.compute(self.observations[key].to_unit(observation[key])))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def compute(self, *observations: Tensor) -> Tensor:
+        """Observations in the order of the sorted spec keys to ``[*B, out_features]``."""
+        return self.embed(dict(zip(self.keys, observations, strict=True)))

@@ -1,0 +1,44 @@
+"""Reconstruction errors, summed over the event: every function returns ``[*batch]``."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def _sum_event(error: Tensor, event_dims: int) -> Tensor:
+    return error if event_dims == 0 else error.flatten(-event_dims).sum(-1)
+
+
+def squared_error(
+    prediction: Float[Tensor, "*shape"],
+    target: Float[Tensor, "*shape"],
+    event_dims: int = 1,
+    squash: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Sum over the event of ``(prediction - squash(target))^2``: no factor 1/2, as in DreamerV3's code.
+
+    Args:
+        prediction: in the squashed space.
+        target: in the plain space; no gradient reaches it.
+        event_dims: how many trailing dimensions make one event.
+        squash: for example :func:`symlog`; None leaves the target as it is.
+    """
+    target = target.detach() if squash is None else squash(target.detach())
+    return _sum_event((prediction - target).square(), event_dims)
+
+
+def bernoulli_cross_entropy(
+    logits: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], event_dims: int = 1
+) -> Tensor:
+    """Sum over the event of the binary cross entropy; ``target`` may be soft, in [0, 1]."""
+    error = F.binary_cross_entropy_with_logits(logits.float(), target.detach().float(), reduction="none")
+    return _sum_event(error, event_dims)
+
+
+def categorical_cross_entropy(
+    logits: Float[Tensor, "*batch k"], target: Float[Tensor, "*batch k"], event_dims: int = 0
+) -> Tensor:
+    """Cross entropy of one-hot (or soft) targets, summed over the classes and ``event_dims`` dimensions before them."""
+    return _sum_event(-(target.detach() * logits.float().log_softmax(-1)).sum(-1), event_dims)

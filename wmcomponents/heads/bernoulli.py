@@ -1,0 +1,73 @@
+"""Head of a probability."""
+
+from collections.abc import Sequence
+
+from tensordict import NestedKey
+from torch import Tensor
+
+from wmcomponents.component import Component
+from wmcomponents.functional import bernoulli_cross_entropy
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.activation import Activation
+
+
+class BernoulliHead(Component):
+    """DreamerV3's continue head: the probability of an event, learned from hard or soft targets.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "feat" | [*B, in_features] | float | read |
+        | "continue_logits" | [*B, 1] | float | written |
+        | "continue" | [*B, 1] | float in [0, 1] | written |
+
+    Args:
+        in_features: size of the features.
+        units: width of the hidden layers.
+        layers: hidden layers.
+        outscale: factor on the initial weight of the output layer.
+        norm: normalisation.
+        act: activation.
+        in_keys: the features.
+        out_keys: logit and probability.
+
+    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), eq. 3 and 4.
+
+    Example:
+        >>> import torch
+        >>> logit, cont = BernoulliHead(16, units=8)(feat=torch.randn(5, 16))
+        >>> cont.shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 1024,
+        layers: int = 1,
+        outscale: float = 1.0,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        in_keys: Sequence[NestedKey] = ("feat",),
+        out_keys: Sequence[NestedKey] = ("continue_logits", "continue"),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, 1, outscale)
+
+    def raw(self, feat: Tensor) -> Tensor:
+        """Logit ``[*B, 1]``."""
+        return self.out(self.mlp(feat))
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Probability ``[*B, 1]``."""
+        return raw.float().sigmoid()
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Binary cross entropy with a target in [0, 1], ``[*B, 1]``: ``[*B]``."""
+        return bernoulli_cross_entropy(raw, target)
+
+    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Logit and probability."""
+        raw = self.raw(feat)
+        return raw, self.mean(raw)

@@ -1,0 +1,78 @@
+"""Head of numbers under squared error."""
+
+from collections.abc import Sequence
+
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from wmcomponents.component import Component
+from wmcomponents.functional import squared_error
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.activation import Activation
+
+
+class MSEHead(Component):
+    """Numbers predicted under squared error (no factor 1/2), in plain or transformed space.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "feat" | [*B, in_features] | float | read |
+        | "reward_raw" | [*B, out_features] | float, transformed space | written |
+        | "reward" | [*B, out_features] | float, plain space | written |
+
+    Args:
+        in_features: size of the features.
+        units: width of the hidden layers.
+        layers: hidden layers.
+        out_features: how many numbers.
+        transform: module with ``forward`` and ``inverse``, for example ``Symlog()``; None for plain space.
+        outscale: factor on the initial weight of the output layer.
+        norm: normalisation.
+        act: activation.
+        in_keys: the features.
+        out_keys: raw output and its plain value.
+
+    Reference: with ``Symlog()``, Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), eq. 9.
+
+    Example:
+        >>> import torch
+        >>> raw, reward = MSEHead(16, units=8)(feat=torch.randn(5, 16))
+        >>> reward.shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 1024,
+        layers: int = 1,
+        out_features: int = 1,
+        transform: nn.Module | None = None,
+        outscale: float = 1.0,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        in_keys: Sequence[NestedKey] = ("feat",),
+        out_keys: Sequence[NestedKey] = ("reward_raw", "reward"),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, out_features, outscale)
+        self.transform = transform
+
+    def raw(self, feat: Tensor) -> Tensor:
+        """Output in transformed space, ``[*B, out_features]``."""
+        return self.out(self.mlp(feat))
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Value in plain space, ``[*B, out_features]``."""
+        return raw if self.transform is None else self.transform.inverse(raw)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Squared error with the transformed target ``[*B, out_features]``, summed: ``[*B]``."""
+        return squared_error(raw, target, squash=self.transform)
+
+    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw output and plain value."""
+        raw = self.raw(feat)
+        return raw, self.mean(raw)

@@ -1,0 +1,81 @@
+"""Scalar head over exponentially spaced bins."""
+
+from collections.abc import Sequence
+
+from tensordict import NestedKey
+from torch import Tensor
+
+from wmcomponents.component import Component
+from wmcomponents.functional import symexp_bins, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.activation import Activation
+
+
+class TwoHotHead(Component):
+    """DreamerV3's reward and value head: a scalar of any magnitude as a distribution over symexp-spaced bins.
+
+    Its output layer starts at zero, and the expected value of uniform probabilities is exactly 0.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "feat" | [*B, in_features] | float | read |
+        | "reward_logits" | [*B, bins] | float | written |
+        | "reward" | [*B, 1] | float, plain units (not symlog) | written |
+
+    Args:
+        in_features: size of the features.
+        units: width of the hidden layers.
+        layers: hidden layers: 1 for the reward, 3 for the value.
+        bins: number of bins, from -symexp(20) to symexp(20).
+        outscale: factor on the initial weight of the output layer.
+        norm: normalisation.
+        act: activation.
+        in_keys: the features.
+        out_keys: logits and expected value.
+
+    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), eq. 10 and 11.
+
+    Example:
+        >>> import torch
+        >>> head = TwoHotHead(16, units=8)
+        >>> logits, reward = head(feat=torch.randn(5, 16))
+        >>> logits.shape, reward.abs().max()
+        (torch.Size([5, 255]), tensor(0., grad_fn=<MaxBackward1>))
+    """
+
+    bins: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 1024,
+        layers: int = 1,
+        bins: int = 255,
+        outscale: float = 0.0,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        in_keys: Sequence[NestedKey] = ("feat",),
+        out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.out = linear(self.mlp.out_features, bins, outscale)
+        self.register_buffer("bins", symexp_bins(bins), persistent=False)
+
+    def raw(self, feat: Tensor) -> Tensor:
+        """Logits ``[*B, bins]``."""
+        return self.out(self.mlp(feat))
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Expected value ``[*B, 1]``."""
+        return two_hot_mean(raw, self.bins).unsqueeze(-1)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot target ``[*B, 1]``: ``[*B]``."""
+        return two_hot_cross_entropy(raw, target.squeeze(-1), self.bins)
+
+    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and expected value."""
+        raw = self.raw(feat)
+        return raw, self.mean(raw)

@@ -1,0 +1,33 @@
+"""Weight initialisation of DreamerV3's code."""
+
+import math
+
+from torch import Tensor, nn
+
+# Standard deviation of a unit normal truncated at two sigma is 0.8796; its inverse restores unit variance.
+TRUNCATION_GAIN = 1.1368
+
+
+def trunc_normal_init_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Tensor:
+    """Fill ``weight`` in place from a normal truncated at two sigma, with variance ``outscale^2 / fan_in``.
+
+    Args:
+        weight: any shape.
+        fan_in: inputs that reach one output. DreamerV3 counts the full input size of block-diagonal layers, too.
+        outscale: factor on the standard deviation; 0 gives zeros.
+
+    Returns:
+        The same tensor.
+    """
+    if outscale == 0:
+        return nn.init.zeros_(weight)
+    std = TRUNCATION_GAIN * outscale / math.sqrt(fan_in)
+    return nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std)
+
+
+def linear(in_features: int, out_features: int, outscale: float = 1.0) -> nn.Linear:
+    """A ``Linear`` with a truncated-normal weight and zero bias."""
+    layer = nn.Linear(in_features, out_features)
+    trunc_normal_init_(layer.weight, in_features, outscale)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,53 @@
+"""The layer stack every Dreamer part is made of."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wmcomponents.nn.activation import Activation, make_activation
+from wmcomponents.nn.init import linear
+from wmcomponents.nn.norm import Norm, make_norm
+
+
+class Dense(nn.Module):
+    """Linear, normalisation, activation.
+
+    Args:
+        in_features: size of the input.
+        units: size of the output.
+        norm: normalisation between the two.
+        act: activation.
+    """
+
+    def __init__(self, in_features: int, units: int, norm: Norm = "rms", act: Activation = "silu") -> None:
+        super().__init__()
+        self.linear = linear(in_features, units)
+        self.norm = make_norm(norm, units)
+        self.act = make_activation(act)
+
+    def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        return self.act(self.norm(self.linear(x)))
+
+
+class MLP(nn.Module):
+    """``layers`` times :class:`Dense`; the identity when ``layers`` is 0.
+
+    Args:
+        in_features: size of the input.
+        units: width of every layer.
+        layers: number of layers.
+        norm: normalisation before each activation.
+        act: activation.
+    """
+
+    def __init__(
+        self, in_features: int, units: int, layers: int, norm: Norm = "rms", act: Activation = "silu"
+    ) -> None:
+        super().__init__()
+        sizes = [in_features] + [units] * layers
+        self.in_features, self.out_features = in_features, sizes[-1]
+        self.layers = nn.ModuleList(Dense(i, o, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        for layer in self.layers:
+            x = layer(x)
+        return x

@@ -1,0 +1,67 @@
+"""Normalisation over the last dimension, in float32."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Norm = Literal["rms", "layer", "none"]
+
+
+class RMSNorm(nn.Module):
+    """``x / sqrt(mean(x^2) + eps) * weight`` over the last dimension: a learned scale, no shift.
+
+    Args:
+        dim: size of the last dimension.
+        eps: under the root. DreamerV3 uses 1e-4, far above torch's default.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-4) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return F.rms_norm(x.float(), (self.dim,), self.weight, self.eps).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, eps={self.eps}"
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with scale and shift over the last dimension.
+
+    Args:
+        dim: size of the last dimension.
+        eps: under the root.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-4) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return F.layer_norm(x.float(), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, eps={self.eps}"
+
+
+_NORMS = {"rms": RMSNorm, "layer": LayerNorm}
+
+
+def make_norm(norm: Norm, dim: int, eps: float = 1e-4) -> nn.Module:
+    """The normalisation of a name: "rms", "layer" or "none".
+
+    Raises:
+        ValueError: for another name.
+    """
+    if norm == "none":
+        return nn.Identity()
+    if norm not in _NORMS:
+        raise ValueError(f"norm must be one of {[*_NORMS, 'none']}; got {norm!r}.")
+    return _NORMS[norm](dim, eps)
