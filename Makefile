@@ -18,7 +18,7 @@ export SDL_VIDEODRIVER ?= dummy
 test: export OMP_NUM_THREADS ?= 1
 export NO_MKDOCS_2_WARNING := 1
 
-CODE := wmcomponents tests examples benchmarks docs
+CODE := $(wildcard wmcomponents tests examples benchmarks docs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
