@@ -8,6 +8,8 @@ from .environments import UnknownEnvironmentError as UnknownEnvironmentError
 from .environments import action_spec as action_spec
 from .environments import make_env as make_env
 from .environments import observation_spec as observation_spec
+from .pictures import PicturesOnceMemmapStorage as PicturesOnceMemmapStorage
+from .pictures import PicturesOnceStorage as PicturesOnceStorage
 from .replay import ReplayMismatchError as ReplayMismatchError
 from .replay import ReplayTooLargeError as ReplayTooLargeError
 from .replay import load_replay as load_replay

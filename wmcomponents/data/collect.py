@@ -72,8 +72,8 @@ class RandomPolicy(TensorDictModuleBase):
             raise ValueError(f"repeat_probability must be in [0, 1]; got {repeat_probability}.")
         if not isinstance(action_spec, (OneHot, Categorical, Bounded, Unbounded)):
             raise TypeError(
-                f"RandomPolicy draws from OneHot, Categorical, Bounded and Unbounded specs; got "
-                f"{type(action_spec).__name__}. Pass a policy of your own, for instance torchrl.envs.utils.RandomPolicy."
+                f"RandomPolicy draws from OneHot, Categorical, Bounded and Unbounded specs; "
+                f"got {type(action_spec).__name__}. Pass a policy of your own, a callable on TensorDicts."
             )
         self.in_keys: list[NestedKey] = ["is_init"] if repeat_probability > 0 else []
         self.out_keys: list[NestedKey] = [action_key]
@@ -107,8 +107,8 @@ class RandomPolicy(TensorDictModuleBase):
         if isinstance(spec, Categorical):
             return (self._uniform(shape) * spec.n).to(spec.dtype)
         if isinstance(spec, Bounded):
-            low, high = spec.space.low, spec.space.high
-            return (low + (high - low) * self._uniform(shape)).to(spec.dtype)
+            box: Any = spec.space
+            return (box.low + (box.high - box.low) * self._uniform(shape)).to(spec.dtype)
         normal = torch.randn(shape, generator=self.generator, device=self.generator.device)
         return normal.to(device=spec.device, dtype=spec.dtype)
 

@@ -170,8 +170,9 @@ def _make_gym(
     if from_pixels:
         env = AddRenderObservation(env, render_only=True)
     space = env.observation_space
-    is_image = space.dtype == "uint8" and len(space.shape or ()) == 3 and (space.shape or ())[-1] == 3
-    if is_image and image_size is not None and space.shape != (image_size, image_size, 3):
+    shape = tuple(space.shape or ())
+    is_image = space.dtype == "uint8" and len(shape) == 3 and shape[2] == 3
+    if is_image and image_size is not None and shape != (image_size, image_size, 3):
         require("cv2", extra="atari")
         env = ResizeObservation(env, (image_size, image_size))
     return GymWrapper(env, frame_skip=action_repeat, device=device)
@@ -220,6 +221,8 @@ def _gym_make(env_id: str, **kwargs: Any) -> Any:
     import gymnasium
 
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame opens the sound card even to draw an array
+    if sys.platform.startswith("linux") and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # SWIG's types and pkg_resources, at first import
@@ -240,7 +243,9 @@ def _register_namespace(namespace: str) -> None:
     gymnasium = require("gymnasium", extra="gym")
     registered = {spec.namespace for spec in gymnasium.registry.values()}
     if namespace == "ALE":
-        gymnasium.register_envs(require("ale_py", extra="atari"))
+        ale_py = require("ale_py", extra="atari")
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # before the first one greets on stderr
+        gymnasium.register_envs(ale_py)
     elif namespace == "MinAtar" and "MinAtar" not in registered:
         require("minatar", extra="minatar")
         with _root_logger_untouched():  # the module announces a missing optional plotting package

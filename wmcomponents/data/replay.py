@@ -3,19 +3,30 @@
 import json
 import math
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torchrl.data import Composite, LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+from tensordict import NestedKey
+from torchrl.data import (
+    Composite,
+    LazyMemmapStorage,
+    LazyTensorStorage,
+    TensorDictReplayBuffer,
+    TensorSpec,
+    TensorStorage,
+)
 from torchrl.envs import EnvBase
 
+from wmcomponents.data.pictures import PicturesOnceMemmapStorage, PicturesOnceStorage
 from wmcomponents.data.sequences import EmptyReplayError, SequenceSampler
-from wmcomponents.data.transitions import transition_spec
+from wmcomponents.data.transitions import picture_keys, transition_spec
 
 INDEX_BYTES = 8  # TorchRL's writer stores each row's position beside it, as int64
+SLOT_BYTES = 8  # where pictures are kept once: whether the next one lies aside
 DESCRIPTION = "replay.json"
 
 
@@ -42,8 +53,9 @@ def make_replay(
 ) -> TensorDictReplayBuffer:
     """Build a replay buffer whose ``sample()`` gives a TensorDict of batch ``[batch_size, sequence_length]``.
 
-    Tensors keep the dtype the environment shows: an image costs one byte for each number. Memory is taken at the first
-    write; its size is printed, and checked against what is free, before that.
+    Tensors keep the dtype the environment shows, and pictures are stored once: the one after step t is the one of step
+    t+1, but for the end of an episode, where both are kept (:mod:`wmcomponents.data.pictures`). What is sampled has
+    both. Memory is taken at the first write; its size is printed, and checked against what is free, before that.
 
     Args:
         capacity: number of transitions, over all streams; rounded up to a multiple of their number.
@@ -84,14 +96,8 @@ def make_replay(
         )
     if print_fn is not None:
         print_fn(line)
-    ndim = 1 if streams == 1 else 2
-    if storage == "memmap":
-        scratch = None if directory is None else Path(directory) / "storage"
-        kept = LazyMemmapStorage(rows * streams, scratch_dir=scratch, ndim=ndim)
-    else:
-        kept = LazyTensorStorage(rows * streams, device=device, ndim=ndim)
     return TensorDictReplayBuffer(
-        storage=kept,
+        storage=_make_storage(storage, rows, streams, picture_keys(_spec(env_or_spec)), directory, device),
         sampler=SequenceSampler(sequence_length),
         batch_size=batch_size,
         generator=None if seed is None else torch.Generator().manual_seed(seed),
@@ -99,10 +105,12 @@ def make_replay(
 
 
 def replay_bytes(capacity: int, env_or_spec: EnvBase | Composite) -> int:
-    """Bytes that ``capacity`` transitions take."""
-    spec = env_or_spec if isinstance(env_or_spec, Composite) else transition_spec(env_or_spec)
-    row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in spec.values(True, True))
-    return capacity * (row + INDEX_BYTES)
+    """Bytes that ``capacity`` transitions take, each picture counted once (one more is kept for each episode's end)."""
+    spec = _spec(env_or_spec)
+    pictures = picture_keys(spec)
+    row = sum(_leaf_bytes(leaf) for leaf in spec.values(True, True))
+    twice = sum(_leaf_bytes(spec[key]) for key in pictures)
+    return capacity * (row - twice + INDEX_BYTES + (SLOT_BYTES if pictures else 0))
 
 
 def save_replay(replay: TensorDictReplayBuffer, path: str | Path) -> None:
@@ -146,6 +154,33 @@ def load_replay(replay: TensorDictReplayBuffer, path: str | Path) -> TensorDictR
     return replay
 
 
+def _make_storage(
+    kind: str,
+    rows: int,
+    streams: int,
+    pictures: list[NestedKey],
+    directory: str | Path | None,
+    device: torch.device | str,
+) -> TensorStorage:
+    size, ndim = rows * streams, 1 if streams == 1 else 2
+    if kind == "memory":
+        if pictures:
+            return PicturesOnceStorage(size, once=pictures, ndim=ndim, device=device)
+        return LazyTensorStorage(size, ndim=ndim, device=device)
+    scratch = None if directory is None else Path(directory) / "storage"
+    if pictures:
+        return PicturesOnceMemmapStorage(size, once=pictures, ndim=ndim, scratch_dir=scratch)
+    return LazyMemmapStorage(size, ndim=ndim, scratch_dir=scratch)
+
+
+def _spec(env_or_spec: EnvBase | Composite) -> Composite:
+    return env_or_spec if isinstance(env_or_spec, Composite) else transition_spec(env_or_spec)
+
+
+def _leaf_bytes(leaf: TensorSpec) -> int:
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
 def _description(replay: TensorDictReplayBuffer) -> dict[str, int]:
     return {"capacity": replay.storage.max_size, "ndim": replay.storage.ndim}
 
@@ -167,7 +202,7 @@ def _streams(env_or_spec: EnvBase | Composite, num_streams: int | None) -> int:
 def _place(storage: str, directory: str | Path | None, device: torch.device | str) -> tuple[str, int | None]:
     """Where the buffer goes, in words, and how many bytes are free there (``None`` if the system does not say)."""
     if storage == "memmap":
-        parent = Path(directory) if directory is not None else Path(_temporary_directory())
+        parent = Path(directory) if directory is not None else Path(tempfile.gettempdir())
         while not parent.exists():
             parent = parent.parent
         return f"on disk ({directory or parent})", shutil.disk_usage(parent).free
@@ -178,12 +213,6 @@ def _place(storage: str, directory: str | Path | None, device: torch.device | st
     if torch.device(device).type == "cuda":
         return f"on {device}", torch.cuda.mem_get_info(device)[0]
     return "in memory", _free_memory()
-
-
-def _temporary_directory() -> str:
-    import tempfile
-
-    return tempfile.gettempdir()
 
 
 def _free_memory() -> int | None:

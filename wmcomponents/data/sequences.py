@@ -1,11 +1,13 @@
 """Uniform sampling of sequences from a ring buffer, by index arithmetic alone."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchrl.data import TensorStorage
 from torchrl.data.replay_buffers import Storage
 from torchrl.data.replay_buffers.samplers import Sampler
 
@@ -61,30 +63,29 @@ class SequenceSampler(Sampler):
         Raises:
             EmptyReplayError, ReplayTooShortError: if there is nothing, or not one whole sequence, to draw from.
         """
-        rows, streams = _rows_and_streams(storage)
+        rows, *streams = _written(storage)
         starts = rows - self.sequence_length + 1
         if rows == 0:
             raise EmptyReplayError("The replay buffer is empty; collect real steps into it before sampling.")
         if starts < 1:
-            each = f" in each of {streams} streams" if streams > 1 else ""
+            each = f" in each of {streams[0]} streams" if streams else ""
             raise ReplayTooShortError(
                 f"The replay buffer holds {rows} consecutive steps{each} and a sequence needs {self.sequence_length}; "
                 f"collect more steps first, or use a shorter sequence_length."
             )
         generator = self._rng
         device = "cpu" if generator is None else generator.device
-        draw = torch.randint(starts * streams, (batch_size,), generator=generator, device=device)
+        draw = torch.randint(starts * math.prod(streams), (batch_size,), generator=generator, device=device)
         oldest = self._cursor % rows  # 0 until the ring is full, then the row that will be overwritten next
         offset = torch.arange(self.sequence_length, device=device)
-        row = (oldest + (draw // streams)[:, None] + offset) % rows  # (B, T)
-        if _ndim(storage) == 1:
+        row = (oldest + (draw % starts)[:, None] + offset) % rows  # (B, T)
+        if not streams:
             return row, {}
-        stream = (draw % streams)[:, None].expand_as(row)
-        return (row, stream), {}
+        return (row, (draw // starts)[:, None].expand_as(row)), {}
 
     def can_sample(self, storage: Storage, batch_size: int) -> bool:
         """Whether the buffer holds at least one whole sequence."""
-        return _rows_and_streams(storage)[0] >= self.sequence_length
+        return _written(storage)[0] >= self.sequence_length
 
     def add(self, index: int | Tensor) -> None:
         """Told by the buffer that one step was written."""
@@ -119,20 +120,18 @@ class SequenceSampler(Sampler):
         return f"{type(self).__name__}(sequence_length={self.sequence_length})"
 
 
-def _ndim(storage: Storage) -> int:
-    return getattr(storage, "ndim", 1)
-
-
-def _rows_and_streams(storage: Storage) -> tuple[int, int]:
-    """How many rows are written, and how many streams stand side by side in a row."""
+def _written(storage: Storage) -> tuple[int, ...]:
+    """The written part of the storage: (rows,) or (rows, streams)."""
+    if not isinstance(storage, TensorStorage):
+        raise TypeError(
+            f"SequenceSampler reads tensor storages (LazyTensorStorage, ...); got {type(storage).__name__}."
+        )
     if len(storage) == 0:
-        return 0, 1
-    if _ndim(storage) == 1:
-        return len(storage), 1
-    shape = storage.shape
-    if len(shape) != 2:
-        raise ValueError(f"SequenceSampler reads storages of shape [rows] or [rows, streams]; got {tuple(shape)}.")
-    return int(shape[0]), int(shape[1])
+        return (0,)
+    shape = tuple(storage.shape or ())
+    if len(shape) > 2:
+        raise ValueError(f"SequenceSampler reads storages of shape [rows] or [rows, streams]; got {shape}.")
+    return shape
 
 
 def _last_row(index: int | Tensor) -> int:

@@ -11,7 +11,8 @@ def transition_spec(env: EnvBase) -> Composite:
     """The spec of one stored transition, without batch dims, on CPU.
 
     ``{*observation, is_init, action, next: {*observation, reward, terminated, truncated, done}}``: what happened at t,
-    and under ``next`` what the action led to. The observation under ``next`` is that of the same episode also at its end.
+    and under ``next`` what the action led to. The observation under ``next`` belongs to the same episode, also at its
+    end.
     """
     shown = observation_spec(env)
     flags = env.full_done_spec_unbatched
@@ -32,6 +33,17 @@ def transition_spec(env: EnvBase) -> Composite:
 def transition_keys(env: EnvBase) -> list[NestedKey]:
     """The keys of :func:`transition_spec`, nested ones as tuples."""
     return list(transition_spec(env).keys(True, True))
+
+
+def picture_keys(spec: Composite) -> list[NestedKey]:
+    """The observations of a transition worth keeping once: integer or boolean arrays of three dimensions or more."""
+    now = [key for key in spec.keys(True, True) if key[0] != "next" and under_next(key) in spec.keys(True, True)]
+    return [key for key in now if len(spec[key].shape) >= 3 and not spec[key].dtype.is_floating_point]
+
+
+def under_next(key: NestedKey) -> NestedKey:
+    """``key`` inside the ``next`` of a transition."""
+    return ("next", key) if isinstance(key, str) else ("next", *key)
 
 
 def _cloned(spec: Composite) -> dict:
