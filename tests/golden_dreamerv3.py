@@ -74,7 +74,7 @@ def torch_name(official: str) -> str:
 
 
 def torch_layout(official: str, value: Tensor) -> Tensor:
-    """An official array in torch's layout: Linear (in, out) -> (out, in), conv HWIO -> OIHW, block layers as they are."""
+    """An official array in torch's layout: Linear (in, out) -> (out, in), conv HWIO -> OIHW, blocks as they are."""
     if official.endswith("/kernel"):
         if value.ndim == 2:
             return value.T.contiguous()

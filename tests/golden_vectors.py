@@ -1,4 +1,4 @@
-"""Numbers that the authors' own code produced: read from tests/golden, $WMC_GOLDEN, or a shared folder beside the checkout."""
+"""Numbers that the authors' own code produced: from tests/golden, $WMC_GOLDEN, or a folder beside the checkout."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def _folders() -> list[Path]:
 
 
 def load(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The json beside a vector and its tensors (none for a vector that is all json); skips the test where it is absent."""
+    """The json beside a vector, and its tensors (none where the vector is all json); skips the test if absent."""
     for folder in _folders():
         description = folder / f"{name}.json"
         if description.is_file():

@@ -16,7 +16,14 @@ def build(config: dict) -> RSSM:
     latent = CategoricalLatent(config["stoch"], config["classes"], config["unimix"])
     if not config["absolute"]:
         return RSSM.block_gru(
-            EMBED, ACTION, config["deter"], config["hidden"], config["stoch"], config["classes"], config["blocks"], **sizes
+            EMBED,
+            ACTION,
+            config["deter"],
+            config["hidden"],
+            config["stoch"],
+            config["classes"],
+            config["blocks"],
+            **sizes,
         )
     return RSSM(
         BlockGRUCell(config["deter"], latent.size, ACTION, config["hidden"], config["blocks"], **sizes),
@@ -73,13 +80,17 @@ def test_observe_imagine_losses_and_every_gradient_agree_with_the_official_code(
     gradients = torch_state(tensors, "dyn", "grad/")
     assert set(gradients) == {key for key, _ in rssm.named_parameters()}
     for key, parameter in rssm.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[key], **info["tolerance"], msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            parameter.grad, gradients[key], **info["tolerance"], msg=lambda m, k=key: f"{k}: {m}"
+        )
 
 
 def test_states_agree_with_r2dreamer_and_so_does_its_divergence_without_uniform_mixing():
     info, tensors = load("r2dreamer_rssm_blockgru")
     config = info["config"]
-    rssm = RSSM.block_gru(EMBED, ACTION, config["deter"], config["hidden"], config["stoch"], config["discrete"], config["blocks"])
+    rssm = RSSM.block_gru(
+        EMBED, ACTION, config["deter"], config["hidden"], config["stoch"], config["discrete"], config["blocks"]
+    )
     rssm.load_state_dict(r2dreamer_rssm_state(tensors))
     with torch.no_grad():
         deter, stoch, posterior = observe(rssm, tensors)

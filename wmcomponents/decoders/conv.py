@@ -100,9 +100,7 @@ class ConvDecoder(Component):
         """``[*B, deter]`` and ``[*B, *stoch_shape]`` to ``[*B, H, W, C]``, before the sigmoid."""
         lead = deter.shape[:-1]
         height, width, _ = self.map_shape
-        from_deter = rearrange(
-            self.deter_in(deter), "... (g h w c) -> ... h w (g c)", g=self.blocks, h=height, w=width
-        )
+        from_deter = rearrange(self.deter_in(deter), "... (g h w c) -> ... h w (g c)", g=self.blocks, h=height, w=width)
         from_stoch = self.stoch_in(self.stoch_hidden(stoch.flatten(-self.stoch_dims)))
         x = from_deter + from_stoch.unflatten(-1, self.map_shape)
         x = self.act(self.map_norm(x)).reshape(-1, *self.map_shape).permute(0, 3, 1, 2)

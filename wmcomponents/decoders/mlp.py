@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 
 from wmcomponents.component import Component
-from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn import MLP, KeyedModules, Norm, linear
 from wmcomponents.nn.activation import Activation
 
 
@@ -58,9 +58,10 @@ class MLPDecoder(Component):
         super().__init__(in_keys, [("raw", name) for name in sizes] if out_keys is None else out_keys)
         self.stoch_dims = len(stoch_shape)
         self.mlp = MLP(deter + torch.Size(stoch_shape).numel(), units, layers, norm, act)
-        self.outs = nn.ModuleDict({name: linear(self.mlp.out_features, size, outscale) for name, size in sizes.items()})
+        outs = {name: linear(self.mlp.out_features, size, outscale) for name, size in sizes.items()}
+        self.outs = KeyedModules(outs)
 
     def compute(self, deter: Tensor, stoch: Tensor) -> tuple[Tensor, ...]:
         """``[*B, deter]`` and ``[*B, *stoch_shape]`` to one ``[*B, size]`` for each name, in order."""
         x = self.mlp(torch.cat([stoch.flatten(-self.stoch_dims), deter], -1))
-        return tuple(out(x) for out in self.outs.values())
+        return tuple(out(x) for _, out in self.outs.items())

@@ -1,18 +1,26 @@
 """Decoder of whatever an environment shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.data import Composite
 
 from wmcomponents.component import Component
 from wmcomponents.decoders.conv import ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
-from wmcomponents.functional import bernoulli_cross_entropy, categorical_cross_entropy, squared_error
-from wmcomponents.nn import Norm, Symlog, describe_observations
+from wmcomponents.nn import (
+    ImageObservation,
+    KeyedModules,
+    Norm,
+    PlanesObservation,
+    Symlog,
+    Transform,
+    VectorObservation,
+    describe_observations,
+)
 from wmcomponents.nn.activation import Activation
 from wmcomponents.nn.observation import common_image_shape
 
@@ -20,9 +28,9 @@ from wmcomponents.nn.observation import common_image_shape
 class MultiDecoder(Component):
     """Every observation of an environment back from the latent state, built from its TorchRL spec.
 
-    The counterpart of ``MultiEncoder``. Raw outputs are what the losses compare: transformed numbers for vectors, logits
-    for categories, bits and boards, pictures before the sigmoid. :meth:`mean` turns them into observations of the
-    environment's own space.
+    The counterpart of ``MultiEncoder``. Raw outputs are what the losses compare: transformed numbers for vectors,
+    logits for categories, bits and boards, pictures before the sigmoid. :meth:`mean` turns them into observations of
+    the environment's own space.
 
     Keys:
         | key | shape | dtype | |
@@ -44,7 +52,7 @@ class MultiDecoder(Component):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the output layers of vectors and pictures.
-        transform: the encoder's, with ``forward`` and ``inverse`` over the concatenated numbers.
+        transform: over the concatenated numbers; give it the encoder's. Default ``Symlog()``.
         in_keys: recurrent and stochastic part.
         out_keys: one for each observation key, sorted; default ``("raw", key)``.
 
@@ -76,7 +84,7 @@ class MultiDecoder(Component):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
-        transform: nn.Module | None = None,
+        transform: Transform | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> None:
@@ -85,26 +93,24 @@ class MultiDecoder(Component):
         if len(self.out_keys) != len(observations):
             raise ValueError(f"Need one out_key for each of {list(observations)}; got {self.out_keys}.")
         self.keys = tuple(observations)
-        self.observations = nn.ModuleDict(observations)
-        kinds = {key: observation.kind for key, observation in observations.items()}
-        self.vector_keys = [key for key, kind in kinds.items() if kind == "vector"]
-        self.flat_keys = [key for key, kind in kinds.items() if kind in ("vector", "binary", "discrete")]
-        self.image_keys = [key for key, kind in kinds.items() if kind == "image"]
-        self.planes_keys = [key for key, kind in kinds.items() if kind == "planes"]
+        self.observations = KeyedModules(observations)
         self.transform = Symlog() if transform is None else transform
+        images = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
+        boards = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        flat = {key: each for key, each in observations.items() if key not in images and key not in boards}
+        self.flat_sizes = {key: each.size for key, each in flat.items()}
+        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
+        self.image_channels = {key: each.shape[2] for key, each in images.items()}
         self.mlp = self.conv = None
-        if self.flat_keys:
-            sizes = {key: observations[key].size for key in self.flat_keys}
-            self.mlp = MLPDecoder(deter, stoch_shape, sizes, units, layers, norm, act, outscale)
-        if self.image_keys:
-            shape = common_image_shape({key: observations[key] for key in self.image_keys})
-            self.conv = ConvDecoder(
-                deter, stoch_shape, shape, depth, mults, kernel, units, blocks, norm, act, outscale
-            )
-        self.planes = nn.ModuleDict(
+        if flat:
+            self.mlp = MLPDecoder(deter, stoch_shape, self.flat_sizes, units, layers, norm, act, outscale)
+        if images:
+            shape = common_image_shape(images)
+            self.conv = ConvDecoder(deter, stoch_shape, shape, depth, mults, kernel, units, blocks, norm, act, outscale)
+        self.planes = KeyedModules(
             {
-                key: PlanesDecoder(deter, stoch_shape, observations[key].shape, units=units, norm=norm, act=act)
-                for key in self.planes_keys
+                key: PlanesDecoder(deter, stoch_shape, each.shape, units=units, norm=norm, act=act)
+                for key, each in boards.items()
             }
         )
 
@@ -112,10 +118,10 @@ class MultiDecoder(Component):
         """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for pictures and boards."""
         raw = {}
         if self.mlp is not None:
-            raw.update(zip(self.flat_keys, self.mlp.compute(deter, stoch), strict=True))
+            raw.update(zip(self.flat_sizes, self.mlp.compute(deter, stoch), strict=True))
         if self.conv is not None:
-            channels = [self.observations[key].shape[2] for key in self.image_keys]
-            raw.update(zip(self.image_keys, self.conv.compute(deter, stoch).split(channels, -1), strict=True))
+            pictures = self.conv.compute(deter, stoch).split(list(self.image_channels.values()), -1)
+            raw.update(zip(self.image_channels, pictures, strict=True))
         for key, decoder in self.planes.items():
             raw[key] = decoder.compute(deter, stoch)
         return {key: raw[key] for key in self.keys}
@@ -124,36 +130,14 @@ class MultiDecoder(Component):
         """The values of :meth:`raw`, in the order of the sorted keys."""
         return tuple(self.raw(deter, stoch).values())
 
-    def _over_vectors(self, function, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Apply a map over the concatenated numbers to numbers that come key by key."""
-        if not self.vector_keys:
-            return {}
-        sizes = [self.observations[key].size for key in self.vector_keys]
-        joined = function(torch.cat([tensors[key] for key in self.vector_keys], -1))
-        return dict(zip(self.vector_keys, joined.split(sizes, -1), strict=True))
-
     def mean(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The most likely observation, in the environment's space, shape and dtype: ``{key: [*B, *shape]}``.
 
         Numbers are transformed back and clamped to the bounds of the spec, pictures rounded to uint8, boards and bits
         thresholded (or rounded to their range), categories the most likely ones.
         """
-        vectors = self._over_vectors(self.transform.inverse, raw)
-        out = {}
-        for key in self.keys:
-            observation = self.observations[key]
-            if key in vectors:
-                out[key] = observation.unflatten(vectors[key])
-            elif observation.kind == "discrete":
-                out[key] = observation.unflatten(raw[key])
-            else:
-                shaped = raw[key].reshape(*self._lead(raw[key], observation), *observation.shape)
-                out[key] = observation.from_unit(shaped.sigmoid())
-        return out
-
-    @staticmethod
-    def _lead(raw: Tensor, observation: nn.Module) -> torch.Size:
-        return raw.shape[:-1] if observation.kind == "binary" else observation.lead(raw)
+        values = dict(raw) | self._over_vectors(self.transform.inverse, raw)
+        return {key: each.decode(values[key]) for key, each in self.observations.items()}
 
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reconstruction error of each key, summed over the event: ``{key: [*B]}``.
@@ -165,27 +149,13 @@ class MultiDecoder(Component):
             raw: from :meth:`raw`.
             target: observations as the environment shows them.
         """
-        flat = {
-            key: self.observations[key].flatten(target[key])
-            for key in self.flat_keys
-        }
-        flat.update(self._over_vectors(self.transform, flat))
-        out = {}
-        for key in self.keys:
-            observation = self.observations[key]
-            if observation.kind == "vector":
-                out[key] = squared_error(raw[key], flat[key])
-            elif observation.kind == "binary":
-                out[key] = bernoulli_cross_entropy(raw[key], flat[key])
-            elif observation.kind == "discrete":
-                out[key] = sum(
-                    categorical_cross_entropy(logits, one_hot)
-                    for logits, one_hot in zip(
-                        raw[key].split(observation.classes, -1), flat[key].split(observation.classes, -1), strict=True
-                    )
-                )
-            elif observation.kind == "image":
-                out[key] = squared_error(raw[key].sigmoid(), observation.to_unit(target[key]), event_dims=3)
-            else:
-                out[key] = bernoulli_cross_entropy(raw[key], observation.to_unit(target[key]), event_dims=3)
-        return out
+        truth = {key: each.encode(target[key]) for key, each in self.observations.items()}
+        truth |= self._over_vectors(self.transform, truth)
+        return {key: each.error(raw[key], truth[key]) for key, each in self.observations.items()}
+
+    def _over_vectors(self, function: Callable[[Tensor], Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Apply a map over the concatenated numbers to numbers that come key by key."""
+        if not self.vector_sizes:
+            return {}
+        joined = function(torch.cat([tensors[key] for key in self.vector_sizes], -1))
+        return dict(zip(self.vector_sizes, joined.split(list(self.vector_sizes.values()), -1), strict=True))

@@ -46,7 +46,7 @@ class Latent(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
-        """``[*B, params]`` and noise ``[*B, *noise_shape]`` to a differentiable sample ``[*B, *shape]``; None: the mode."""
+        """``[*B, params]`` and noise ``[*B, *noise_shape]`` (None: the mode) to a differentiable ``[*B, *shape]``."""
 
     @abstractmethod
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class CategoricalLatent(Latent):
 
     def noise_spec(self) -> TensorSpec:
         """Uniform noise in [0, 1), one number a group."""
-        return Bounded(0.0, 1.0, shape=self.noise_shape)
+        return Bounded(0.0, 1.0, shape=torch.Size(self.noise_shape))
 
     def logits(self, raw: Tensor) -> Tensor:
         """Normalised log probabilities after mixing, ``[*B, groups, classes]``."""
@@ -112,6 +112,7 @@ class CategoricalLatent(Latent):
         return categorical_entropy(self.logits(raw)).sum(-1)
 
     def extra_repr(self) -> str:
+        """Sizes and options."""
         return f"groups={self.groups}, classes={self.classes}, unimix={self.unimix}"
 
 
@@ -137,7 +138,7 @@ class GaussianLatent(Latent):
 
     def noise_spec(self) -> TensorSpec:
         """Standard normal noise, one number a dimension."""
-        return Unbounded(shape=self.noise_shape)
+        return Unbounded(shape=torch.Size(self.noise_shape))
 
     def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``[*B, size]``."""
@@ -158,4 +159,5 @@ class GaussianLatent(Latent):
         return gaussian_entropy(self.mean_std(raw)[1])
 
     def extra_repr(self) -> str:
+        """Sizes and options."""
         return f"size={self.shape[0]}, min_std={self.min_std}"

@@ -39,8 +39,8 @@ class RSSM(Component):
         in_keys: deter, stoch, action, noise.
         out_keys: next deter, next stoch, raw prior.
 
-    Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019); Mastering Diverse Domains
-    through World Models (DreamerV3, 2024), eq. 3.
+    Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019); Mastering Diverse
+    Domains through World Models (DreamerV3, 2024), eq. 3.
 
     Example:
         >>> import torch

@@ -69,9 +69,7 @@ class ConvEncoder(Component):
             raise ValueError(f"kernel must be odd; got {kernel}.")
         stage = StrideStage if strided else PoolStage
         sizes = [channels, *(depth * mult for mult in mults)]
-        self.stages = nn.ModuleList(
-            stage(i, o, kernel, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.stages = nn.ModuleList(stage(i, o, kernel, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
         self.image_shape = (height, width, channels)
         self.out_features = (height // factor) * (width // factor) * sizes[-1]
 

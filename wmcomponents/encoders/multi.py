@@ -4,14 +4,23 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.data import Composite
 
 from wmcomponents.component import Component
 from wmcomponents.encoders.conv import ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder
 from wmcomponents.encoders.planes import PlanesEncoder
-from wmcomponents.nn import Norm, Symlog, describe_observations
+from wmcomponents.nn import (
+    ImageObservation,
+    KeyedModules,
+    Norm,
+    PlanesObservation,
+    Symlog,
+    Transform,
+    VectorObservation,
+    describe_observations,
+)
 from wmcomponents.nn.activation import Activation
 from wmcomponents.nn.observation import common_image_shape
 
@@ -19,9 +28,10 @@ from wmcomponents.nn.observation import common_image_shape
 class MultiEncoder(Component):
     """Every observation of an environment in one embedding, built from its TorchRL spec.
 
-    Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted key
-    order for one :class:`MLPEncoder`. Pictures (uint8, sides of 16 and more) are stacked along their channels for one
-    :class:`ConvEncoder`. Each small board has a :class:`PlanesEncoder`. The embedding is [vectors, pictures, boards].
+    Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted
+    key order for one :class:`MLPEncoder`. Pictures (uint8, sides of 16 and more) are stacked along their channels for
+    one :class:`ConvEncoder`. Each small board has a :class:`PlanesEncoder`. The embedding is [vectors, pictures,
+    boards].
 
     Keys:
         | key | shape | dtype | |
@@ -38,8 +48,8 @@ class MultiEncoder(Component):
         kernel: kernel size of the image encoder.
         norm: normalisation.
         act: activation.
-        transform: module with ``forward`` and ``inverse`` over the concatenated numbers: :class:`Symlog` or a fitted
-            :class:`Standardize` of :attr:`vector_size`. Give the decoder the same one.
+        transform: over the concatenated numbers: ``Symlog()`` (the default) or a fitted ``Standardize(vector_size)``.
+            Give the decoder the same one.
         in_keys: where each observation is found, in the order of the sorted spec keys; default: those keys.
         out_keys: the embedding.
 
@@ -66,7 +76,7 @@ class MultiEncoder(Component):
         kernel: int = 5,
         norm: Norm = "rms",
         act: Activation = "silu",
-        transform: nn.Module | None = None,
+        transform: Transform | None = None,
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
@@ -75,27 +85,28 @@ class MultiEncoder(Component):
         if len(self.in_keys) != len(observations):
             raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
         self.keys = tuple(observations)
-        self.observations = nn.ModuleDict(observations)
-        kinds = {key: observation.kind for key, observation in observations.items()}
-        self.vector_keys = [key for key, kind in kinds.items() if kind == "vector"]
-        self.flat_keys = [key for key, kind in kinds.items() if kind in ("vector", "binary", "discrete")]
-        self.image_keys = [key for key, kind in kinds.items() if kind == "image"]
-        self.planes_keys = [key for key, kind in kinds.items() if kind == "planes"]
-        self.vector_size = sum(observations[key].size for key in self.vector_keys)
+        self.observations = KeyedModules(observations)
         self.transform = Symlog() if transform is None else transform
-        self.mlp = self.conv = None
-        self.out_features = 0
-        if self.flat_keys:
-            self.mlp = MLPEncoder(sum(observations[key].size for key in self.flat_keys), units, layers, norm, act)
-            self.out_features += self.mlp.out_features
-        if self.image_keys:
-            shape = common_image_shape({key: observations[key] for key in self.image_keys})
-            self.conv = ConvEncoder(shape, depth, mults, kernel, norm=norm, act=act)
-            self.out_features += self.conv.out_features
-        self.planes = nn.ModuleDict(
-            {key: PlanesEncoder(observations[key].shape, units=units, norm=norm, act=act) for key in self.planes_keys}
+        images = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
+        boards = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        flat = {key: each for key, each in observations.items() if key not in images and key not in boards}
+        self.flat_sizes = {key: each.size for key, each in flat.items()}
+        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
+        self.image_keys = tuple(images)
+        self.mlp = MLPEncoder(sum(self.flat_sizes.values()), units, layers, norm, act) if flat else None
+        self.conv = None
+        if images:
+            self.conv = ConvEncoder(common_image_shape(images), depth, mults, kernel, norm=norm, act=act)
+        self.planes = KeyedModules(
+            {key: PlanesEncoder(each.shape, units=units, norm=norm, act=act) for key, each in boards.items()}
         )
-        self.out_features += units * len(self.planes_keys)
+        parts = [self.mlp, self.conv, *(encoder for _, encoder in self.planes.items())]
+        self.out_features = sum(part.out_features for part in parts if part is not None)
+
+    @property
+    def vector_size(self) -> int:
+        """How many numbers :attr:`transform` sees."""
+        return sum(self.vector_sizes.values())
 
     def vectors(self, observation: Mapping[str, Tensor]) -> Tensor:
         """All numbers, untransformed, concatenated in sorted key order: ``[*B, vector_size]``; fit a transform to them.
@@ -103,21 +114,25 @@ class MultiEncoder(Component):
         Raises:
             ValueError: if the environment shows no numbers.
         """
-        if not self.vector_keys:
+        if not self.vector_sizes:
             raise ValueError(f"No numeric vector among the observations {list(self.keys)}.")
-        return torch.cat([self.observations[key].flatten(observation[key]) for key in self.vector_keys], -1)
+        return torch.cat([self.observations[key].encode(observation[key]) for key in self.vector_sizes], -1)
 
     def _flat(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Transformed numbers, bits and one-hot vectors, in sorted key order: ``[*B, features]``."""
+        numbers = self.transform(self.vectors(observation)) if self.vector_sizes else None
+        if numbers is not None and len(self.vector_sizes) == len(self.flat_sizes):
+            return numbers
         parts = {}
-        if self.vector_keys:
-            sizes = [self.observations[key].size for key in self.vector_keys]
-            parts = dict(
-                zip(self.vector_keys, self.transform(self.vectors(observation)).split(sizes, -1), strict=True)
-            )
-        for key in self.flat_keys:
-            if key not in parts:
-                parts[key] = self.observations[key].flatten(observation[key])
-        return torch.cat([parts[key] for key in self.flat_keys], -1)
+        if numbers is not None:
+            parts = dict(zip(self.vector_sizes, numbers.split(list(self.vector_sizes.values()), -1), strict=True))
+        return torch.cat(
+            [
+                parts[key] if key in parts else self.observations[key].encode(observation[key])
+                for key in self.flat_sizes
+            ],
+            -1,
+        )
 
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
         """``{key: [*B, *shape]}``, by the keys of the spec, to ``[*B, out_features]``."""
@@ -128,7 +143,7 @@ class MultiEncoder(Component):
             images = [observation[key] for key in self.image_keys]
             parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
         for key, encoder in self.planes.items():
-            parts.append(encoder.compute(self.observations[key].to_unit(observation[key])))
+            parts.append(encoder.compute(self.observations[key].encode(observation[key])))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def compute(self, *observations: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from wmcomponents.nn.activation import Activation
 class PlanesEncoder(Component):
     """Encoder of small boards of symbols (MinAtar's 10x10xC): one convolution at full resolution, one linear layer.
 
-    Positions matter to the cell here, so nothing is pooled. The layout (one 3x3 convolution, one dense layer) is that of
-    MinAtar's own networks; normalisation and activation are DreamerV3's.
+    Positions matter to the cell here, so nothing is pooled. The layout (one 3x3 convolution, one dense layer) is that
+    of MinAtar's own networks; normalisation and activation are DreamerV3's.
 
     Keys:
         | key | shape | dtype | |

@@ -20,7 +20,7 @@ def unimix_log_probs(logits: Float[Tensor, "*batch k"], unimix: float = 0.01) ->
 
 
 def one_hot(index: Int[Tensor, "*batch"], classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """One-hot vectors ``[*batch, classes]`` without a device synchronisation; an index outside the range gives zeros."""
+    """One-hot vectors ``[*batch, classes]``; an index outside the range gives zeros. Never waits for a device."""
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
 
@@ -54,9 +54,7 @@ class _StraightThrough(torch.autograd.Function):
         return None, grad
 
 
-def straight_through(
-    sample: Float[Tensor, "*batch k"], probs: Float[Tensor, "*batch k"]
-) -> Float[Tensor, "*batch k"]:
+def straight_through(sample: Float[Tensor, "*batch k"], probs: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
     """The value of ``sample`` with the gradient of ``probs``: ``sample + probs - stop_gradient(probs)``."""
     return _StraightThrough.apply(sample, probs)  # pyright: ignore[reportReturnType]
 

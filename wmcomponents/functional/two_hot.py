@@ -19,7 +19,10 @@ def symexp_bins(count: int = 255, limit: float = 20.0) -> Float[Tensor, " bins"]
     """
     if count < 2 or limit <= 0:
         raise ValueError(f"Need at least 2 bins and a positive limit; got count={count}, limit={limit}.")
-    half = symexp(torch.linspace(-limit, 0.0, (count + 1) // 2))
+    steps = (count + 1) // 2
+    # float32, in the order in which jax.numpy.linspace computes it, so that the bins are the official ones.
+    fraction = torch.arange(steps, dtype=torch.float32) * torch.tensor(1.0 / max(steps - 1, 1))
+    half = symexp(-limit * (1.0 - fraction))
     mirrored = half[:-1] if count % 2 else half
     return torch.cat([half, -mirrored.flip(0)])
 

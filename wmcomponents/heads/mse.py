@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.functional import squared_error
-from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn import MLP, Norm, Transform, linear
 from wmcomponents.nn.activation import Activation
 
 
@@ -26,7 +26,7 @@ class MSEHead(Component):
         units: width of the hidden layers.
         layers: hidden layers.
         out_features: how many numbers.
-        transform: module with ``forward`` and ``inverse``, for example ``Symlog()``; None for plain space.
+        transform: for example ``Symlog()``; None for plain space.
         outscale: factor on the initial weight of the output layer.
         norm: normalisation.
         act: activation.
@@ -48,7 +48,7 @@ class MSEHead(Component):
         units: int = 1024,
         layers: int = 1,
         out_features: int = 1,
-        transform: nn.Module | None = None,
+        transform: Transform | None = None,
         outscale: float = 1.0,
         norm: Norm = "rms",
         act: Activation = "silu",

@@ -35,10 +35,12 @@ class BlockLinear(nn.Module):
         trunc_normal_init_(self.weight, in_features, outscale)
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        """Apply each block to its part of the last dimension."""
         lead = x.shape[:-1]
         parts = x.reshape(-1, self.blocks, self.in_features // self.blocks).transpose(0, 1)
         out = torch.baddbmm(self.bias.view(self.blocks, 1, -1), parts, self.weight)
         return out.transpose(0, 1).reshape(*lead, self.out_features)
 
     def extra_repr(self) -> str:
+        """Sizes and blocks."""
         return f"{self.in_features}, {self.out_features}, blocks={self.blocks}"

@@ -33,6 +33,7 @@ class ChannelNormAct(nn.Module):
         self.act = make_activation(act)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalise and activate; the memory stays channels last."""
         return self.act(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
@@ -55,6 +56,7 @@ class PoolStage(nn.Module):
         self.post = ChannelNormAct(out_channels, norm, act)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Halve the resolution."""
         return self.post(F.max_pool2d(self.conv(x), 2))
 
 
@@ -80,6 +82,7 @@ class StrideStage(nn.Module):
         self.post = ChannelNormAct(out_channels, norm, act)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Halve the resolution."""
         return self.post(self.conv(F.pad(x, self.padding)))
 
 
@@ -98,4 +101,5 @@ class UpsampleConv(nn.Module):
         self.conv = conv2d(in_channels, out_channels, kernel, outscale, padding=kernel // 2)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Double the resolution."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

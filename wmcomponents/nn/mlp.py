@@ -25,6 +25,7 @@ class Dense(nn.Module):
         self.act = make_activation(act)
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        """Apply the layer to the last dimension."""
         return self.act(self.norm(self.linear(x)))
 
 
@@ -39,15 +40,14 @@ class MLP(nn.Module):
         act: activation.
     """
 
-    def __init__(
-        self, in_features: int, units: int, layers: int, norm: Norm = "rms", act: Activation = "silu"
-    ) -> None:
+    def __init__(self, in_features: int, units: int, layers: int, norm: Norm = "rms", act: Activation = "silu") -> None:
         super().__init__()
         sizes = [in_features] + [units] * layers
         self.in_features, self.out_features = in_features, sizes[-1]
         self.layers = nn.ModuleList(Dense(i, o, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        """Apply the stack to the last dimension."""
         for layer in self.layers:
             x = layer(x)
         return x

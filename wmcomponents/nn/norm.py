@@ -24,9 +24,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Normalise the last dimension."""
         return F.rms_norm(x.float(), (self.dim,), self.weight, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
+        """Size and epsilon."""
         return f"{self.dim}, eps={self.eps}"
 
 
@@ -45,9 +47,11 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Normalise the last dimension."""
         return F.layer_norm(x.float(), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
+        """Size and epsilon."""
         return f"{self.dim}, eps={self.eps}"
 
 

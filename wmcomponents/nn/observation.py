@@ -1,6 +1,7 @@
 """What kind of thing each observation is: read once from TorchRL specs, shared by encoders and decoders."""
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,127 +9,216 @@ from torchrl.data import Binary, Categorical, Composite, MultiCategorical, Multi
 from torchrl.data.tensor_specs import TensorSpec
 
 from wmcomponents.functional.categorical import one_hot
+from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy, squared_error
 
-Kind = Literal["vector", "binary", "discrete", "image", "planes"]
 SMALLEST_IMAGE = 16  # with a shorter side, a picture is a board: no pooling
 LARGEST_PLANE_RANGE = 255  # integers with a wider range are numbers, not symbols on a board
 
 
-class Observation(nn.Module):
-    """One observation of an environment: its kind, and the way to features and exactly back.
-
-    Attributes:
-        kind: "vector" (numbers), "binary" (bits, not a board), "discrete" (one or more categories), "image"
-            (uint8 picture), "planes" (small bool or integer board).
-        shape: shape in the environment, without batch dimensions.
-        dtype: dtype in the environment.
-        size: number of features when flattened for an MLP (one-hot for "discrete").
-        classes: for "discrete", the classes of each category.
+class Observation(nn.Module, ABC):
+    """One observation of an environment: the way to features, the way exactly back, and the error between the two.
 
     Args:
-        kind: see above.
+        shape: shape in the environment, without batch dimensions.
+        dtype: dtype in the environment.
+
+    Attributes:
         shape: see above.
         dtype: see above.
+        size: number of features.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.shape, self.dtype = shape, dtype
+        self.size = torch.Size(shape).numel()
+
+    def extra_repr(self) -> str:
+        """Shape and dtype."""
+        return f"shape={self.shape}, dtype={self.dtype}"
+
+    def lead(self, x: Tensor) -> torch.Size:
+        """The batch dimensions of ``x``, ``[*batch, *shape]``."""
+        return x.shape[: x.ndim - len(self.shape)]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """An observation ``[*batch, *shape]`` as float features: ``[*batch, size]``, boards in their own shape."""
+        return x.reshape(*self.lead(x), self.size).to(torch.float32)
+
+    @abstractmethod
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw network outputs, shaped as the features, as the most likely observation ``[*batch, *shape]``."""
+
+    @abstractmethod
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Error of raw outputs against the features of the truth, summed over the event: ``[*batch]``."""
+
+
+class VectorObservation(Observation):
+    """Numbers, under squared error. A transform of many such vectors together is up to the caller.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment; integers are rounded.
         low: lower bounds of ``shape``, or None.
         high: upper bounds of ``shape``, or None.
-        classes: see above.
-        is_one_hot: for "discrete", whether the environment itself shows one-hot vectors.
     """
 
     low: Tensor | None
     high: Tensor | None
 
     def __init__(
-        self,
-        kind: Kind,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        low: Tensor | None = None,
-        high: Tensor | None = None,
-        classes: tuple[int, ...] = (),
-        is_one_hot: bool = False,
+        self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
     ) -> None:
-        super().__init__()
-        self.kind, self.shape, self.dtype = kind, shape, dtype
-        self.classes, self.is_one_hot = classes, is_one_hot
-        self.size = sum(classes) if kind == "discrete" else torch.Size(shape).numel()
+        super().__init__(shape, dtype)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
-    def extra_repr(self) -> str:
-        return f"{self.kind}, shape={self.shape}, dtype={self.dtype}"
-
-    def lead(self, x: Tensor) -> torch.Size:
-        """The batch dimensions of ``x``, ``[*batch, *shape]``."""
-        return x.shape[: x.ndim - len(self.shape)]
-
-    def flatten(self, x: Tensor) -> Tensor:
-        """``[*batch, *shape]`` as float features ``[*batch, size]`` (one-hot for "discrete")."""
-        lead = self.lead(x)
-        if self.kind != "discrete" or self.is_one_hot:
-            return x.reshape(*lead, self.size).to(torch.float32)
-        indices = x.reshape(*lead, len(self.classes)).unbind(-1)
-        return torch.cat([one_hot(i, n) for i, n in zip(indices, self.classes, strict=True)], -1)
-
-    def unflatten(self, x: Tensor) -> Tensor:
-        """``[*batch, size]`` as the environment shows it: the nearest point of its space, in its shape and dtype."""
-        lead = x.shape[:-1]
-        if self.kind == "discrete":
-            winners = [part.argmax(-1) for part in x.split(self.classes, -1)]
-            if self.is_one_hot:
-                x = torch.cat([one_hot(i, n) for i, n in zip(winners, self.classes, strict=True)], -1)
-            else:
-                x = torch.stack(winners, -1)
-            return x.reshape(*lead, *self.shape).to(self.dtype)
-        x = x.reshape(*lead, *self.shape)
-        if self.dtype == torch.bool:
-            return x > 0.5
+    def decode(self, raw: Tensor) -> Tensor:
+        """Rounded for integers, clamped to the bounds."""
+        x = raw.reshape(*raw.shape[:-1], *self.shape)
         if not self.dtype.is_floating_point:
             x = x.round()
         if self.low is not None or self.high is not None:
             x = x.clamp(self.low, self.high)
         return x.to(self.dtype)
 
-    def to_unit(self, x: Tensor) -> Tensor:
-        """Bits, boards and pictures as floats in [0, 1], same shape."""
-        x = x.to(torch.float32)
-        if self.low is None or self.high is None:
-            return x
-        return (x - self.low) / (self.high - self.low).clamp(min=1)
-
-    def from_unit(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`to_unit`, rounded into the environment's space: ``[*batch, *shape]`` both ways."""
-        if self.low is not None and self.high is not None:
-            x = x * (self.high - self.low) + self.low
-        return self.unflatten(x.reshape(*self.lead(x), self.size))
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Squared error."""
+        return squared_error(raw, features)
 
 
-def _bounds(spec: TensorSpec) -> tuple[Tensor | None, Tensor | None]:
+class BinaryObservation(Observation):
+    """Bits that are not a board, under the Bernoulli cross entropy."""
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """1 where the logit is positive."""
+        return (raw > 0).reshape(*raw.shape[:-1], *self.shape).to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Binary cross entropy of logits."""
+        return bernoulli_cross_entropy(raw, features)
+
+
+class DiscreteObservation(Observation):
+    """One or more categories, each as a one-hot vector, under the cross entropy.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        classes: alternatives of each category.
+        is_one_hot: whether the environment itself shows one-hot vectors.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, classes: tuple[int, ...], is_one_hot: bool) -> None:
+        super().__init__(shape, dtype)
+        self.classes, self.is_one_hot, self.size = classes, is_one_hot, sum(classes)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """One-hot vectors side by side, ``[*batch, size]``; a negative index gives zeros."""
+        if self.is_one_hot:
+            return super().encode(x)
+        return self._one_hots(x.reshape(*self.lead(x), len(self.classes)).unbind(-1))
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """The most likely classes."""
+        winners = [logits.argmax(-1) for logits in raw.split(self.classes, -1)]
+        x = self._one_hots(winners) if self.is_one_hot else torch.stack(winners, -1)
+        return x.reshape(*raw.shape[:-1], *self.shape).to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Cross entropy of logits, summed over the categories."""
+        pairs = zip(raw.split(self.classes, -1), features.split(self.classes, -1), strict=True)
+        return torch.stack([categorical_cross_entropy(logits, truth) for logits, truth in pairs]).sum(0)
+
+    def _one_hots(self, indices) -> Tensor:
+        return torch.cat([one_hot(i, n) for i, n in zip(indices, self.classes, strict=True)], -1)
+
+
+class ImageObservation(Observation):
+    """A uint8 picture (H, W, C), under the squared error of sigmoid outputs in [0, 1]."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """In [0, 1], ``[*batch, H, W, C]``."""
+        return x.to(torch.float32) / 255.0
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Rounded to 256 levels."""
+        return (raw.sigmoid() * 255.0).round().to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Squared error of the sigmoid."""
+        return squared_error(raw.sigmoid(), features, event_dims=3)
+
+
+class PlanesObservation(Observation):
+    """A small board (H, W, C) of bits or small integers, under the Bernoulli cross entropy of its unit range.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        low: lower bounds of ``shape``; None for bits.
+        high: upper bounds of ``shape``; None for bits.
+    """
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
+    ) -> None:
+        super().__init__(shape, dtype)
+        low = torch.zeros(shape) if low is None else low
+        high = torch.ones(shape) if high is None else high
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("span", (high - low).clamp(min=1.0), persistent=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """In [0, 1], ``[*batch, H, W, C]``."""
+        return (x.to(torch.float32) - self.low) / self.span
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """The nearest value of the range; for bits, 1 where the logit is positive."""
+        return (raw.sigmoid() * self.span + self.low).round().to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Binary cross entropy of logits; targets between 0 and 1 are soft."""
+        return bernoulli_cross_entropy(raw, features, event_dims=3)
+
+
+def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    """Finite bounds as floats, or None where there are none."""
     low, high = getattr(spec.space, "low", None), getattr(spec.space, "high", None)
-    if spec.dtype == torch.bool or low is None or high is None:
+    if low is None or high is None:
         return None, None
-    dtype = spec.dtype if spec.dtype.is_floating_point else torch.float32
-    low, high = low.expand(spec.shape).to(dtype).clone(), high.expand(spec.shape).to(dtype).clone()
-    limits = torch.finfo(dtype)
+    kind = dtype if dtype.is_floating_point else torch.float32
+    low, high = low.expand(spec.shape).to(kind).clone(), high.expand(spec.shape).to(kind).clone()
+    limits = torch.finfo(kind)
     is_unbounded = bool((low <= limits.min).all() and (high >= limits.max).all())
     return (None, None) if is_unbounded else (low, high)
 
 
-def _categories(spec: TensorSpec) -> tuple[int, ...] | None:
-    """Classes of each category, or None if ``spec`` is not made of categories."""
-    if isinstance(spec, Binary):
-        return None
+def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteObservation | None:
+    """The description of a spec made of categories, or None for another."""
+    is_one_hot = isinstance(spec, OneHot | MultiOneHot)
+    if isinstance(spec, OneHot | MultiOneHot | MultiCategorical) and len(shape) != 1:
+        raise ValueError(f"expected one vector of categories; got shape {shape}. Flatten it first.")
     if isinstance(spec, MultiOneHot | MultiCategorical):
-        return tuple(box.n for box in spec.space.boxes)
-    if isinstance(spec, OneHot):
-        return (spec.space.n,)
-    if isinstance(spec, Categorical):
-        return (spec.space.n,) * max(1, torch.Size(spec.shape).numel())
-    return None
+        classes = tuple(int(box.n) for box in spec.space.boxes)  # pyright: ignore[reportAttributeAccessIssue]
+    elif isinstance(spec, OneHot):
+        classes = (int(spec.space.n),)
+    elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
+        classes = (int(spec.space.n),) * torch.Size(shape).numel()
+    else:
+        return None
+    return DiscreteObservation(shape, dtype, classes, is_one_hot)
 
 
 def describe_observation(spec: TensorSpec) -> Observation:
     """Read one spec (no batch dimensions).
+
+    Categories are discrete; uint8 pictures with both sides of 16 and more are images; other bool or small-integer
+    pictures are planes; other bits are binary; all the rest are vectors of numbers.
 
     Raises:
         ValueError: for a spec that cannot be encoded: nested, not a tensor, or a matrix of one-hot vectors.
@@ -136,23 +226,20 @@ def describe_observation(spec: TensorSpec) -> Observation:
     if isinstance(spec, Composite):
         raise ValueError("nested observations are not supported; flatten the keys first (torchrl's RenameTransform).")
     shape, dtype = tuple(spec.shape), spec.dtype
-    is_one_hot = isinstance(spec, OneHot | MultiOneHot)
-    if isinstance(spec, OneHot | MultiOneHot | MultiCategorical) and len(shape) != 1:
-        raise ValueError(f"expected one vector of categories; got shape {shape}. Flatten it first.")
-    if dtype is None or dtype.is_complex:
+    if not isinstance(dtype, torch.dtype) or dtype.is_complex:
         raise ValueError(f"cannot encode {type(spec).__name__} with dtype {dtype}; drop this key from the spec.")
-    classes = _categories(spec)
-    if classes is not None:
-        return Observation("discrete", shape, dtype, classes=classes, is_one_hot=is_one_hot)
-    low, high = _bounds(spec)
+    discrete = _discrete(spec, shape, dtype)
+    if discrete is not None:
+        return discrete
     if dtype == torch.bool or isinstance(spec, Binary):
-        return Observation("planes" if len(shape) == 3 else "binary", shape, dtype)
+        return PlanesObservation(shape, dtype) if len(shape) == 3 else BinaryObservation(shape, dtype)
+    low, high = _bounds(spec, dtype)
     if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
-        return Observation("vector", shape, dtype, low, high)
+        return VectorObservation(shape, dtype, low, high)
     if dtype == torch.uint8 and min(shape[:2]) >= SMALLEST_IMAGE:
-        return Observation("image", shape, dtype, torch.zeros(()), torch.full((), 255.0))
-    kind = "planes" if bool((high - low <= LARGEST_PLANE_RANGE).all()) else "vector"
-    return Observation(kind, shape, dtype, low, high)
+        return ImageObservation(shape, dtype)
+    is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
+    return (PlanesObservation if is_board else VectorObservation)(shape, dtype, low, high)
 
 
 def describe_observations(spec: Composite) -> dict[str, Observation]:
@@ -174,7 +261,7 @@ def describe_observations(spec: Composite) -> dict[str, Observation]:
     return found
 
 
-def common_image_shape(images: dict[str, Observation]) -> tuple[int, int, int]:
+def common_image_shape(images: Mapping[str, Observation]) -> tuple[int, int, int]:
     """Height, width and summed channels of pictures that are stacked along their channels.
 
     Raises:

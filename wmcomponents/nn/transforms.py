@@ -1,5 +1,7 @@
 """Invertible maps between the environment's vectors and the numbers a network likes."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,18 +9,31 @@ from torch import Tensor, nn
 from wmcomponents.functional.symlog import symexp, symlog
 
 
-class Symlog(nn.Module):
+class Transform(nn.Module, ABC):
+    """An invertible map of vectors, shared by an encoder and a decoder."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """From the environment's space to the network's."""
+
+    @abstractmethod
+    def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """From the network's space back to the environment's."""
+
+
+class Symlog(Transform):
     """``symlog`` forth, ``symexp`` back: nothing to fit, any range (DreamerV3)."""
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``sign(x) log(1 + |x|)``."""
         return symlog(x)
 
     def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-        """From the network's space back to the environment's."""
+        """``sign(x) (exp(|x|) - 1)``."""
         return symexp(x)
 
 
-class Standardize(nn.Module):
+class Standardize(Transform):
     """``(x - loc) / scale`` per column, fitted once to data; the numbers travel with the weights as buffers.
 
     Args:
@@ -41,9 +56,7 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, data: Float[Tensor, "*batch n"]) -> "Standardize":
-        """Take mean and standard deviation (population) of each column of ``data``.
-
-        A constant column keeps scale 1.
+        """Take mean and standard deviation (population) of each column of ``data``; a constant column keeps scale 1.
 
         Raises:
             ValueError: if the last dimension is not ``size`` or there is no row.
@@ -52,17 +65,19 @@ class Standardize(nn.Module):
         if rows.shape[-1] != self.loc.shape[0] or rows.shape[0] == 0:
             raise ValueError(f"Expected data [*batch, {self.loc.shape[0]}] with rows; got {tuple(data.shape)}.")
         mean, std = rows.mean(0), rows.std(0, correction=0)
-        constant = std <= 1e-6 * (1.0 + mean.abs())
+        is_constant = std <= 1e-6 * (1.0 + mean.abs())
         self.loc.copy_(mean)
-        self.scale.copy_(torch.where(constant, 1.0, std))
+        self.scale.copy_(torch.where(is_constant, 1.0, std))
         return self
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``(x - loc) / scale``."""
         return (x - self.loc) / self.scale
 
     def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-        """From the network's space back to the environment's."""
+        """``x * scale + loc``."""
         return x * self.scale + self.loc
 
     def extra_repr(self) -> str:
+        """Number of columns."""
         return f"{self.loc.shape[0]}"
