@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ctypes.util import find_library
 from typing import Any
@@ -274,8 +274,8 @@ def _check_registered(env_id: str) -> None:
     gymnasium = require("gymnasium", extra="gym")
     try:
         gymnasium.spec(env_id)
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.Error) as error:
-        raise _unknown(env_id, gymnasium.registry, f"Gymnasium says: {error}.") from error
+    except gymnasium.error.Error as error:
+        raise _unknown(env_id, gymnasium.registry) from error
 
 
 def _dmc_names(env_id: str) -> tuple[str, str]:
@@ -287,7 +287,7 @@ def _dmc_names(env_id: str) -> tuple[str, str]:
     domain = DMC_DOMAIN_ALIASES.get(domain, domain)
     if (domain, task) not in suite.ALL_TASKS:
         known = [f"dm_control/{one}-{other}" for one, other in suite.ALL_TASKS]
-        raise _unknown(env_id, known, "Ids read dm_control/<domain>-<task>, for example dm_control/cartpole-swingup.")
+        raise _unknown(env_id, known)
     return domain, task
 
 
@@ -301,13 +301,12 @@ def _choose_mujoco_renderer() -> None:
         os.environ["MUJOCO_GL"] = "osmesa"
 
 
-def _unknown(env_id: str, known: Any, hint: str) -> UnknownEnvironmentError:
-    names = list(known)
-    by_lower_case = {name.lower(): name for name in names}
+def _unknown(env_id: str, known: Iterable[str]) -> UnknownEnvironmentError:
+    by_lower_case = {name.lower(): name for name in known}
     close = [by_lower_case[name] for name in difflib.get_close_matches(env_id.lower(), by_lower_case, n=5, cutoff=0.6)]
     meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return UnknownEnvironmentError(
-        f"No environment is registered as {env_id!r}.{meant} {hint} Known are Gymnasium's ids, 'ALE/<Game>-v5', "
+        f"No environment is known as {env_id!r}.{meant} Known are Gymnasium's ids (CartPole-v1), 'ALE/<Game>-v5', "
         f"'MinAtar/<Game>-v1' and 'dm_control/<domain>-<task>'. To make an id of another package known, register it "
         f"first: import package; gymnasium.register_envs(package)."
     )
