@@ -226,7 +226,7 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()})
 
 
 def _tensors(path: Path, name: str, digest: Any) -> dict[str, Tensor]:

@@ -1,1 +1,3 @@
 """What is minimised: one LossModule a paper."""
+
+from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss as DreamerV3ModelLoss

@@ -1,0 +1,124 @@
+"""What the world models built around a recurrent state-space model have in common."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchrl.data import Composite, TensorSpec, Unbounded
+
+from wmcomponents.component import Component
+from wmcomponents.decoders import MultiDecoder
+from wmcomponents.dynamics import RSSM
+from wmcomponents.encoders import MultiEncoder
+from wmcomponents.nn.action import ActionVector
+from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.world_model import Noise, Observation, Prediction, State
+
+
+class RSSMWorldModel(PretrainedModel):
+    """A world model assembled of exchangeable parts around an RSSM.
+
+    State: ``deter`` float ``[*B, D]`` and ``stoch`` float ``[*B, *latent.shape]``. Features: both, flattened, ``deter``
+    first. A part that is absent is a capability that is absent.
+
+    Args:
+        observation_spec: spec of one real observation.
+        action_spec: spec of one real action.
+        encoder: observations to an embedding.
+        dynamics: the RSSM.
+        decoder: state to observations, or ``None``.
+        reward_head: features to the reward, or ``None``; has ``raw``, ``mean`` and ``loss``.
+        continue_head: features to a probability, or ``None``; likewise.
+        discount: what the continue head's target was multiplied with in training: its output divided by this is
+            P(not terminated).
+    """
+
+    def __init__(
+        self,
+        *,
+        observation_spec: Composite,
+        action_spec: TensorSpec,
+        encoder: MultiEncoder,
+        dynamics: RSSM,
+        decoder: MultiDecoder | None,
+        reward_head: Component | None,
+        continue_head: Component | None,
+        discount: float = 1.0,
+    ) -> None:
+        latent = dynamics.latent
+        super().__init__(
+            observation_spec=observation_spec,
+            action_spec=action_spec,
+            state_spec=Composite(deter=Unbounded((dynamics.cell.deter,)), stoch=Unbounded(latent.shape)),
+            noise_spec=Composite(stoch=latent.noise_spec()),
+        )
+        self.action_vector = ActionVector(action_spec)
+        self.encoder = encoder
+        self.dynamics = dynamics
+        self.decoder = decoder
+        self.reward_head = reward_head
+        self.continue_head = continue_head
+        self.discount = discount
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Everything but what an absent part would have given."""
+        parts = {"decode": self.decoder, "reward": self.reward_head, "continue": self.continue_head}
+        return super().capabilities - {name for name, part in parts.items() if part is None}
+
+    def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
+        """Zeros."""
+        deter, stoch = self.dynamics.initial_state(batch_size, device)  # pyright: ignore[reportArgumentType]
+        return {"deter": deter, "stoch": stoch}
+
+    def observe(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """One step of the filter; see :meth:`WorldModel.observe`."""
+        deter, stoch, _ = self.dynamics.observe_step(
+            state["deter"],
+            state["stoch"],
+            self.action_vector(action),
+            self.encoder.embed(observation),
+            is_init,
+            None if noise is None else noise["stoch"],
+        )
+        return {"deter": deter, "stoch": stoch}
+
+    def observe_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The filter along a sequence, all observations encoded at once."""
+        deter, stoch, _ = self.dynamics.observe_sequence(
+            state["deter"],
+            state["stoch"],
+            self.action_vector(action),
+            self.encoder.embed(observation),
+            is_init,
+            None if noise is None else noise["stoch"],
+        )
+        return {"deter": deter, "stoch": stoch}
+
+    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        deter, stoch, _ = self.dynamics.imagine_step(
+            state["deter"], state["stoch"], self.action_vector(action), None if noise is None else noise["stoch"]
+        )
+        feat = self.dynamics.features(deter, stoch)
+        reward = None if self.reward_head is None else self.reward_head.mean(self.reward_head.raw(feat))
+        cont = None
+        if self.continue_head is not None:
+            cont = self.continue_head.mean(self.continue_head.raw(feat))
+            if self.discount != 1.0:
+                cont = (cont / self.discount).clamp(max=1.0)
+        return Prediction({"deter": deter, "stoch": stoch}, reward, cont)
+
+    def decode(self, state: State) -> Observation:
+        """The most likely observation."""
+        if self.decoder is None:
+            return super().decode(state)
+        return self.decoder.mean(self.decoder.raw(state["deter"], state["stoch"]))
+
+    def features(self, state: State) -> Tensor:
+        """``deter`` and flat ``stoch``, ``[*B, F]``."""
+        return self.dynamics.features(state["deter"], state["stoch"])

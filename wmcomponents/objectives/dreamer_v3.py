@@ -1,0 +1,207 @@
+"""DreamerV3's world-model loss (Hafner et al., Mastering Diverse Domains through World Models, eq. 4 and 5)."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import TensorDictParams, dispatch
+from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType
+from torchrl.objectives import LossModule
+
+from wmcomponents.functional import balanced_kl
+from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.world_model import Noise, NoiseSource, State
+
+TERMS = ("dyn", "rep", "reconstruction", "reward", "continue")
+
+
+class DreamerV3ModelLoss(LossModule):
+    r"""World-model objective of DreamerV3 on TorchRL-layout sequences.
+
+    .. math:: L = \sum_k L^{rec}_k + L^{rew} + L^{con} + \beta_{dyn} L^{dyn} + \beta_{rep} L^{rep}
+
+    Sequences ``[B, T]`` of transitions are read as T + 1 arrivals, so that the observation that ended an episode is
+    learned from too. The recurrent state starts at zeros; the posterior's noise comes from this module's own generator.
+
+    Keys read (rename with ``set_keys``): the observation keys, ``action``, ``is_init``; under ``next`` the observation keys,
+    ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
+
+    Keys written: ``loss_dyn``, ``loss_rep``, ``loss_reconstruction`` (sum over observations), ``loss_reward``,
+    ``loss_continue``, each weighted and meant to be summed; and detached diagnostics: ``kl`` (nats, without free nats),
+    ``posterior_entropy``, ``prior_entropy``, and the error of every observation as ``error_<key>``.
+
+    Args:
+        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no loss).
+        free_nats: KL below this has no gradient; per element, summed over the latent's groups.
+        dyn_scale: weight of the dynamics loss (1.0; 0.5 in the 2023 generation).
+        rep_scale: weight of the representation loss.
+        discount: the continue head learns ``discount * (1 - terminated)``, official 1 - 1/333.
+        seed: of the noise.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` (``[B, T + 1]``).
+
+    Raises:
+        ValueError: on call, if the sequences have no batch ``[B, T]``, or a loss is not finite.
+        KeyError: on call, if a key is missing.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        action: NestedKey = "action"
+        is_init: NestedKey = "is_init"
+        reward: NestedKey = "reward"
+        terminated: NestedKey = "terminated"
+        done: NestedKey = "done"
+        mask: NestedKey = ("collector", "mask")
+        priority_weight: NestedKey = "priority_weight"
+
+    tensor_keys: _AcceptedKeys
+    default_keys = _AcceptedKeys
+    # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
+    deterministic_sampling_mode = ExplorationType.RANDOM
+
+    world_model: Any
+    world_model_params: TensorDictParams
+    target_world_model_params: TensorDictParams
+
+    def __init__(
+        self,
+        world_model: nn.Module,
+        *,
+        free_nats: float = 1.0,
+        dyn_scale: float = 1.0,
+        rep_scale: float = 0.1,
+        discount: float = 1.0 - 1.0 / 333,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction is 'mean', 'sum' or 'none'; got {reduction!r}.")
+        self._observation_keys = [str(key) for key in cast(Any, world_model).observation_spec.keys()]
+        super().__init__()
+        self.convert_to_functional(cast(Any, world_model), "world_model")
+        self.free_nats = free_nats
+        self.dyn_scale = dyn_scale
+        self.rep_scale = rep_scale
+        self.discount = discount
+        self.reduction = reduction
+        self._noise: NoiseSource = cast(Any, world_model).noise_source("observe")
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+        self.set_keys()
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of the posterior's noise, on the model's device."""
+        device = next(self.parameters()).device
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+        return self._generator
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Keys read."""
+        keys = self.tensor_keys
+        follow = [("next", key) for key in (*self._observation_keys, keys.reward, keys.terminated, keys.done)]
+        return [*self._observation_keys, keys.action, keys.is_init, *cast("list[NestedKey]", follow)]
+
+    @in_keys.setter
+    def in_keys(self, value: Any) -> None:
+        raise AttributeError("in_keys follow from the model and set_keys().")
+
+    @property
+    def out_keys(self) -> list[str]:
+        """Keys written."""
+        model = self.world_model
+        present = {
+            "reconstruction": model.decoder is not None,
+            "reward": model.reward_head is not None,
+            "continue": model.continue_head is not None,
+        }
+        losses = [f"loss_{term}" for term in TERMS if present.get(term, True)]
+        errors = [f"error_{key}" for key in self._observation_keys] if present["reconstruction"] else []
+        return [*losses, "kl", "posterior_entropy", "prior_entropy", *errors]
+
+    @out_keys.setter
+    def out_keys(self, value: Any) -> None:
+        raise AttributeError("out_keys follow from the model's parts.")
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        """No value is estimated here."""
+
+    @dispatch
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """The losses of a batch of sequences ``[B, T]``."""
+        keys = self.tensor_keys
+        arrivals = arrivals_from(
+            tensordict,
+            self._observation_keys,
+            action=keys.action,
+            is_init=keys.is_init,
+            reward=keys.reward,
+            terminated=keys.terminated,
+            done=keys.done,
+            mask=keys.mask,
+        )
+        priority = tensordict.get(keys.priority_weight, None)
+        if priority is not None:
+            arrivals.weight = arrivals.weight * priority.reshape(arrivals.weight.shape[0], -1)[:, :1]
+        with self.world_model_params.to_module(self.world_model):
+            batch = arrivals.is_init.shape[:-1]
+            state = self.world_model.initial_state(batch[:1], arrivals.is_init.device)
+            noise = None if self._noise.empty else self._noise(batch, self.generator)
+            terms, info = self.terms(arrivals, state, noise)
+        out = {f"loss_{name}": self._reduced(value, arrivals.weight) for name, value in terms.items()}
+        out.update({name: self._reduced(value, arrivals.weight).detach() for name, value in info.items()})
+        return TensorDict(out)
+
+    def terms(
+        self, arrivals: Arrivals, state: State, noise: Noise | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Every weighted term of the objective, element by element.
+
+        Args:
+            arrivals: ``[B, L]`` arrivals.
+            state: the state before the first, ``[B, ...]``.
+            noise: of the posterior, ``[B, L, ...]``; ``None`` takes modes.
+
+        Returns:
+            Losses and diagnostics, each ``[B, L]``.
+        """
+        model = self.world_model
+        dynamics, latent = model.dynamics, model.dynamics.latent
+        deter, stoch, posterior = dynamics.observe_sequence(
+            state["deter"],
+            state["stoch"],
+            model.action_vector(arrivals.action),
+            model.encoder.embed(arrivals.observation),
+            arrivals.is_init,
+            None if noise is None else noise["stoch"],
+        )
+        prior = dynamics.prior(deter)
+        dyn, rep = balanced_kl(latent.kl, posterior, prior, self.free_nats)
+        feat = dynamics.features(deter, stoch)
+        losses = {"dyn": self.dyn_scale * dyn, "rep": self.rep_scale * rep}
+        info: dict[str, Tensor] = {}
+        with torch.no_grad():
+            info["kl"] = latent.kl(posterior, prior)
+            info["posterior_entropy"] = latent.entropy(posterior)
+            info["prior_entropy"] = latent.entropy(prior)
+        if model.decoder is not None:
+            errors = model.decoder.loss(model.decoder.raw(deter, stoch), arrivals.observation)
+            losses["reconstruction"] = torch.stack(list(errors.values())).sum(0)
+            info.update({f"error_{key}": error for key, error in errors.items()})
+        if model.reward_head is not None:
+            error = model.reward_head.loss(model.reward_head.raw(feat), arrivals.reward)
+            losses["reward"] = torch.where(arrivals.reward_known.squeeze(-1), error, torch.zeros_like(error))
+        if model.continue_head is not None:
+            target = self.discount * (~arrivals.terminated).to(feat.dtype)
+            losses["continue"] = model.continue_head.loss(model.continue_head.raw(feat), target)
+        return losses, info
+
+    def _reduced(self, value: Tensor, weight: Tensor) -> Tensor:
+        value = torch.where(weight > 0, value, torch.zeros_like(value)) * weight
+        if self.reduction == "none":
+            return value
+        return value.sum() if self.reduction == "sum" else value.sum() / weight.sum().clamp_min(1.0e-8)
