@@ -40,23 +40,9 @@ def mode_one_hot(probs: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
     return one_hot(probs.argmax(-1), probs.shape[-1], probs.dtype)
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(sample: Tensor, probs: Tensor) -> Tensor:
-        return sample.view_as(sample)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, Tensor]:
-        return None, grad
-
-
 def straight_through(sample: Float[Tensor, "*batch k"], probs: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
-    """The value of ``sample`` with the gradient of ``probs``: ``sample + probs - stop_gradient(probs)``."""
-    return _StraightThrough.apply(sample, probs)  # pyright: ignore[reportReturnType]
+    """The value of ``sample``, exactly, with the gradient of ``probs``."""
+    return sample + (probs - probs.detach())
 
 
 def categorical_entropy(log_probs: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:

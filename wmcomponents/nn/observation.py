@@ -43,7 +43,7 @@ class Observation(nn.Module, ABC):
 
     def encode(self, x: Tensor) -> Tensor:
         """An observation ``[*batch, *shape]`` as float features: ``[*batch, size]``, boards in their own shape."""
-        return x.reshape(*self.lead(x), self.size).to(torch.float32)
+        return x.reshape((*self.lead(x), self.size)).to(torch.float32)
 
     @abstractmethod
     def decode(self, raw: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class VectorObservation(Observation):
 
     def decode(self, raw: Tensor) -> Tensor:
         """Rounded for integers, clamped to the bounds."""
-        x = raw.reshape(*raw.shape[:-1], *self.shape)
+        x = raw.reshape((*raw.shape[:-1], *self.shape))
         if not self.dtype.is_floating_point:
             x = x.round()
         if self.low is not None or self.high is not None:
@@ -93,7 +93,7 @@ class BinaryObservation(Observation):
 
     def decode(self, raw: Tensor) -> Tensor:
         """1 where the logit is positive."""
-        return (raw > 0).reshape(*raw.shape[:-1], *self.shape).to(self.dtype)
+        return (raw > 0).reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
         """Binary cross entropy of logits."""
@@ -118,13 +118,13 @@ class DiscreteObservation(Observation):
         """One-hot vectors side by side, ``[*batch, size]``; a negative index gives zeros."""
         if self.is_one_hot:
             return super().encode(x)
-        return self._one_hots(x.reshape(*self.lead(x), len(self.classes)).unbind(-1))
+        return self._one_hots(x.reshape((*self.lead(x), len(self.classes))).unbind(-1))
 
     def decode(self, raw: Tensor) -> Tensor:
         """The most likely classes."""
         winners = [logits.argmax(-1) for logits in raw.split(self.classes, -1)]
         x = self._one_hots(winners) if self.is_one_hot else torch.stack(winners, -1)
-        return x.reshape(*raw.shape[:-1], *self.shape).to(self.dtype)
+        return x.reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
         """Cross entropy of logits, summed over the categories."""
@@ -226,7 +226,7 @@ def describe_observation(spec: TensorSpec) -> Observation:
     if isinstance(spec, Composite):
         raise ValueError("nested observations are not supported; flatten the keys first (torchrl's RenameTransform).")
     shape, dtype = tuple(spec.shape), spec.dtype
-    if not isinstance(dtype, torch.dtype) or dtype.is_complex:
+    if not isinstance(dtype, torch.dtype):
         raise ValueError(f"cannot encode {type(spec).__name__} with dtype {dtype}; drop this key from the spec.")
     discrete = _discrete(spec, shape, dtype)
     if discrete is not None:

@@ -1,0 +1,162 @@
+"""Decoders: shapes, the environment's own space, losses, laws."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Composite, Unbounded
+
+from tests.parts import (
+    EVERYTHING,
+    LEADS,
+    as_tuple,
+    assert_every_parameter_gets_a_gradient,
+    assert_inputs_untouched,
+    assert_rows_are_independent,
+    draw,
+    scramble,
+)
+from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder
+from wmcomponents.functional import symlog
+from wmcomponents.nn import Standardize
+
+DETER, STOCH = 16, (3, 4)
+SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2), "blocks": 4}
+PARTS = [
+    lambda stoch: MLPDecoder(DETER, stoch, {"a": 2, "b.c": 3}, units=8, layers=2),
+    lambda stoch: ConvDecoder(DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), units=4, blocks=8),
+    lambda stoch: PlanesDecoder(DETER, stoch, (5, 4, 2), units=8),
+]
+NAMES = ["mlp", "conv", "planes"]
+
+
+def state(lead: tuple[int, ...], stoch: tuple[int, ...] = STOCH) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(*lead, DETER), torch.randn(*lead, *stoch)
+
+
+def everything() -> MultiDecoder:
+    return scramble(MultiDecoder(EVERYTHING, DETER, STOCH, **SMALL))
+
+
+@pytest.mark.parametrize("build", PARTS, ids=NAMES)
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("stoch", [STOCH, (5,)], ids=["categorical", "gaussian"])
+def test_a_decoder_takes_any_leading_dimensions(build, lead, stoch):
+    decoder, (deter, sample) = build(stoch), state(lead, stoch)
+    out = as_tuple(decoder.compute(deter, sample))
+    flat = as_tuple(decoder.compute(deter.reshape(-1, DETER), sample.reshape(-1, *stoch)))
+    for a, b in zip(out, flat, strict=True):
+        assert a.shape[: len(lead)] == lead
+        torch.testing.assert_close(a, b.reshape(a.shape))
+
+
+@pytest.mark.parametrize("build", PARTS, ids=NAMES)
+def test_a_decoder_is_pure_and_its_rows_are_independent(build):
+    decoder = scramble(build(STOCH))
+    assert_inputs_untouched(decoder.compute, *state((4,)))
+    assert_rows_are_independent(decoder.compute, *state((4,)))
+
+
+@pytest.mark.parametrize("build", PARTS, ids=NAMES)
+def test_gradient_reaches_every_parameter_of_a_decoder(build):
+    decoder = scramble(build(STOCH))
+    out = as_tuple(decoder.compute(*state((6,))))
+    assert_every_parameter_gets_a_gradient(decoder, sum(y.square().sum() for y in out))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 96), (32, 48)])
+def test_sizes_divisible_by_the_stages_are_decoded(size):
+    decoder = ConvDecoder(DETER, STOCH, (*size, 3), depth=2, units=4)
+    assert decoder.compute(*state((2,))).shape == (2, *size, 3)
+
+
+@pytest.mark.parametrize(
+    "shape,options,message",
+    [
+        ((84, 84, 3), {}, "divisible by 16.*Resize"),
+        ((16, 16, 3), {"blocks": 5}, r"blocks \(=5\) must divide"),
+        ((16, 16, 3), {"kernel": 4}, "odd"),
+    ],
+)
+def test_impossible_image_decoders_are_refused(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        ConvDecoder(DETER, STOCH, shape, **options)
+
+
+def test_an_even_kernel_is_refused_for_boards_too():
+    with pytest.raises(ValueError, match="odd"):
+        PlanesDecoder(DETER, STOCH, (5, 5, 1), kernel=2)
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_means_live_in_the_environments_own_space(lead):
+    decoder = everything()
+    mean = decoder.mean(decoder.raw(*state(lead)))
+    spec = EVERYTHING.expand(lead) if lead else EVERYTHING
+    for key, sample in draw(EVERYTHING, lead).items():
+        assert mean[key].shape == sample.shape and mean[key].dtype == sample.dtype, key
+        assert spec[key].is_in(mean[key]), key
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_losses_are_one_number_an_element(lead):
+    decoder, observation = everything(), draw(EVERYTHING, lead)
+    losses = decoder.loss(decoder.raw(*state(lead)), observation)
+    assert list(losses) == sorted(EVERYTHING.keys())
+    assert all(loss.shape == lead and (loss >= 0).all() for loss in losses.values())
+
+
+def test_raw_outputs_are_the_components_outputs_in_sorted_order():
+    decoder, (deter, stoch) = everything(), state((2,))
+    out = decoder(TensorDict({"deter": deter, "stoch": stoch}, [2]))
+    for key, value in decoder.raw(deter, stoch).items():
+        assert torch.equal(out["raw", key], value)
+
+
+def test_gradient_reaches_every_parameter_of_the_multi_decoder():
+    decoder = everything()
+    losses = decoder.loss(decoder.raw(*state((6,))), draw(EVERYTHING, (6,)))
+    assert_every_parameter_gets_a_gradient(decoder, sum(loss.sum() for loss in losses.values()))
+
+
+def test_vectors_are_compared_in_transformed_space_and_returned_in_plain_space():
+    spec = Composite(a=Unbounded(2), b=Unbounded(1))
+    target = {"a": 30 * torch.randn(5, 2), "b": 30 * torch.randn(5, 1)}
+    raw = {key: symlog(value) for key, value in target.items()}
+    decoder = MultiDecoder(spec, DETER, STOCH, **SMALL)
+    for key, value in decoder.mean(raw).items():
+        torch.testing.assert_close(value, target[key], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder.loss(raw, target)["a"], torch.zeros(5))
+    raw["a"] = raw["a"] + 2
+    torch.testing.assert_close(decoder.loss(raw, target)["a"], torch.full((5,), 8.0))
+
+
+def test_standardised_vectors_come_back_in_plain_units():
+    spec = Composite(a=Unbounded(2), b=Unbounded(1))
+    transform = Standardize(3).fit(torch.tensor([[0.0, 10.0, 5.0], [4.0, 20.0, 5.0]]))
+    decoder = MultiDecoder(spec, DETER, STOCH, transform=transform, **SMALL)
+    mean = decoder.mean({"a": torch.tensor([1.0, -1.0]), "b": torch.tensor([0.5])})
+    assert mean["a"].tolist() == [4.0, 10.0] and mean["b"].tolist() == [5.5]
+
+
+def test_a_picture_is_compared_after_the_sigmoid_in_the_unit_range():
+    spec = Composite(camera=EVERYTHING["camera"])
+    decoder, target = MultiDecoder(spec, DETER, STOCH, **SMALL), torch.full((16, 16, 3), 255, dtype=torch.uint8)
+    loss = decoder.loss({"camera": torch.zeros(16, 16, 3)}, {"camera": target})["camera"]
+    torch.testing.assert_close(loss, torch.tensor(16 * 16 * 3 * 0.25))
+
+
+def test_one_out_key_is_needed_for_each_observation():
+    with pytest.raises(ValueError, match="one out_key for each"):
+        MultiDecoder(Composite(x=Unbounded(2)), DETER, STOCH, out_keys=["a", "b"])
+
+
+@pytest.mark.compile
+def test_the_multi_decoder_compiles_to_the_same_numbers():
+    decoder, observation, (deter, stoch) = everything(), draw(EVERYTHING, (3,)), state((3,))
+
+    def run(deter, stoch, observation):
+        raw = decoder.raw(deter, stoch)
+        return decoder.mean(raw), decoder.loss(raw, observation)
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(deter, stoch, observation), run(deter, stoch, observation))
