@@ -71,7 +71,11 @@ def test_the_specs_hold_for_torchrl(env_id, num_envs):
 
 @pytest.mark.parametrize(
     ("env_id", "key"),
-    [("CartPole-v1", "observation"), ("MinAtar/Breakout-v1", "observation"), ("dm_control/cartpole-swingup", "position")],
+    [
+        ("CartPole-v1", "observation"),
+        ("MinAtar/Breakout-v1", "observation"),
+        ("dm_control/cartpole-swingup", "position"),
+    ],
 )
 def test_the_next_observation_is_the_one_that_follows_within_an_episode(env_id, key):
     data = run(make_env(env_id, seed=1), 60)

@@ -172,7 +172,9 @@ def test_a_buffer_shorter_than_the_sequence_says_so():
     replay = buffer(10, 5, streams=2)
     write(replay, [4], 2)
     assert not replay.can_sample()
-    with pytest.raises(ReplayTooShortError, match="holds 4 consecutive steps in each of 2 streams and a sequence needs 5"):
+    with pytest.raises(
+        ReplayTooShortError, match="holds 4 consecutive steps in each of 2 streams and a sequence needs 5"
+    ):
         replay.sample()
     write(replay, [2], 2)
     assert replay.can_sample()

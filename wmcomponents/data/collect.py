@@ -9,7 +9,17 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.collectors import Collector
-from torchrl.data import Bounded, Categorical, OneHot, ReplayBuffer, TensorSpec, Unbounded
+from torchrl.data import (
+    Binary,
+    Bounded,
+    Categorical,
+    MultiCategorical,
+    MultiOneHot,
+    OneHot,
+    ReplayBuffer,
+    TensorSpec,
+    Unbounded,
+)
 from torchrl.envs import EnvBase
 
 from wmcomponents.data.transitions import transition_keys
@@ -70,9 +80,9 @@ class RandomPolicy(TensorDictModuleBase):
         super().__init__()
         if not 0.0 <= repeat_probability <= 1.0:
             raise ValueError(f"repeat_probability must be in [0, 1]; got {repeat_probability}.")
-        if not isinstance(action_spec, (OneHot, Categorical, Bounded, Unbounded)):
+        if not _can_draw(action_spec):
             raise TypeError(
-                f"RandomPolicy draws from OneHot, Categorical, Bounded and Unbounded specs; "
+                f"RandomPolicy draws from OneHot, Categorical, and Bounded or Unbounded specs of floats; "
                 f"got {type(action_spec).__name__}. Pass a policy of your own, a callable on TensorDicts."
             )
         self.in_keys: list[NestedKey] = ["is_init"] if repeat_probability > 0 else []
@@ -97,7 +107,7 @@ class RandomPolicy(TensorDictModuleBase):
         is_init = tensordict.get("is_init", None)
         if is_init is not None:
             keep = keep & ~is_init.reshape(keep.shape)
-        return keep.reshape(*keep.shape, *(1,) * (action.ndim - keep.ndim))
+        return keep.reshape(keep.shape + (1,) * (action.ndim - keep.ndim))
 
     def _draw(self) -> Tensor:
         spec, shape = self.action_spec, self.action_spec.shape
@@ -298,6 +308,14 @@ class _Switch(TensorDictModuleBase):
         if out is not tensordict:
             tensordict.set("action", out.get("action"))
         return tensordict
+
+
+def _can_draw(spec: TensorSpec) -> bool:
+    if isinstance(spec, (Binary, MultiCategorical, MultiOneHot)):  # subclasses of the discrete ones below
+        return False
+    if isinstance(spec, (Bounded, Unbounded)):
+        return spec.dtype.is_floating_point
+    return isinstance(spec, (OneHot, Categorical))
 
 
 def _new_generator(seed: int | None) -> torch.Generator:

@@ -1,0 +1,180 @@
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Composite
+
+from wmcomponents.data import (
+    EmptyReplayError,
+    PicturesOnceMemmapStorage,
+    PicturesOnceStorage,
+    ReplayMismatchError,
+    ReplayTooLargeError,
+    collect,
+    load_replay,
+    make_env,
+    make_replay,
+    observation_spec,
+    replay_bytes,
+    save_replay,
+    transition_keys,
+    transition_spec,
+)
+
+
+def small(env, **kwargs):
+    given = {"sequence_length": 8, "batch_size": 4, "seed": 0, "print_fn": None, **kwargs}
+    return make_replay(60, env, **given)
+
+
+@pytest.mark.parametrize("storage", ["memory", "memmap"])
+@pytest.mark.parametrize(
+    ("env_id", "num_envs"), [("CartPole-v1", 1), ("CartPole-v1", 3), ("MinAtar/Breakout-v1", 2), ("ALE/Pong-v5", 1)]
+)
+def test_real_steps_come_back_as_sequences_in_their_own_dtype(env_id, num_envs, storage):
+    env = make_env(env_id, num_envs=num_envs, seed=0)
+    replay = small(env, storage=storage)
+    collect(env, replay, 90, seed=0)
+    assert len(replay) == 60
+    sample = replay.sample()
+    assert sample.batch_size == (4, 8)
+    for key, leaf in observation_spec(env).items():
+        assert sample[key].dtype == sample["next", key].dtype == leaf.dtype
+        follows = (sample["next", key][:, :-1] == sample[key][:, 1:]).flatten(2).all(2)
+        assert follows[~sample["is_init"][:, 1:, 0]].all()
+    assert set(sample.keys(True, True)) == {*transition_keys(env), "index"}
+    assert sample["is_init"][:, 1:].equal(sample["next", "done"][:, :-1])
+    assert transition_spec(env).expand(4, 8).is_in(sample.exclude("index"))
+
+
+def test_the_last_observation_of_an_episode_survives_storage():
+    env = make_env("MinAtar/Breakout-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, 60, seed=0)
+    held = replay.storage[:]
+    ends = held["next", "done"][:-1, 0].nonzero()[:, 0]
+    assert len(ends) >= 2
+    assert not held["next", "observation"][ends].equal(held["observation"][ends + 1])
+
+
+@pytest.mark.parametrize("storage", ["memory", "memmap"])
+@pytest.mark.parametrize(("env_id", "num_envs"), [("CartPole-v1", 1), ("CartPole-v1", 2), ("MinAtar/Breakout-v1", 1)])
+def test_a_saved_buffer_goes_on_as_if_it_had_never_stopped(tmp_path, env_id, num_envs, storage):
+    env = make_env(env_id, num_envs=num_envs, seed=0)
+    replay = small(env, storage=storage)
+    collect(env, replay, 90, seed=0)
+    replay.sample()
+    save_replay(replay, tmp_path / "deep" / "replay")
+    loaded = load_replay(small(env, storage=storage, seed=5), tmp_path / "deep" / "replay")
+    assert len(loaded) == 60
+    assert (loaded.storage[:] == replay.storage[:]).all()
+    for round_ in range(2):
+        assert (loaded.sample() == replay.sample()).all()
+        collect(env, replay, 10, seed=round_)
+        collect(env, loaded, 10, seed=round_)
+    save_replay(loaded, tmp_path / "again")
+
+
+def test_a_memmap_buffer_saved_where_it_stands_is_found_there(tmp_path):
+    env = make_env("MinAtar/Breakout-v1", seed=0)
+    replay = small(env, storage="memmap", directory=tmp_path)
+    collect(env, replay, 40, seed=0)
+    save_replay(replay, tmp_path)
+    loaded = load_replay(small(env, storage="memmap", directory=tmp_path), tmp_path)
+    assert (loaded.storage[:] == replay.storage[:]).all()
+    assert (loaded.sample() == replay.sample()).all()
+
+
+def test_the_batch_of_a_loaded_buffer_is_the_one_it_was_built_with(tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, 40, seed=0)
+    save_replay(replay, tmp_path)
+    assert load_replay(small(env, batch_size=7), tmp_path).sample().shape == (7, 8)
+
+
+def test_the_size_is_printed_before_anything_is_taken():
+    lines = []
+    env = make_env("ALE/Pong-v5")
+    replay = make_replay(100_000, env, sequence_length=8, batch_size=4, print_fn=lines.append)
+    assert len(lines) == 1 and "100,000 transitions, 1.24 GB in memory" in lines[0]
+    assert not replay.storage.initialized
+
+
+def test_the_bytes_announced_are_those_taken():
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, 60, seed=0)
+    assert replay_bytes(60, env) == replay.storage._storage.bytes()
+
+
+def test_a_picture_costs_its_bytes_once():
+    env = make_env("ALE/Pong-v5")
+    a_picture = 64 * 64 * 3
+    assert a_picture < replay_bytes(1, env) < 1.02 * a_picture
+    assert isinstance(small(env).storage, PicturesOnceStorage)
+    assert isinstance(small(env, storage="memmap").storage, PicturesOnceMemmapStorage)
+
+
+@pytest.mark.parametrize(("storage", "remedy"), [("memory", "memmap"), ("memmap", "free some disk")])
+def test_a_buffer_that_does_not_fit_is_refused(storage, remedy):
+    env = make_env("ALE/Pong-v5")
+    with pytest.raises(ReplayTooLargeError, match=f"Lower the capacity to about .*{remedy}"):
+        make_replay(10**13, env, sequence_length=8, batch_size=4, storage=storage, print_fn=None)
+
+
+def test_a_spec_builds_the_same_buffer_as_the_environment():
+    env = make_env("CartPole-v1", seed=0)
+    spec = transition_spec(env)
+    assert isinstance(spec, Composite) and spec.shape == ()
+    assert replay_bytes(10, spec) == replay_bytes(10, env)
+    replay = small(spec, num_streams=2)
+    replay.extend(spec.expand(2, 20).zero())
+    assert replay.sample().shape == (4, 8)
+
+
+def test_an_empty_buffer_is_not_saved(tmp_path):
+    with pytest.raises(EmptyReplayError, match="nothing to save"):
+        save_replay(small(make_env("CartPole-v1")), tmp_path)
+
+
+def test_a_folder_without_a_buffer_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="save_replay"):
+        load_replay(small(make_env("CartPole-v1")), tmp_path)
+
+
+def test_a_buffer_of_another_size_is_not_loaded(tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, 30, seed=0)
+    save_replay(replay, tmp_path)
+    with pytest.raises(ReplayMismatchError, match="capacity 60 .* 70"):
+        load_replay(make_replay(70, env, sequence_length=8, batch_size=4, print_fn=None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"storage": "disk"}, "'memory' or 'memmap'"),
+        ({"directory": "somewhere"}, "directory is for"),
+        ({"num_streams": 2}, "the environment steps 1"),
+        ({"num_streams": 0}, "num_streams must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"sequence_length": 0}, "sequence_length must be at least 1"),
+        ({"sequence_length": 61}, "raise the capacity to at least 61"),
+    ],
+)
+def test_what_cannot_be_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small(make_env("CartPole-v1"), **kwargs)
+
+
+def test_sampling_without_a_seed_follows_the_global_generator():
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env, seed=None)
+    collect(env, replay, 60, seed=0)
+
+    def drawn() -> TensorDict:
+        torch.manual_seed(1)
+        return replay.sample()
+
+    assert (drawn() == drawn()).all()
