@@ -16,7 +16,7 @@ FAMILIES = [
     pytest.param("CartPole-v1", {}, {"observation": ((4,), torch.float32)}, OneHot, id="cartpole"),
     pytest.param("Pendulum-v1", {}, {"observation": ((3,), torch.float32)}, Bounded, id="pendulum"),
     pytest.param("CartPole-v1", {"from_pixels": True}, PICTURE, OneHot, id="cartpole pixels"),
-    pytest.param("CarRacing-v3", {}, PICTURE, Bounded, id="car racing", marks=pytest.mark.slow),
+    pytest.param("CarRacing-v3", {}, PICTURE, Bounded, id="car racing"),
     pytest.param("ALE/Pong-v5", {}, PICTURE, OneHot, id="pong"),
     pytest.param("MinAtar/Breakout-v1", {}, {"observation": ((10, 10, 4), torch.bool)}, OneHot, id="minatar"),
     pytest.param(
@@ -32,7 +32,6 @@ FAMILIES = [
         PICTURE,
         Bounded,
         id="dm_control pixels",
-        marks=pytest.mark.slow,
     ),
 ]
 
@@ -168,7 +167,6 @@ def test_atari_pictures_take_the_size_asked_for():
     assert make_env("ALE/Pong-v5", image_size=None).reset()["pixels"].shape == (210, 160, 3)
 
 
-@pytest.mark.slow
 def test_car_racing_keeps_its_own_size_when_asked():
     assert make_env("CarRacing-v3", image_size=None).reset()["pixels"].shape == (96, 96, 3)
 
