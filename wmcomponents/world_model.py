@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-from tensordict import NestedKey
+from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
@@ -130,6 +130,13 @@ class WorldModel(nn.Module, ABC):
     def objective(self) -> nn.Module:
         """A TorchRL ``LossModule`` that trains this model on TorchRL-layout sequences. Optional."""
         raise CapabilityError(f"{type(self).__name__} has no training objective; pass objective=... to train().")
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Fit what is estimated from data rather than learned, such as the scale of observations. Does nothing by default.
+
+        Args:
+            sequences: real data in TorchRL's layout, any batch.
+        """
 
     # -- what follows from them --------------------------------------------------------------------------------------
 

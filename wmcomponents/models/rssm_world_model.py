@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec, Unbounded
 
@@ -10,6 +11,7 @@ from wmcomponents.component import Component
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
+from wmcomponents.nn import Standardize
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State
@@ -65,6 +67,12 @@ class RSSMWorldModel(PretrainedModel):
         """Everything but what an absent part would have given."""
         parts = {"decode": self.decoder, "reward": self.reward_head, "continue": self.continue_head}
         return super().capabilities - {name for name, part in parts.items() if part is None}
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Fit the scale of vector observations, where the encoder standardises them."""
+        transform = self.encoder.transform
+        if isinstance(transform, Standardize) and self.encoder.vector_size:
+            transform.fit(self.encoder.vectors({key: sequences[key] for key in self.observation_spec.keys()}))
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
         """Zeros."""

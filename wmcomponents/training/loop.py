@@ -1,8 +1,6 @@
 """One resumable training loop for every world model."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +12,15 @@ from torchrl.data import ReplayBuffer
 
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.laprop import LaProp
+from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
 
 SMOOTHING = 0.98
 """Of the losses shown and returned: an exponential average over about 50 steps."""
+
+
+PREPARING_BATCHES = 32
+"""Batches from which a fresh model estimates what it does not learn (``WorldModel.prepare``)."""
 
 
 class DivergedError(RuntimeError):
@@ -107,7 +110,9 @@ class Trainer:
             ReplayTooShortError, EmptyReplayError: if the buffer cannot give a sequence.
         """
         self.model.train()
-        with _progress(self.progress, "world model", self.steps, steps) as show:
+        if self.steps == 0:
+            self.model.prepare(torch.cat([self.replay.sample() for _ in range(PREPARING_BATCHES)]))
+        with progress_bar(self.progress, "world model", self.steps, steps) as show:
             pending: list[dict[str, Tensor]] = []
             while self.steps < steps:
                 pending.append(self.update(self.replay.sample()))
@@ -192,22 +197,3 @@ def _make_logger(logger: Any, out: Path | None) -> Any:
 
         return TensorboardLogger(exp_name="logs", log_dir=str(out))
     raise ValueError(f"logger is 'csv', 'tensorboard', a TorchRL logger or None; got {logger!r}.")
-
-
-@contextlib.contextmanager
-def _progress(shown: bool, name: str, done: int, total: int) -> Iterator[Any]:
-    if not shown:
-        yield lambda step, losses: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[losses]}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total, completed=done, losses="")
-
-        def show(step: int, losses: dict[str, float]) -> None:
-            terms = [f"{key.removeprefix('loss_')} {value:.3g}" for key, value in losses.items() if key.startswith("loss_")]
-            bar.update(task, completed=step, losses="  ".join(terms))
-
-        yield show
