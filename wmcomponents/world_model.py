@@ -342,10 +342,17 @@ def _both_verbs(spec: Composite | None) -> Composite:
     for verb in ("observe", "imagine"):
         _check_flat(f"noise_spec[{verb!r}]", result[verb])
         for key, leaf in result[verb].items():
-            uniform = isinstance(leaf, Bounded) and bool((leaf.space.low == 0).all() and (leaf.space.high == 1).all())
-            if not uniform and not isinstance(leaf, Unbounded):
+            if not _is_uniform(leaf) and not isinstance(leaf, Unbounded):
                 raise ValueError(
                     f"noise {key!r} must be Bounded(0, 1) (uniform) or Unbounded (standard normal); got {leaf}. "
                     f"Transform base noise inside the model instead."
                 )
     return result
+
+
+def _is_uniform(leaf: TensorSpec) -> bool:
+    if not isinstance(leaf, Bounded):
+        return False
+    low, high = leaf.space.low, leaf.space.high
+    # Under torch.device("meta"), where models are built for their shapes alone, bounds hold no numbers.
+    return low.is_meta or bool((low == 0).all() and (high == 1).all())
