@@ -18,7 +18,8 @@ class LaProp(Optimizer):
 
     The norms are of whole tensors, biases included. The momentum averages normalised gradients (LaProp, Ziyin et al. 2020),
     not the other way round as in Adam. During the warm-up, step k (from 0) uses the rate eta * k / warmup, so that the first
-    step moves nothing, as in the official code of DreamerV3 (Hafner et al. 2023/2025).
+    step moves nothing, as in the official code of DreamerV3 (Hafner et al. 2023/2025). Every parameter counts its own steps
+    t: one whose gradient comes later starts then, warm-up included.
 
     Args:
         params: parameters or parameter groups.
@@ -60,18 +61,25 @@ class LaProp(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
+            ages: dict[float, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    ages.setdefault(self._age(p), []).append(p)
+            for params in ages.values():
                 self._update(group, params)
         return loss
 
+    def _age(self, p: Tensor) -> float:
+        """Steps that a parameter has taken; its first call makes its state."""
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float64)
+            state["rms"], state["momentum"] = torch.zeros_like(p), torch.zeros_like(p)
+        return state["step"].item()
+
     def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Update parameters that have all taken the same number of steps."""
         beta1, beta2 = group["betas"]
-        for p in params:
-            if not self.state[p]:
-                self.state[p].update(
-                    step=torch.zeros((), dtype=torch.float64), rms=torch.zeros_like(p), momentum=torch.zeros_like(p)
-                )
         states = [self.state[p] for p in params]
         counts = [state["step"] for state in states]
         taken = counts[0].item()
