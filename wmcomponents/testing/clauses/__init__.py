@@ -1,0 +1,1 @@
+"""The clauses of the world-model protocol, one file a rule."""
