@@ -1,0 +1,65 @@
+"""Tables and progress on standard error; standard output belongs to the result."""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def quiet() -> None:
+    """Keep TorchRL's notes about its storages out of the way."""
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard error; the first column is left aligned, the others right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(stderr=True).print(table)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Two columns on standard error: names and what they are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    Console(stderr=True).print(table)
+
+
+@contextmanager
+def counting(name: str, total: int) -> Iterator[Any]:
+    """A progress bar on standard error; yields a function of how many more are done."""
+    from wmcomponents.training.progress import progress_bar
+
+    done = 0
+    with progress_bar(True, name, 0, total) as show:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, {})
+
+        yield advance
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or a dash where there is no number."""
+    return "-" if value is None or value != value else f"{value:.3g}"

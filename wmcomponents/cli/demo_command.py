@@ -1,0 +1,37 @@
+"""`wmc demo`: the demo with its table and its line of JSON."""
+
+import json
+import statistics
+from typing import Any
+
+from wmcomponents.cli.console import quiet, say, show_table
+from wmcomponents.cli.demo import DemoConfig, run_demo
+
+
+def run(config: DemoConfig) -> dict[str, Any]:
+    """Run the demo and show what came out."""
+    quiet()
+    result = run_demo(config, say=say)
+    rows: list[list[Any]] = [
+        ["real steps", f"{result.real_steps:,}"],
+        ["dreamed steps", f"{result.dream_steps:,}"],
+        ["wall time", f"{result.seconds:.0f} s"],
+        ["random policy, real return", _spread(result.random_return, result.returns.get("random"))],
+        ["agent, dream return", _spread(result.dream_return, result.returns.get("dream"))],
+        ["agent, real return", _spread(result.real_return, result.returns.get("real"))],
+    ]
+    show_table(f"{result.env}, seed {result.seed}", ["", "", "median", "min", "max"], [_padded(row) for row in rows])
+    for name, path in result.files.items():
+        say(f"  {name}: {path}")
+    return json.loads(result.line())
+
+
+def _spread(mean: float, returns: list[float] | None) -> list[str]:
+    if not returns:
+        return [f"{mean:.1f}"]
+    return [f"{value:.1f}" for value in (mean, statistics.median(returns), min(returns), max(returns))]
+
+
+def _padded(row: list[Any]) -> list[str]:
+    values = row[1] if isinstance(row[1], list) else [row[1]]
+    return [row[0], *values, *[""] * (4 - len(values))]

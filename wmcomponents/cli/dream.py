@@ -1,0 +1,138 @@
+"""`wmc dream`: a model rolled out into a picture or a video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wmcomponents.cli.console import quiet, say
+from wmcomponents.cli.errors import UsageError, at_least
+
+SUFFIXES = (".gif", ".mp4", ".png")
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """Arguments of `wmc dream`."""
+
+    model: Path
+    """Folder of a saved model."""
+    out: Path = Path("dream.gif")
+    """File to write: .gif or .mp4 (video), .png (filmstrip)."""
+    steps: int = 100
+    """Steps to dream; fewer if the episode ends before."""
+    compare: Path | None = None
+    """Data folder: begin from a real prefix, take the real actions, draw reality beside the dream."""
+    burn_in: int = 8
+    """With --compare: real observations that the filter sees first."""
+    policy: str = "random"
+    """Without --compare: 'random', or the .zip of a Stable-Baselines3 agent."""
+    seed: int = 0
+    """Of start, policy and dream."""
+    fps: float = 20.0
+    """Frames a second of a video."""
+    env: str | None = None
+    """Id of the environment whose renderer draws the observations; known already for models made by wmc train."""
+
+
+def run(config: DreamConfig) -> dict[str, Any]:
+    """Dream and draw."""
+    at_least(1, steps=config.steps, burn_in=config.burn_in)
+    suffix = config.out.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"--out ends in one of {', '.join(SUFFIXES)}; got {str(config.out)!r}.")
+    if config.fps <= 0:
+        raise UsageError(f"--fps is positive; got {config.fps}.")
+    from wmcomponents.cli.train import training_facts
+    from wmcomponents.evaluation.pictures import filmstrip, strip
+    from wmcomponents.evaluation.renderers import make_renderer
+    from wmcomponents.evaluation.video import comparison_reels, side_by_side, write_video
+    from wmcomponents.saving import load
+
+    quiet()
+    model = load(config.model)
+    model.require("decode", driver="wmc dream", remedy="a model without a decoder has nothing to draw.")
+    env_id = config.env or training_facts(config.model).get("env")
+    render = make_renderer(env_id, model.observation_spec)
+    caption = env_id or type(model).__name__
+    if config.compare is not None:
+        comparison = _comparison(config, config.compare, model)
+        if suffix == ".png":
+            filmstrip(comparison, render, config.out, title=f"{caption}: same start, same actions")
+        else:
+            pages = side_by_side(comparison_reels(comparison, render), caption="same start, same actions")
+            write_video(pages, config.out, fps=config.fps)
+        result: dict[str, Any] = {
+            "steps": comparison.steps,
+            "return": None if comparison.dream_reward is None else float(comparison.dream_reward[0].sum()),
+            "real_return": float(comparison.real_reward.sum()),
+            "terminated": comparison.terminated,
+        }
+    else:
+        reel, result = _dreamt(config, model, render)
+        if suffix == ".png":
+            import numpy as np
+
+            steps = np.unique(np.linspace(0, len(reel.frames) - 1, 10).round().astype(int)).tolist()
+            strip({"dream": [reel.frames[k] for k in steps]}, config.out, steps=steps, title=caption)
+        else:
+            write_video(side_by_side([reel], caption=caption), config.out, fps=config.fps)
+    size = config.out.stat().st_size
+    say(f"{result['steps']} dreamed steps in {config.out} ({size / 1000:.0f} kB)")
+    compared = None if config.compare is None else str(config.compare)
+    return {"out": str(config.out), "bytes": size, "model": str(config.model), "compare": compared, **_rounded(result)}
+
+
+def _comparison(config: DreamConfig, folder: Path, model: Any) -> Any:
+    import torch
+
+    from wmcomponents.cli.dataset import check_fits, open_dataset
+    from wmcomponents.evaluation.open_loop import compare, longest
+
+    length = config.burn_in - 1 + config.steps
+    data = open_dataset([folder], sequence_length=length, batch_size=64, seed=config.seed)
+    check_fits(model, data, config.model)
+    sequences = data.replay.sample()
+    chosen = sequences[longest(sequences, burn_in=config.burn_in, horizon=config.steps)]
+    generator = torch.Generator().manual_seed(config.seed)
+    return compare(model, chosen, burn_in=config.burn_in, horizon=config.steps, generator=generator)
+
+
+def _dreamt(config: DreamConfig, model: Any, render: Any) -> tuple[Any, dict[str, Any]]:
+    import torch
+    from tensordict import TensorDict
+
+    from wmcomponents.cli.policies import dream_policy
+    from wmcomponents.dream.simulator import Simulator
+    from wmcomponents.dream.starts import PoolStarts, PriorStarts
+    from wmcomponents.evaluation.video import BLUE, Reel
+    from wmcomponents.saving import load_starts
+
+    policy, view = dream_policy(config.policy, model, seed=config.seed)
+    pool = load_starts(config.model)
+    starts = PriorStarts(model) if pool is None else PoolStarts(pool)
+    ends = "sample" if "continue" in model.capabilities else "off"
+    simulator = Simulator(model, starts, horizon=config.steps, view=view, termination=ends, seed=config.seed)
+    observation = simulator.reset()
+    frames, rewards, ended = [_drawn(model, simulator, render)], [], None
+    is_init = torch.ones(1, 1, dtype=torch.bool)
+    with torch.no_grad():
+        for step in range(1, config.steps + 1):
+            tensordict = policy(TensorDict({**observation, "is_init": is_init}, batch_size=[1]))
+            observation, reward, terminated, _ = simulator.step(tensordict["action"])
+            is_init = torch.zeros_like(is_init)
+            frames.append(_drawn(model, simulator, render))
+            rewards.append(float(reward))
+            if bool(terminated):
+                ended = step
+                break
+    reel = Reel("dream", frames, rewards, None, ended, BLUE)
+    return reel, {"steps": len(rewards), "return": sum(rewards), "terminated": ended is not None}
+
+
+def _drawn(model: Any, simulator: Any, render: Any) -> Any:
+    shown = model.decode(simulator.state)
+    return render({key: value[0].cpu().numpy() for key, value in shown.items()})
+
+
+def _rounded(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}

@@ -1,0 +1,98 @@
+"""What `wmc --help` and `wmc COMMAND --help` say."""
+
+SUMMARIES = {
+    "demo": "the whole story: collect, train, learn in the dream, return to reality",
+    "collect": "take steps in a real environment and store them",
+    "train": "fit a world model to stored steps; run it again to go on",
+    "dream": "roll a model out into a GIF, MP4 or PNG, alone or beside reality",
+    "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
+    "info": "what a saved model is; which families, presets and extras there are",
+}
+
+EXAMPLES = {
+    "demo": ["wmc demo", "wmc demo --env CartPole-v1 --seed 1 --out runs/demo"],
+    "collect": [
+        "wmc collect --env CartPole-v1 --steps 5000 --out data/cartpole",
+        "wmc collect --env CartPole-v1 --steps 2000 --seed 1 --out data/cartpole-test",
+        "wmc collect --env MinAtar/Breakout-v1 --steps 20000 --repeat-probability 0.5 --out data/breakout",
+        "wmc collect --env dm_control/cartpole-swingup --from-pixels --steps 5000 --out data/swingup",
+        "wmc collect --env CartPole-v1 --policy runs/demo/agent.zip --steps 2000 --out data/cartpole-agent",
+    ],
+    "train": [
+        "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",
+        "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000   (goes on from 2000)",
+        "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
+    ],
+    "dream": [
+        "wmc dream --model runs/cartpole/model --out dream.gif",
+        "wmc dream --model runs/cartpole/model --compare data/cartpole-test --out dream.gif",
+        "wmc dream --model runs/cartpole/model --policy runs/demo/agent.zip --steps 200 --out dream.mp4",
+        "wmc dream --model runs/breakout/model --compare data/breakout --steps 30 --out filmstrip.png",
+    ],
+    "eval": [
+        "wmc eval --model runs/cartpole/model --data data/cartpole-test",
+        "wmc eval --model runs/cartpole/model --data data/cartpole-test --horizon 64 --out reports/cartpole",
+        "wmc eval --model runs/demo/model --data data/cartpole-test --agent runs/demo/agent.zip --episodes 20",
+    ],
+    "info": ["wmc info", "wmc info --model runs/cartpole/model --rows 1024"],
+}
+
+DETAILS = {
+    "demo": """\
+Collects real steps in rounds, fits a small world model to them, trains PPO only inside the model's dream, and evaluates
+the agent in the real environment. Writes the model, the agent, a PNG and a GIF of dream against reality. Needs the
+extras sb3 and viz.""",
+    "collect": """\
+Environments by id: Gymnasium's (CartPole-v1), ALE/<Game>-v5, MinAtar/<Game>-v1, dm_control/<domain>-<task>. The folder
+holds the steps in TorchRL's layout and data.json, which says what they are. For held-out data collect again with
+another seed. An agent is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading one runs pickled
+code, so open only files you trust.""",
+    "train": """\
+Training can be stopped at any moment: the same command goes on where the last checkpoint stands, and a larger --steps
+trains longer. At the end --out holds model/ (weights, config, start states: all that a dream needs), the checkpoint and
+the logs.""",
+    "dream": """\
+Without --compare the dream begins in one of the model's start states and acts by --policy. With --compare it begins
+from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides: .gif and
+.mp4 are videos with reward and termination under the frames, .png is a filmstrip. Needs the extra viz.""",
+    "eval": """\
+The filter sees a real prefix, then the model imagines with the real actions: errors by horizon beside two baselines, a
+table, a JSON file and a PNG. Use data that the model was not trained on. With --agent also the real returns of a
+Stable-Baselines3 agent, one that sees observations or the model's latents.""",
+    "info": """\
+With --model: family, config, parameters of each part, capabilities, specs, and the memory that a dream of --rows rows
+takes. Without: families, presets with their parameter counts, and which extras are installed.""",
+}
+
+CODES = "Exit codes: 0 fine, 1 the run failed, 2 wrong usage. --debug shows the traceback of a failure."
+
+
+def overview() -> str:
+    """The help of `wmc` itself."""
+    width = max(map(len, SUMMARIES))
+    commands = [f"  {name:<{width}}  {summary}" for name, summary in SUMMARIES.items()]
+    first = [f"  {EXAMPLES[name][0]}" for name in ("collect", "train", "dream", "eval")]
+    return "\n".join(
+        [
+            "usage: wmc COMMAND [OPTIONS]",
+            "",
+            "World models: from a real environment to an agent trained inside its dream.",
+            "",
+            "Commands:",
+            *commands,
+            "",
+            "The way through:",
+            *first,
+            "",
+            "wmc COMMAND --help says more.",
+            "The last line on standard output is one JSON object; tables and progress are on standard error.",
+            CODES,
+        ]
+    )
+
+
+def command_help(name: str) -> str:
+    """The text above the options of one command."""
+    summary = SUMMARIES[name]
+    examples = [f"  {line}" for line in EXAMPLES[name]]
+    return "\n".join([f"{summary[0].upper()}{summary[1:]}.", "", DETAILS[name], "", "Examples:", *examples, "", CODES])

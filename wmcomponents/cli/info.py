@@ -1,0 +1,151 @@
+"""`wmc info`: what a saved model is, and what this installation offers."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from wmcomponents.cli.console import quiet, say, show_facts, show_table
+from wmcomponents.cli.errors import at_least
+
+# The module that stands for each extra.
+EXTRAS = {
+    "sb3": ("stable_baselines3",),
+    "gym": ("gymnasium", "pygame"),
+    "atari": ("ale_py", "cv2"),
+    "dmc": ("dm_control",),
+    "box2d": ("Box2D",),
+    "minatar": ("minatar",),
+    "viz": ("matplotlib", "PIL", "imageio_ffmpeg"),
+    "logging": ("tensorboard",),
+    "hub": ("huggingface_hub",),
+    "cli": ("tyro",),
+}
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """Arguments of `wmc info`."""
+
+    model: Path | None = None
+    """Folder of a saved model; without it, what this installation offers."""
+    rows: int = 1024
+    """Rows of a dream whose memory is told."""
+
+
+def run(config: InfoConfig) -> dict[str, Any]:
+    """Look and tell."""
+    at_least(1, rows=config.rows)
+    quiet()
+    return _installation() if config.model is None else _model(config.model, config.rows)
+
+
+def _model(path: Path, rows: int) -> dict[str, Any]:
+    import dataclasses
+
+    from wmcomponents.cli.train import training_facts
+    from wmcomponents.saving import load, load_starts
+
+    model = load(path)
+    parts = {name: _count(part) for name, part in model.named_children() if _count(part)}
+    starts = load_starts(path)
+    bytes_of_weights = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
+    row = sum(_leaf_bytes(leaf) for spec in (model.state_spec, model.observation_spec) for leaf in spec.values())
+    trained = training_facts(path)
+    result: dict[str, Any] = {
+        "model": str(path),
+        "family": type(model).__name__,
+        "trained": trained or None,
+        "config": dataclasses.asdict(model.config),
+        "parameters": _count(model),
+        "parameters_by_part": parts,
+        "capabilities": sorted(model.capabilities),
+        "observation": _shapes(model.observation_spec),
+        "action": _shape(model.action_spec),
+        "state": _shapes(model.state_spec),
+        "noise": {str(verb): _shapes(spec) for verb, spec in model.noise_spec.items()},
+        "start_states": 0 if starts is None else len(next(iter(starts.values()))),
+        "weights_bytes": bytes_of_weights,
+        "rows": rows,
+        "dream_bytes": row * rows,
+    }
+    facts = {
+        "family": result["family"],
+        "trained": f"{trained['steps']} updates on {trained['env']} ({trained['preset']})" if trained else "unknown",
+        "capabilities": ", ".join(result["capabilities"]),
+        "observation": _listed(result["observation"]),
+        "action": result["action"],
+        "state": _listed(result["state"]),
+        "noise of a dreamed step": _listed(result["noise"]["imagine"]) or "none: deterministic",
+        "start states": result["start_states"],
+        "weights": f"{bytes_of_weights / 1e6:.2f} MB",
+        f"a dream of {rows} rows": f"{row * rows / 1e6:.2f} MB of states and observations",
+        "config": ", ".join(f"{name}={value}" for name, value in result["config"].items()),
+    }
+    show_facts(str(path), facts)
+    show_table(
+        "Parameters", ["part", "count"], [*((n, f"{c:,}") for n, c in parts.items()), ("all", f"{_count(model):,}")]
+    )
+    return result
+
+
+def _installation() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    import torch
+    from torchrl.data import Bounded, Composite, OneHot
+
+    from wmcomponents.models import MODELS, DreamerV3, DreamerV3Config
+    from wmcomponents.models.dreamer_v3 import PRESETS
+
+    shown = {
+        "vector of 4": Composite(observation=Bounded(-1, 1, torch.Size([4]))),
+        "image 64x64x3": Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
+    }
+    presets: dict[str, dict[str, int]] = {}
+    for preset in PRESETS:
+        with torch.device("meta"):  # counted, never allocated
+            sizes = getattr(DreamerV3Config, preset)()
+            presets[preset] = {name: _count(DreamerV3(sizes, spec, OneHot(6))) for name, spec in shown.items()}
+    extras = {name: all(_is_installed(module) for module in modules) for name, modules in EXTRAS.items()}
+    show_table(
+        "DreamerV3: parameters of the world model, 6 actions",
+        ["preset", *shown],
+        [[preset, *(f"{count:,}" for count in counts.values())] for preset, counts in presets.items()],
+    )
+    show_table("Extras", ["extra", ""], [[name, "installed" if here else _pip(name)] for name, here in extras.items()])
+    say("wmc info --model FOLDER says what a saved model is.")
+    return {
+        "version": version("wmcomponents"),
+        "torch": torch.__version__,
+        "families": {name: {"presets": presets if name == "DreamerV3" else {}} for name in MODELS},
+        "extras": extras,
+    }
+
+
+def _pip(extra: str) -> str:
+    return f"pip install 'wmcomponents[{extra}]'"
+
+
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _leaf_bytes(leaf: Any) -> int:
+    return leaf.shape.numel() * leaf.dtype.itemsize
+
+
+def _shape(leaf: Any) -> str:
+    return f"{type(leaf).__name__} {list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
+
+
+def _shapes(spec: Any) -> dict[str, str]:
+    return {str(key): _shape(leaf) for key, leaf in spec.items()}
+
+
+def _listed(shapes: dict[str, str]) -> str:
+    return ", ".join(f"{key}: {shape}" for key, shape in shapes.items())

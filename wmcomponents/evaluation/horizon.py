@@ -1,0 +1,362 @@
+"""How far a world model can be trusted: prediction error by the number of steps since it last saw reality."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
+from wmcomponents.nn.observation import (
+    DiscreteObservation,
+    ImageObservation,
+    Observation,
+    VectorObservation,
+    describe_observations,
+)
+from wmcomponents.world_model import CapabilityError, WorldModel
+
+BINS = 10
+"""Bins of the calibration of predicted termination."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An error by horizon, beside what no model is needed for. Entry i belongs to k = i + 1; NaN where no row is left.
+
+    Attributes:
+        metric: what is measured.
+        model: the world model's error.
+        copy: the error of repeating the last thing observed (for termination: of never ending).
+        mean: the error of always predicting the data's mean (most common value, base rate).
+    """
+
+    metric: str
+    model: list[float]
+    copy: list[float]
+    mean: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; NaN becomes null."""
+        return {"metric": self.metric, "model": _json(self.model), "copy": _json(self.copy), "mean": _json(self.mean)}
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Steps whose predicted probability of ending lies in one tenth of [0, 1].
+
+    Attributes:
+        count: how many steps.
+        predicted: their mean predicted probability.
+        observed: the share of them that really ended the episode.
+    """
+
+    count: int
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True)
+class HorizonErrors:
+    """Prediction errors by horizon; see :func:`horizon_errors`.
+
+    Attributes:
+        burn_in: real observations seen before the dream.
+        horizon: number of imagined steps.
+        samples: dreams from each prefix.
+        rows: real sequences left at each horizon: those whose episode had not ended before.
+        observation: error of each observation by key; empty if the model has no decoder.
+        reward: mean absolute error, in env units; ``None`` if the model predicts no reward.
+        termination: Brier score of P(terminated) in each step; ``None`` if the model does not predict it.
+        calibration: of P(terminated), over all steps; empty bins left out.
+    """
+
+    burn_in: int
+    horizon: int
+    samples: int
+    rows: list[int]
+    observation: dict[str, Curve]
+    reward: Curve | None
+    termination: Curve | None
+    calibration: list[CalibrationBin]
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error of P(terminated): |predicted - observed| of the bins, weighted by their counts."""
+        total = sum(bin.count for bin in self.calibration)
+        if not total:
+            return None
+        return sum(bin.count * abs(bin.predicted - bin.observed) for bin in self.calibration) / total
+
+    def psnr(self, key: str) -> list[float]:
+        """Peak signal-to-noise ratio of the model's images by horizon, in dB.
+
+        Raises:
+            KeyError: if the observation is no image.
+        """
+        curve = self.observation[key]
+        if curve.metric != IMAGE_METRIC:
+            raise KeyError(f"the peak signal-to-noise ratio is of images; {key!r} is measured by {curve.metric}.")
+        return [-10.0 * math.log10(max(value, 1e-10)) if value == value else math.nan for value in curve.model]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON-able values; NaN becomes null."""
+        images = [key for key, curve in self.observation.items() if curve.metric == IMAGE_METRIC]
+        return {
+            "burn_in": self.burn_in,
+            "horizon": self.horizon,
+            "samples": self.samples,
+            "rows": self.rows,
+            "observation": {key: curve.to_json() for key, curve in self.observation.items()},
+            "psnr": {key: _json(self.psnr(key)) for key in images},
+            "reward": None if self.reward is None else self.reward.to_json(),
+            "termination": None if self.termination is None else self.termination.to_json(),
+            "calibration": [vars(bin) for bin in self.calibration],
+            "calibration_error": self.calibration_error,
+        }
+
+
+VECTOR_METRIC, IMAGE_METRIC, SYMBOL_METRIC = "normalised MSE", "MSE", "error rate"
+
+
+def horizon_errors(
+    model: WorldModel,
+    sequences: TensorDictBase,
+    *,
+    burn_in: int = 8,
+    horizon: int = 32,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> HorizonErrors:
+    """k-step prediction error on real sequences that the model was not trained on.
+
+    The filter sees ``burn_in`` observations; from there the model imagines with the real actions, and each imagined
+    step is held against what really followed, up to the end of the real episode.
+
+    * vectors: squared error divided by the variance of the data, averaged over the components that vary: 1 is as bad as
+      predicting the mean;
+    * images: mean squared error of values in [0, 1];
+    * planes: share of cells shown wrong in any plane; categories and bits: share that is wrong;
+    * reward: mean absolute error in env units; termination: Brier score.
+
+    With several samples the error of each dream is averaged, so that it measures a dream and not the mean of dreams.
+
+    Args:
+        model: any world model; what it cannot do is left out.
+        sequences: ``[B, T]`` in TorchRL's layout, such as ``replay.sample()``; T at least ``burn_in - 1 + horizon``.
+        burn_in: real observations that the filter sees, at least 1.
+        horizon: imagined steps.
+        samples: dreams from each sequence.
+        generator: of the noise; ``None`` takes the mode of every step.
+
+    Raises:
+        CapabilityError: if the model neither decodes nor predicts reward or continuation.
+        ValueError, KeyError: if the sequences do not fit; see :func:`open_loop`.
+    """
+    can = model.capabilities
+    if not can & {"decode", "reward", "continue"}:
+        raise CapabilityError(
+            f"{type(model).__name__} neither decodes nor predicts reward or continuation: there is nothing to measure."
+        )
+    steps = open_loop(model, sequences, burn_in=burn_in, horizon=horizon, samples=samples, generator=generator)
+    first = next(steps)  # checks the sequences before they are read
+    kinds = describe_observations(model.observation_spec) if "decode" in can else {}
+    measures = {key: _measure(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
+    last_seen = {key: sequences[key][:, burn_in - 1] for key in kinds}
+    reward = _RewardTally(sequences, burn_in) if "reward" in can else None
+    ends = _EndTally() if "continue" in can else None
+    tallies = {key: _Tally() for key in kinds}
+    rows: list[int] = []
+    for step in chain([first], steps):
+        alive = step.alive.cpu()
+        rows.append(int(alive.sum()))
+        for key, measure in measures.items():
+            assert step.observation is not None
+            truth = step.transition["next", key].cpu()
+            model_error = measure.error(step.observation[key].cpu(), truth.repeat_interleave(samples, 0))
+            tallies[key].add(
+                alive,
+                model_error.reshape(-1, samples).mean(1),
+                measure.error(last_seen[key].cpu(), truth),
+                measure.error(measure.typical.expand_as(truth), truth),
+            )
+        if reward is not None:
+            reward.add(step, alive, samples)
+        if ends is not None:
+            ends.add(step, alive, samples)
+    return HorizonErrors(
+        burn_in=burn_in,
+        horizon=horizon,
+        samples=samples,
+        rows=rows,
+        observation={key: tallies[key].curve(measure.metric) for key, measure in measures.items()},
+        reward=None if reward is None else reward.curve("mean absolute error"),
+        termination=None if ends is None else ends.curve(),
+        calibration=[] if ends is None else ends.calibration(),
+    )
+
+
+class _Measure(ABC):
+    """The error of one kind of observation, and its typical value in the data."""
+
+    metric: str
+    typical: Tensor
+
+    def __init__(self, kind: Observation) -> None:
+        self.kind = kind
+
+    @abstractmethod
+    def fit(self, data: Tensor) -> "_Measure":
+        """Read the typical value off ``[B, T, ...]``."""
+
+    @abstractmethod
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        """``[N, ...]`` against ``[N, ...]``: ``[N]``."""
+
+
+class _VectorMeasure(_Measure):
+    metric = VECTOR_METRIC
+
+    def fit(self, data: Tensor) -> "_VectorMeasure":
+        values = data.cpu().flatten(0, 1).double()
+        self.typical = values.mean(0)
+        variance = values.var(0, correction=0)
+        # A component that does not vary says nothing about the model, and has no scale to measure it by.
+        self._varies = variance > 1e-12 * (1.0 + self.typical.square())
+        self._variance = variance[self._varies]
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        squares = (shown.double() - truth.double()).square()
+        if not bool(self._varies.any()):
+            return squares.flatten(1).mean(1)
+        return (squares[:, self._varies] / self._variance).mean(1)
+
+
+class _ImageMeasure(_Measure):
+    metric = IMAGE_METRIC
+
+    def fit(self, data: Tensor) -> "_ImageMeasure":
+        # A frame at a time: the whole batch in floating point would take several times its size.
+        self.typical = torch.stack([data[:, t].cpu().double().mean(0) for t in range(data.shape[1])]).mean(0)
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        return ((shown.float() - truth.float()) / 255.0).square().flatten(1).mean(1).double()
+
+
+class _SymbolMeasure(_Measure):
+    metric = SYMBOL_METRIC
+
+    def fit(self, data: Tensor) -> "_SymbolMeasure":
+        values = data.cpu().flatten(0, 1)
+        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+            hottest = [
+                torch.nn.functional.one_hot(part.sum(0).argmax(-1), part.shape[-1])
+                for part in values.long().split(self.kind.classes, -1)
+            ]
+            self.typical = torch.cat(hottest, -1).to(values.dtype)
+        else:
+            self.typical = values.long().mode(0).values.to(values.dtype)
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        differs = shown.to(truth.dtype) != truth
+        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+            wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
+        else:
+            wrong = differs.any(-1) if differs.ndim == 4 else differs
+        return wrong.flatten(1).double().mean(1)
+
+
+def _measure(kind: Observation) -> _Measure:
+    if isinstance(kind, VectorObservation):
+        return _VectorMeasure(kind)
+    if isinstance(kind, ImageObservation):
+        return _ImageMeasure(kind)
+    return _SymbolMeasure(kind)
+
+
+class _Tally:
+    """Means over the rows that are left, by horizon."""
+
+    def __init__(self) -> None:
+        self._means: list[list[float]] = []
+
+    def add(self, alive: Tensor, *errors: Tensor) -> None:
+        self._means.append([float(error.double()[alive].mean()) if bool(alive.any()) else math.nan for error in errors])
+
+    def curve(self, metric: str) -> Curve:
+        model, copy, mean = (list(values) for values in zip(*self._means, strict=True))
+        return Curve(metric, model, copy, mean)
+
+
+class _RewardTally(_Tally):
+    """The last reward seen is the one received with the last observation of the prefix, where there is one."""
+
+    def __init__(self, sequences: TensorDictBase, burn_in: int) -> None:
+        super().__init__()
+        rewards = sequences["next", "reward"].cpu().double()
+        self._mean = rewards.mean()
+        self._last = self._mean.expand(rewards.shape[0])
+        if burn_in > 1:
+            fresh = sequences["is_init"][:, burn_in - 1, 0].cpu()
+            self._last = torch.where(fresh, self._mean, rewards[:, burn_in - 2, 0])
+
+    def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:  # type: ignore[override]
+        assert step.reward is not None
+        truth = step.transition["next", "reward"][:, 0].cpu().double()
+        shown = step.reward[:, 0].cpu().double().reshape(-1, samples)
+        super().add(
+            alive,
+            (shown - truth[:, None]).abs().mean(1),
+            (self._last - truth).abs(),
+            (self._mean - truth).abs(),
+        )
+
+
+class _EndTally:
+    """Predicted and real ends of the rows that are left."""
+
+    def __init__(self) -> None:
+        self._ends: list[Tensor] = []  # (rows left,)
+        self._chances: list[Tensor] = []  # (rows left, samples)
+
+    def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:
+        assert step.cont is not None
+        self._ends.append(step.transition["next", "terminated"][:, 0].cpu()[alive].double())
+        self._chances.append((1.0 - step.cont[:, 0].cpu().double()).reshape(-1, samples)[alive])
+
+    def curve(self) -> Curve:
+        rate = torch.cat(self._ends).mean() if any(len(ends) for ends in self._ends) else torch.tensor(math.nan)
+        model, copy, mean = [], [], []
+        for ends, chances in zip(self._ends, self._chances, strict=True):
+            model.append(float((chances - ends[:, None]).square().mean()))
+            copy.append(float(ends.mean()))
+            mean.append(float((rate - ends).square().mean()))
+        return Curve("Brier score", model, copy, mean)
+
+    def calibration(self) -> list[CalibrationBin]:
+        chances = torch.cat([chances.reshape(-1) for chances in self._chances])
+        ends = torch.cat([
+            ends[:, None].expand_as(chances).reshape(-1)
+            for ends, chances in zip(self._ends, self._chances, strict=True)
+        ])  # fmt: skip
+        place = (chances * BINS).long().clamp(0, BINS - 1)
+        bins = []
+        for number in range(BINS):
+            inside = place == number
+            if bool(inside.any()):
+                bins.append(
+                    CalibrationBin(int(inside.sum()), float(chances[inside].mean()), float(ends[inside].mean()))
+                )
+        return bins
+
+
+def _json(values: Sequence[float]) -> list[float | None]:
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]

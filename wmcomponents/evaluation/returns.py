@@ -1,0 +1,144 @@
+"""What a policy earns, in reality and in a dream."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.envs import EnvBase
+
+from wmcomponents.dream.simulator import Simulator
+
+TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted returns of whole episodes.
+
+    Attributes:
+        returns: one number an episode.
+        lengths: its number of steps.
+    """
+
+    returns: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return statistics.fmean(self.returns)
+
+    @property
+    def median(self) -> float:
+        """Median return."""
+        return statistics.median(self.returns)
+
+    @property
+    def min(self) -> float:
+        """Worst return."""
+        return min(self.returns)
+
+    @property
+    def max(self) -> float:
+        """Best return."""
+        return max(self.returns)
+
+    @property
+    def mean_length(self) -> float:
+        """Mean number of steps."""
+        return statistics.fmean(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.returns)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able summary."""
+        summary = {name: round(getattr(self, name), 4) for name in ("mean", "median", "min", "max", "mean_length")}
+        return {"episodes": len(self), **summary, "returns": [round(value, 4) for value in self.returns]}
+
+
+def evaluate_policy(
+    env: EnvBase,
+    policy: TensorDictPolicy,
+    episodes: int = 20,
+    seed: int | None = None,
+    *,
+    progress: Callable[[int], Any] | None = None,
+) -> Returns:
+    """Returns of whole episodes in a TorchRL environment, real or dreamt.
+
+    A batched environment shares the episodes out evenly among its rows beforehand: taking whichever end first would
+    favour short ones. The episodes must end by themselves.
+
+    Args:
+        env: batch size ``[]`` or ``[N]``.
+        policy: writes ``action`` into the TensorDict it is given.
+        episodes: how many.
+        seed: of the environment; left as it is if not given.
+        progress: called with the number of episodes that just ended.
+
+    Raises:
+        ValueError: if ``episodes`` is below 1.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is at least 1; got {episodes}.")
+    if seed is not None:
+        env.set_seed(seed)
+    rows = env.batch_size.numel()
+    wanted = torch.tensor([episodes // rows + (row < episodes % rows) for row in range(rows)])
+    total, length = torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.int64)
+    out = Returns()
+    with torch.no_grad():
+        tensordict = env.reset()
+        while bool((wanted > 0).any()):
+            stepped, tensordict = env.step_and_maybe_reset(policy(tensordict))
+            total += stepped["next", "reward"].reshape(rows).cpu()
+            length += 1
+            done = stepped["next", "done"].reshape(rows).cpu()
+            if bool(done.any()):
+                counted = done & (wanted > 0)
+                out.returns.extend(total[counted].tolist())
+                out.lengths.extend(length[counted].tolist())
+                wanted -= counted.long()
+                total[done], length[done] = 0.0, 0
+                if progress is not None:
+                    progress(int(counted.sum()))
+    return out
+
+
+def evaluate_dream(simulator: Simulator, policy: TensorDictPolicy, seed: int | None = None) -> Returns:
+    """Returns of a policy inside a dream: one episode a row.
+
+    Args:
+        simulator: its rows are the episodes; it needs a horizon, since a dream may never end by itself.
+        policy: reads the simulator's view and ``is_init`` from a TensorDict ``[N]`` and writes ``action``. For one that
+            carries something from step to step use :func:`evaluate_policy` on the dream as a TorchRL environment.
+        seed: of the dream; left as it is if not given.
+
+    Raises:
+        ValueError: if the simulator has no horizon.
+    """
+    if simulator.horizon is None:
+        raise ValueError("a dream may never end by itself: build the simulator with horizon=.")
+    if seed is not None:
+        simulator.seed(seed)
+    rows, device = simulator.batch_size, simulator.device
+    total = torch.zeros(rows, 1, dtype=torch.float64, device=device)
+    length = torch.zeros(rows, 1, dtype=torch.int64, device=device)
+    running = torch.ones(rows, 1, dtype=torch.bool, device=device)
+    is_init = running.clone()
+    observation = simulator.reset()
+    with torch.no_grad():
+        for _ in range(simulator.horizon):
+            tensordict = TensorDict({**observation, "is_init": is_init}, batch_size=[rows], device=device)
+            observation, reward, terminated, truncated = simulator.step(policy(tensordict)["action"])
+            total += torch.where(running, reward.double(), 0.0)
+            length += running
+            running = running & ~(terminated | truncated)
+            is_init = torch.zeros_like(is_init)
+            if not bool(running.any()):
+                break
+    return Returns(total[:, 0].tolist(), length[:, 0].tolist())

@@ -1,0 +1,278 @@
+"""Dreams as moving pictures: frames side by side, with reward and termination drawn under them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wmcomponents._extras import require
+from wmcomponents.evaluation.open_loop import Comparison
+from wmcomponents.evaluation.renderers import Renderer
+
+FRAME_HEIGHT = 240
+"""Height of an environment's frame inside a video, in pixels."""
+
+MAX_BYTES = 2_000_000
+"""Largest GIF written: colours, then frames, are given up to stay below."""
+
+PADDING, HEADER, FOOTER, TRACE = 14, 30, 88, 30
+PAPER, INK, QUIET, BLUE, RED, LINE = "#ffffff", "#1f2933", "#7b8794", "#2563eb", "#c81e1e", "#e4e9ee"
+
+
+@dataclass(frozen=True)
+class Reel:
+    """One panel of a video: T + 1 frames and what was received in the T steps between them.
+
+    Attributes:
+        name: over the frames.
+        frames: uint8 ``(H, W, 3)``, T + 1 of them.
+        rewards: T numbers; ``None`` draws no reward.
+        chances: probability of ending in each of the T steps; ``None`` if there is none.
+        ended: the step (1..T) whose arrival ended the episode; ``None`` if it goes on.
+        accent: colour of the name and the reward's trace.
+    """
+
+    name: str
+    frames: Sequence[np.ndarray]
+    rewards: Sequence[float] | None = None
+    chances: Sequence[float] | None = None
+    ended: int | None = None
+    accent: str = INK
+
+
+def comparison_reels(comparison: Comparison, render: Renderer, *, sample: int = 0) -> list[Reel]:
+    """Reality and one of its dreams as two panels, from the state in which the dream starts.
+
+    Args:
+        comparison: of :func:`compare`; the model must have a decoder.
+        render: draws one observation (:func:`make_renderer`).
+        sample: which dream.
+
+    Raises:
+        ValueError: if the comparison holds no dreamt observation.
+    """
+    if not comparison.dream:
+        raise ValueError("the model has no decoder, so its dreams cannot be shown as frames.")
+    start, steps = comparison.burn_in - 1, comparison.steps
+    real = [render({key: value[start + k] for key, value in comparison.real.items()}) for k in range(steps + 1)]
+    dream = [render({key: value[sample, k] for key, value in comparison.dream.items()}) for k in range(steps + 1)]
+    chances = None if comparison.dream_cont is None else (1.0 - comparison.dream_cont[sample]).tolist()
+    rewards = None if comparison.dream_reward is None else comparison.dream_reward[sample].tolist()
+    ended = comparison.dream_end(sample)
+    if ended is not None:  # a dream that is over stands still
+        dream, chances = dream[: ended + 1], None if chances is None else chances[:ended]
+        rewards = None if rewards is None else rewards[:ended]
+    return [
+        Reel("reality", real, comparison.real_reward.tolist(), None, steps if comparison.terminated else None),
+        Reel("dream", dream, rewards, chances, ended, BLUE),
+    ]
+
+
+def side_by_side(reels: Sequence[Reel], *, caption: str = "") -> list[np.ndarray]:
+    """Panels next to each other, one picture a step.
+
+    Args:
+        reels: the panels; a shorter one stands still at its last frame.
+        caption: in the upper right corner, before the step, where there is room.
+
+    Returns:
+        uint8 ``(H, W, 3)`` pictures, with even sides, as video codecs need them.
+
+    Raises:
+        ValueError: if there is no frame.
+        MissingExtraError: if Pillow is not installed.
+    """
+    if not reels or any(not reel.frames for reel in reels):
+        raise ValueError("a video needs at least one panel, and each panel at least one frame.")
+    require("PIL", extra="viz")
+    pictures = [[_fitted(each) for each in reel.frames] for reel in reels]
+    bounds = _reward_bounds(reels)
+    steps = max(len(reel.frames) for reel in reels)
+    return [_page(reels, pictures, step, steps, bounds, caption) for step in range(steps)]
+
+
+def write_video(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0) -> Path:
+    """Write frames as the file's suffix says: ``.gif`` or ``.mp4``.
+
+    Raises:
+        ValueError: for another suffix, or without frames.
+        MissingExtraError: if Pillow (GIF) or imageio with ffmpeg (MP4) is not installed.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".gif":
+        return write_gif(frames, path, fps=fps)
+    if suffix == ".mp4":
+        return write_mp4(frames, path, fps=fps)
+    raise ValueError(f"a video is written as .gif or .mp4; got {str(path)!r}.")
+
+
+def write_gif(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0, max_bytes: int = MAX_BYTES) -> Path:
+    """Write a GIF that loops, and rests a second on its last frame.
+
+    Args:
+        frames: uint8 ``(H, W, 3)``, all of one size.
+        path: the file.
+        fps: frames a second; players cannot show more than 50.
+        max_bytes: the size to stay below: first with fewer colours, then with fewer frames.
+
+    Raises:
+        ValueError: without frames.
+        MissingExtraError: if Pillow is not installed.
+    """
+    _check_frames(frames)
+    require("PIL", extra="viz")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = b""
+    for colours, stride in ((128, 1), (48, 1), (48, 2), (32, 3), (24, 5), (16, 8)):
+        data = _gif(frames, colours, stride, fps)
+        if len(data) <= max_bytes:
+            break
+    path.write_bytes(data)
+    return path
+
+
+def write_mp4(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0) -> Path:
+    """Write an H.264 video that browsers play.
+
+    Args:
+        frames: uint8 ``(H, W, 3)``, all of one size; odd sides lose a pixel.
+        path: the file.
+        fps: frames a second.
+
+    Raises:
+        ValueError: without frames.
+        MissingExtraError: if imageio or its ffmpeg is not installed.
+    """
+    _check_frames(frames)
+    require("imageio_ffmpeg", extra="viz")
+    imageio = require("imageio.v2", extra="viz")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = (side - side % 2 for side in frames[0].shape[:2])
+    with imageio.get_writer(path, fps=fps, codec="libx264", quality=7, macro_block_size=1) as writer:
+        for each in frames:
+            writer.append_data(np.ascontiguousarray(each[:height, :width]))
+    return path
+
+
+def _check_frames(frames: Sequence[np.ndarray]) -> None:
+    if not len(frames):
+        raise ValueError("a video needs at least one frame.")
+
+
+def _gif(frames: Sequence[np.ndarray], colours: int, stride: int, fps: float) -> bytes:
+    """Encoded with one palette for all frames, so that what stands still compresses to nothing."""
+    import io
+
+    from PIL import Image
+
+    kept = list(range(0, len(frames), stride))
+    if kept[-1] != len(frames) - 1:
+        kept.append(len(frames) - 1)
+    few = [frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), 12)).astype(int)]
+    palette = Image.fromarray(np.concatenate(few)).quantize(colours, dither=Image.Dither.NONE)
+    pages = [Image.fromarray(frames[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in kept]
+    duration = max(20, round(100 * stride / fps) * 10)
+    buffer = io.BytesIO()
+    pages[0].save(
+        buffer, "GIF", save_all=True, append_images=pages[1:], loop=0, optimize=False, disposal=1,
+        duration=[duration] * (len(pages) - 1) + [1000],
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _fitted(picture: np.ndarray) -> Any:
+    """A frame at the common height: enlarged pixel by pixel, reduced smoothly."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    width = max(1, round(image.width * FRAME_HEIGHT / image.height))
+    width = min(width, 3 * FRAME_HEIGHT)
+    how = Image.Resampling.NEAREST if image.height < FRAME_HEIGHT else Image.Resampling.LANCZOS
+    return image.resize((width, FRAME_HEIGHT), how)
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _reward_bounds(reels: Sequence[Reel]) -> tuple[float, float]:
+    """A common scale for all traces, with zero on it."""
+    values = [value for reel in reels for value in (reel.rewards or []) if np.isfinite(value)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if high > low else (0.0, 1.0)
+
+
+def _page(
+    reels: Sequence[Reel],
+    pictures: Sequence[Sequence[Any]],
+    step: int,
+    steps: int,
+    bounds: tuple[float, float],
+    caption: str,
+) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    widths = [max(row[0].width, 190) for row in pictures]
+    width = sum(widths) + PADDING * (len(reels) + 1)
+    height = HEADER + FRAME_HEIGHT + FOOTER
+    page = Image.new("RGB", (width + width % 2, height + height % 2), PAPER)
+    draw = ImageDraw.Draw(page)
+    x = PADDING
+    for reel, row, panel in zip(reels, pictures, widths, strict=True):
+        draw.text((x, HEADER / 2 + 1), reel.name, fill=reel.accent, font=_font(16), anchor="lm")
+        inset = x + (panel - row[0].width) // 2
+        now = min(step, len(row) - 1)
+        page.paste(row[now], (inset, HEADER))
+        draw.rectangle((inset - 1, HEADER - 1, inset + row[0].width, HEADER + FRAME_HEIGHT), outline=LINE)
+        _draw_footer(draw, reel, now, steps, (x, HEADER + FRAME_HEIGHT + 8, panel), bounds)
+        x += panel + PADDING
+    clock = f"{caption}   step {step}" if caption else f"step {step}"
+    room = widths[-1] - draw.textlength(reels[-1].name, font=_font(16)) - PADDING
+    if draw.textlength(clock, font=_font(13)) > room:
+        clock = f"step {step}"
+    draw.text((width - PADDING, HEADER / 2 + 1), clock, fill=QUIET, font=_font(13), anchor="rm")
+    return np.asarray(page)
+
+
+def _draw_footer(
+    draw: Any, reel: Reel, now: int, steps: int, place: tuple[int, int, int], bounds: tuple[float, float]
+) -> None:
+    """The trace of the reward so far, its sum, and the chance of ending or the end."""
+    left, top, width = place
+    right = left + width - 1
+    first, second = top + TRACE + 16, top + TRACE + 34
+    if reel.rewards is not None:
+        low, high = bounds
+
+        def spot(k: int, value: float) -> tuple[float, float]:
+            share = (np.clip(value, low, high) - low) / (high - low)
+            return left + (k + 1) * (width - 1) / max(steps - 1, 1), top + TRACE - float(share) * TRACE
+
+        zero = spot(0, 0.0)[1]
+        draw.line((left, zero, right, zero), fill=LINE, width=1)
+        points = [spot(k, value) for k, value in enumerate(reel.rewards[:now])]
+        if len(points) > 1:
+            draw.line(points, fill=reel.accent, width=2)
+        if points:
+            px, py = points[-1]
+            draw.ellipse((px - 2.5, py - 2.5, px + 2.5, py + 2.5), fill=reel.accent)
+        total = float(np.sum(reel.rewards[:now]))
+        draw.text((left, first), f"return {_short(total)}", fill=INK, font=_font(14), anchor="lm")
+        if points:
+            draw.text((left, second), f"reward {reel.rewards[now - 1]:.2f}", fill=QUIET, font=_font(12), anchor="lm")
+    if reel.ended is not None and now >= reel.ended:
+        draw.text((right, first), "terminated", fill=RED, font=_font(14), anchor="rm")
+    if reel.chances is not None and now > 0:
+        chance = f"P(end) {100 * reel.chances[now - 1]:.0f} %"
+        draw.text((right, second), chance, fill=QUIET, font=_font(12), anchor="rm")
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
