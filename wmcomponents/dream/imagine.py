@@ -1,11 +1,12 @@
 """The differentiable sibling of the simulator: a fixed-length rollout of a policy inside a world model."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.data import Composite
 
 from wmcomponents.world_model import Noise, State, WorldModel
 
@@ -13,8 +14,20 @@ Policy = Callable[[State], Tensor]
 """a_t from s_t: reads the model's state keys, returns the action as ``action_spec`` says."""
 
 
-Rollout = tuple[Sequence[State], Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]
-"""T + 1 states, T actions, T rewards and T continuations (the last two empty where the model has none)."""
+class Rollout(NamedTuple):
+    """An imagined trajectory, time after the batch dims.
+
+    Attributes:
+        states: s_0..s_T, ``[*B, T + 1, ...]`` each.
+        actions: a_0..a_{T-1}, ``[*B, T, ...]``.
+        rewards: r_1..r_T, ``[*B, T, 1]``; ``None`` where the model has none.
+        conts: P(not terminated)_1.._T, ``[*B, T, 1]``; ``None`` where the model does not predict it.
+    """
+
+    states: State
+    actions: Tensor
+    rewards: Tensor | None
+    conts: Tensor | None
 
 
 def imagine(
@@ -31,55 +44,50 @@ def imagine(
 
     Args:
         model: the world model.
-        policy: maps the state (a dict of tensors ``[*B, ...]``) to an action. See :func:`latent_policy` for a policy that
-            reads features or is a TensorDict module.
+        policy: maps the state (a dict of tensors ``[*B, ...]``) to an action. See :func:`latent_policy` for a policy
+            that reads features, and :func:`tensordict_policy` for one that is a TensorDict module.
         start: s_0, ``[*B, ...]``; a dict or a TensorDict with the model's state keys. Any leading dims.
         horizon: number of steps T.
-        noise: z of every step, ``[T, *B, ...]`` each; drawn from ``generator`` if not given. Passing the same noise twice
-            repeats the dream (common random numbers). With neither noise nor generator, every step takes the mode.
+        noise: z of every step, ``[T, *B, ...]`` each; drawn from ``generator`` if not given. Passing the same noise
+            twice repeats the dream (common random numbers). With neither noise nor generator, every step takes the
+            mode.
         generator: draws the noise.
         scan: replaces :func:`rollout`, for example by the result of :func:`compiled_rollout`.
 
     Returns:
-        A TensorDict ``[*B, T]`` in TorchRL's layout: the state keys and ``action`` at index t; under ``next`` the state,
-        ``reward`` and ``continue`` (where the model has them).
+        A TensorDict ``[*B, T]`` in TorchRL's layout: the state keys and ``action`` at index t; under ``next`` the
+        state, ``reward`` and ``continue`` (where the model has them). States at t and under ``next`` at t - 1 are one
+        tensor.
 
     Raises:
         KeyError: if ``start`` lacks a key of the model's state.
-        ValueError: if ``horizon`` is below 1.
+        ValueError: if ``horizon`` is below 1, or the noise is not one for each step.
     """
     if horizon < 1:
         raise ValueError(f"horizon counts imagined steps and is at least 1; got {horizon}.")
-    missing = [key for key in model.state_spec.keys() if key not in start.keys()]
-    if missing:
-        raise KeyError(f"the start state lacks {missing}; {type(model).__name__} has the state {list(model.state_spec.keys())}.")
-    state = {key: cast(Tensor, start[key]) for key in model.state_spec.keys()}
-    key, leaf = next(iter(model.state_spec.items()))
-    first = state[key]
-    batch = first.shape[: first.ndim - leaf.ndim]
+    state, batch = _situation(model, start)
     if noise is None and generator is not None:
-        noise = model.noise_source("imagine")((horizon, *batch), generator, first.device)
+        noise = model.noise_source("imagine")((horizon, *batch), generator, next(iter(state.values())).device)
+    elif noise is not None:
+        _check_noise(model, noise, (horizon, *batch))
     states, actions, rewards, conts = (scan or rollout)(model, policy, state, horizon, noise)
     time = len(batch)
-    stacked = {key: torch.stack([s[key] for s in states], time) for key in state}
-    following: dict[str, Tensor] = {key: value.narrow(time, 1, horizon) for key, value in stacked.items()}
-    if rewards:
-        following["reward"] = torch.stack(rewards, time)
-    if conts:
-        following["continue"] = torch.stack(conts, time)
+    root: dict[str, Any] = {key: value.narrow(time, 0, horizon) for key, value in states.items()}
+    following = {key: value.narrow(time, 1, horizon) for key, value in states.items()}
+    if rewards is not None:
+        following["reward"] = rewards
+    if conts is not None:
+        following["continue"] = conts
     shape = (*batch, horizon)
-    return TensorDict(
-        {
-            **{key: value.narrow(time, 0, horizon) for key, value in stacked.items()},
-            "action": torch.stack(actions, time),
-            "next": TensorDict(following, batch_size=shape),
-        },
-        batch_size=shape,
-    )
+    root["action"] = actions
+    root["next"] = TensorDict(following, batch_size=shape)
+    return TensorDict(root, batch_size=shape)
 
 
 def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise: Noise | None) -> Rollout:
     """The scan behind :func:`imagine`: plain tensors, fixed length, no branch on data; compiles as one graph."""
+    key, leaf = next(iter(model.state_spec.items()))
+    time = state[cast(str, key)].ndim - leaf.ndim
     states, actions, rewards, conts = [state], [], [], []
     steps = None if noise is None else {key: value.unbind(0) for key, value in noise.items()}
     for t in range(horizon):
@@ -89,22 +97,26 @@ def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise
         )
         states.append(state)
         actions.append(action)
-        if reward is not None:
-            rewards.append(reward)
-        if cont is not None:
-            conts.append(cont)
-    return states, actions, rewards, conts
+        rewards.append(reward)
+        conts.append(cont)
+    return Rollout(
+        {key: torch.stack([s[key] for s in states], time) for key in state},
+        torch.stack(actions, time),
+        None if rewards[0] is None else torch.stack(rewards, time),
+        None if conts[0] is None else torch.stack(conts, time),
+    )
 
 
-def compiled_rollout(**options: object) -> Callable[..., Rollout]:
+def compiled_rollout(**options: Any) -> Callable[..., Rollout]:
     """:func:`rollout` compiled as a whole, which is what pays (compiling a single step does not).
 
-    The compiled function specialises on model, policy, horizon and shapes: keep the result and reuse it.
+    The compiled function specialises on model, policy, horizon and shapes: keep the result, and the policy, and reuse
+    them.
 
     Args:
         **options: of ``torch.compile``; ``fullgraph=True`` and ``dynamic=False`` unless given.
     """
-    return torch.compile(rollout, **{"fullgraph": True, "dynamic": False, **options})  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return torch.compile(rollout, **{"fullgraph": True, "dynamic": False, **options})
 
 
 def latent_policy(model: WorldModel, policy: Callable[[Tensor], Tensor]) -> Policy:
@@ -124,13 +136,36 @@ def tensordict_policy(model: WorldModel, policy: Callable[[TensorDictBase], Tens
     It reads the state keys, and ``latent`` where the model offers features, and writes ``action``.
     """
     with_features = "features" in model.capabilities
-    key, leaf = next(iter(model.state_spec.items()))
 
     def act(state: State) -> Tensor:
-        batch = state[key].shape[: state[key].ndim - leaf.ndim]
-        tensordict = TensorDict(dict(state), batch_size=batch)
+        tensordict = TensorDict(dict(state), batch_size=_situation(model, state)[1])
         if with_features:
             tensordict["latent"] = model.features(state)
         return policy(tensordict)["action"]
 
     return act
+
+
+def _situation(model: WorldModel, start: State | TensorDictBase) -> tuple[State, torch.Size]:
+    """The model's state out of a bigger collection of tensors, and its batch size."""
+    state: State = {}
+    batch = torch.Size()
+    # One pass: iterating over a spec is slow.
+    for key, leaf in model.state_spec.items():
+        value = start.get(key, None)
+        if value is None:
+            missing = [key for key in model.state_spec.keys() if key not in start.keys()]
+            raise KeyError(
+                f"the start state lacks {missing}; a {type(model).__name__} has {list(model.state_spec.keys())}."
+            )
+        state[cast(str, key)] = cast(Tensor, value)
+        batch = value.shape[: value.ndim - leaf.ndim]
+    return state, batch
+
+
+def _check_noise(model: WorldModel, noise: Noise, lead: tuple[int, ...]) -> None:
+    spec = cast(Composite, model.noise_spec["imagine"])
+    expected = {key: (*lead, *leaf.shape) for key, leaf in spec.items()}
+    got = {key: tuple(value.shape) for key, value in noise.items()}
+    if got != expected:
+        raise ValueError(f"the noise of these steps has the shapes {expected} (time first); got {got}.")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import cast
+from itertools import chain
 
 import torch
 from tensordict import TensorDictBase
@@ -14,6 +14,23 @@ from wmcomponents.world_model import State, WorldModel
 
 class EmptyStartsError(ValueError):
     """There is no state to start a dream from."""
+
+
+def model_device(model: WorldModel) -> torch.device:
+    """Where a model stands: the device of its first parameter or buffer, else the CPU."""
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def where_rows(mask: Tensor, new: State, old: State) -> State:
+    """Row by row, ``new`` where the mask is true and ``old`` elsewhere.
+
+    Args:
+        mask: bool ``[N]`` or ``[N, 1]``.
+        new: states ``[N, ...]``.
+        old: states ``[N, ...]``.
+    """
+    return {key: torch.where(mask.reshape(-1, *(1,) * (value.ndim - 1)), new[key], value) for key, value in old.items()}
 
 
 class Starts(ABC):
@@ -107,8 +124,8 @@ class MixtureStarts(Starts):
         weights = [1.0] * len(sources) if weights is None else list(weights)
         if not sources or len(weights) != len(sources) or min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(
-                f"a mixture needs one non-negative weight for each source, not all zero; got {len(sources)} sources and "
-                f"weights {weights}."
+                f"a mixture needs one non-negative weight for each source, not all zero; got {len(sources)} sources "
+                f"and weights {weights}."
             )
         self._sources = list(sources)
         self._weights = torch.tensor(weights, dtype=torch.float32)
@@ -120,7 +137,7 @@ class MixtureStarts(Starts):
         state = self._sources[0].sample(count, generator)
         for number, source in enumerate(self._sources[1:], start=1):
             other = source.sample(count, generator)
-            state = {key: _rows(choice == number, other[key], state[key]) for key in state}
+            state = where_rows(choice == number, other, state)
         return state
 
 
@@ -129,15 +146,16 @@ class ReplayStarts(Starts):
 
     Args:
         model: the world model whose filter is used.
-        sample_sequences: draws real sequences: a callable that returns a TensorDict ``[B, T]`` in TorchRL's layout, such
-            as ``replay.sample`` of a buffer made by ``data.make_replay``.
+        sample_sequences: draws real sequences: a callable that returns a TensorDict ``[B, T]`` in TorchRL's layout,
+            such as ``replay.sample`` of a buffer made by ``data.make_replay``.
         pool_size: how many states the pool holds.
         burn_in: how many steps of each sequence only warm the state up; every later step gives a start. The default,
             ``None``, keeps the last state of each sequence only.
         seed: of the noise that the filter consumes.
 
     Raises:
-        EmptyStartsError: if every state drawn belongs to a finished episode.
+        ValueError: when the pool is filled, if ``burn_in`` leaves no step of the sequences.
+        EmptyStartsError: when the pool is filled, if nothing was sampled.
     """
 
     def __init__(
@@ -153,16 +171,33 @@ class ReplayStarts(Starts):
         self._sample_sequences = sample_sequences
         self._pool_size = pool_size
         self._burn_in = burn_in
-        self._generator: torch.Generator | None = None
-        self._seed = seed
+        self._generator = torch.Generator(model_device(model)).manual_seed(seed)
         self._pool: PoolStarts | None = None
 
     def refresh(self) -> "ReplayStarts":
         """Fill the pool anew, in bulk, with the model as it is now. Returns itself."""
+        self._pool = self._filled()
+        return self
+
+    @property
+    def pool(self) -> State:
+        """The states of the pool, ``[pool_size, ...]``; it is filled first if it is empty."""
+        return self._current().pool
+
+    def sample(self, count: int, generator: torch.Generator) -> State:
+        """Gather ``count`` random rows of the pool, filling it first if it is empty."""
+        return self._current().sample(count, generator)
+
+    def _current(self) -> PoolStarts:
+        if self._pool is None:
+            self._pool = self._filled()
+        return self._pool
+
+    def _filled(self) -> PoolStarts:
         chunks: list[State] = []
         count = 0
         while count < self._pool_size:
-            states = filtered_states(self._model, self._sample_sequences(), generator=self._noise_generator())
+            states = filtered_states(self._model, self._sample_sequences(), generator=self._generator)
             length = next(iter(states.values())).shape[1]
             first = length - 1 if self._burn_in is None else self._burn_in
             if not 0 <= first < length:
@@ -172,35 +207,11 @@ class ReplayStarts(Starts):
             chunk = {key: value[:, first:].flatten(0, 1) for key, value in states.items()}
             chunks.append(chunk)
             count += _length(chunk)
-        self._pool = PoolStarts(
-            {key: torch.cat([chunk[key] for chunk in chunks])[: self._pool_size] for key in chunks[0]}
-        )
-        return self
-
-    @property
-    def pool(self) -> State:
-        """The states of the pool, ``[pool_size, ...]``."""
-        if self._pool is None:
-            self.refresh()
-        return cast(PoolStarts, self._pool).pool
-
-    def sample(self, count: int, generator: torch.Generator) -> State:
-        """Gather ``count`` random rows of the pool, filling it first if it is empty."""
-        if self._pool is None:
-            self.refresh()
-        return cast(PoolStarts, self._pool).sample(count, generator)
-
-    def _noise_generator(self) -> torch.Generator:
-        if self._generator is None:
-            device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
-            self._generator = torch.Generator(device).manual_seed(self._seed)
-        return self._generator
+        return PoolStarts({key: torch.cat([chunk[key] for chunk in chunks])[: self._pool_size] for key in chunks[0]})
 
 
 @torch.no_grad()
-def filtered_states(
-    model: WorldModel, sequences: TensorDictBase, *, generator: torch.Generator | None = None
-) -> State:
+def filtered_states(model: WorldModel, sequences: TensorDictBase, *, generator: torch.Generator | None = None) -> State:
     """The filter's states along real sequences, from the state before anything was seen.
 
     Args:
@@ -211,7 +222,7 @@ def filtered_states(
     Returns:
         s_0..s_{T-1}, ``[B, T, ...]``.
     """
-    device = next((p.device for p in model.parameters()), sequences.device or torch.device("cpu"))
+    device = model_device(model)
     sequences = sequences.to(device)
     is_init = sequences["is_init"]
     noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
@@ -232,7 +243,3 @@ def _length(states: State) -> int:
             f"Collect data first, or start from PriorStarts(model)."
         )
     return lengths.pop()
-
-
-def _rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(mask.view(-1, *(1,) * (old.ndim - 1)), new, old)

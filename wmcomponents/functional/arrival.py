@@ -1,9 +1,9 @@
 """From TorchRL's transitions to the papers' arrival sequences, translated once.
 
 TorchRL stores transitions: at index t the observation x_t and the action a_t taken there; under ``next`` what followed.
-The papers' recurrent models are trained on arrivals: at index t the observation x_t together with the action that led to
-it, the reward received with it and whether it ended the episode. The two differ by a shift, and by one observation per
-episode: the last, which a transition sequence holds only under ``next``.
+The papers' recurrent models are trained on arrivals: at index t the observation x_t together with the action that led
+to it, the reward received with it and whether it ended the episode. The two differ by a shift, and by one observation
+per episode: the last, which a transition sequence holds only under ``next``.
 """
 
 from typing import NamedTuple

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wmcomponents._extras import require
-from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
-from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.simulator import DreamStep, Model, RewardFunction, Termination, View, make_simulator
+from wmcomponents.dream.starts import Starts, model_device, where_rows
 from wmcomponents.evaluation.frames import simulator_frames
 from wmcomponents.saving import load
 from wmcomponents.world_model import State, WorldModel
@@ -21,11 +21,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 from gymnasium.vector.utils import batch_space  # noqa: E402
 
 from wmcomponents.integrations.spaces import (  # noqa: E402
-    BARE_KEYS,
     ActionReader,
-    HostCopy,
+    HostWriter,
+    ObservationReader,
     SpaceError,
-    observation_arrays,
+    outline,
+    row_of,
     space_from_spec,
 )
 
@@ -70,12 +71,10 @@ class DreamEnv(gymnasium.Env):
             model, starts, horizon=horizon, view=view, termination=termination, reward=reward, penalty=penalty
         )
         self.render_mode = _checked_render_mode(render_mode, self.metadata)
-        self._spec = self.simulator.observation_spec.cpu()
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
-        self._to_host = HostCopy()
-        self.observation_space = space_from_spec(self._spec)
+        self._host = HostWriter(self.simulator)
+        self.observation_space = self._host.space
         self.action_space = self._read.space
-        self._done = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode.
@@ -88,11 +87,7 @@ class DreamEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None or first:
             self.simulator.seed(int(self.np_random.integers(2**31)))
-        observation = self.simulator.reset()
-        self._done = False
-        keys = list(observation)
-        arrays = self._to_host([observation[key][0] for key in keys])
-        return self._observation(dict(zip(keys, arrays, strict=True))), {}
+        return row_of(self._host.observation(self.simulator.reset()), 0), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream one step.
@@ -101,27 +96,15 @@ class DreamEnv(gymnasium.Env):
             StepAfterDoneError: if the episode is over or was never begun.
             SpaceError: if the action does not fit ``action_space``.
         """
-        if self._done:
+        if bool(self.simulator.done):
             raise StepAfterDoneError("the episode is over (or was never begun): call reset() before step().")
-        tensor = self._read(np.asarray(action)[None], 1)
-        observation, reward, terminated, truncated = self.simulator.step(tensor)
-        keys = list(observation)
-        arrays = self._to_host([*(observation[key][0] for key in keys), reward, terminated, truncated])
-        self._done = bool(arrays[-2][0, 0]) or bool(arrays[-1][0, 0])
-        return (
-            self._observation(dict(zip(keys, arrays, strict=False))),
-            float(arrays[-3][0, 0]),
-            bool(arrays[-2][0, 0]),
-            bool(arrays[-1][0, 0]),
-            {},
-        )
+        step = self.simulator.step(self._read(np.asarray(action)[None], 1))
+        seen, rewards, ends, cuts = self._host.step(step)
+        return row_of(seen, 0), float(rewards[0]), bool(ends[0]), bool(cuts[0]), {}
 
     def render(self) -> np.ndarray | None:
         """The current decoded observation as a frame, uint8 ``(H, W, 3)``; ``None`` without a render mode."""
         return None if self.render_mode is None else simulator_frames(self.simulator)[0]
-
-    def _observation(self, arrays: dict[str, np.ndarray]) -> Any:
-        return observation_arrays(arrays, self._spec)
 
 
 class DreamVectorEnv(VectorEnv):
@@ -139,10 +122,11 @@ class DreamVectorEnv(VectorEnv):
         termination: ``"sample"``, ``"threshold"`` or ``"off"``.
         reward: replaces the model's reward.
         penalty: subtracted from the reward.
-        autoreset_mode: what happens to finished rows. ``NEXT_STEP`` (Gymnasium's default) restarts them at the next step,
-            ``SAME_STEP`` at once (with ``final_obs`` in the infos), ``DISABLED`` waits for
+        autoreset_mode: what happens to finished rows. ``NEXT_STEP`` (Gymnasium's default) restarts them at the next
+            step, ``SAME_STEP`` at once (with ``final_obs`` in the infos), ``DISABLED`` waits for
             ``reset(options={"reset_mask": ...})``.
-        output: ``"numpy"``, or ``"torch"`` to leave observations, rewards and flags on the model's device.
+        output: ``"numpy"``, or ``"torch"`` to leave observations, rewards and flags on the model's device. On an
+            accelerator a step then never waits for it: ``SAME_STEP`` gives ``final_obs`` at every step, with its mask.
         render_mode: ``None`` or ``"rgb_array"``.
         max_episode_steps: the name under which ``gymnasium.make_vec`` passes the horizon.
         compile: compile the model's step.
@@ -188,16 +172,13 @@ class DreamVectorEnv(VectorEnv):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = _checked_render_mode(render_mode, self.metadata)
-        self._spec = self.simulator.observation_spec.cpu()
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
-        self._to_host = HostCopy()
+        self._host = HostWriter(self.simulator)
         self._numpy = output == "numpy"
-        self.single_observation_space = space_from_spec(self._spec)
+        self.single_observation_space = self._host.space
         self.single_action_space = self._read.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._done = torch.ones(num_envs, 1, dtype=torch.bool, device=self.simulator.device)
-        self._begun = False
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -212,90 +193,70 @@ class DreamVectorEnv(VectorEnv):
             ValueError: if the mask has the wrong shape or dtype, selects nothing, or comes before the first reset; or a
                 list of seeds is not one for each row.
         """
+        mask = self._mask((options or {}).get("reset_mask"))
         if seed is not None and not isinstance(seed, (int, np.integer)):
-            seeds = list(seed)
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"a list of seeds has one for each of the {self.num_envs} rows; got {len(seeds)}.")
-            known = [s for s in seeds if s is not None]
-            seed = int(np.random.SeedSequence(known).generate_state(1)[0]) if known else None
+            seed = _combined_seed(seed, self.num_envs)
         first = self._np_random is None
         super().reset(seed=None if seed is None else int(seed))
         if seed is not None or first:
             self.simulator.seed(int(self.np_random.integers(2**31)))
-        mask = self._mask((options or {}).get("reset_mask"))
-        observation = self.simulator.reset(mask)
-        self._done = torch.zeros_like(self._done) if mask is None else self._done & ~mask
-        self._begun = True
-        return self._out([*observation.values()], list(observation))[0], {}
+        return self._seen(self.simulator.reset(mask)), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Dream one step in every row.
 
         Raises:
-            StepAfterDoneError: before the first reset; with ``DISABLED``, if a finished row was not reset.
+            StepAfterDoneError: before the first reset; with ``DISABLED``, if a finished row was not reset (on an
+                accelerator this is looked at with ``output="numpy"`` only, since looking waits for the device).
             SpaceError: if the actions do not fit ``action_space``.
         """
-        if not self._begun:
+        simulator, mode = self.simulator, self.autoreset_mode
+        if not simulator.state:
             raise StepAfterDoneError("no episode was begun: call reset() before step().")
-        disabled = self.autoreset_mode is AutoresetMode.DISABLED
-        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
-        if disabled and bool(self._done.any()):
-            rows = self._done.flatten().nonzero().flatten().tolist()
-            raise StepAfterDoneError(f"rows {rows} are finished: reset(options={{'reset_mask': mask}}) them first.")
-        observation, reward, terminated, truncated = self.simulator.step(self._read(actions, self.num_envs))
-        # On an accelerator the masked reset always runs, since looking at the mask would wait for the device.
-        looks = self.simulator.device.type == "cpu"
-        if next_step:
-            pending = self._done
-            if not looks or bool(pending.any()):
-                observation = self.simulator.reset(pending)
-                reward = reward.masked_fill(pending, 0.0)
-                terminated, truncated = terminated & ~pending, truncated & ~pending
-        self._done = terminated | truncated
-        keys = list(observation)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and (not looks or bool(self._done.any())):
-            final = observation
-            observation = self.simulator.reset(self._done)
-            return self._same_step(keys, observation, final, reward, terminated, truncated)
-        seen, reward, terminated, truncated = self._out(
-            [*observation.values(), reward, terminated, truncated], keys
-        )
-        return seen, reward, terminated, truncated, {}
+        restart = None
+        if mode is not AutoresetMode.SAME_STEP and self._done(unseen=mode is AutoresetMode.NEXT_STEP):
+            if mode is AutoresetMode.DISABLED:
+                rows = simulator.done.flatten().nonzero().flatten().tolist()
+                raise StepAfterDoneError(f"rows {rows} are finished: reset(options={{'reset_mask': mask}}) them first.")
+            restart = simulator.done
+        step = self._out(simulator.step(self._read(actions, self.num_envs), restart=restart))
+        if mode is not AutoresetMode.SAME_STEP or not self._done(unseen=True):
+            return *step, {}
+        final, reward, terminated, truncated = step
+        infos = self._final_infos(final, simulator.done)
+        return self._seen(simulator.reset(simulator.done)), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The current decoded observations, one uint8 frame ``(H, W, 3)`` for each row."""
         return None if self.render_mode is None else tuple(simulator_frames(self.simulator))
 
-    def _same_step(
-        self,
-        keys: list[str],
-        observation: dict[str, Tensor],
-        final: dict[str, Tensor],
-        reward: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-    ) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        count = len(keys)
-        if not self._numpy:
-            infos = {"final_obs": _bare(final), "_final_obs": self._done.squeeze(-1)}
-            return _bare(observation), reward.squeeze(-1), terminated.squeeze(-1), truncated.squeeze(-1), infos
-        arrays = self._to_host([*observation.values(), *final.values(), reward, terminated, truncated])
-        seen = observation_arrays(dict(zip(keys, arrays[:count], strict=True)), self._spec)
-        last = observation_arrays(dict(zip(keys, arrays[count : 2 * count], strict=True)), self._spec)
-        rewards, ends, cuts = (array[:, 0] for array in arrays[-3:])
-        infos: dict[str, Any] = {}
-        for i in np.flatnonzero(ends | cuts):
-            row = {key: value[i] for key, value in last.items()} if isinstance(last, dict) else last[i]
-            infos = self._add_info(infos, {"final_obs": row, "final_info": {}}, int(i))
-        return seen, rewards, ends, cuts, infos
+    def _done(self, *, unseen: bool) -> bool:
+        """Whether a row is done; ``unseen`` where the answer would make a host wait that otherwise would not."""
+        if self.simulator.all_running:
+            return False
+        if self.simulator.device.type != "cpu" and not self._numpy:
+            return unseen
+        return bool(self.simulator.done.any())
 
-    def _out(self, tensors: list[Tensor], keys: list[str]) -> list[Any]:
-        count = len(keys)
+    def _final_infos(self, final: Any, done: Tensor) -> dict[str, Any]:
+        """What ended with the episodes: arrays of objects in Gymnasium's layout, or stacked tensors."""
         if not self._numpy:
-            return [_bare(dict(zip(keys, tensors, strict=False))), *(tensor.squeeze(-1) for tensor in tensors[count:])]
-        arrays = self._to_host(tensors)
-        seen = observation_arrays(dict(zip(keys, arrays, strict=False)), self._spec)
-        return [seen, *(array[:, 0] for array in arrays[count:])]
+            mask = done.squeeze(-1)
+            return {"final_obs": final, "_final_obs": mask, "final_info": {}, "_final_info": mask.clone()}
+        mask = done.squeeze(-1).cpu().numpy()
+        rows = np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(mask):
+            rows[i] = row_of(final, int(i))
+        return {"final_obs": rows, "_final_obs": mask, "final_info": {}, "_final_info": mask.copy()}
+
+    def _seen(self, observation: dict[str, Tensor]) -> Any:
+        return self._host.observation(observation) if self._numpy else self._host.write(observation)
+
+    def _out(self, step: DreamStep) -> tuple[Any, Any, Any, Any]:
+        if self._numpy:
+            return self._host.step(step)
+        observation, reward, terminated, truncated = step
+        return self._host.write(observation), reward.squeeze(-1), terminated.squeeze(-1), truncated.squeeze(-1)
 
     def _mask(self, mask: Any) -> Tensor | None:
         if mask is None:
@@ -305,7 +266,7 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(
                 f"reset_mask is a bool array of shape ({self.num_envs},); got {tensor.dtype} {tuple(tensor.shape)}."
             )
-        if not self._begun:
+        if not self.simulator.state:
             raise ValueError("the first reset begins every row: leave reset_mask out.")
         if not bool(tensor.any()):
             raise ValueError("reset_mask selects no row; leave out the call instead.")
@@ -329,12 +290,12 @@ class LatentFilter:
         model.require("features", driver="LatentObservation", remedy="write features(), or act on raw observations.")
         self.model = model.eval()
         self.rows = rows
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = model_device(model)
         self._noise = model.noise_source("observe")
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._sample = sample
         self.state: State = model.initial_state((rows,), self.device)
-        self._space = space_from_spec(model.observation_spec)
+        self._read = ObservationReader(model.observation_spec, self.device)
 
     @torch.no_grad()
     def __call__(self, action: Tensor, observation: Any, is_init: np.ndarray) -> np.ndarray:
@@ -353,39 +314,19 @@ class LatentFilter:
                 not finite.
         """
         self.state = self.advance(action, observation, is_init)
-        return self.model.features(self.state).cpu().numpy()
+        return self.features(self.state)
 
     @torch.no_grad()
     def advance(self, action: Tensor, observation: Any, is_init: np.ndarray) -> State:
         """The states after one real observation; this filter itself stays where it is."""
         noise = self._noise((self.rows,), self._generator) if self._sample else None
         flags = torch.as_tensor(is_init, device=self.device).reshape(self.rows, 1)
-        return self.model.observe(self.state, action, self._tensors(observation), flags, noise)
+        return self.model.observe(self.state, action, self._read(observation, self.rows), flags, noise)
 
-    def _tensors(self, observation: Any) -> dict[str, Tensor]:
-        spec = self.model.observation_spec
-        entries = observation if isinstance(observation, dict) else {next(iter(spec.keys())): observation}
-        if set(entries) != set(spec.keys()):
-            raise SpaceError(f"the model observes {sorted(spec.keys())}; the environment shows {sorted(entries)}.")
-        tensors = {}
-        for key, leaf in spec.items():
-            array = torch.as_tensor(np.asarray(entries[key]), device=self.device)
-            expected = (self.rows, *leaf.shape)
-            if tuple(array.shape) == (self.rows,) and leaf.shape and not array.dtype.is_floating_point:
-                array = torch.nn.functional.one_hot(array.long(), leaf.shape[-1])
-            if tuple(array.shape) != expected:
-                raise SpaceError(
-                    f"observation {key!r} must have shape {expected}; got {tuple(array.shape)}. The environment is not "
-                    f"the one that this model was trained on."
-                )
-            if array.dtype.is_floating_point and not bool(torch.isfinite(array).all()):
-                rows = (~torch.isfinite(array)).reshape(self.rows, -1).any(1).nonzero().flatten().tolist()
-                raise SpaceError(f"observation {key!r} is not finite in rows {rows}; check the environment.")
-            if array.dtype is not leaf.dtype and not (array.dtype.is_floating_point and leaf.dtype.is_floating_point):
-                if array.dtype is not torch.int64:
-                    raise SpaceError(f"observation {key!r} must be {leaf.dtype}; got {array.dtype}.")
-            tensors[key] = array.to(leaf.dtype)
-        return tensors
+    @torch.no_grad()
+    def features(self, state: State) -> np.ndarray:
+        """What a policy reads, float32 ``[rows, F]``; an array of its own."""
+        return self.model.features(state).to("cpu", torch.float32, copy=True).numpy()
 
 
 class LatentObservation(gymnasium.Wrapper):
@@ -417,8 +358,8 @@ class LatentObservation(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Step the environment and filter what it shows."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
         tensor = self._read(np.asarray(action)[None], 1)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         features = self._filter(tensor, _row(observation), np.array([False]))[0]
         return features, float(reward), bool(terminated), bool(truncated), info
 
@@ -455,13 +396,13 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper):
         self._done = self._done & ~fresh
         nothing = self._filter.model.action_spec.zero((self.num_envs,)).to(self._filter.device)
         state = self._filter.advance(nothing, observation, np.ones(self.num_envs, dtype=bool))
-        self._filter.state = _merge(fresh, state, self._filter.state)
-        return self._features(self._filter.state), info
+        self._filter.state = where_rows(torch.as_tensor(fresh).to(self._filter.device), state, self._filter.state)
+        return self._filter.features(self._filter.state), info
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step the environment and filter what it shows."""
-        observation, reward, terminated, truncated, info = self.env.step(actions)
         action = self._read(actions, self.num_envs)
+        observation, reward, terminated, truncated, info = self.env.step(actions)
         done = np.asarray(terminated) | np.asarray(truncated)
         if self._mode is AutoresetMode.SAME_STEP and done.any():
             info = {**info, **self._final_features(action, observation, info, done)}
@@ -473,19 +414,16 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper):
 
     def _final_features(self, action: Tensor, observation: Any, info: dict[str, Any], done: np.ndarray) -> dict:
         """The features of the observations that ended their episodes, in Gymnasium's layout."""
-        final = info.get("final_obs")
-        if final is None:
-            return {}
-        last = _with_final_rows(observation, final, done)
-        features = self._features(self._filter.advance(action, last, np.zeros_like(done)))
+        if "final_obs" not in info:
+            raise SpaceError(
+                "a SAME_STEP environment gives the last observations as infos['final_obs']; this one does not."
+            )
+        last = _with_final_rows(observation, info["final_obs"], done)
+        features = self._filter.features(self._filter.advance(action, last, np.zeros_like(done)))
         rows = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(done):
             rows[i] = features[i]
         return {"final_obs": rows, "_final_obs": done.copy()}
-
-    def _features(self, state: State) -> np.ndarray:
-        with torch.no_grad():
-            return self._filter.model.features(state).cpu().numpy()
 
 
 def _loaded(model: Model) -> WorldModel:
@@ -494,9 +432,8 @@ def _loaded(model: Model) -> WorldModel:
 
 def _feature_space(model: WorldModel) -> Any:
     with torch.no_grad():
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        width = model.features(model.initial_state((), device)).shape[-1]
-    return gymnasium.spaces.Box(-np.inf, np.inf, (width,), np.float32)
+        features = model.features(model.initial_state((), model_device(model)))
+    return gymnasium.spaces.Box(-np.inf, np.inf, tuple(features.shape), np.float32)
 
 
 def _check_spaces(observation: Any, action: Any, model: WorldModel) -> None:
@@ -504,19 +441,11 @@ def _check_spaces(observation: Any, action: Any, model: WorldModel) -> None:
         ("observation", observation, space_from_spec(model.observation_spec)),
         ("action", action, space_from_spec(model.action_spec)),
     ):
-        if _outline(got) != _outline(want):
+        if outline(got) != outline(want):
             raise SpaceError(
-                f"the environment's {name} space is {got}, and the model was trained on {want}: use the environment that "
-                f"the model was trained on, with the same wrappers."
+                f"the environment's {name} space is {got}, and the model was trained on {want}: use the environment "
+                f"that the model was trained on, with the same wrappers."
             )
-
-
-def _outline(space: Any) -> Any:
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {key: _outline(entry) for key, entry in space.items()}
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return ("Discrete", int(space.n))
-    return tuple(space.shape or ())
 
 
 def _row(observation: Any) -> Any:
@@ -525,27 +454,30 @@ def _row(observation: Any) -> Any:
     return np.asarray(observation)[None]
 
 
-def _merge(mask: np.ndarray, new: State, old: State) -> State:
-    rows = torch.as_tensor(mask)
-    return {
-        key: torch.where(rows.to(value.device).view(-1, *(1,) * (value.ndim - 1)), new[key], value)
-        for key, value in old.items()
-    }
-
-
 def _with_final_rows(observation: Any, final: Any, done: np.ndarray) -> Any:
+    """A batch of observations with the rows that are done replaced by what their episodes ended with.
+
+    ``final`` is Gymnasium's array of objects (each an observation, a dict where the space is one), or a batch.
+    """
     if isinstance(observation, dict):
-        return {key: _with_final_rows(value, final[key], done) for key, value in observation.items()}
+        entries = (
+            final
+            if isinstance(final, dict)
+            else {key: [None if row is None else row[key] for row in final] for key in observation}
+        )
+        return {key: _with_final_rows(value, entries[key], done) for key, value in observation.items()}
     rows = np.array(observation, copy=True)
     for i in np.flatnonzero(done):
         rows[i] = final[i]
     return rows
 
 
-def _bare(observation: dict[str, Tensor]) -> Any:
-    if len(observation) == 1 and next(iter(observation)) in BARE_KEYS:
-        return next(iter(observation.values()))
-    return observation
+def _combined_seed(seeds: Sequence[int | None], rows: int) -> int | None:
+    """One seed out of one for each row; rows share a generator."""
+    if len(seeds) != rows:
+        raise ValueError(f"a list of seeds has one for each of the {rows} rows; got {len(seeds)}.")
+    known = [seed for seed in seeds if seed is not None]
+    return int(np.random.SeedSequence(known).generate_state(1)[0]) if known else None
 
 
 def _checked_render_mode(mode: str | None, metadata: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Dreams as Stable-Baselines3 ``VecEnv``s, any Gymnasium ``VectorEnv`` as one, and SB3 policies as TensorDict modules."""
+"""Dreams as Stable-Baselines3 ``VecEnv``s, any Gymnasium ``VectorEnv`` as one, SB3 policies as TensorDict modules."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._extras import require
@@ -15,30 +16,30 @@ from wmcomponents.dream.starts import Starts
 
 require("stable_baselines3", extra="sb3")
 
-from gymnasium.spaces import Box  # noqa: E402
+from gymnasium.spaces import Dict, Space  # noqa: E402
 from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402
+from stable_baselines3.common.preprocessing import is_image_space  # noqa: E402
 from stable_baselines3.common.vec_env import VecEnv  # noqa: E402
 
 from wmcomponents.evaluation.frames import simulator_frames  # noqa: E402
 from wmcomponents.integrations.spaces import (  # noqa: E402
     ActionReader,
-    HostCopy,
+    HostWriter,
+    ObservationWriter,
     SpaceError,
-    observation_arrays,
-    space_from_spec,
+    outline,
+    row_of,
 )
 
 
 class _AttributeVecEnv(VecEnv):
     """The attribute machinery of a ``VecEnv`` whose rows are not separate Python objects: all rows are alike."""
 
-    _attributes: dict[str, Any]
+    num_envs: int
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The attribute, once for each row asked for."""
-        if attr_name in self._attributes:
-            return [self._attributes[attr_name]] * len(self._rows(indices))
         return [getattr(self, attr_name)] * len(self._rows(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
@@ -58,14 +59,14 @@ class _AttributeVecEnv(VecEnv):
     def _rows(self, indices: Any) -> Sequence[int]:
         if indices is None:
             return range(self.num_envs)
-        return [indices] if isinstance(indices, (int, np.integer)) else list(indices)
+        return [int(indices)] if isinstance(indices, (int, np.integer)) else list(indices)
 
 
 class DreamVecEnv(_AttributeVecEnv):
     """A world model as an SB3 ``VecEnv``: train any SB3 agent inside it.
 
-    Finished rows restart in the same step; ``terminal_observation`` and ``TimeLimit.truncated`` are exact, so that value
-    targets bootstrap at the horizon and not at a predicted end. Wrap it in ``VecMonitor`` for episode statistics.
+    Finished rows restart in the same step; ``terminal_observation`` and ``TimeLimit.truncated`` are exact, so that
+    value targets bootstrap at the horizon and not at a predicted end. Wrap it in ``VecMonitor`` for episode statistics.
 
     Args:
         model: a world model, or the path of a saved one.
@@ -114,13 +115,12 @@ class DreamVecEnv(_AttributeVecEnv):
             seed=seed,
             compile=compile,
         )
-        self._attributes = {"render_mode": render_mode, "spec": None}
-        self.num_envs = num_envs
-        self._spec = self.simulator.observation_spec.cpu()
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
-        self._to_host = HostCopy()
+        self._host = HostWriter(self.simulator)
         self._actions: Any = None
-        super().__init__(num_envs, space_from_spec(self._spec), self._read.space)
+        # VecEnv's constructor asks get_attr for the render mode.
+        self.num_envs, self.render_mode, self.spec = num_envs, render_mode, None
+        super().__init__(num_envs, self._host.space, self._read.space)
         self.metadata = {"render_modes": ["rgb_array"]}
 
     def reset(self) -> Any:
@@ -131,9 +131,7 @@ class DreamVecEnv(_AttributeVecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]
-        observation = self.simulator.reset()
-        keys, tensors = list(observation), list(observation.values())
-        return self._seen(keys, self._to_host(tensors))
+        return self._host.observation(self.simulator.reset())
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions of the next step."""
@@ -146,19 +144,14 @@ class DreamVecEnv(_AttributeVecEnv):
             SpaceError: if the actions do not fit ``action_space``.
         """
         simulator = self.simulator
-        observation, reward, terminated, truncated = simulator.step(self._read(self._actions, self.num_envs))
-        keys = list(observation)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        arrays = self._to_host([*observation.values(), reward, terminated, truncated])
-        seen = self._seen(keys, arrays)
-        rewards, ends, cuts = (array[:, 0] for array in arrays[-3:])
+        step = simulator.step(self._read(self._actions, self.num_envs))
+        seen, rewards, ends, cuts = self._host.step(step)
         dones = ends | cuts
-        if dones.any():
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if not simulator.all_running and dones.any():
             for i in np.flatnonzero(dones):
-                infos[i]["terminal_observation"] = _row(seen, i)
-                infos[i]["TimeLimit.truncated"] = bool(cuts[i] and not ends[i])
-            fresh = simulator.reset(torch.as_tensor(dones, device=simulator.device))
-            seen = self._seen(keys, self._to_host(list(fresh.values())))
+                _add_end(infos[i], row_of(seen, int(i)), truncated=not ends[i])
+            seen = self._host.observation(simulator.reset(simulator.done))
         return seen, rewards, dones, infos
 
     def close(self) -> None:
@@ -168,44 +161,37 @@ class DreamVecEnv(_AttributeVecEnv):
         """The rows' current frames, uint8 ``(H, W, 3)``."""
         return cast("list[np.ndarray | None]", simulator_frames(self.simulator))
 
-    def _seen(self, keys: list[str], arrays: list[np.ndarray]) -> Any:
-        return observation_arrays(dict(zip(keys, arrays, strict=False)), self._spec)
-
 
 class GymnasiumVecEnv(_AttributeVecEnv):
     """Any ``gymnasium.vector.VectorEnv`` as an SB3 ``VecEnv``, whatever its autoreset mode.
 
+    SB3 wants the first observation of a new episode in the step that ends the old one. ``SAME_STEP`` gives it. With
+    ``DISABLED`` and ``NEXT_STEP`` the finished rows are reset at once by ``reset(options={"reset_mask": ...})``, which
+    Gymnasium's own vector environments and :class:`DreamVectorEnv` honour in both modes (``AsyncVectorEnv`` with
+    ``shared_memory=True``).
+
     Args:
-        env: the vector environment. With ``NEXT_STEP`` a finished row is restarted by one extra step of the whole batch,
-            which the other rows would have to sit out; that is impossible, so this mode is refused.
-            Use ``SAME_STEP`` or ``DISABLED``.
+        env: the vector environment.
 
     Raises:
-        ValueError: if the autoreset mode is ``NEXT_STEP``.
+        ValueError: at the end of an episode, if a ``NEXT_STEP`` environment has reset rows that were not asked for.
     """
 
     def __init__(self, env: VectorEnv) -> None:
-        mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        if mode is AutoresetMode.NEXT_STEP:
-            raise ValueError(
-                "SB3 returns the first observation of a new episode in the step that ends the old one, which NEXT_STEP "
-                "cannot give: build the vector env with autoreset_mode=AutoresetMode.SAME_STEP (make_vec: "
-                "vector_kwargs={'autoreset_mode': ...}) or DISABLED."
-            )
         self.env = env
-        self._mode = mode
-        self._attributes = {"render_mode": env.render_mode, "spec": env.spec}
-        self.num_envs = env.num_envs
+        self._mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self._actions: Any = None
+        self.num_envs, self.render_mode, self.spec = env.num_envs, env.render_mode, env.spec
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata
 
     def reset(self) -> Any:
         """Reset every row; seeds and options given before are used here, once."""
-        given = [seed for seed in self._seeds if seed is not None]
-        observation, _ = self.env.reset(seed=given[0] if given else None, options=self._options[0] or None)
+        # SB3 counts up from the first seed, as Gymnasium does with a single one.
+        observation, info = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self.reset_infos = [_row_info(info, i) for i in range(self.num_envs)]
         return _copied(observation)
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -215,19 +201,35 @@ class GymnasiumVecEnv(_AttributeVecEnv):
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Step every row, restarting those that finish."""
         observation, rewards, ends, cuts, info = self.env.step(self._actions)
-        ends, cuts = np.asarray(ends, dtype=bool), np.asarray(cuts, dtype=bool)
-        dones = ends | cuts
+        ends = np.array(ends, dtype=bool)
+        dones = ends | np.asarray(cuts, dtype=bool)
         observation = _copied(observation)
         infos = [_row_info(info, i) for i in range(self.num_envs)]
         if dones.any():
-            final = observation if self._mode is AutoresetMode.DISABLED else info["final_obs"]
+            same_step = self._mode is AutoresetMode.SAME_STEP
+            final = info["final_obs"] if same_step else observation
             for i in np.flatnonzero(dones):
-                infos[i]["terminal_observation"] = _row(final, i)
-                infos[i]["TimeLimit.truncated"] = bool(cuts[i] and not ends[i])
-            if self._mode is AutoresetMode.DISABLED:
-                fresh, _ = self.env.reset(options={"reset_mask": dones})
-                observation = _copied(fresh)
-        return observation, np.asarray(rewards, dtype=np.float32), dones, infos
+                if same_step:
+                    # The infos tell of the episode that begins, and under `final_info` of the one that ended.
+                    self.reset_infos[i] = infos[i]
+                    infos[i] = {**infos[i], **_row_info(info.get("final_info", {}), int(i))}
+                _add_end(infos[i], row_of(final, int(i)), truncated=not ends[i])
+            if not same_step:
+                observation = self._restarted(observation, dones)
+        return observation, np.array(rewards, dtype=np.float32), dones, infos
+
+    def _restarted(self, observation: Any, dones: np.ndarray) -> Any:
+        """The observations after the rows that are done were reset, and no other."""
+        fresh, info = self.env.reset(options={"reset_mask": dones.copy()})
+        fresh = _copied(fresh)
+        if self._mode is AutoresetMode.NEXT_STEP and not _same_rows(fresh, observation, ~dones):
+            raise ValueError(
+                "the vector environment ignores reset_mask: it reset rows whose episodes go on. Build it with "
+                "autoreset_mode=AutoresetMode.SAME_STEP (make_vec: vector_kwargs={'autoreset_mode': ...})."
+            )
+        for i in np.flatnonzero(dones):
+            self.reset_infos[i] = _row_info(info, int(i))
+        return fresh
 
     def close(self) -> None:
         """Close the vector environment."""
@@ -243,10 +245,14 @@ class SB3Policy(TensorDictModuleBase):
     """An SB3 agent as a TensorDict policy, for collectors and rollouts on real TorchRL environments.
 
     Args:
-        agent: anything with SB3's ``predict`` and ``observation_space``.
-        observation_spec: spec of one real observation.
+        agent: the agent. Whether it samples from its own policy follows ``deterministic``, not TorchRL's exploration
+            type.
+        observation_spec: spec of one real observation; for an agent trained on latents, ``Composite(latent=...)``.
         action_spec: spec of one real action.
         deterministic: take the agent's mode instead of sampling.
+
+    Raises:
+        SpaceError: if the agent was trained on other spaces.
     """
 
     def __init__(
@@ -257,30 +263,41 @@ class SB3Policy(TensorDictModuleBase):
         self.out_keys = ["action"]
         self.agent = agent
         self.deterministic = deterministic
-        self._observation_spec = observation_spec
+        self._shapes = {key: leaf.shape for key, leaf in observation_spec.items()}
         self._read = ActionReader(action_spec, torch.device("cpu"))
-        wanted, given = space_from_spec(observation_spec), agent.observation_space
-        if isinstance(wanted, Box) and len(cast(tuple, wanted.shape)) == 1 and wanted.shape != given.shape:
-            raise SpaceError(f"the agent observes {given}, and the environment shows {wanted}.")
+        self._write = ObservationWriter(observation_spec)
+        for name, given, wanted in (
+            ("observes", agent.observation_space, self._write.space),
+            ("acts in", agent.action_space, self._read.space),
+        ):
+            if _as_sb3_sees(given) != _as_sb3_sees(wanted):
+                raise SpaceError(f"the agent {name} {given}, and the environment has {wanted}.")
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``action``."""
         batch = tensordict.batch_size
         rows = batch.numel()
-        arrays = {
-            key: tensordict[key].reshape(rows, *leaf.shape).cpu().numpy() for key, leaf in self._observation_spec.items()
-        }
-        actions, _ = self.agent.predict(
-            cast(Any, observation_arrays(arrays, self._observation_spec)), deterministic=self.deterministic
-        )
+        tensors = {key: cast(Tensor, tensordict[key]) for key in self._shapes}
+        arrays = {key: value.detach().reshape(rows, *self._shapes[key]).cpu().numpy() for key, value in tensors.items()}
+        actions, _ = self.agent.predict(self._write(arrays), deterministic=self.deterministic)
         action = self._read(actions, rows)
-        return tensordict.set("action", action.reshape(*batch, *action.shape[1:]))
+        device = next(iter(tensors.values())).device
+        return tensordict.set("action", action.reshape(*batch, *action.shape[1:]).to(device))
 
 
-def _row(observation: Any, index: int) -> Any:
-    if isinstance(observation, dict):
-        return {key: value[index] for key, value in observation.items() if not key.startswith("_")}
-    return observation[index]
+def _as_sb3_sees(space: Space) -> Any:
+    """The outline of a space, blind to the order of an image's axes, which SB3 changes on its own."""
+    if isinstance(space, Dict):
+        return {key: _as_sb3_sees(entry) for key, entry in space.items()}
+    if is_image_space(space):
+        return ("image", sorted(cast(Any, space).shape))
+    return outline(space)
+
+
+def _add_end(info: dict[str, Any], final: Any, *, truncated: bool) -> None:
+    """What SB3 reads of a finished row: its last observation, and whether the clock alone ended it."""
+    info["terminal_observation"] = final
+    info["TimeLimit.truncated"] = truncated
 
 
 def _row_info(info: dict[str, Any], index: int) -> dict[str, Any]:
@@ -288,10 +305,16 @@ def _row_info(info: dict[str, Any], index: int) -> dict[str, Any]:
     row = {}
     for key, value in info.items():
         mask = info.get(f"_{key}")
-        if key.startswith("_") or key in ("final_obs", "final_info") or mask is None or not mask[index]:
+        if key in ("final_obs", "final_info") or mask is None or not mask[index]:
             continue
         row[key] = _row_info(value, index) if isinstance(value, dict) else value[index]
     return row
+
+
+def _same_rows(new: Any, old: Any, rows: np.ndarray) -> bool:
+    if isinstance(new, dict):
+        return all(_same_rows(new[key], old[key], rows) for key in new)
+    return bool(np.array_equal(new[rows], old[rows], equal_nan=new.dtype.kind == "f"))
 
 
 def _copied(observation: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Dreams as TorchRL environments, in two forms; and the way back, the filter in front of a real environment's policy."""
+"""Dreams as TorchRL environments, in two forms; and the way back, the filter in front of a real policy."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -11,13 +11,19 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
 
 from wmcomponents.component import Component
-from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
+from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
 from wmcomponents.world_model import NoiseSource, WorldModel
 
 
 class _DreamEnvBase(EnvBase):
-    """What both forms share: specs of reward and flags, seeding, ownership of the model."""
+    """What both forms share: specs of reward and flags, seeding, ownership of the model.
+
+    The model is not registered as a submodule: ``parameters()``, ``train()`` and ``to()`` of the environment do not
+    touch it. A deep copy or a pickle of the environment takes the model along.
+    """
+
+    simulator: Simulator
 
     def _set_flag_specs(self, batch: Sequence[int], device: torch.device) -> None:
         self.reward_spec = Unbounded((*batch, 1), device=device)
@@ -26,14 +32,35 @@ class _DreamEnvBase(EnvBase):
             done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=tuple(batch), device=device
         )
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse to move: the environment stands on its model's device and does not own the model."""
-        device = torch.empty(0).to(*args, **kwargs).device
-        if device != torch.device(cast(Any, self.device)):
+    def to(self, device: Any) -> Any:
+        """Stay: the environment stands on its model's device and does not own the model.
+
+        Raises:
+            ValueError: if another device is asked for.
+        """
+        wanted = torch.empty(0, device=device).device
+        if wanted != self.simulator.device:
             raise ValueError(
-                f"a dream stands on its model's device ({self.device}): move the model to {device}, then build the dream."
+                f"a dream stands on its model's device ({self.simulator.device}): move the model to {wanted}, then "
+                f"build the dream."
             )
         return self
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.simulator.seed(seed)
+
+    def _step_proc_data(self, next_tensordict_out: TensorDictBase) -> TensorDictBase:
+        # EnvBase mends what `_step` left out or misshaped; here each entry is exact, and looking for faults is slow.
+        return next_tensordict_out
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, so that a ``state_dict`` resumes the same noise."""
+        return self.simulator.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator's state."""
+        self.simulator.generator.set_state(state.cpu())
 
 
 class TorchRLDreamEnv(_DreamEnvBase):
@@ -100,24 +127,22 @@ class TorchRLDreamEnv(_DreamEnvBase):
         return self._batched({**observation, "terminated": ended, "truncated": ended.clone(), "done": ended.clone()})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        action = cast(Tensor, tensordict["action"])
-        simulator, rows = self.simulator, self.simulator.batch_size
-        stepped = tensordict.get("_step", None)
-        before = (simulator.state, simulator.elapsed)
-        step = simulator.step(action.reshape(rows, *action.shape[len(self.batch_size) :]))
-        observation = step.observation
-        if stepped is not None:
-            simulator.state, simulator.elapsed = _keep(stepped.reshape(rows), simulator, before)
-            observation = simulator.observe()
-        return self._batched(
-            {
-                **observation,
-                "reward": step.reward,
-                "terminated": step.terminated,
-                "truncated": step.truncated,
-                "done": step.terminated | step.truncated,
+        action = cast(Tensor, tensordict.get("action"))
+        stepped = cast("Tensor | None", tensordict.get("_step", None))
+        hold = None if stepped is None else ~stepped.reshape(-1, 1)
+        rows = self.simulator.batch_size
+        if len(self.batch_size) != 1:
+            action = action.reshape(rows, *action.shape[len(self.batch_size) :])
+        observation, reward, terminated, truncated = self.simulator.step(action, hold=hold)
+        flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}
+        if hold is not None:
+            # A row that does not step shows the flags that it came with.
+            here = {key: tensordict.get(key, None) for key in flags}
+            flags = {
+                key: flag if here[key] is None else torch.where(hold, cast(Tensor, here[key]).reshape(rows, 1), flag)
+                for key, flag in flags.items()
             }
-        )
+        return self._batched({**observation, "reward": reward, **flags})
 
     def _batched(self, rows: dict[str, Tensor]) -> TensorDict:
         size = self.batch_size
@@ -125,24 +150,12 @@ class TorchRLDreamEnv(_DreamEnvBase):
             rows = {key: value.reshape(*size, *value.shape[1:]) for key, value in rows.items()}
         return TensorDict(rows, batch_size=size, device=self.device)
 
-    def _set_seed(self, seed: int | None) -> None:
-        if seed is not None:
-            self.simulator.seed(seed)
-
-    def get_extra_state(self) -> Tensor:
-        """The generator's state, so that a ``state_dict`` resumes the same noise."""
-        return self.simulator.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the generator's state."""
-        self.simulator.generator.set_state(state)
-
 
 class TorchRLStatelessDreamEnv(_DreamEnvBase):
     """A dream as a TorchRL ``EnvBase`` that carries the model's whole state in its TensorDict, from any batch.
 
-    For planners and branching: every input row is a complete situation, so a TensorDict of any batch size can be stepped,
-    kept, indexed and stepped again. Gradients flow through steps.
+    For planners and branching: every input row is a complete situation, so a TensorDict of any batch size can be
+    stepped, kept, indexed and stepped again. Gradients flow through steps.
 
     Args:
         model: a world model, or the path of a saved one.
@@ -181,7 +194,8 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         device = simulator.device
         carried = Composite({key: leaf.clone() for key, leaf in simulator.model.state_spec.items()}).to(device)
         carried["elapsed"] = Unbounded((1,), dtype=torch.int64, device=device)
-        self.observation_spec = Composite({**dict(carried.clone().items()), **dict(simulator.observation_spec.items())})
+        _check_names(simulator, carried)
+        self.observation_spec = Composite({**dict(simulator.observation_spec.items()), **dict(carried.clone().items())})
         self.state_spec = carried
         self.action_spec = simulator.model.action_spec.to(device).clone()
         self._set_flag_specs((), device)
@@ -194,20 +208,12 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         else:
             fresh = self.simulator.starts.sample(size.numel(), self.simulator.generator)
             state = {key: value.reshape(*size, *value.shape[1:]) for key, value in fresh.items()}
-        elapsed = torch.zeros(*size, 1, dtype=torch.int64, device=self.device)
-        flags = torch.zeros(*size, 1, dtype=torch.bool, device=self.device)
-        return TensorDict(
-            {
-                **state,
-                **self.simulator.look(state),
-                "elapsed": elapsed,
-                "done": flags,
-                "terminated": flags.clone(),
-                "truncated": flags.clone(),
-            },
-            batch_size=size,
-            device=self.device,
-        )
+        begun = tensordict.get("elapsed", None) if set_state and tensordict is not None else None
+        zeros = torch.zeros(*size, 1, dtype=torch.int64, device=self.device)
+        elapsed = zeros if begun is None else cast(Tensor, begun).clone()
+        flags = {key: torch.zeros_like(zeros, dtype=torch.bool) for key in ("terminated", "truncated", "done")}
+        entries = {**self.simulator.look(state), **state, "elapsed": elapsed, **flags}
+        return TensorDict(entries, batch_size=size, device=self.device)
 
     def _resolve_set_state(self, set_state: bool | None, tensordict: Any, select_reset_only: bool) -> bool:
         # A reset mask asks for fresh rows, and so does saying nothing: only set_state=True keeps the given state.
@@ -222,39 +228,17 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         elapsed = cast(Tensor, tensordict["elapsed"]) + 1
         after, reward, terminated = simulator.predict(state, action, size)
         truncated = torch.zeros_like(terminated) if simulator.horizon is None else elapsed >= simulator.horizon
-        return TensorDict(
-            {
-                **after,
-                **simulator.look(after),
-                "elapsed": elapsed,
-                "reward": reward,
-                "terminated": terminated,
-                "truncated": truncated,
-                "done": terminated | truncated,
-            },
-            batch_size=size,
-            device=self.device,
-        )
-
-    def _set_seed(self, seed: int | None) -> None:
-        if seed is not None:
-            self.simulator.seed(seed)
-
-    def get_extra_state(self) -> Tensor:
-        """The generator's state, so that a ``state_dict`` resumes the same noise."""
-        return self.simulator.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the generator's state."""
-        self.simulator.generator.set_state(state)
+        flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}
+        entries = {**simulator.look(after), **after, "elapsed": elapsed, "reward": reward, **flags}
+        return TensorDict(entries, batch_size=size, device=self.device)
 
 
 class Filter(Component):
     """The world model's filter as the front of a policy on a real environment.
 
-    Reads the carried state, the action that led here, the real observation and ``is_init`` (``InitTracker``); writes the new
-    state and, where the model offers features, ``latent``. Use it through :class:`LatentPolicy`, which also carries the
-    state to the next step.
+    Reads the carried state, the action that led here, the real observation and ``is_init`` (``InitTracker``); writes
+    the new state and, where the model offers features, ``latent``. Use it through :class:`LatentPolicy`, which also
+    carries the state to the next step.
 
     Args:
         model: the world model.
@@ -327,17 +311,25 @@ class LatentPolicy(TensorDictSequential):
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """The transform that gives the first step its carried entries: zeros."""
-        return TensorDictPrimer(self._specs.clone(), default_value=0.0, expand_specs=True, single_default_value=True)
+        return TensorDictPrimer(self._specs.clone(), default_value=0.0, expand_specs=True)
+
+
+def _check_names(simulator: Simulator, carried: Composite) -> None:
+    """One name, one thing: state, view and TorchRL's own entries lie side by side in one TensorDict.
+
+    A state entry called ``latent`` is what ``features`` returns, so the view shows that very entry.
+    """
+    shown = simulator.observation_spec
+    taken = {"action", "reward", "terminated", "truncated", "done", "next"} | (set(shown.keys()) - {"latent"})
+    clash = sorted(taken & set(map(str, carried.keys())))
+    if "latent" in carried.keys() and "latent" in shown.keys() and carried["latent"].shape != shown["latent"].shape:
+        clash.append("latent")
+    if clash:
+        raise ValueError(
+            f"the stateless dream carries the state beside what it shows, and both use the names {clash}: rename these "
+            f"state entries of {type(simulator.model).__name__}, or choose another view."
+        )
 
 
 def _expanded(spec: TensorSpec, batch: torch.Size) -> TensorSpec:
     return spec.expand(*batch, *spec.shape) if batch else spec.clone()
-
-
-def _keep(stepped: Tensor, simulator: Any, before: tuple[dict[str, Tensor], Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """States and clocks with the rows that were not to be stepped put back."""
-    state = {
-        key: torch.where(stepped.view(-1, *(1,) * (value.ndim - 1)), value, before[0][key])
-        for key, value in simulator.state.items()
-    }
-    return state, torch.where(stepped.view(-1, 1), simulator.elapsed, before[1])

@@ -1,0 +1,230 @@
+"""What the layers around a tiny world model cost, as ratios to a plain torch loop of the same maths in the same run."""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torchrl.data import Bounded, Composite, Unbounded
+
+from wmcomponents.component import Component
+from wmcomponents.dream.imagine import compiled_rollout, imagine, latent_policy
+from wmcomponents.dream.simulator import Simulator
+from wmcomponents.dream.starts import PoolStarts
+from wmcomponents.integrations.gymnasium import DreamVectorEnv
+from wmcomponents.integrations.sb3 import DreamVecEnv
+from wmcomponents.integrations.torchrl import TorchRLDreamEnv
+from wmcomponents.world_model import Prediction, WorldModel
+
+LATENT, ACTION, HIDDEN = 32, 4, 64
+STEPS = 15
+"""Imagined steps in one timed call."""
+
+TARGETS = {
+    "simulator": (1.5, 1.3, 1.05),
+    "gymnasium": (1.5, 1.3, 1.05),
+    "sb3": (1.5, 1.3, 1.05),
+    "imagine": (1.5, 1.4, 1.1),
+    "imagine_compiled": (0.6, 0.7, 0.85),
+    "torchrl": (5.0, 3.5, 1.8),
+}
+"""Ratios to the plain loop that are to be met, at batch 1, 64 and 1024."""
+
+
+class TinyWorld(WorldModel):
+    """A residual MLP on a latent vector with a linear reward: cheap enough that everything around it shows."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            observation_spec=Composite(observation=Unbounded(LATENT)),
+            action_spec=Bounded(-1, 1, (ACTION,)),
+            state_spec=Composite(z=Unbounded(LATENT)),
+        )
+        self.hidden = nn.Linear(LATENT + ACTION, HIDDEN)
+        self.out = nn.Linear(HIDDEN, LATENT)
+        self.reward = nn.Linear(LATENT, 1)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({"features", "reward"})
+
+    def transition(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        z = z + self.out(torch.tanh(self.hidden(torch.cat([z, action], -1))))
+        return z, self.reward(z)
+
+    def observe(self, state, action, observation, is_init, noise):
+        return {"z": observation["observation"].clone()}
+
+    def imagine(self, state, action, noise):
+        z, reward = self.transition(state["z"], action)
+        return Prediction({"z": z}, reward, None)
+
+    def features(self, state):
+        return state["z"]
+
+
+class LeanPolicy(Component):
+    """A linear policy with names."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(["latent"], ["action"])
+        self.net = net
+
+    def compute(self, latent: Tensor) -> Tensor:
+        return self.net(latent)
+
+
+def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
+    """One call of each is ``STEPS`` steps of ``batch`` rows; ``plain`` is what the others are measured against."""
+    world = TinyWorld().eval()
+    policy = nn.Linear(LATENT, ACTION)
+    pool = {"z": torch.randn(max(batch, 64), LATENT)}
+    start = {"z": pool["z"][:batch].clone()}
+    # Long episodes: the horizon is checked at every step and reached at none that is timed.
+    options: dict[str, Any] = {"view": "latent", "termination": "off", "horizon": 1_000_000}
+
+    def plain() -> tuple[Tensor, ...]:
+        z, zs, actions, rewards = start["z"], [], [], []
+        for _ in range(STEPS):
+            action = policy(z)
+            z, reward = world.transition(z, action)
+            zs.append(z)
+            actions.append(action)
+            rewards.append(reward)
+        return torch.stack(zs), torch.stack(actions), torch.stack(rewards)
+
+    simulator = Simulator(world, PoolStarts(pool), batch_size=batch, **options)
+    first = simulator.reset()
+
+    def simulated() -> None:
+        latent = first["latent"]
+        for _ in range(STEPS):
+            latent = simulator.step(policy(latent)).observation["latent"]
+
+    vector = DreamVectorEnv(world, batch, starts=PoolStarts(pool), **options)
+    seen, _ = vector.reset(seed=0)
+
+    def gymnasium() -> None:
+        latent = seen
+        for _ in range(STEPS):
+            latent = vector.step(policy(torch.from_numpy(latent)).numpy())[0]
+
+    vec = DreamVecEnv(world, batch, starts=PoolStarts(pool), **options)
+    shown = vec.reset()
+
+    def sb3() -> None:
+        latent = shown
+        for _ in range(STEPS):
+            latent = vec.step(policy(torch.from_numpy(latent)).numpy())[0]
+
+    env = TorchRLDreamEnv(world, [batch], starts=PoolStarts(pool), **options)
+    lean = LeanPolicy(policy)
+
+    def torchrl() -> TensorDictBase:
+        return env.rollout(STEPS, lean, break_when_any_done=False)
+
+    act = latent_policy(world, policy)
+    runs: dict[str, Callable[[], Any]] = {
+        "plain": plain,
+        "simulator": simulated,
+        "gymnasium": gymnasium,
+        "sb3": sb3,
+        "imagine": lambda: imagine(world, act, start, STEPS),
+        "torchrl": torchrl,
+    }
+    if compiled:
+        scan = compiled_rollout()
+        runs["imagine_compiled"] = lambda: imagine(world, act, start, STEPS, scan=scan)
+    return runs
+
+
+def interleaved(runs: dict[str, Callable[[], Any]], repeats: int, warmup: int = 5) -> dict[str, list[float]]:
+    """Microseconds a step of every repeat; each repeat runs every variant once, so that all see the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(-warmup, repeats):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            if repeat >= 0:
+                times[name].append((time.perf_counter() - begun) / STEPS * 1e6)
+    return times
+
+
+def measure(batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compiled: bool = True) -> dict[str, Any]:
+    """The overhead table, one thread, no gradients.
+
+    Args:
+        batches: rows stepped at once.
+        repeats: interleaved repeats; medians are reported.
+        compiled: measure compiled imagination too, which needs a C++ compiler.
+
+    Returns:
+        ``settings``, and for each batch (``"1"``, ``"64"``...) and variant ``us`` (median microseconds a step of the
+        whole batch), ``ratio`` (median over repeats of the ratio to the plain loop of the same repeat), and its
+        ``target``.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        table: dict[str, Any] = {}
+        for column, batch in enumerate(batches):
+            torch.manual_seed(0)
+            with torch.no_grad():
+                times = interleaved(variants(batch, compiled), repeats)
+            plain = times["plain"]
+            table[str(batch)] = {
+                name: {
+                    "us": round(statistics.median(values), 2),
+                    "ratio": round(statistics.median(t / p for t, p in zip(values, plain, strict=True)), 3),
+                    "target": TARGETS[name][column] if name in TARGETS and len(batches) == 3 else None,
+                }
+                for name, values in times.items()
+            }
+    finally:
+        torch.set_num_threads(threads)
+    return {"settings": settings(repeats), "steps": STEPS, "table": table}
+
+
+def settings(repeats: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "torch": torch.__version__,
+        "threads": 1,
+        "repeats": repeats,
+        "device": "cpu",
+        "dtype": "float32",
+        "allocator": {
+            name: os.environ.get(name, "default")
+            for name in ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+        },
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table, one row a variant."""
+    table = result["table"]
+    lines = ["| | " + " | ".join(f"B={batch}" for batch in table) + " |", "|---" * (len(table) + 1) + "|"]
+    for name in next(iter(table.values())):
+        cells = []
+        for batch in table:
+            cell = table[batch][name]
+            target = f", at most {cell['target']}" if cell["target"] else ""
+            cells.append(f"{cell['us']:.1f} us (x{cell['ratio']:.2f}{target})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--no-compile", action="store_true", help="leave compiled imagination out")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    arguments = parser.parse_args()
+    measured = measure(repeats=arguments.repeats, compiled=not arguments.no_compile)
+    print(json.dumps(measured, indent=2) if arguments.json else markdown(measured))

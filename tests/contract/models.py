@@ -1,0 +1,30 @@
+"""Every model that is held to the whole contract: add one line to join."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
+
+from wmcomponents.testing.toy import ToyWorldModel
+from wmcomponents.world_model import WorldModel
+
+_EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "bring_your_own_model.py"
+_SPEC = importlib.util.spec_from_file_location("bring_your_own_model", _EXAMPLE)
+_MODULE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+PointMass = _MODULE.PointMass
+
+VECTOR = Composite(observation=Unbounded(3))
+MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))
+IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
+
+MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
+    ("point-mass", PointMass),
+    ("normal-noise-one-hot", lambda: ToyWorldModel(VECTOR, OneHot(3), noise="normal")),
+    ("dict-observation", lambda: ToyWorldModel(MIXED, Bounded(-1, 1, (2,)), noise="uniform")),
+    ("no-decoder", lambda: ToyWorldModel(VECTOR, Bounded(-2, 2, (2,)), parts=("features", "reward", "continue"))),
+    ("categorical", lambda: ToyWorldModel(VECTOR, Categorical(4), noise="normal")),
+    ("image", lambda: ToyWorldModel(IMAGE, OneHot(2), noise="uniform")),
+]
