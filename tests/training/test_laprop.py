@@ -120,7 +120,9 @@ def test_zero_weights_can_move():
 
 
 def test_without_clipping_the_size_of_the_gradient_does_not_matter():
-    small, large = (taken(nn.Parameter(torch.ones(2)), [torch.full((2,), g)], agc=None, warmup=0)[-1] for g in (1e-3, 1e3))
+    small, large = (
+        taken(nn.Parameter(torch.ones(2)), [torch.full((2,), g)], agc=None, warmup=0)[-1] for g in (1e-3, 1e3)
+    )
     torch.testing.assert_close(small, large)
 
 

@@ -6,7 +6,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
-from wmcomponents.functional.arrival import arrival_index, gather_arrivals, gather_causes
+from wmcomponents.functional.arrival import ArrivalIndex, arrival_index, gather_arrivals, gather_causes
 from wmcomponents.world_model import Observation
 
 
@@ -20,8 +20,8 @@ class Arrivals:
         is_init: whether x_t begins its episode, bool ``[B, L, 1]``.
         reward: received on arriving at x_t, ``[B, L, 1]``; zero at the start of an episode.
         terminated: whether x_t ended its episode by termination, bool ``[B, L, 1]``.
-        reward_known: where the reward is known: everywhere but at a first x_t that does not begin its episode, bool
-            ``[B, L, 1]``.
+        reward_known: where the reward is known: everywhere but at an x_t that neither begins its episode nor follows
+            another x of it, bool ``[B, L, 1]``.
         weight: of each element in the losses, ``[B, L]``; 0 where the data were padding.
     """
 
@@ -44,54 +44,101 @@ def arrivals_from(
     terminated: NestedKey = "terminated",
     done: NestedKey = "done",
     mask: NestedKey = ("collector", "mask"),
+    priority_weight: NestedKey = "priority_weight",
 ) -> Arrivals:
     """Translate T transitions into T + 1 arrivals (:mod:`wmcomponents.functional.arrival`).
 
+    An episode ends where ``done`` says so, and also where the data were cut: before the start of another episode, and
+    at the borders of padding. The observation under ``next`` of its last transition is an arrival then. After a cut
+    that no ``is_init`` follows, the state begins anew and the reward is unknown. Where padding is, every number is
+    replaced by 0, so that whatever it holds, NaN included, reaches neither a loss nor a gradient.
+
     Args:
-        tensordict: batch ``[B, T]`` in TorchRL's layout; reward and flags are read under ``next``.
+        tensordict: batch ``[B, T]`` in TorchRL's layout; reward and flags are read under ``next``. Left as it is.
         observation_keys: the observation's keys, read at the root and under ``next``.
         action: key of the action.
         is_init: key of the flag of an episode's first step.
         reward: key of the reward, under ``next``.
         terminated: key of the termination flag, under ``next``.
         done: key of the end flag, under ``next``.
-        mask: key of the validity mask, used where present.
+        mask: key of the validity mask ``[B, T]`` (or with a trailing 1), used where present.
+        priority_weight: key of the weight of each sequence ``[B]`` or of each transition ``[B, T]`` (or with a trailing
+            1), used where present.
 
     Raises:
-        ValueError: if the batch is not ``[B, T]``.
+        ValueError: if the batch is not ``[B, T]``, or a weight fits neither shape.
         KeyError: if a key is missing.
     """
     if tensordict.ndim != 2:
         raise ValueError(
-            f"sequences have the batch [B, T]; got {list(tensordict.batch_size)}. Sample them with data.make_replay, or "
-            f"reshape a flat batch: td.reshape(-1, T)."
+            f"sequences have the batch [B, T]; got {list(tensordict.batch_size)}. Sample them with data.make_replay, "
+            f"or reshape a flat batch: td.reshape(-1, T)."
         )
-    needed = [*observation_keys, action, is_init, *(("next", key) for key in (*observation_keys, reward, terminated, done))]
-    present = set(tensordict.keys(True, True))
-    lacking = [key for key in needed if key not in present]
+    below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (reward, terminated, done)]
+    needed = [*observation_keys, action, is_init, *(("next", key) for key in observation_keys), *below]
+    lacking = [key for key in needed if tensordict.get(key, None) is None]
     if lacking:
         raise KeyError(
             f"the sequences lack {lacking}; TorchRL's layout has observations, action and is_init (InitTracker) at the "
             f"root, and observations, reward, terminated and done under 'next'. Rename with set_keys() if they differ."
         )
-    follow = tensordict["next"]
-    ended = follow[done].reshape(tensordict.batch_size)
-    index = arrival_index(ended)
-    first = tensordict[is_init].reshape(*tensordict.batch_size, 1)
-    start = gather_arrivals(index, first, torch.zeros_like(first))
-    caused = gather_causes(index, torch.ones_like(first, dtype=torch.bool))
+    shape = tensordict.batch_size
+    first = tensordict.get(is_init).reshape(*shape, 1)
+    pay, fatal, over = (tensordict.get(key).reshape(*shape, 1) for key in below)
     valid = tensordict.get(mask, None)
-    weight = torch.ones(start.shape[:-1], device=start.device)
+    valid = None if valid is None else valid.reshape(shape).bool()
+    index = arrival_index(_ends((over | fatal).squeeze(-1), first.squeeze(-1), valid))
+    known = gather_causes(index, torch.ones_like(first, dtype=torch.bool))
+    start = gather_arrivals(index, first, torch.zeros_like(first))
+    after_end = torch.zeros_like(start)
+    after_end[:, 1:, 0] = index.is_next[:, :-1]
+    weight = _weight(tensordict.get(priority_weight, None), shape, index)
+    if weight is None:
+        weight = torch.ones(start.shape[:-1], device=start.device)
+    observation = {
+        key: gather_arrivals(index, tensordict.get(key), tensordict.get(("next", key))) for key in observation_keys
+    }
+    led = gather_causes(index, tensordict.get(action))
+    received = gather_causes(index, pay)
     if valid is not None:
-        valid = valid.reshape(*tensordict.batch_size, 1).float()
-        weight = gather_arrivals(index, valid, valid).squeeze(-1)
+        real = gather_arrivals(index, valid, valid)
+        # What led here may be padding only where this is padding too.
+        observation = {key: _kept(value, real) for key, value in observation.items()}
+        led, received = _kept(led, real), _kept(received, real)
+        weight = torch.where(real, weight, torch.zeros_like(weight))
     return Arrivals(
-        observation={key: gather_arrivals(index, tensordict[key], follow[key]) for key in observation_keys},
-        action=gather_causes(index, tensordict[action]),
-        is_init=start,
-        # An episode's first observation brings no reward, whatever the transition before it in the buffer says.
-        reward=gather_causes(index, follow[reward]).masked_fill(start, 0.0),
-        terminated=gather_causes(index, follow[terminated]) & index.is_next.unsqueeze(-1),
-        reward_known=caused | start,
+        observation=observation,
+        action=led,
+        is_init=start | after_end,
+        reward=received,
+        terminated=gather_causes(index, fatal),
+        reward_known=known | start,
         weight=weight,
     )
+
+
+def _ends(done: Tensor, first: Tensor, valid: Tensor | None) -> Tensor:
+    """The last transitions of episodes, whether they ended or were cut, bool ``[B, T]``."""
+    ends = done.clone()
+    ends[:, :-1] |= first[:, 1:]
+    if valid is not None:
+        ends[:, :-1] |= valid[:, :-1] != valid[:, 1:]
+    return ends
+
+
+def _weight(given: Tensor | None, shape: torch.Size, index: ArrivalIndex) -> Tensor | None:
+    """Weights of sequences or of transitions as weights of arrivals, float ``[B, L]``."""
+    if given is None:
+        return None
+    batch, time = shape
+    if given.numel() == batch:
+        return given.reshape(batch, 1).float().expand(batch, time + 1)
+    if given.numel() == batch * time:
+        given = given.reshape(batch, time).float()
+        return gather_arrivals(index, given, given)
+    raise ValueError(f"priority weights have the shape [B] or [B, T] = {list(shape)}; got {list(given.shape)}.")
+
+
+def _kept(value: Tensor, real: Tensor) -> Tensor:
+    """Zero where the arrival is padding."""
+    return torch.where(real.view(*real.shape, *(1,) * (value.ndim - 2)), value, torch.zeros_like(value))

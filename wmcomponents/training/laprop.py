@@ -16,9 +16,10 @@ class LaProp(Optimizer):
         \nu &\leftarrow \beta_2 \nu + (1-\beta_2) g^2, \qquad u = g \,/\, (\sqrt{\nu / (1-\beta_2^t)} + \epsilon) \\
         m &\leftarrow \beta_1 m + (1-\beta_1) u, \qquad w \leftarrow w - \eta_t\, m / (1-\beta_1^t)
 
-    The norms are of whole tensors, biases included. The momentum averages normalised gradients (LaProp, Ziyin et al. 2020),
-    not the other way round as in Adam. During the warm-up, step k (from 0) uses the rate eta * k / warmup, so that the first
-    step moves nothing, as in the official code of DreamerV3 (Hafner et al. 2023/2025). Every parameter counts its own steps
+    The norms are of whole tensors, biases included. The momentum averages normalised gradients (LaProp, Ziyin et al.
+    2020), not the other way round as in Adam. During the warm-up, step k (from 0) uses the rate eta * k / warmup, so
+    that the first step moves nothing, as in the official code of DreamerV3 (Hafner et al. 2023/2025). Every parameter
+    counts its own steps
     t: one whose gradient comes later starts then, warm-up included.
 
     Args:
@@ -100,7 +101,7 @@ class LaProp(Optimizer):
 
 
 def clipped(grads: list[Any], params: list[Tensor], ratio: float, pmin: float) -> list[Tensor]:
-    """Gradients scaled down to at most ``ratio`` times their weight's norm (adaptive gradient clipping, Brock et al. 2021).
+    """Gradients of at most ``ratio`` times their weight's norm (adaptive gradient clipping, Brock et al. 2021).
 
     Args:
         grads: one gradient for each parameter.

@@ -23,13 +23,26 @@ def progress_bar(shown: bool, name: str, done: int, total: int) -> Iterator[Any]
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[losses]}"), console=Console(stderr=True)) as bar:
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    # In a narrow terminal the losses wrap; everything before them keeps its width.
+    columns = (
+        TextColumn("{task.description}", table_column=whole()),
+        BarColumn(20, table_column=whole()),
+        MofNCompleteColumn(table_column=whole()),
+        TimeRemainingColumn(table_column=whole()),
+        TextColumn("{task.fields[losses]}", table_column=Column()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total, completed=done, losses="")
 
         def show(step: int, losses: dict[str, float]) -> None:
-            terms = [f"{key.removeprefix('loss_')} {value:.3g}" for key, value in losses.items() if key.startswith("loss_")]
+            terms = [
+                f"{key.removeprefix('loss_')} {value:.3g}" for key, value in losses.items() if key.startswith("loss_")
+            ]
             bar.update(task, completed=step, losses="  ".join(terms))
 
         yield show
