@@ -5,10 +5,11 @@ import pickle
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from tests.contract.drive import actions, assert_same, differ, every_kind_of_starts, sequences, some_states, views
 from tests.contract.models import MODELS
-from wmcomponents.dream import PoolStarts, Simulator, compiled_rollout, imagine
+from wmcomponents.dream import PoolStarts, Simulator, compiled_rollout, filtered_states, imagine
 
 
 def is_random(model) -> bool:
@@ -27,20 +28,14 @@ def test_every_view_shows_what_its_spec_says(model):
     for view in views(model):
         simulator = Simulator(model, batch_size=3, horizon=4, view=view)
         spec = simulator.observation_spec.expand(3)
-        assert spec.is_in(torch_dict(simulator.reset()))
+        assert spec.is_in(TensorDict(simulator.reset(), batch_size=[3]))
         for step in range(6):
             observation, reward, terminated, truncated = simulator.step(actions(model, 3, seed=step))
-            assert spec.is_in(torch_dict(observation))
+            assert spec.is_in(TensorDict(observation, batch_size=[3]))
             assert reward.shape == (3, 1) and reward.dtype is torch.float32 and reward.isfinite().all()
             assert terminated.shape == truncated.shape == (3, 1)
             assert terminated.dtype is truncated.dtype is torch.bool
             assert torch.equal(simulator.done, terminated | truncated)
-
-
-def torch_dict(observation):
-    from tensordict import TensorDict
-
-    return TensorDict(observation, batch_size=[3])
 
 
 @pytest.mark.parametrize("kind", ["prior", "initial", "pool", "fixed", "mixture", "replay"])
@@ -176,7 +171,9 @@ def policy_of(model):
         flat = state[first].flatten(-leaf.ndim) if leaf.ndim else state[first].unsqueeze(-1)
         score = torch.tanh(flat.sum(-1) / width)
         if spec.dtype.is_floating_point:
-            return score.unsqueeze(-1).expand(*score.shape, spec.shape.numel()).reshape(*score.shape, *spec.shape).clone()
+            return (
+                score.unsqueeze(-1).expand(*score.shape, spec.shape.numel()).reshape(*score.shape, *spec.shape).clone()
+            )
         choice = ((score + 1) / 2 * (spec.space.n - 1)).round().long()
         if spec.shape:
             return torch.nn.functional.one_hot(choice, spec.space.n).to(spec.dtype)
@@ -240,8 +237,6 @@ def test_compiled_imagination_is_the_eager_one(model):
 
 
 def test_the_filter_over_fake_data_gives_states_of_the_spec(model):
-    from wmcomponents.dream import filtered_states
-
     states = filtered_states(model, sequences(model), generator=torch.Generator().manual_seed(0))
     assert {key: value.shape for key, value in states.items()} == {
         key: (3, 5, *leaf.shape) for key, leaf in model.state_spec.items()
