@@ -17,7 +17,7 @@ NAME = "v3_full_agent_loss_disc_image"
 
 
 class OfficialSizes(RSSMWorldModel):
-    """The reference agent's world model; its encoder and decoder have other channel factors, so it is put together here."""
+    """The reference agent's world model, put together here as its encoder and decoder have other channel factors."""
 
     config_class = DreamerV3Config
 
@@ -101,11 +101,11 @@ def test_the_filter_reaches_the_official_states():
 
 
 def test_gradient_norms_of_the_decoder_equal_the_official_ones():
-    # Of all parts, only the decoder is trained by the world-model losses alone; the others also receive the replay value.
+    # Only the decoder and these heads are trained by the world-model losses alone; the rest also by the replay value.
     meta, tensors, model, objective, arrivals, state = reference()
     losses, _ = objective.terms(arrivals, state, None)
     sum(value.mean() for value in losses.values()).backward()
-    official = {name: value for name, value in torch_state(tensors, "dec", "out/gradnorm/").items()}
+    official = torch_state(tensors, "dec", "out/gradnorm/")
     for name, parameter in model.decoder.named_parameters():
         torch.testing.assert_close(parameter.grad.norm().reshape(1), official[name].reshape(1), **meta["tolerance"])
     for module, part in (("con", model.continue_head), ("rew", model.reward_head)):

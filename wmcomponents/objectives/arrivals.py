@@ -6,7 +6,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
-from wmcomponents.functional.arrival import ArrivalIndex, arrival_index, gather_arrivals, gather_causes
+from wmcomponents.functional.arrival import arrival_index, gather_arrivals, gather_causes
 from wmcomponents.world_model import Observation
 
 
@@ -62,11 +62,10 @@ def arrivals_from(
         terminated: key of the termination flag, under ``next``.
         done: key of the end flag, under ``next``.
         mask: key of the validity mask ``[B, T]`` (or with a trailing 1), used where present.
-        priority_weight: key of the weight of each sequence ``[B]`` or of each transition ``[B, T]`` (or with a trailing
-            1), used where present.
+        priority_weight: key of the weight of each transition ``[B, T]`` (or with a trailing 1), used where present.
 
     Raises:
-        ValueError: if the batch is not ``[B, T]``, or a weight fits neither shape.
+        ValueError: if the batch is not ``[B, T]``.
         KeyError: if a key is missing.
     """
     if tensordict.ndim != 2:
@@ -92,9 +91,9 @@ def arrivals_from(
     start = gather_arrivals(index, first, torch.zeros_like(first))
     after_end = torch.zeros_like(start)
     after_end[:, 1:, 0] = index.is_next[:, :-1]
-    weight = _weight(tensordict.get(priority_weight, None), shape, index)
-    if weight is None:
-        weight = torch.ones(start.shape[:-1], device=start.device)
+    priority = tensordict.get(priority_weight, None)
+    priority = torch.ones(shape, device=first.device) if priority is None else priority.reshape(shape).float()
+    weight = gather_arrivals(index, priority, priority)
     observation = {
         key: gather_arrivals(index, tensordict.get(key), tensordict.get(("next", key))) for key in observation_keys
     }
@@ -124,19 +123,6 @@ def _ends(done: Tensor, first: Tensor, valid: Tensor | None) -> Tensor:
     if valid is not None:
         ends[:, :-1] |= valid[:, :-1] != valid[:, 1:]
     return ends
-
-
-def _weight(given: Tensor | None, shape: torch.Size, index: ArrivalIndex) -> Tensor | None:
-    """Weights of sequences or of transitions as weights of arrivals, float ``[B, L]``."""
-    if given is None:
-        return None
-    batch, time = shape
-    if given.numel() == batch:
-        return given.reshape(batch, 1).float().expand(batch, time + 1)
-    if given.numel() == batch * time:
-        given = given.reshape(batch, time).float()
-        return gather_arrivals(index, given, given)
-    raise ValueError(f"priority weights have the shape [B] or [B, T] = {list(shape)}; got {list(given.shape)}.")
 
 
 def _kept(value: Tensor, real: Tensor) -> Tensor:

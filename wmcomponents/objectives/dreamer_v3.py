@@ -31,7 +31,7 @@ class DreamerV3ModelLoss(LossModule):
 
     Keys read (rename with ``set_keys``): the observation keys, ``action``, ``is_init``; under ``next`` the observation
     keys, ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")``, whose padding may
-    hold anything, and ``priority_weight``, one for each sequence or each transition.
+    hold anything, and ``priority_weight``, one for each transition.
 
     Keys written: ``loss_dyn``, ``loss_rep``, ``loss_reconstruction`` (sum over observations), ``loss_reward``,
     ``loss_continue``, each weighted and meant to be summed; and detached diagnostics: ``kl`` (nats, without free nats),
@@ -103,6 +103,7 @@ class DreamerV3ModelLoss(LossModule):
         self._seed = seed
         self._generator: torch.Generator | None = None
         self._compiled_filter: Callable[..., Any] | None = None
+        self.out_keys = self._written()
         self.set_keys()
 
     @property
@@ -124,22 +125,12 @@ class DreamerV3ModelLoss(LossModule):
     def in_keys(self, value: Any) -> None:
         raise AttributeError("in_keys follow from the model and set_keys().")
 
-    @property
-    def out_keys(self) -> list[str]:
-        """Keys written."""
+    def _written(self) -> list[NestedKey]:
         model = self.world_model
-        present = {
-            "reconstruction": model.decoder is not None,
-            "reward": model.reward_head is not None,
-            "continue": model.continue_head is not None,
-        }
-        losses = [f"loss_{term}" for term in TERMS if present.get(term, True)]
-        errors = [f"error_{key}" for key in self._observation_keys] if present["reconstruction"] else []
+        parts = {"reconstruction": model.decoder, "reward": model.reward_head, "continue": model.continue_head}
+        losses = [f"loss_{term}" for term in TERMS if term not in parts or parts[term] is not None]
+        errors = [] if model.decoder is None else [f"error_{key}" for key in self._observation_keys]
         return [*losses, "kl", "posterior_entropy", "prior_entropy", *errors]
-
-    @out_keys.setter
-    def out_keys(self, value: Any) -> None:
-        raise AttributeError("out_keys follow from the model's parts.")
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         """No value is estimated here."""
