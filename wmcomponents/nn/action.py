@@ -6,12 +6,14 @@ from torchrl.data.tensor_specs import TensorSpec
 
 from wmcomponents.nn.observation import VectorObservation, describe_observation
 
+WIDEST_BOUND = 1e6  # a bound beyond it says "any number" in environments that have no infinity
+
 
 class ActionVector(nn.Module):
     """Turns an action, as ``action_spec`` says, into the vector that a dynamics model reads.
 
     Choices become one-hot. Numbers with finite bounds are mapped linearly onto [-1, 1], which the papers' environment
-    wrappers do outside the model; unbounded numbers pass.
+    wrappers do outside the model; each number without passes as it is.
 
     Attributes:
         size: length of the vector.
@@ -21,6 +23,12 @@ class ActionVector(nn.Module):
 
     Raises:
         ValueError: for a spec that cannot be encoded.
+
+    Example:
+        >>> import torch
+        >>> from torchrl.data import Bounded
+        >>> ActionVector(Bounded(low=0.0, high=4.0, shape=(2,)))(torch.tensor([0.0, 3.0]))
+        tensor([-1.0000,  0.5000])
     """
 
     center: Tensor | None
@@ -33,13 +41,11 @@ class ActionVector(nn.Module):
         except ValueError as error:
             raise ValueError(f"Action: {error}") from error
         self.size = self.described.size
-        low = high = None
+        center = radius = None
         if isinstance(self.described, VectorObservation):
-            low, high = self.described.low, self.described.high
-        scaled = low is not None and high is not None
-        scaled = scaled and bool((low.abs() < 1e6).all() and (high.abs() < 1e6).all() and (high > low).all())
-        self.register_buffer("center", ((low + high) / 2).flatten() if scaled else None, persistent=False)
-        self.register_buffer("radius", ((high - low) / 2).flatten() if scaled else None, persistent=False)
+            center, radius = _center_and_radius(self.described.low, self.described.high)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("radius", radius, persistent=False)
 
     def forward(self, action: Tensor) -> Tensor:
         """``[*B, *action shape]`` to ``[*B, size]``, float."""
@@ -47,3 +53,16 @@ class ActionVector(nn.Module):
         if self.center is None or self.radius is None:
             return vector
         return (vector - self.center) / self.radius
+
+
+def _center_and_radius(low: Tensor | None, high: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Of each number's interval, flat, float32; 0 and 1 for a number without one, None if no number has one."""
+    if low is None or high is None:
+        return None, None
+    low, high = low.flatten().double(), high.flatten().double()
+    is_bounded = (low.abs() < WIDEST_BOUND) & (high.abs() < WIDEST_BOUND) & (high > low)
+    if not bool(is_bounded.any()):
+        return None, None
+    center = torch.where(is_bounded, (low + high) / 2, 0.0)
+    radius = torch.where(is_bounded, (high - low) / 2, 1.0)
+    return center.float(), radius.float()

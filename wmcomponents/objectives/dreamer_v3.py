@@ -67,7 +67,7 @@ class DreamerV3ModelLoss(LossModule):
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
     # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
-    deterministic_sampling_mode = ExplorationType.RANDOM
+    deterministic_sampling_mode: Any = ExplorationType.RANDOM
 
     world_model: Any
     world_model_params: TensorDictParams
@@ -103,7 +103,7 @@ class DreamerV3ModelLoss(LossModule):
         self._seed = seed
         self._generator: torch.Generator | None = None
         self._compiled_filter: Callable[..., Any] | None = None
-        self.out_keys = self._written()
+        self.out_keys = cast(Any, self._written())
         self.set_keys()
 
     @property
@@ -157,7 +157,7 @@ class DreamerV3ModelLoss(LossModule):
         finally:
             del dynamics.__dict__["_filter"]
 
-    @dispatch
+    @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
         keys = self.tensor_keys

@@ -207,5 +207,5 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
         if value.numel():
-            digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+            digest.update(cast(Any, value.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()

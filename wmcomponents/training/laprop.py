@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+foreach: Any = torch
+"""Home of the operations on lists of tensors that torch's own optimisers use, but that torch does not export."""
+
 
 class LaProp(Optimizer):
     r"""Adaptive gradient clipping, then RMS normalisation, then momentum, then the learning rate.
@@ -84,20 +87,20 @@ class LaProp(Optimizer):
         states = [self.state[p] for p in params]
         counts = [state["step"] for state in states]
         taken = counts[0].item()
-        torch._foreach_add_(counts, 1.0)
+        foreach._foreach_add_(counts, 1.0)
         rms, momentum = [state["rms"] for state in states], [state["momentum"] for state in states]
         grads = [p.grad for p in params]
         if group["agc"] is not None:
             grads = clipped(grads, params, group["agc"], group["pmin"])
-        torch._foreach_mul_(rms, beta2)
-        torch._foreach_addcmul_(rms, grads, grads, 1 - beta2)
-        scale = torch._foreach_div(rms, 1 - beta2 ** (taken + 1))
-        torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, group["eps"])
+        foreach._foreach_mul_(rms, beta2)
+        foreach._foreach_addcmul_(rms, grads, grads, 1 - beta2)
+        scale = foreach._foreach_div(rms, 1 - beta2 ** (taken + 1))
+        foreach._foreach_sqrt_(scale)
+        foreach._foreach_add_(scale, group["eps"])
         # A gradient that is exactly zero from the start has zero RMS: 0 / (0 + eps) = 0, as it should be.
-        torch._foreach_lerp_(momentum, torch._foreach_div(grads, scale), 1 - beta1)
+        foreach._foreach_lerp_(momentum, foreach._foreach_div(grads, scale), 1 - beta1)
         rate = group["lr"] * min(1.0, taken / group["warmup"]) if group["warmup"] else group["lr"]
-        torch._foreach_add_(params, momentum, alpha=-rate / (1 - beta1 ** (taken + 1)))
+        foreach._foreach_add_(params, momentum, alpha=-rate / (1 - beta1 ** (taken + 1)))
 
 
 def clipped(grads: list[Any], params: list[Tensor], ratio: float, pmin: float) -> list[Tensor]:
@@ -109,7 +112,7 @@ def clipped(grads: list[Any], params: list[Tensor], ratio: float, pmin: float) -
         ratio: largest ratio of the norms.
         pmin: floor of the weight's norm.
     """
-    bounds = torch._foreach_norm(params)
-    bounds = torch._foreach_clamp_min(bounds, pmin)
-    factors = torch._foreach_div(torch._foreach_norm(grads), torch._foreach_mul(bounds, ratio))
-    return list(torch._foreach_div(grads, torch._foreach_clamp_min(factors, 1.0)))
+    bounds = foreach._foreach_norm(params)
+    bounds = foreach._foreach_clamp_min(bounds, pmin)
+    factors = foreach._foreach_div(foreach._foreach_norm(grads), foreach._foreach_mul(bounds, ratio))
+    return list(foreach._foreach_div(grads, foreach._foreach_clamp_min(factors, 1.0)))

@@ -156,7 +156,8 @@ class Trainer:
     def _prepare(self) -> None:
         batch = self.replay.sample()
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
-        self.model.prepare(torch.cat([batch, *(self.replay.sample() for _ in range(count - 1))]))
+        batches = [batch, *(self.replay.sample() for _ in range(count - 1))]
+        self.model.prepare(cast(TensorDictBase, torch.cat(cast(Any, batches))))
 
     def update(self, sequences: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step; returns the detached losses and diagnostics without waiting for the device.
