@@ -23,12 +23,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(stderr=True).print(table)
+    console = Console(stderr=True)
+    console.print(f"\n[bold]{title}[/bold]", highlight=False)
+    console.print(table)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -36,12 +38,14 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2))
+    table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for name, value in facts.items():
         table.add_row(name, str(value))
-    Console(stderr=True).print(table)
+    console = Console(stderr=True)
+    console.print(f"\n[bold]{title}[/bold]", highlight=False)
+    console.print(table)
 
 
 @contextmanager
@@ -61,5 +65,7 @@ def counting(name: str, total: int) -> Iterator[Any]:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, or a dash where there is no number."""
-    return "-" if value is None or value != value else f"{value:.3g}"
+    """Three significant digits, two for tiny ones, or a dash where there is no number."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"

@@ -131,7 +131,7 @@ def _dreamt(config: DreamConfig, model: Any, render: Any) -> tuple[Any, dict[str
 
 def _drawn(model: Any, simulator: Any, render: Any) -> Any:
     shown = model.decode(simulator.state)
-    return render({key: value[0].cpu().numpy() for key, value in shown.items()})
+    return render({key: value[0].detach().cpu().numpy() for key, value in shown.items()})
 
 
 def _rounded(result: dict[str, Any]) -> dict[str, Any]:

@@ -124,4 +124,5 @@ def _summary(errors: Any) -> dict[str, Any]:
     steps = _picked(errors.horizon)
     shown = {name: curve.to_json()["model"] for name, curve in _curves(errors).items()}
     table = {name: {str(k): values[k - 1] for k in steps} for name, values in shown.items()}
-    return {**table, "calibration_error": errors.calibration_error}
+    calibration = errors.calibration_error
+    return {**table, "calibration_error": None if calibration is None else round(calibration, 6)}

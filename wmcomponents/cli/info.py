@@ -140,7 +140,8 @@ def _leaf_bytes(leaf: Any) -> int:
 
 
 def _shape(leaf: Any) -> str:
-    return f"{type(leaf).__name__} {list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
+    kind = type(leaf).__name__.removesuffix("Continuous").removesuffix("Discrete")
+    return f"{kind} {list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
 
 
 def _shapes(spec: Any) -> dict[str, str]:

@@ -225,16 +225,16 @@ class _VectorMeasure(_Measure):
     def fit(self, data: Tensor) -> "_VectorMeasure":
         values = data.cpu().flatten(0, 1).double()
         self.typical = values.mean(0)
-        variance = values.var(0, correction=0)
+        variance = values.var(0, correction=0).reshape(-1)
         # A component that does not vary says nothing about the model, and has no scale to measure it by.
-        self._varies = variance > 1e-12 * (1.0 + self.typical.square())
+        self._varies = variance > 1e-12 * (1.0 + self.typical.reshape(-1).square())
         self._variance = variance[self._varies]
         return self
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        squares = (shown.double() - truth.double()).square()
+        squares = (shown.double() - truth.double()).square().reshape(len(truth), -1)
         if not bool(self._varies.any()):
-            return squares.flatten(1).mean(1)
+            return squares.mean(1)
         return (squares[:, self._varies] / self._variance).mean(1)
 
 
@@ -271,7 +271,7 @@ class _SymbolMeasure(_Measure):
             wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
         else:
             wrong = differs.any(-1) if differs.ndim == 4 else differs
-        return wrong.flatten(1).double().mean(1)
+        return wrong.reshape(len(wrong), -1).double().mean(1)
 
 
 def _measure(kind: Observation) -> _Measure:

@@ -14,7 +14,7 @@ from wmcomponents.evaluation.frames import frame
 Renderer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """From one observation (arrays by key, no batch dims) to an RGB frame, uint8 ``(H, W, 3)``."""
 
-FAR = 1e3
+FAR = 100.0
 """Dreamt numbers are clamped to this before they are drawn: pixel coordinates are small integers."""
 
 

@@ -1,0 +1,191 @@
+import json
+import shutil
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from tests.cli.conftest import train_arguments
+from tests.cli.running import wmc
+from wmcomponents.cli.dataset import open_dataset
+from wmcomponents.cli.train import TrainConfig
+from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.saving import load
+
+
+def test_collecting_writes_steps_and_what_they_are(data):
+    said = json.loads((data / "data.json").read_text())
+    assert (said["env"], said["steps"], said["policy"], said["seed"]) == ("CartPole-v1", 300, "random", 0)
+    assert said["episodes"] > 0 and said["mean_return"] > 5
+    opened = open_dataset([data], sequence_length=10, batch_size=3, seed=0)
+    assert opened.replay.sample().batch_size == (3, 10)
+    assert opened.observation_spec["observation"].shape == (4,) and opened.action_spec.shape == (2,)
+
+
+def test_collecting_tells_one_line_of_json_and_the_rest_elsewhere(tmp_path):
+    ran = wmc("collect", "--env", "CartPole-v1", "--steps", 40, "--repeat-probability", 0.5, "--out", tmp_path / "d")
+    assert ran.code == 0 and ran.out.count("\n") == 1
+    assert ran.result["steps"] == 40
+    assert "Replay buffer" in ran.err and "40 steps in" in ran.err
+
+
+def test_the_same_seed_collects_the_same_data(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        wmc("collect", "--env", "CartPole-v1", "--steps", 30, "--seed", seed, "--out", tmp_path / name)
+    a, b, c = (
+        open_dataset([tmp_path / name], sequence_length=5, batch_size=1, seed=0).replay[:]["observation"]
+        for name in "abc"
+    )
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--env", "CartPole-v1", "--steps", 0], 2, "--steps is at least 1"),
+        (["--env", "CartPole-v1", "--repeat-probability", 2], 2, "--repeat-probability is in [0, 1]"),
+        (["--env", "CartPole-v1", "--policy", "clever"], 2, "'random' or the .zip"),
+        (["--env", "CartPole-v1", "--policy", "nowhere.zip"], 1, "no agent at nowhere.zip"),
+        (["--env", "CartPole-v9"], 1, "Did you mean 'CartPole-v1'"),
+    ],
+)
+def test_collecting_refuses_what_it_cannot_do(tmp_path, arguments, code, said):
+    ran = wmc("collect", "--out", tmp_path / "d", *arguments)
+    assert ran.code == code and said in ran.err and ran.out == ""
+    assert not (tmp_path / "d").exists()
+
+
+def test_collecting_overwrites_nothing(data):
+    ran = wmc("collect", "--env", "CartPole-v1", "--out", data)
+    assert ran.code == 2 and "exists already" in ran.err
+
+
+def test_two_folders_become_one_buffer_that_breaks_between_them(data, tmp_path):
+    wmc("collect", "--env", "CartPole-v1", "--steps", 7, "--seed", 5, "--out", tmp_path / "more")
+    both = open_dataset([tmp_path / "more", data], sequence_length=5, batch_size=2, seed=0).replay[:]
+    assert both.batch_size == (307,)
+    assert both["next", "done"][6].item() and both["is_init"][7].item()
+    assert both["next", "done"][6] == both["next", "truncated"][6] | both["next", "terminated"][6]
+
+
+def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
+    assert "is no data folder" in wmc("eval", "--model", model, "--data", tmp_path).err
+    shutil.copytree(data, tmp_path / "bad")
+    (tmp_path / "bad" / "data.json").write_text("{")
+    ran = wmc("eval", "--model", model, "--data", tmp_path / "bad")
+    assert ran.code == 1 and "not valid JSON" in ran.err
+    (tmp_path / "bad" / "data.json").write_text("{}")
+    assert "not written by this version" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    wmc("collect", "--env", "Pendulum-v1", "--steps", 50, "--out", tmp_path / "pendulum")
+    ran = wmc("eval", "--model", model, "--data", tmp_path / "pendulum", "--horizon", 5)
+    assert ran.code == 1 and "observation [4] float32" in ran.err and "observation [3] float32" in ran.err
+    ran = wmc(*train_arguments(data, tmp_path / "run"), "--data", data, tmp_path / "pendulum")
+    assert ran.code == 1 and "different kinds of steps" in ran.err
+
+
+def test_training_leaves_a_model_that_can_dream(model):
+    assert load(model).capabilities >= {"decode", "reward", "continue"}
+    assert json.loads((model / "training.json").read_text())["env"] == "CartPole-v1"
+    assert (model / "starts.safetensors").is_file()
+    assert (model.parent / "logs").exists()
+
+
+def test_training_goes_on_where_it_stopped_and_ends_the_same(data, model, tmp_path):
+    ran = wmc(*train_arguments(data, tmp_path / "run", steps=1))
+    assert ran.result["steps"] == 1
+    ran = wmc(*train_arguments(data, tmp_path / "run", steps=3))
+    assert ran.result["resumed_at"] == 1 and "resuming at update 1" in ran.err
+    once, twice = load(model).state_dict(), load(tmp_path / "run" / "model").state_dict()
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+
+
+def test_training_with_other_arguments_in_the_same_folder_is_refused(data, model):
+    ran = wmc(*train_arguments(data, model.parent), "--lr", 0.5)
+    assert ran.code == 2 and "lr 0.001 (now 0.5)" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--steps", 0], 2, "--steps is at least 1"),
+        (["--lr", -1], 2, "--lr is positive"),
+        (["--sequence-length", 400], 1, "fewer than one sequence of 400"),
+        (["--preset", "huge"], 2, "huge"),
+    ],
+)
+def test_training_refuses_what_it_cannot_do(data, tmp_path, arguments, code, said):
+    ran = wmc(*train_arguments(data, tmp_path / "run"), *arguments)
+    assert ran.code == code and said in ran.err and ran.out == ""
+
+
+def test_training_offers_every_preset():
+    assert get_args(get_type_hints(TrainConfig)["preset"]) == PRESETS
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "mp4"])
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_dream_is_drawn(data, model, tmp_path, suffix, compared):
+    pytest.importorskip("imageio_ffmpeg")
+    out = tmp_path / f"dream.{suffix}"
+    reality = ["--compare", data, "--burn-in", 3] if compared else []
+    ran = wmc("dream", "--model", model, "--steps", 5, "--out", out, *reality)
+    assert ran.code == 0, ran.err
+    assert 0 < out.stat().st_size == ran.result["bytes"] < 2_000_000
+    assert 1 <= ran.result["steps"] <= 5
+    assert ("real_return" in ran.result) == compared
+
+
+def test_the_same_seed_dreams_the_same(model, tmp_path):
+    arguments = ["dream", "--model", model, "--steps", 5, "--out", tmp_path / "dream.png"]
+    assert wmc(*arguments, "--seed", 3).result == wmc(*arguments, "--seed", 3).result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--out", "dream.avi"], 2, "--out ends in one of .gif, .mp4, .png"),
+        (["--steps", 0], 2, "--steps is at least 1"),
+        (["--fps", 0], 2, "--fps is positive"),
+        (["--policy", "clever"], 2, "'random' or the .zip"),
+    ],
+)
+def test_dreaming_refuses_what_it_cannot_do(model, arguments, code, said):
+    ran = wmc("dream", "--model", model, *arguments)
+    assert ran.code == code and said in ran.err and ran.out == ""
+
+
+def test_a_folder_without_a_model_is_said_to_have_none(tmp_path):
+    for name in ("dream", "info"):
+        ran = wmc(name, "--model", tmp_path)
+        assert ran.code == 1 and "not a saved model" in ran.err
+
+
+def test_evaluating_writes_a_report_and_a_figure(data, model, tmp_path):
+    pytest.importorskip("matplotlib")
+    ran = wmc(
+        "eval", "--model", model, "--data", data, "--horizon", 6, "--sequences", 8, "--out", tmp_path / "report"
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.result["errors"].keys() == {
+        "observation, normalised MSE", "reward, mean absolute error", "termination, Brier score", "calibration_error",
+    }  # fmt: skip
+    assert set(ran.result["errors"]["reward, mean absolute error"]) == {"1", "2", "4", "6"}
+    report = json.loads((tmp_path / "report" / "eval.json").read_text())
+    assert len(report["horizon_errors"]["observation"]["observation"]["model"]) == 6
+    assert (tmp_path / "report" / "horizon.png").is_file()
+    assert "copy the last" in ran.err
+
+
+def test_info_tells_what_a_model_is(model):
+    result = wmc("info", "--model", model, "--rows", 10).result
+    assert result["family"] == "DreamerV3" and result["trained"]["steps"] == 3
+    assert sum(result["parameters_by_part"].values()) == result["parameters"]
+    assert result["start_states"] == 32
+    assert result["dream_bytes"] == 10 * 4 * (128 + 64 + 4)  # deter, stoch and the observation, in float32
+
+
+def test_info_tells_what_is_installed():
+    ran = wmc("info")
+    assert tuple(ran.result["families"]["DreamerV3"]["presets"]) == PRESETS
+    assert ran.result["extras"]["cli"] is True
+    assert "size12m" in ran.err

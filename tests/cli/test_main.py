@@ -1,0 +1,131 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+import wmcomponents.cli
+from tests.cli.running import wmc
+from wmcomponents.cli import COMMANDS, EXAMPLES, SUMMARIES, Command
+from wmcomponents.cli.errors import UsageError
+from wmcomponents.world_model import CapabilityError
+
+
+def test_help_lists_every_command_and_the_way_through():
+    ran = wmc("--help")
+    assert ran.code == 0
+    for name in COMMANDS:
+        assert f"  {name} " in ran.out
+    assert "wmc collect --env CartPole-v1" in ran.out and "Exit codes" in ran.out
+
+
+def test_no_command_shows_the_help_and_is_wrong_usage():
+    ran = wmc()
+    assert ran.code == 2 and ran.out == "" and "usage: wmc" in ran.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_examples_and_options(name):
+    ran = wmc(name, "--help")
+    assert ran.code == 0
+    assert SUMMARIES[name][1:] in ran.out
+    for example in EXAMPLES[name]:
+        assert example.split("   ")[0] in ran.out
+    assert "--" in ran.out and "default" in ran.out
+
+
+@pytest.mark.parametrize(
+    "example", [line.split("   ")[0] for lines in EXAMPLES.values() for line in lines], ids=lambda line: line[:60]
+)
+def test_every_example_is_understood(example, monkeypatch):
+    _, name, *arguments = example.split()
+    seen = []
+
+    class Module:
+        @staticmethod
+        def run(config):
+            seen.append(config)
+
+    real = wmcomponents.cli._module
+    monkeypatch.setattr(wmcomponents.cli, "_module", real)
+    monkeypatch.setitem(COMMANDS, name, COMMANDS[name]._replace(module="told"))
+    monkeypatch.setattr(wmcomponents.cli, "_module", lambda module: Module if module == "told" else real(module))
+    ran = wmc(name, *arguments)
+    assert ran.code == 0, ran.err
+    assert len(seen) == 1
+
+
+def test_the_version_is_told():
+    assert wmc("--version").out.count(".") == 2
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dreem", "'dream'"), ("xyzzy", "demo, collect")])
+def test_an_unknown_command_is_wrong_usage(typed, meant):
+    ran = wmc(typed)
+    assert ran.code == 2 and meant in ran.err and ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["collect"], ["collect", "--steps", "many"], ["info", "--colour", "red"]])
+def test_options_that_make_no_sense_are_wrong_usage(arguments):
+    ran = wmc(*arguments)
+    assert ran.code == 2 and ran.out == ""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No arguments."""
+
+
+def failing(monkeypatch, error):
+    class Module:
+        Config = Nothing
+
+        @staticmethod
+        def run(config):
+            raise error
+
+    monkeypatch.setitem(COMMANDS, "info", Command("failing", "failing", "Config"))
+    monkeypatch.setattr(wmcomponents.cli, "_module", lambda name: Module)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("--steps is at least 1; got 0."), 2, "wmc: --steps is at least 1; got 0.\n"),
+        (ValueError("two\nlines"), 1, "wmc: two lines\n"),
+        (CapabilityError("no decoder"), 1, "wmc: no decoder\n"),
+        (KeyError("action"), 1, "wmc: action (KeyError; --debug shows where)\n"),
+        (RuntimeError(), 1, "wmc: RuntimeError. Add --debug for the traceback.\n"),
+        (KeyboardInterrupt(), 130, "wmc: interrupted.\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_a_failure_is_one_line_and_a_code(monkeypatch, error, code, said):
+    failing(monkeypatch, error)
+    ran = wmc("info")
+    assert (ran.code, ran.out, ran.err) == (code, "", said)
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    failing(monkeypatch, RuntimeError("broken"))
+    ran = wmc("info", "--debug")
+    assert ran.code == 1 and "Traceback" in ran.err and ran.err.endswith("--debug shows where)\n")
+
+
+def test_a_missing_extra_names_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    ran = wmc("info")
+    assert ran.code == 1 and "pip install 'wmcomponents[cli]'" in ran.err
+
+
+def test_understanding_the_arguments_imports_no_torch_of_its_own():
+    # `import wmcomponents` itself brings torch; the command's own modules must not wait for more than that.
+    code = (
+        "import sys, wmcomponents; before = set(sys.modules); import wmcomponents.cli, wmcomponents.cli.collect, "
+        "wmcomponents.cli.train, wmcomponents.cli.dream, wmcomponents.cli.evaluate, wmcomponents.cli.info; "
+        "new = {name for name in set(sys.modules) - before if not name.startswith('wmcomponents')}; "
+        "heavy = ('torch', 'gymnasium', 'matplotlib', 'PIL', 'stable_baselines3', 'rich', 'imageio'); "
+        "print(sorted(name for name in new if name.split('.')[0] in heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
