@@ -1,8 +1,10 @@
 """Every model that is held to the whole contract: add one line to join."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
@@ -10,11 +12,17 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 
-_EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "bring_your_own_model.py"
-_SPEC = importlib.util.spec_from_file_location("bring_your_own_model", _EXAMPLE)
-_MODULE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MODULE)
-PointMass = _MODULE.PointMass
+
+def example(name: str) -> ModuleType:
+    """A script of ``examples/`` as a module; by name too, for pickle and torch.compile."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+PointMass = example("bring_your_own_model").PointMass
 
 VECTOR = Composite(observation=Unbounded(3))
 MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))

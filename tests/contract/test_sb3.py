@@ -163,7 +163,6 @@ def policy_of(env):
     return "CnnPolicy" if len(space.shape) == 3 else "MlpPolicy"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [PPO, A2C, SAC, DQN], ids=lambda a: a.__name__)
 @pytest.mark.parametrize("view", ["decoded", "latent", "both"])
 def test_sb3_agents_learn_inside_the_dream(model, algorithm, view):

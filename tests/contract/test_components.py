@@ -1,0 +1,314 @@
+"""Every exported encoder, decoder, dynamics and head, held to what a component promises."""
+
+import copy
+import inspect
+import itertools
+
+import pytest
+import torch
+from tensordict import TensorDict, TensorDictParams
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import nn
+from torchrl.collectors import Collector
+from torchrl.data import Binary, Bounded, Composite, LazyTensorStorage, TensorDictReplayBuffer, Unbounded
+from torchrl.envs import EnvBase
+from torchrl.objectives import LossModule
+
+from wmcomponents import decoders, dynamics, encoders, heads
+from wmcomponents.component import Component
+from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder
+from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence
+from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
+from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, TwoHotHead
+
+SHOWN = Composite(
+    board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
+    camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8),
+    position=Unbounded(3),
+)
+IMAGE = Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)
+BOARD = Bounded(0, 1, (5, 5, 2), dtype=torch.bool)
+DETER, STOCH, ACTION, EMBED, NOISE = (
+    Unbounded(8),
+    Unbounded((4, 3)),
+    Bounded(-1, 1, (2,)),
+    Unbounded(6),
+    Bounded(0, 1, (4,)),
+)
+FLAG = Binary(1, dtype=torch.bool)
+CONV = {"depth": 2, "mults": (1, 2)}
+
+
+def rssm():
+    return RSSM.block_gru(embed=6, action=2, deter=8, hidden=4, groups=4, classes=3, blocks=2)
+
+
+def timed(leaf, steps=3):
+    """The same leaf with a time dimension in front."""
+    return leaf.expand(steps, *leaf.shape)
+
+
+# One line for each export: a small one, and the specs of what it reads, in the order of its in_keys.
+COMPONENTS = {
+    "ConvEncoder": (lambda: ConvEncoder((16, 16, 3), **CONV), [IMAGE]),
+    "MLPEncoder": (lambda: MLPEncoder(3, units=4, layers=1), [Unbounded(3)]),
+    "MultiEncoder": (
+        lambda: MultiEncoder(SHOWN, units=4, layers=1, **CONV),
+        [SHOWN[key] for key in sorted(SHOWN.keys())],
+    ),
+    "PlanesEncoder": (lambda: PlanesEncoder((5, 5, 2), depth=2, units=4), [BOARD]),
+    "ConvDecoder": (lambda: ConvDecoder(8, (4, 3), (16, 16, 3), units=4, blocks=2, **CONV), [DETER, STOCH]),
+    "MLPDecoder": (lambda: MLPDecoder(8, (4, 3), {"a": 2, "b": 1}, units=4, layers=1), [DETER, STOCH]),
+    "MultiDecoder": (lambda: MultiDecoder(SHOWN, 8, (4, 3), units=4, layers=1, blocks=2, **CONV), [DETER, STOCH]),
+    "PlanesDecoder": (lambda: PlanesDecoder(8, (4, 3), (5, 5, 2), depth=2, units=4), [DETER, STOCH]),
+    "RSSM": (rssm, [DETER, STOCH, ACTION, NOISE]),
+    "RSSMObserve": (lambda: RSSMObserve(rssm()), [DETER, STOCH, ACTION, EMBED, FLAG, NOISE]),
+    "RSSMObserveSequence": (
+        lambda: RSSMObserveSequence(rssm()),
+        [DETER, STOCH, *(timed(leaf) for leaf in (ACTION, EMBED, FLAG, NOISE))],
+    ),
+    "BernoulliHead": (lambda: BernoulliHead(6, units=4), [EMBED]),
+    "CategoricalHead": (lambda: CategoricalHead(6, 5, units=4), [EMBED]),
+    "MSEHead": (lambda: MSEHead(6, units=4), [EMBED]),
+    "TwoHotHead": (lambda: TwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
+}
+
+
+def exported():
+    for package in (encoders, decoders, dynamics, heads):
+        for name, value in vars(package).items():
+            if inspect.isclass(value) and issubclass(value, Component) and value is not Component:
+                if not inspect.isabstract(value):
+                    yield name
+
+
+@pytest.fixture(params=COMPONENTS)
+def part(request):
+    torch.manual_seed(0)
+    return COMPONENTS[request.param][0]().eval()
+
+
+@pytest.fixture
+def specs(part):
+    leaves = COMPONENTS[type(part).__name__][1]
+    return dict(zip(part.in_keys, leaves, strict=True))
+
+
+def inputs(specs, *lead):
+    """A TensorDict ``[*lead]`` with everything that a part reads."""
+    td = TensorDict(batch_size=lead)
+    for key, leaf in specs.items():
+        td[key] = leaf.expand(*lead, *leaf.shape).rand() if lead else leaf.rand()
+    return td
+
+
+def test_every_export_is_listed_here():
+    assert set(exported()) == set(COMPONENTS)
+
+
+def test_keys_are_declared_and_what_is_written_is_what_is_declared(part, specs):
+    td = inputs(specs, 2)
+    before = td.clone()
+    out = part(td)
+    assert out is td
+    assert set(out.keys(True, True)) == set(before.keys(True, True)) | set(part.out_keys)
+    for key in set(part.in_keys) - set(part.out_keys):
+        assert torch.equal(out[key], before[key])
+
+
+def test_keys_are_renamed_at_construction(part, specs):
+    signature = inspect.signature(type(part))
+    assert "in_keys" in signature.parameters and "out_keys" in signature.parameters
+    renamed_in = [("mine", f"in{i}") for i in range(len(part.in_keys))]
+    renamed_out = [("mine", f"out{i}") for i in range(len(part.out_keys))]
+    twin = rebuilt(part, in_keys=renamed_in, out_keys=renamed_out)
+    assert twin.in_keys == renamed_in and twin.out_keys == renamed_out
+    twin.load_state_dict(part.state_dict())
+    td = inputs(specs, 2)
+    renamed = TensorDict({new: td[old].clone() for old, new in zip(part.in_keys, renamed_in, strict=True)}, [2])
+    part(td), twin(renamed)
+    for old, new in zip(part.out_keys, renamed_out, strict=True):
+        torch.testing.assert_close(renamed[new], td[old])
+
+
+def rebuilt(part, **keys):
+    """The same part built again with other keys: its constructor's arguments are those of the table above."""
+    kind = type(part)
+    original = kind.__init__
+    seen = {}
+
+    def spy(self, *args, **kwargs):
+        if type(self) is kind:
+            kwargs |= keys
+            seen["called"] = True
+        original(self, *args, **kwargs)
+
+    kind.__init__ = spy
+    try:
+        twin = COMPONENTS[kind.__name__][0]().eval()
+    finally:
+        kind.__init__ = original
+    assert seen
+    return twin
+
+
+def test_leading_dims_are_free(part, specs):
+    td = inputs(specs, 2, 3)
+    whole = part(td.clone())
+    flat = part(td.reshape(6).clone())
+    single = part(td[1, 2].clone())
+    for key in part.out_keys:
+        torch.testing.assert_close(whole[key].flatten(0, 1), flat[key], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(whole[key][1, 2], single[key], rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_go_in_by_position_or_by_key_and_tensors_come_out(part, specs):
+    td = inputs(specs, 2)
+    expected = part(td.clone())
+    tensors = [td[key] for key in part.in_keys]
+    by_key = {"_".join(key) if isinstance(key, tuple) else key: td[key] for key in part.in_keys}
+    for out in (part(*tensors), part(**by_key)):
+        out = out if isinstance(out, tuple) else (out,)
+        for key, value in zip(part.out_keys, out, strict=True):
+            torch.testing.assert_close(value, expected[key])
+
+
+def test_optional_keys_may_be_absent_and_others_may_not(part, specs):
+    td = inputs(specs, 2).exclude(*part.optional_keys)
+    part(td)
+    needed = next(key for key in part.in_keys if key not in part.optional_keys)
+    with pytest.raises(KeyError, match="reads"):
+        part(inputs(specs, 2).exclude(needed))
+
+
+def test_out_keys_can_be_selected(part, specs):
+    wanted = part.out_keys[-1]
+    selected = part.select_out_keys(wanted)
+    td = selected(inputs(specs, 2))
+    assert selected.out_keys == [wanted] and wanted in td.keys(True, True)
+    assert not set(td.keys(True, True)) - {wanted} - set(part.in_keys)
+    out = selected(*(inputs(specs, 2)[key] for key in part.in_keys))
+    assert isinstance(out, torch.Tensor)
+
+
+def test_it_works_in_a_sequence(part, specs):
+    assert isinstance(part, TensorDictModuleBase)
+    first = part.out_keys[0]
+    sequence = TensorDictSequential(part, Reads(first))
+    td = sequence(inputs(specs, 2))
+    torch.testing.assert_close(td["sum"], td[first].float().flatten(1).sum(1, keepdim=True))
+    if not set(part.in_keys) & set(part.out_keys):
+        assert set(sequence.in_keys) == set(part.in_keys)
+
+
+class Reads(Component):
+    """Sums one entry, so that something stands behind a part."""
+
+    def __init__(self, key):
+        super().__init__([key], ["sum"])
+
+    def compute(self, value):
+        return value.float().flatten(1).sum(1, keepdim=True)
+
+
+class Shows(EnvBase):
+    """An environment that shows random values of any specs."""
+
+    def __init__(self, specs):
+        super().__init__(batch_size=[2])
+        spec = Composite(shape=(2,))
+        for key, leaf in specs.items():
+            spec[key] = leaf.expand(2, *leaf.shape)
+        self.observation_spec = spec
+        self.action_spec = Bounded(-1, 1, (2, 1))
+        self.reward_spec = Unbounded((2, 1))
+
+    def _show(self):
+        return self.observation_spec.rand()
+
+    def _reset(self, tensordict=None, **kwargs):
+        return self._show().set("done", torch.zeros(2, 1, dtype=torch.bool))
+
+    def _step(self, tensordict):
+        shown = self._show()
+        shown["reward"], shown["done"] = torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.bool)
+        return shown
+
+    def _set_seed(self, seed):
+        torch.manual_seed(seed or 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*InitTracker")  # torchrl recommends one to every collector
+def test_it_is_the_front_of_a_collectors_policy(part, specs):
+    # A policy must not write what the environment writes: the outputs get names of their own.
+    part = rebuilt(part, in_keys=part.in_keys, out_keys=[f"out{i}" for i in range(len(part.out_keys))])
+    env = Shows({key if key != "action" else "action_before": leaf for key, leaf in specs.items()})
+    if "action" in part.in_keys:
+        keys = [key if key != "action" else "action_before" for key in part.in_keys]
+        part = rebuilt(part, in_keys=keys, out_keys=part.out_keys)
+    act = Act()
+    policy = TensorDictSequential(part, Reads(part.out_keys[0]), act)
+    (batch,) = Collector(env, policy, frames_per_batch=6, total_frames=6)
+    assert batch.batch_size == (2, 3)
+    torch.testing.assert_close(batch["action"], torch.tanh(batch["sum"]))
+
+
+class Act(Component):
+    def __init__(self):
+        super().__init__(["sum"], ["action"])
+
+    def compute(self, value):
+        return torch.tanh(value)
+
+
+def test_it_is_a_transform_of_a_replay_buffer(part, specs):
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(8), batch_size=4)
+    buffer.append_transform(part)
+    buffer.extend(inputs(specs, 8))
+    sample = buffer.sample()
+    direct = part(sample.select(*part.in_keys).clone())
+    if not set(part.in_keys) & set(part.out_keys):
+        for key in part.out_keys:
+            torch.testing.assert_close(sample[key], direct[key], rtol=1e-4, atol=1e-5)
+    assert set(part.out_keys) <= set(sample.keys(True, True))
+
+
+class Sums(LossModule):
+    """The least loss around a part."""
+
+    net: TensorDictModuleBase
+    net_params: TensorDictParams
+    target_net_params: TensorDictParams
+
+    def __init__(self, part):
+        super().__init__()
+        self.convert_to_functional(part, "net")
+
+    def forward(self, tensordict):
+        with self.net_params.to_module(self.net):
+            out = self.net(tensordict.clone())
+        floats = (out[key] for key in self.net.out_keys if out[key].dtype.is_floating_point)
+        return TensorDict({"loss_sum": sum((value * (1 + i)).square().mean() for i, value in enumerate(floats))})
+
+
+def test_it_trains_inside_a_loss_module(part, specs):
+    loss = Sums(copy.deepcopy(part))
+    td = inputs(specs, 2)
+    before = td.clone()
+    loss(td)["loss_sum"].backward()
+    assert (td == before).all()
+    gradients = [parameter.grad for parameter in loss.parameters()]
+    reached = [gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients]
+    assert reached and any(reached)
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+def test_it_survives_a_deep_copy_and_a_state_dict(part, specs):
+    twin = copy.deepcopy(part)
+    for parameter in twin.parameters():
+        nn.init.normal_(parameter)
+    twin.load_state_dict(part.state_dict())
+    td = inputs(specs, 2)
+    ours, theirs = part(td.clone()), twin(td.clone())
+    for key in itertools.chain(part.out_keys):
+        torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=0)
