@@ -1,5 +1,6 @@
 """The conformance kit, for the models of this library and for yours."""
 
+from wmcomponents.testing.dream import check_dream as check_dream
 from wmcomponents.testing.report import Conformance as Conformance
 from wmcomponents.testing.report import ConformanceError as ConformanceError
 from wmcomponents.testing.report import Failure as Failure

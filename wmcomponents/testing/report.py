@@ -113,7 +113,7 @@ def examine(subject: Subject, name: str, clauses: Sequence[Clause[Subject]]) -> 
             skipped.update(dict.fromkeys(clause.ids, str(reason)))
             continue
         except Exception as error:  # noqa: BLE001  whatever a foreign model raises is a finding, and it is reported
-            found = [_raised(clause.ids[0], error)]
+            found = [raised(clause.ids[0], error)]
         found = _first_of_each(found)
         failures += found
         held.update(dict.fromkeys(clause.ids))
@@ -124,7 +124,8 @@ def examine(subject: Subject, name: str, clauses: Sequence[Clause[Subject]]) -> 
     return Conformance(tuple(held), skipped)
 
 
-def _raised(clause: str, error: Exception) -> Failure:
+def raised(clause: str, error: Exception) -> Failure:
+    """An error as a finding, with the line that raised it."""
     frames: Any = error.__traceback__
     while frames is not None and frames.tb_next is not None:
         frames = frames.tb_next

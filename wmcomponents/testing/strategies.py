@@ -52,18 +52,14 @@ def vector_specs() -> SearchStrategy[TensorSpec]:
 
 def image_specs() -> SearchStrategy[TensorSpec]:
     """uint8 images ``[H, W, C]``."""
-    side = st.integers(1, 6)
-    return st.builds(
-        lambda h, w, c: Bounded(0, 255, torch.Size([h, w, c]), dtype=torch.uint8), side, side, st.sampled_from([1, 3])
-    )
+    shapes = st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3]))
+    return shapes.map(lambda shape: Bounded(0, 255, torch.Size(shape), dtype=torch.uint8))
 
 
 def plane_specs() -> SearchStrategy[TensorSpec]:
     """Boolean planes ``[H, W, C]``."""
-    side = st.integers(1, 4)
-    return st.builds(
-        lambda h, w, c: Binary(c, shape=torch.Size([h, w, c]), dtype=torch.bool), side, side, st.integers(1, 4)
-    )
+    shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+    return shapes.map(lambda shape: Binary(shape[-1], shape=torch.Size(shape), dtype=torch.bool))
 
 
 def observation_specs() -> SearchStrategy[Composite]:
