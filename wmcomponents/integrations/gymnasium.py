@@ -17,6 +17,7 @@ from wmcomponents.world_model import State, WorldModel
 
 gymnasium = require("gymnasium", extra="gym")
 
+from gymnasium.utils import RecordConstructorArgs  # noqa: E402
 from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 from gymnasium.vector.utils import batch_space  # noqa: E402
 
@@ -329,7 +330,7 @@ class LatentFilter:
         return self.model.features(state).to("cpu", torch.float32, copy=True).numpy()
 
 
-class LatentObservation(gymnasium.Wrapper):
+class LatentObservation(gymnasium.Wrapper, RecordConstructorArgs):
     """The way back: a real environment seen through a world model's filter, for a policy trained on latents.
 
     Args:
@@ -344,7 +345,8 @@ class LatentObservation(gymnasium.Wrapper):
     """
 
     def __init__(self, env: Any, model: Model, *, sample: bool = False, seed: int = 0) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, model=model, sample=sample, seed=seed)
+        gymnasium.Wrapper.__init__(self, env)
         self._filter = LatentFilter(_loaded(model), 1, sample=sample, seed=seed)
         self._read = ActionReader(self._filter.model.action_spec, self._filter.device)
         _check_spaces(env.observation_space, env.action_space, self._filter.model)
@@ -364,7 +366,7 @@ class LatentObservation(gymnasium.Wrapper):
         return features, float(reward), bool(terminated), bool(truncated), info
 
 
-class LatentVectorObservation(gymnasium.vector.VectorWrapper):
+class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
     """The way back for a vector environment, in all three autoreset modes.
 
     Args:
@@ -379,7 +381,8 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper):
     """
 
     def __init__(self, env: VectorEnv, model: Model, *, sample: bool = False, seed: int = 0) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, model=model, sample=sample, seed=seed)
+        gymnasium.vector.VectorWrapper.__init__(self, env)
         self._filter = LatentFilter(_loaded(model), env.num_envs, sample=sample, seed=seed)
         self._read = ActionReader(self._filter.model.action_spec, self._filter.device)
         _check_spaces(env.single_observation_space, env.single_action_space, self._filter.model)

@@ -166,6 +166,8 @@ class ObservationWriter:
         sizes = self._one_hots.get(key)
         if sizes is None:
             return value
+        if isinstance(value, Tensor):
+            value = value.to(torch.uint8)  # torch finds no argmax of booleans
         if len(sizes) == 1:
             return value.argmax(-1)
         stack = torch.stack if isinstance(value, Tensor) else np.stack

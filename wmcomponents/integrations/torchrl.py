@@ -249,7 +249,8 @@ class Filter(Component):
     def __init__(self, model: WorldModel, *, sample: bool = False, seed: int = 0) -> None:
         self._keys = list(model.state_spec.keys())
         self._observed = list(model.observation_spec.keys())
-        self._with_features = "features" in model.capabilities
+        # A state entry called `latent` is what `features` returns.
+        self._with_features = "features" in model.capabilities and "latent" not in self._keys
         super().__init__(
             [*self._keys, "prev_action", *self._observed, "is_init"],
             [*self._keys, *(["latent"] if self._with_features else [])],
