@@ -1,0 +1,711 @@
+"""Models on disk: they come back to the bit, or not at all."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+from torchrl.data import (
+    Binary,
+    Bounded,
+    Categorical,
+    Composite,
+    MultiCategorical,
+    MultiOneHot,
+    NonTensor,
+    OneHot,
+    Unbounded,
+)
+
+from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.pretrained import (
+    BadModelError,
+    PretrainedModel,
+    folder,
+    read_config,
+    read_starts,
+    spec_from_json,
+    spec_to_json,
+    specs,
+)
+from wmcomponents.pretrained.config import decoded
+from wmcomponents.saving import load, load_starts
+from wmcomponents.world_model import Prediction
+
+SIZES = {
+    "deter": 16,
+    "hidden": 8,
+    "groups": 2,
+    "classes": 3,
+    "depth": 4,
+    "units": 8,
+    "blocks": 2,
+    "layers": 1,
+    "bins": 11,
+}
+SPEC, ACTION = Composite(observation=Unbounded(3)), OneHot(2)
+CONFIG, WEIGHTS, STARTS = folder.CONFIG, folder.WEIGHTS, folder.STARTS
+
+
+def model(seed=0, spec=SPEC, action=ACTION, **changes):
+    torch.manual_seed(seed)
+    return DreamerV3(DreamerV3Config.tiny(**{**SIZES, **changes}), spec, action)
+
+
+def same(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def starts(rows=5):
+    return {"deter": torch.randn(rows, 16), "stoch": torch.randn(rows, 2, 3)}
+
+
+def resealed(path, change):
+    """Rewrite a model's config after ``change(content)``, with a right hash: what a forger would do."""
+    content = json.loads((path / CONFIG).read_bytes())
+    change(content)
+    content.pop("sha256", None)
+    (path / CONFIG).write_bytes(folder.sealed(content))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return model().save_pretrained(tmp_path / "model", starts=starts())
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    return model().save_pretrained(tmp_path_factory.mktemp("saved") / "model", starts=starts())
+
+
+def copied(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / "copy", dirs_exist_ok=True))
+
+
+SPECS = [
+    Unbounded(4),
+    Unbounded((2, 3)),
+    Unbounded((), dtype=torch.float64),
+    Unbounded(2, dtype=torch.int64),
+    Bounded(-1.0, 1.0, (3,)),
+    Bounded(torch.tensor([-1.0, -torch.inf]), torch.tensor([1.0, torch.inf]), (2,)),
+    Bounded(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 1e-7]) + 1, (2,), dtype=torch.float32),
+    Bounded(-(2**63), 2**63 - 1, (2,), dtype=torch.int64),
+    Bounded(0, 255, (8, 8, 3), dtype=torch.uint8),
+    Bounded(-0.5, 0.5, (2,), dtype=torch.float64),
+    Binary(3),
+    Binary(shape=(4, 4, 2), dtype=torch.bool),
+    OneHot(5),
+    OneHot(5, dtype=torch.float32),
+    Categorical(7),
+    Categorical(7, shape=(2,), dtype=torch.int32),
+    MultiOneHot((2, 3)),
+    MultiCategorical((2, 3)),
+    Composite(a=Unbounded(2), b=Composite(c=OneHot(3))),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: type(spec).__name__)
+def test_a_spec_comes_back_equal(spec):
+    back = spec_from_json(json.loads(json.dumps(spec_to_json(spec))))
+    assert back == spec and type(back) is type(spec) and back.dtype == spec.dtype and back.shape == spec.shape
+
+
+def test_a_spec_that_cannot_be_saved_is_named(monkeypatch):
+    with pytest.raises(TypeError, match="a spec of type NonTensor cannot be saved; use Bounded"):
+        spec_to_json(NonTensor(()))
+    monkeypatch.setattr(specs, "LARGEST_SPEC", 8)
+    with pytest.raises(ValueError, match="a spec of 9 numbers cannot be saved; at most 8 can"):
+        spec_to_json(Unbounded((3, 3)))
+
+
+OBSERVATIONS = {
+    "vector": Composite(observation=Unbounded(3)),
+    "bounded": Composite(observation=Bounded(torch.tensor([0.0, -torch.inf]), torch.tensor([4.0, torch.inf]), (2,))),
+    "image": Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8)),
+    "planes": Composite(board=Binary(shape=(10, 10, 4), dtype=torch.bool)),
+    "several": Composite(a=Categorical(3), b=Unbounded(2), c=Bounded(0, 5, (4, 4, 1), dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("action", [OneHot(3), Categorical(3), Bounded(-2.0, 2.0, (2,)), MultiOneHot((2, 3))])
+@pytest.mark.parametrize("kind", OBSERVATIONS)
+def test_a_model_comes_back_to_the_bit(tmp_path, kind, action):
+    made = model(spec=OBSERVATIONS[kind], action=action).eval()
+    back = load(made.save_pretrained(tmp_path / "model"))
+    assert type(back) is DreamerV3 and back.config == made.config and same(made, back) and not back.training
+    assert back.observation_spec == made.observation_spec and back.action_spec == made.action_spec
+    state, taken = made.initial_state((4,)), action.expand(4, *action.shape).rand()
+    noise = made.noise_source("imagine")((4,), torch.Generator().manual_seed(0))
+    one, other = made.imagine(state, taken, noise), back.imagine(state, taken, noise)
+    assert torch.equal(one.reward, other.reward) and torch.equal(one.cont, other.cont)
+    assert all(torch.equal(value, back.decode(one.state)[key]) for key, value in made.decode(one.state).items())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_config_of_every_preset_comes_back_equal(preset):
+    config = getattr(DreamerV3Config, preset)()
+    assert decoded(json.loads(json.dumps(dataclasses.asdict(config))), DreamerV3Config, "config") == config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latent": "gaussian"},
+        {"decoder": False},
+        {"vectors": "symlog"},
+        {"mults": (1, 2)},
+        {"unimix": 0, "horizon": 10},
+    ],
+)
+def test_every_variation_of_the_config_comes_back(tmp_path, changes):
+    spec = OBSERVATIONS["image"] if "mults" in changes else SPEC
+    made = model(spec=spec, **changes)
+    back = load(made.save_pretrained(tmp_path / "model"))
+    assert back.config == made.config and same(made, back)
+
+
+def test_fitted_statistics_come_back(tmp_path):
+    made = model()
+    made.encoder.transform.fit(torch.randn(20, 3) * 3 + 1)
+    assert torch.equal(load(made.save_pretrained(tmp_path / "m")).encoder.transform.loc, made.encoder.transform.loc)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_precision_comes_back_as_it_is(tmp_path, dtype):
+    made = model().to(dtype)
+    back = load(made.save_pretrained(tmp_path / "model"))
+    assert same(made, back) and next(back.parameters()).dtype == dtype
+
+
+def test_a_loaded_model_can_be_trained_on(saved):
+    back = load(saved)
+    assert all(p.requires_grad and p.is_leaf for p in back.parameters())
+
+
+def test_loading_leaves_the_global_random_state_alone(saved):
+    state = torch.get_rng_state()
+    load(saved)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_starts_come_back(tmp_path):
+    kept = starts()
+    path = model().save_pretrained(tmp_path / "with", starts=kept)
+    assert all(torch.equal(load_starts(path)[key], value) for key, value in kept.items())
+    assert load_starts(model().save_pretrained(tmp_path / "without")) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"deter": torch.zeros(5, 16)}, "their keys are"),
+        (
+            {"deter": torch.zeros(5, 16), "stoch": torch.zeros(5, 2, 4)},
+            r"'stoch' has the shape \[5, 2, 4\], not \[N, 2, 3\]",
+        ),
+        ({"deter": torch.zeros(16), "stoch": torch.zeros(2, 3)}, "'deter' has the shape"),
+        ({"deter": torch.zeros(5, 16), "stoch": torch.zeros(4, 2, 3)}, r"\[4, 5\] rows"),
+        ({"deter": torch.zeros(0, 16), "stoch": torch.zeros(0, 2, 3)}, r"\[0\] rows"),
+    ],
+)
+def test_starts_that_are_no_states_of_the_model_are_refused(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        model().save_pretrained(tmp_path / "model", starts=wrong)
+    assert not (tmp_path / "model").exists() and not list(tmp_path.iterdir())
+
+
+def test_saving_again_replaces_the_model_and_its_starts(saved):
+    other = model(seed=1)
+    other.save_pretrained(saved)
+    assert same(load(saved), other) and load_starts(saved) is None
+    assert sorted(file.name for file in saved.iterdir()) == [CONFIG, WEIGHTS]
+    assert [entry.name for entry in saved.parent.iterdir()] == ["model"]
+
+
+def test_saving_through_a_link_replaces_what_it_points_to(saved, tmp_path):
+    (tmp_path / "link").symlink_to(saved, target_is_directory=True)
+    model(seed=1).save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and same(load(saved), model(seed=1))
+
+
+def test_an_empty_folder_and_missing_parents_are_fine(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert load(model().save_pretrained(tmp_path / "empty")) and load(model().save_pretrained(str(tmp_path / "a/b/c")))
+
+
+def test_a_folder_that_is_no_model_is_not_overwritten(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists and holds no saved model: choose another folder"):
+        model().save_pretrained(tmp_path)
+    with pytest.raises(FileExistsError, match="exists and holds no saved model"):
+        model().save_pretrained(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_other_files_beside_a_model_are_not_lost(saved):
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"would be lost \(notes.txt\): move it away"):
+        model(seed=1).save_pretrained(saved)
+    assert same(load(saved), model())
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_failed_write_leaves_the_old_model(saved, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(folder, "_exchange", lambda one, other: False)
+
+    def failing(descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="disk full"):
+        model(seed=1).save_pretrained(saved)
+    assert same(load(saved), model()) and [entry.name for entry in saved.parent.iterdir()] == ["model"]
+
+
+def test_without_an_exchange_of_folders_saving_again_works_too(saved, monkeypatch):
+    monkeypatch.setattr(folder, "_exchange", lambda one, other: False)
+    model(seed=1).save_pretrained(saved)
+    assert same(load(saved), model(seed=1)) and [entry.name for entry in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts system calls by trace events of Python's os")
+def test_a_process_killed_anywhere_while_saving_leaves_the_old_model_or_the_new(tmp_path):
+    # Forks; each child kills itself after its n-th line of folder.py during a save over an old model.
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tests.test_saving import model, same
+from wmcomponents.pretrained import folder
+from wmcomponents.saving import load
+path = {str(tmp_path)!r} + "/model"
+old, new = model(seed=0), model(seed=1)
+outcomes, ended, line = set(), False, 0
+while not ended:
+    line += 1
+    old.save_pretrained(path)
+    child = os.fork()
+    if child == 0:
+        left = [line]
+        def count(frame, event, arg):
+            if frame.f_code.co_filename == folder.__file__ and event in ("line", "return"):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return count
+        sys.settrace(count)
+        new.save_pretrained(path)
+        os._exit(0)
+    ended = os.WIFEXITED(os.waitpid(child, 0)[1])
+    found = load(path)
+    outcomes.add("old" if same(found, old) else "new" if same(found, new) else "neither")
+print(line, sorted(outcomes))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines, outcomes = done.stdout.splitlines()[-1].split(" ", 1)
+    assert int(lines) > 40 and outcomes == "['new', 'old']"
+
+
+def assert_refused(path, match=None):
+    with pytest.raises(BadModelError, match=match):
+        load(path)
+    with pytest.raises(BadModelError):
+        DreamerV3.from_pretrained(path)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STARTS])
+def test_forty_cut_off_files_of_each_kind_are_refused(original, tmp_path, name):
+    path = copied(original, tmp_path)
+    data = (path / name).read_bytes()
+    places = {0, 1, 8, len(data) - 1, *(random.Random(name).randrange(len(data)) for _ in range(36))}
+    for place in sorted(places):
+        (path / name).write_bytes(data[:place])
+        assert_refused(path)
+    (path / name).write_bytes(data)
+    assert load(path)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, STARTS])
+def test_a_hundred_flipped_bits_of_each_tensor_file_are_refused(original, tmp_path, name):
+    path = copied(original, tmp_path)
+    data, chance = (path / name).read_bytes(), random.Random(name)
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (path / name).write_bytes(flipped)
+        assert_refused(path, "is damaged or was replaced")
+
+
+def test_every_flipped_bit_of_the_config_is_refused(original, tmp_path):
+    path = copied(original, tmp_path)
+    data = (path / CONFIG).read_bytes()
+    for place in range(len(data)):
+        for bit in range(8):  # bit 5 turns 1e-05 into 1E-05, which means the same
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << bit
+            (path / CONFIG).write_bytes(flipped)
+            with pytest.raises(BadModelError):
+                read_config(path)
+    (path / CONFIG).write_bytes(data)
+    assert load(path)
+
+
+@pytest.mark.parametrize("tail", [b"\n", b" ", b"{}", b"\0" * 9])
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STARTS])
+def test_bytes_after_the_end_are_refused(original, tmp_path, name, tail):
+    path = copied(original, tmp_path)
+    with open(path / name, "ab") as file:
+        file.write(tail)
+    assert_refused(path)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STARTS])
+def test_a_missing_file_is_named(original, tmp_path, name):
+    path = copied(original, tmp_path)
+    (path / name).unlink()
+    assert_refused(path, f"holds no file {name}")
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STARTS])
+def test_a_folder_or_a_pipe_in_place_of_a_file_is_refused(original, tmp_path, name):
+    path = copied(original, tmp_path)
+    (path / name).unlink()
+    (path / name).mkdir()
+    assert_refused(path, f"holds no file {name}")
+    (path / name).rmdir()
+    os.mkfifo(path / name)
+    assert_refused(path, f"holds no file {name}")
+
+
+def test_a_path_that_is_no_folder_of_a_model_is_refused(original, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "absent", original / CONFIG, Path("/dev/null")):
+        assert_refused(path, "is not a saved model, or is incomplete")
+
+
+def test_extra_files_do_no_harm(saved):
+    (saved / "README.md").write_text("# a card")
+    (saved / "model.pkl").write_bytes(b"\x80\x04N.")
+    assert same(load(saved), model())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"[]", b"1", b'"text"', b"{}", b"\xff\xfe", b"[" * 100_000, b"NaN", b"{]"]
+)
+def test_a_config_that_is_no_config_is_refused(original, tmp_path, content):
+    path = copied(original, tmp_path)
+    (path / CONFIG).write_bytes(content)
+    assert_refused(path)
+
+
+def test_a_huge_config_is_refused_unread(original, tmp_path):
+    path = copied(original, tmp_path)
+    os.truncate(path / CONFIG, 2**40)
+    assert_refused(path, "at most 67,108,864")
+
+
+HUGE = 10**12
+FIELDS = [
+    (key, value) for key in DreamerV3Config.__dataclass_fields__ for value in ("text", None, [1], {}, 1.5e400, -1, HUGE)
+]
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+def test_a_forged_config_field_is_refused(original, tmp_path, field, value):
+    path = copied(original, tmp_path)
+    content = json.loads((path / CONFIG).read_bytes())
+    content["config"][field] = value
+    content["sha256"] = hashlib.sha256(
+        json.dumps({k: v for k, v in content.items() if k != "sha256"}, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+    (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    # These say nothing about the shape of a weight: whoever forges the hash can change them, to another valid model.
+    free = {"unimix": (), "free_nats": (-1, HUGE), "horizon": (-1, HUGE), "depth": (-1, HUGE), "mults": ([1],)}
+    if value in free.get(field, ()):
+        return
+    assert_refused(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(model="Mystery"),
+        lambda c: c.update(model=["DreamerV3"]),
+        lambda c: c.update(model=None),
+        lambda c: c.update(format=2),
+        lambda c: c.update(format="1"),
+        lambda c: c.update(config=[]),
+        lambda c: c.update(config={}),
+        lambda c: c["config"].update(extra=1),
+        lambda c: c["config"].pop("deter"),
+        lambda c: c.update(observation_spec=None),
+        lambda c: c.update(observation_spec={}),
+        lambda c: c.update(observation_spec={"kind": "Composite", "entries": []}),
+        lambda c: c.update(observation_spec={"kind": "Composite", "entries": {}}),
+        lambda c: c.update(observation_spec={"kind": "Unbounded", "shape": [3], "dtype": "float32"}),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[4]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[HUGE]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[HUGE, HUGE, HUGE]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[-3]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape="3"),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[3.0]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(shape=[True]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(dtype="complex64"),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(dtype="os"),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(dtype=["float32"]),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(kind="Executable"),
+        lambda c: c["observation_spec"]["entries"]["observation"].update(kind=None),
+        lambda c: c["observation_spec"]["entries"].update(
+            observation={"kind": "Bounded", "shape": [2**13, 2**13, 3], "dtype": "float32", "low": 0, "high": 1}
+        ),
+        lambda c: c["observation_spec"]["entries"].update(
+            observation={"kind": "Bounded", "shape": [3], "dtype": "float32", "low": [0, 0], "high": 1}
+        ),
+        lambda c: c["observation_spec"]["entries"].update(
+            observation={"kind": "Bounded", "shape": [3], "dtype": "float32", "low": "low", "high": 1}
+        ),
+        lambda c: c["observation_spec"]["entries"].update(
+            observation={"kind": "Categorical", "shape": [], "dtype": "int64", "n": HUGE}
+        ),
+        lambda c: c["observation_spec"]["entries"].update(
+            extra={"kind": "Unbounded", "shape": [1], "dtype": "float32"}
+        ),
+        lambda c: c["action_spec"].update(n=3),
+        lambda c: c["action_spec"].update(n=-1),
+        lambda c: c["action_spec"].update(n=HUGE, shape=[HUGE]),
+        lambda c: c["action_spec"].update(kind="Categorical", shape=[], n=HUGE),
+        lambda c: c.update(action_spec=c["observation_spec"]),
+        lambda c: c.update(weights_sha256="0" * 64),
+        lambda c: c.update(weights_sha256=1),
+        lambda c: c.update(starts_sha256=1),
+        lambda c: c.update(starts_sha256=c["weights_sha256"]),
+        lambda c: c.pop("weights_sha256"),
+        lambda c: c.pop("observation_spec"),
+        lambda c: c.pop("model"),
+    ],
+)
+def test_a_forged_config_with_a_right_hash_is_refused(original, tmp_path, change):
+    path = copied(original, tmp_path)
+    resealed(path, change)
+    assert_refused(path)
+
+
+def replaced_weights(path, data, name=WEIGHTS):
+    """Other weights, and the config that vouches for them."""
+    (path / name).write_bytes(data)
+    key = {WEIGHTS: "weights_sha256", STARTS: "starts_sha256"}[name]
+    resealed(path, lambda content: content.update({key: hashlib.sha256(data).hexdigest()}))
+
+
+def first(tensors, change):
+    key = next(iter(tensors))
+    return {**tensors, key: change(tensors[key])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {},
+        lambda t: dict(list(t.items())[1:]),
+        lambda t: {**t, "extra": torch.zeros(1)},
+        lambda t: first(t, lambda value: value[:-1].clone()),
+        lambda t: first(t, lambda value: value.unsqueeze(0)),
+        lambda t: first(t, lambda value: value.to(torch.int64)),
+        lambda t: first(t, lambda value: value > 0),
+        lambda t: first(t, lambda value: value.to(torch.complex64)),
+        lambda t: {f"module.{key}": value for key, value in t.items()},
+    ],
+)
+def test_weights_of_another_model_are_refused_though_their_hash_is_right(original, tmp_path, change):
+    path = copied(original, tmp_path)
+    replaced_weights(path, save(change(load_file(path / WEIGHTS))))
+    assert_refused(path, "fits its weights")
+
+
+def header(content, data=b""):
+    encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 8,
+        struct.pack("<Q", 2**63),
+        struct.pack("<Q", 2**30),
+        header(b"[" * 5000),
+        header([]),
+        header({"a": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}),
+        header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header({"a": {"dtype": "X99", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, b"\0" * 4),
+    ],
+)
+@pytest.mark.parametrize("name", [WEIGHTS, STARTS])
+def test_a_malformed_tensor_file_is_refused_though_its_hash_is_right(original, tmp_path, name, data):
+    path = copied(original, tmp_path)
+    replaced_weights(path, data, name)
+    assert_refused(path)
+
+
+class Bomb:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, STARTS, CONFIG])
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_a_pickle_is_never_executed(original, tmp_path, name, kind):
+    path, target = copied(original, tmp_path), tmp_path / "executed"
+    if kind == "pickle":
+        data = pickle.dumps(Bomb(str(target)))
+    else:
+        torch.save(Bomb(str(target)), tmp_path / "bomb.pt")
+        data = (tmp_path / "bomb.pt").read_bytes()
+    pickle.loads(pickle.dumps(Bomb(str(target))))
+    assert target.is_dir(), "the pickle would have worked"
+    target.rmdir()
+    if name == CONFIG:
+        (path / CONFIG).write_bytes(data)
+    else:
+        replaced_weights(path, data, name)
+    assert_refused(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: {}, lambda t: {"deter": t["deter"]}, lambda t: {**t, "stoch": t["deter"].clone()}]
+)
+def test_starts_of_another_model_are_refused_though_their_hash_is_right(original, tmp_path, change):
+    path = copied(original, tmp_path)
+    replaced_weights(path, save(change(load_file(path / STARTS))), STARTS)
+    assert_refused(path, "does not hold states of this model")
+
+
+@pytest.mark.parametrize("field", ["deter", "hidden", "units", "classes", "groups", "bins", "layers"])
+def test_sizes_beyond_any_memory_are_refused_at_once(original, tmp_path, field):
+    # 2**20 layers would take hours to build, 2**33 units tens of gigabytes a layer: neither may be begun.
+    path = copied(original, tmp_path)
+    resealed(path, lambda content: content["config"].update({field: 2**20 if field == "layers" else 2**33}))
+    before = peak()
+    assert_refused(path, "far more memory")
+    assert peak() - before < 100
+
+
+def peak():
+    """Most memory this process ever held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def test_the_class_must_be_the_one_that_was_saved(original):
+    class Other(DreamerV3):
+        pass
+
+    with pytest.raises(BadModelError, match="holds a 'DreamerV3', not a Other: use wmcomponents.load"):
+        Other.from_pretrained(original)
+
+
+def test_an_unknown_family_names_the_known_ones(original, tmp_path):
+    path = copied(original, tmp_path)
+    resealed(path, lambda content: content.update(model="Mystery"))
+    with pytest.raises(BadModelError, match="holds a 'Mystery'; the families known here are .*DreamerV3"):
+        load(path)
+
+
+def test_the_starts_alone_are_checked_too(original, tmp_path):
+    path = copied(original, tmp_path)
+    (path / STARTS).write_bytes(b"")
+    with pytest.raises(BadModelError, match="is damaged or was replaced"):
+        read_starts(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class PartConfig:
+    width: int = 3
+    name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NestedConfig:
+    part: PartConfig = PartConfig()
+    rate: float = 0.5
+    pair: tuple[int, str] = (1, "a")
+    parts: tuple[PartConfig, ...] = (PartConfig(1), PartConfig(2, "b"))
+    kind: Literal["a", "b"] = "a"
+    flag: bool = True
+
+
+class Nested(PretrainedModel):
+    """A user's family with a nested config."""
+
+    config_class = NestedConfig
+
+    def __init__(self, config, observation_spec, action_spec):
+        super().__init__(
+            observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(s=Unbounded(3))
+        )
+        self.config = config
+        self.weight = torch.nn.Parameter(torch.zeros(config.part.width))
+
+    def observe(self, state, action, observation, is_init, noise):
+        return {"s": observation["observation"].clone()}
+
+    def imagine(self, state, action, noise):
+        return Prediction({"s": state["s"] + self.weight}, state["s"][..., :1], None)
+
+
+def test_a_user_s_family_with_a_nested_config_comes_back(tmp_path):
+    made = Nested(NestedConfig(PartConfig(3, "x"), rate=1, pair=(2, "z"), kind="b", flag=False), SPEC, ACTION)
+    back = Nested.from_pretrained(made.save_pretrained(tmp_path / "nested"))
+    assert back.config == made.config and isinstance(back.config.parts[1], PartConfig)
+    with pytest.raises(BadModelError, match="the families known here are"):
+        load(tmp_path / "nested")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rate": float("nan")}, "NestedConfig cannot be saved"),
+        ({"rate": torch.zeros(1)}, "NestedConfig cannot be saved"),
+        ({"pair": (1, 2)}, r"config.pair\[1\] must be str; got 2"),
+        ({"kind": "c"}, "config.kind must be"),
+        ({"flag": 1}, "config.flag must be bool; got 1"),
+    ],
+)
+def test_a_config_that_would_not_come_back_is_not_saved(tmp_path, changes, message):
+    made = Nested(NestedConfig(), SPEC, ACTION)
+    made.config = dataclasses.replace(made.config, **changes)
+    with pytest.raises(TypeError, match=message):
+        made.save_pretrained(tmp_path / "nested")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_a_model_goes_to_the_device_and_comes_from_it(tmp_path):
+    made = model().to("cuda")
+    back = load(made.save_pretrained(tmp_path / "model"), device="cuda")
+    assert next(back.parameters()).device.type == "cuda" and same(made, back)
+    assert same(made.cpu(), load(tmp_path / "model"))

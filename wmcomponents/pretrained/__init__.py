@@ -1,0 +1,8 @@
+"""Models on disk: safetensors weights beside a config.json that carries their hash. Nothing is ever unpickled."""
+
+from wmcomponents.pretrained.folder import BadModelError as BadModelError
+from wmcomponents.pretrained.folder import read_config as read_config
+from wmcomponents.pretrained.folder import read_starts as read_starts
+from wmcomponents.pretrained.model import PretrainedModel as PretrainedModel
+from wmcomponents.pretrained.specs import spec_from_json as spec_from_json
+from wmcomponents.pretrained.specs import spec_to_json as spec_to_json
