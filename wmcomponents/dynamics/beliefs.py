@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wmcomponents.dynamics.scan import Gradients, NormAct, PosteriorScan, is_scannable, weight_gradient
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.activation import Activation
 
@@ -46,6 +48,15 @@ class Posterior(nn.Module, ABC):
 
     A sequence calls :meth:`prepare` once for all its embeddings and :meth:`step` for each time step.
     """
+
+    def scan(self, deter: Tensor, prepared: Tensor, raw: Tensor) -> PosteriorScan:
+        """This posterior unrolled over time on the given buffers, ``[T, B, ...]``; asked only if :attr:`can_scan`."""
+        raise NotImplementedError(f"{type(self).__name__} offers no scan.")
+
+    @property
+    def can_scan(self) -> bool:
+        """Whether :meth:`scan` is there; a posterior without is differentiated by autograd."""
+        return False
 
     @abstractmethod
     def prepare(self, embed: Tensor) -> Tensor:
@@ -95,6 +106,19 @@ class RecurrentPosterior(Posterior):
         self.mlp = MLP(deter + embed, units, layers, norm, act)
         self.out = linear(self.mlp.out_features, params, outscale)
 
+    @property
+    def can_scan(self) -> bool:
+        """Yes, with one layer, RMS normalisation and SiLU."""
+        return len(self.mlp.layers) == 1 and is_scannable(self.mlp.layers[0])
+
+    def scan(self, deter: Tensor, prepared: Tensor, raw: Tensor) -> PosteriorScan:
+        """Unrolled over time."""
+        return _RecurrentPosteriorScan(self, deter, prepared, raw)
+
+    def forward(self, deter: Tensor, embed: Tensor) -> Tensor:
+        """``[*B, deter]`` and ``[*B, E]`` to ``[*B, params]``."""
+        return self.out(self.mlp(torch.cat([deter, embed], -1)))
+
     def prepare(self, embed: Tensor) -> Tensor:
         """The embedding's share of the first layer before its normalisation: ``[*B, units]``."""
         first = self.mlp.layers[0].linear
@@ -108,6 +132,44 @@ class RecurrentPosterior(Posterior):
         for layer in rest:
             x = layer(x)
         return self.out(x)
+
+
+class _RecurrentPosteriorScan(PosteriorScan):
+    """A posterior of one layer, unrolled over time."""
+
+    def __init__(self, posterior: RecurrentPosterior, deter: Tensor, prepared: Tensor, raw: Tensor) -> None:
+        self.deter, self.raw = deter, raw
+        self.layer, self.out = posterior.mlp.layers[0], posterior.out
+        self.weight = self.layer.linear.weight.detach()[:, : deter.shape[-1]]
+        self.out_weight, self.out_bias = self.out.weight.detach(), self.out.bias.detach()
+        self.hidden = NormAct(deter, prepared.shape, self.layer.norm.weight, self.layer.norm.eps)
+        self.pre = torch.empty_like(prepared[0])
+        self.steps = list(zip(deter.unbind(), prepared.unbind(), raw.unbind(), strict=True))
+
+    def forward(self, t: int) -> None:
+        deter, prepared, raw = self.steps[t]
+        torch.addmm(prepared, deter, self.weight.T, out=self.pre)
+        torch.addmm(self.out_bias, self.hidden.forward(t, self.pre), self.out_weight.T, out=raw)
+
+    def rewind(self) -> None:
+        self.hidden.rewind()
+        self.raw_grad = torch.empty_like(self.raw)
+        self.raw_grads = self.raw_grad.unbind()
+
+    def backward(self, t: int, grad: Tensor, deter_grad: Tensor) -> Tensor:
+        torch.mm(self.raw_grads[t].copy_(grad), self.out_weight, out=self.hidden.post_grad)
+        return torch.addmm(deter_grad, self.hidden.backward(t), self.weight)
+
+    def finish(self) -> Gradients:
+        self.prepared_grad = self.hidden.pre_grad
+        weight = torch.zeros_like(self.layer.linear.weight)
+        weight[:, : self.deter.shape[-1]] = weight_gradient(self.deter, self.hidden.pre_grad)
+        return {
+            self.layer.linear.weight: weight,
+            self.layer.norm.weight: self.hidden.finish(),
+            self.out.weight: weight_gradient(self.hidden.post, self.raw_grad),
+            self.out.bias: self.raw_grad.sum((0, 1)),
+        }
 
 
 class AbsolutePosterior(Posterior):

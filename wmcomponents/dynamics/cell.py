@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from wmcomponents.dynamics.block_gru_scan import BlockGRUScan
+from wmcomponents.dynamics.scan import CellScan, is_norm_act, is_scannable
 from wmcomponents.nn import BlockLinear, Dense, Norm, make_norm
 from wmcomponents.nn.activation import Activation, make_activation
 
@@ -20,6 +22,15 @@ class Cell(nn.Module, ABC):
     """
 
     deter: int
+
+    def scan(self, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> CellScan:
+        """This cell unrolled over time on the given buffers, ``[T, B, ...]``; only asked where :attr:`can_scan`."""
+        raise NotImplementedError(f"{type(self).__name__} offers no scan.")
+
+    @property
+    def can_scan(self) -> bool:
+        """Whether :meth:`scan` is there; a cell without is differentiated by autograd."""
+        return False
 
     @abstractmethod
     def prepare(self, action: Tensor) -> Tensor:
@@ -88,17 +99,52 @@ class BlockGRUCell(Cell):
         self.act = make_activation(act)
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
+    @property
+    def can_scan(self) -> bool:
+        """Yes, with one hidden layer, RMS normalisation and SiLU."""
+        has_one_kind = is_scannable(self.deter_in) and is_scannable(self.stoch_in)
+        return has_one_kind and len(self.hidden) == 1 and is_norm_act(self.norms[0], self.act)
+
+    def scan(self, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> CellScan:
+        """Unrolled over time."""
+        return BlockGRUScan(self, deter, stoch, prepared, out)
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        """One step: ``[*B, deter]``, flat ``[*B, S]`` and ``[*B, A]`` to the next ``[*B, deter]``."""
+        shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), self._embed(action)], -1)
+        return self._update(deter, shared, self.hidden[0].bias.view(self.blocks, 1, -1))
+
     def prepare(self, action: Tensor) -> Tensor:
-        """The action's embedding, ``[*B, A]`` to ``[*B, hidden]``."""
-        return self.action_in(action / action.detach().abs().clamp(min=1.0))
+        """The action's share of the first hidden layer, bias included: ``[*B, A]`` to ``[*B, deter]``."""
+        embed, layer = self._embed(action), self.hidden[0]
+        rows = embed.reshape(-1, embed.shape[-1]).expand(self.blocks, -1, -1)
+        share = torch.baddbmm(layer.bias.view(self.blocks, 1, -1), rows, layer.weight[:, -embed.shape[-1] :])
+        return share.transpose(0, 1).reshape(*embed.shape[:-1], self.deter)
 
     def step(self, deter: Tensor, stoch: Tensor, prepared: Tensor) -> Tensor:
-        """``[*B, deter]``, flat ``[*B, S]`` and ``[*B, hidden]`` to the next ``[*B, deter]``."""
-        shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), prepared], -1).unsqueeze(-2)
-        own = deter.unflatten(-1, (self.blocks, -1))
-        x = torch.cat([own, shared.expand(*own.shape[:-1], -1)], -1).flatten(-2)
-        for hidden, norm in zip(self.hidden, self.norms, strict=True):
+        """``[*B, deter]``, flat ``[*B, S]`` and ``[*B, deter]`` to the next ``[*B, deter]``."""
+        shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch)], -1)
+        return self._update(deter, shared, self._by_block(prepared))
+
+    def _embed(self, action: Tensor) -> Tensor:
+        return self.action_in(action / action.detach().abs().clamp(min=1.0))
+
+    def _by_block(self, x: Tensor) -> Tensor:
+        """``[*B, n]`` seen as ``[G, B, n/G]``."""
+        return x.reshape(-1, self.blocks, x.shape[-1] // self.blocks).transpose(0, 1)
+
+    def _update(self, deter: Tensor, shared: Tensor, base: Tensor) -> Tensor:
+        """The gated update, from what all blocks share ``[*B, n]`` and what is added to the first hidden layer."""
+        own = self._by_block(deter)
+        x = torch.cat([own, shared.reshape(-1, shared.shape[-1]).expand(self.blocks, -1, -1)], -1)
+        first, *rest = self.hidden
+        weight = first.weight if x.shape[-1] == first.weight.shape[1] else first.weight[:, : x.shape[-1]]
+        x = torch.baddbmm(base, x, weight).transpose(0, 1).flatten(1)
+        x = self.act(self.norms[0](x))
+        for hidden, norm in zip(rest, self.norms[1:], strict=True):
             x = self.act(norm(hidden(x)))
-        reset, candidate, update = self.gates(x).unflatten(-1, (self.blocks, -1)).chunk(3, -1)
+        gates = torch.baddbmm(self.gates.bias.view(self.blocks, 1, -1), self._by_block(x), self.gates.weight)
+        reset, candidate, update = gates.chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(own, candidate, torch.sigmoid(update - 1.0)).flatten(-2)
+        out = torch.lerp(own, candidate, torch.sigmoid(update - 1.0))
+        return out.transpose(0, 1).reshape(deter.shape)

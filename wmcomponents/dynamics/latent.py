@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Unbounded
 from torchrl.data.tensor_specs import TensorSpec
 
+from wmcomponents.dynamics.scan import LatentScan
 from wmcomponents.functional import (
     categorical_entropy,
     categorical_kl,
@@ -43,6 +44,15 @@ class Latent(nn.Module, ABC):
     @abstractmethod
     def noise_spec(self) -> TensorSpec:
         """The base noise of one sample: ``Bounded(0, 1)`` for uniform, ``Unbounded`` for standard normal."""
+
+    def scan(self, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> LatentScan:
+        """This latent unrolled over time on the given buffers, ``[T, B, ...]``; only asked where :attr:`can_scan`."""
+        raise NotImplementedError(f"{type(self).__name__} offers no scan.")
+
+    @property
+    def can_scan(self) -> bool:
+        """Whether :meth:`scan` is there; a latent without is differentiated by autograd."""
+        return False
 
     @abstractmethod
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
@@ -92,6 +102,15 @@ class CategoricalLatent(Latent):
         """Uniform noise in [0, 1), one number a group."""
         return Bounded(0.0, 1.0, shape=torch.Size(self.noise_shape))
 
+    @property
+    def can_scan(self) -> bool:
+        """Yes."""
+        return True
+
+    def scan(self, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> LatentScan:
+        """Unrolled over time."""
+        return _CategoricalScan(self, raw, noise, stoch)
+
     def logits(self, raw: Tensor) -> Tensor:
         """Normalised log probabilities after mixing, ``[*B, groups, classes]``."""
         return unimix_log_probs(raw.unflatten(-1, self.shape), self.unimix)
@@ -114,6 +133,49 @@ class CategoricalLatent(Latent):
     def extra_repr(self) -> str:
         """Sizes and options."""
         return f"groups={self.groups}, classes={self.classes}, unimix={self.unimix}"
+
+
+class _CategoricalScan(LatentScan):
+    """Samples of a categorical latent, unrolled over time.
+
+    With ``e = exp(raw - max)`` a class k is passed over if its mixed cumulative probability is at most the noise u:
+    ``(1 - m) sum_{i<=k} e_i / sum_i e_i + m (k + 1) / K <= u``, solved here for the sum over i up to k.
+    """
+
+    def __init__(self, latent: CategoricalLatent, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> None:
+        self.straight, self.noise = 1.0 - latent.unimix, noise
+        raw, stoch = raw.unflatten(-1, latent.shape), stoch.unflatten(-1, latent.shape)
+        self.probs = torch.empty_like(raw)
+        self.steps = list(zip(raw.unbind(), self.probs.unbind(), stoch.unbind(), strict=True))
+        if noise is not None:
+            floor = torch.arange(1, latent.classes, device=raw.device) * (latent.unimix / latent.classes)
+            threshold = (noise.unsqueeze(-1) - floor) / max(self.straight, 1e-9)
+            self.thresholds = threshold.to(raw.dtype).unbind()
+            edges = raw.new_ones(*noise.shape[1:], latent.classes + 1)
+            edges[..., -1] = 0.0
+            self.lower, self.inner, self.upper = edges[..., :-1], edges[..., 1:-1], edges[..., 1:]
+
+    def forward(self, t: int) -> None:
+        raw, probs, stoch = self.steps[t]
+        if self.noise is None:
+            torch.softmax(raw, -1, out=probs)
+            stoch.zero_().scatter_(-1, raw.argmax(-1, keepdim=True), 1.0)
+            return
+        density = (raw - raw.amax(-1, keepdim=True)).exp_()
+        mass = density.cumsum(-1)
+        total = mass[..., -1:]
+        torch.div(density, total, out=probs)
+        torch.le(mass[..., :-1], self.thresholds[t] * total, out=self.inner)
+        torch.sub(self.lower, self.upper, out=stoch)
+
+    def rewind(self) -> None:
+        pass
+
+    def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
+        _, probs, _ = self.steps[t]
+        weighted = probs * grad.view_as(probs)
+        weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1.0)
+        return torch.add(raw_grad, weighted.flatten(-2), alpha=self.straight)
 
 
 class GaussianLatent(Latent):
@@ -142,7 +204,7 @@ class GaussianLatent(Latent):
 
     def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``[*B, size]``."""
-        mean, std = raw.float().chunk(2, -1)
+        mean, std = raw.chunk(2, -1)
         return mean, F.softplus(std) + self.min_std
 
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ from wmcomponents.component import Component
 from wmcomponents.dynamics.beliefs import Posterior, Prior, RecurrentPosterior
 from wmcomponents.dynamics.cell import BlockGRUCell, Cell
 from wmcomponents.dynamics.latent import CategoricalLatent, Latent
+from wmcomponents.dynamics.scan import filter_scan
 from wmcomponents.nn import Norm
 from wmcomponents.nn.activation import Activation
 
@@ -158,15 +159,9 @@ class RSSM(Component):
         Returns:
             Deter, stoch, raw posterior ``[*B, params]``.
         """
-        prepared = self.cell.prepare(action.masked_fill(is_init, 0.0))
-        flat = stoch.flatten(-len(self.latent.shape))
-        return self._filter(deter, flat, prepared, self.posterior.prepare(embed), is_init, noise)
-
-    def _filter(
-        self, deter: Tensor, flat: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        deter = self.cell.step(deter.masked_fill(is_init, 0.0), flat.masked_fill(is_init, 0.0), action)
-        raw = self.posterior.step(deter, embed)
+        flat = stoch.flatten(-len(self.latent.shape)).masked_fill(is_init, 0.0)
+        deter = self.cell(deter.masked_fill(is_init, 0.0), flat, action.masked_fill(is_init, 0.0))
+        raw = self.posterior(deter, embed)
         return deter, self.latent.sample(raw, noise), raw
 
     def observe_sequence(
@@ -191,18 +186,51 @@ class RSSM(Component):
         Returns:
             Deter ``[*B, T, D]``, stoch ``[*B, T, *latent.shape]``, raw posterior ``[*B, T, params]``.
         """
-        time = action.ndim - 2
-        actions = self.cell.prepare(action.masked_fill(is_init, 0.0)).unbind(time)
-        embeds = self.posterior.prepare(embed).unbind(time)
-        noises = [None] * len(actions) if noise is None else noise.unbind(time)
-        dims = len(self.latent.shape)
-        deters, stochs, raws = [], [], []
-        for prepared, seen, start, base in zip(actions, embeds, is_init.unbind(time), noises, strict=True):
-            deter, stoch, raw = self._filter(deter, stoch.flatten(-dims), prepared, seen, start, base)
-            deters.append(deter)
-            stochs.append(stoch)
-            raws.append(raw)
-        return torch.stack(deters, time), torch.stack(stochs, time), torch.stack(raws, time)
+        lead, time, shape = action.shape[:-2], action.shape[-2], self.latent.shape
+        actions = self.cell.prepare(action.masked_fill(is_init, 0.0))
+        embeds = self.posterior.prepare(embed)
+        stoch = stoch.flatten(-len(shape))
+
+        def time_major(x: Tensor) -> Tensor:
+            return x.reshape(-1, *x.shape[len(lead) :]).transpose(0, 1)
+
+        def batch_major(x: Tensor) -> Tensor:
+            return x.transpose(0, 1).reshape(*lead, time, x.shape[-1])
+
+        inputs = (
+            deter.reshape(-1, deter.shape[-1]),
+            stoch.reshape(-1, stoch.shape[-1]),
+            time_major(actions),
+            time_major(embeds),
+            time_major(is_init),
+            None if noise is None else time_major(noise),
+        )
+        if self._can_scan(deter):
+            deter, stoch, raw = filter_scan((self.cell, self.posterior, self.latent), *inputs)
+        else:
+            deter, stoch, raw = self._filter_loop(*inputs)
+        return batch_major(deter), batch_major(stoch).unflatten(-1, shape), batch_major(raw)
+
+    def _can_scan(self, deter: Tensor) -> bool:
+        """Whether the hand-written backward pass applies: parts that offer it, plain eager mode, full precision."""
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(deter.device.type):
+            return False
+        is_plain = self.cell.can_scan and self.posterior.can_scan and self.latent.can_scan
+        return is_plain and deter.dtype in (torch.float32, torch.float64)
+
+    def _filter_loop(
+        self, deter: Tensor, stoch: Tensor, actions: Tensor, embeds: Tensor, is_init: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What :func:`filter_scan` computes, by a plain loop for autograd and the compiler; time-major."""
+        noises = [None] * len(actions) if noise is None else noise.unbind()
+        steps = []
+        for action, embed, start, base in zip(actions.unbind(), embeds.unbind(), is_init.unbind(), noises, strict=True):
+            deter = self.cell.step(deter.masked_fill(start, 0.0), stoch.masked_fill(start, 0.0), action)
+            raw = self.posterior.step(deter, embed)
+            stoch = self.latent.sample(raw, base).flatten(1)
+            steps.append((deter, stoch, raw))
+        deters, stochs, raws = zip(*steps, strict=True)
+        return torch.stack(deters), torch.stack(stochs), torch.stack(raws)
 
     def compute(
         self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None = None

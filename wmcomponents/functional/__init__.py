@@ -8,6 +8,7 @@ from wmcomponents.functional.categorical import inverse_cdf_index as inverse_cdf
 from wmcomponents.functional.categorical import inverse_cdf_one_hot as inverse_cdf_one_hot
 from wmcomponents.functional.categorical import mode_one_hot as mode_one_hot
 from wmcomponents.functional.categorical import one_hot as one_hot
+from wmcomponents.functional.categorical import softmax as softmax
 from wmcomponents.functional.categorical import straight_through as straight_through
 from wmcomponents.functional.categorical import unimix_log_probs as unimix_log_probs
 from wmcomponents.functional.categorical import unimix_probs as unimix_probs

@@ -1,4 +1,4 @@
-"""Normalisation over the last dimension, in float32."""
+"""Normalisation over the last dimension, in float32 at least."""
 
 from typing import Literal
 
@@ -8,6 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Norm = Literal["rms", "layer", "none"]
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 class RMSNorm(nn.Module):
@@ -25,7 +29,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Normalise the last dimension."""
-        return F.rms_norm(x.float(), (self.dim,), self.weight, self.eps).to(x.dtype)
+        return F.rms_norm(_at_least_float32(x), (self.dim,), self.weight, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Size and epsilon."""
@@ -48,7 +52,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Normalise the last dimension."""
-        return F.layer_norm(x.float(), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
+        return F.layer_norm(_at_least_float32(x), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Size and epsilon."""
