@@ -52,20 +52,25 @@ class TinyWorld(WorldModel):
 
     @property
     def capabilities(self) -> frozenset[str]:
+        """Latent view and reward; it never ends."""
         return frozenset({"features", "reward"})
 
     def transition(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The maths that every variant runs: the next latent and its reward."""
         z = z + self.out(torch.tanh(self.hidden(torch.cat([z, action], -1))))
         return z, self.reward(z)
 
     def observe(self, state, action, observation, is_init, noise):
+        """Not measured."""
         return {"z": observation["observation"].clone()}
 
     def imagine(self, state, action, noise):
+        """One dream step."""
         z, reward = self.transition(state["z"], action)
         return Prediction({"z": z}, reward, None)
 
     def features(self, state):
+        """The latent itself."""
         return state["z"]
 
 
@@ -77,6 +82,7 @@ class LeanPolicy(Component):
         self.net = net
 
     def compute(self, latent: Tensor) -> Tensor:
+        """A linear map."""
         return self.net(latent)
 
 

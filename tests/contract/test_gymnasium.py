@@ -1,5 +1,7 @@
 """Clauses of gymnasium.Env and gymnasium.vector.VectorEnv, for every model."""
 
+import inspect
+
 import gymnasium
 import numpy as np
 import pytest
@@ -68,8 +70,10 @@ def test_a_reset_is_reproducible_and_so_is_the_unseeded_one_after_it(model):
 
 
 def test_reset_takes_options_and_gives_a_dict(model):
-    observation, info = env_of(model).reset(options={})
-    assert info == {} and env_of(model).observation_space.contains(observation)
+    env = env_of(model)
+    observation, info = env.reset(options={})
+    assert info == {} and env.observation_space.contains(observation)
+    assert not hasattr(env, "seed") and set(inspect.signature(env.reset).parameters) == {"seed", "options"}
 
 
 def test_step_gives_plain_python_numbers_and_arrays_of_the_exact_dtype(model):

@@ -93,6 +93,15 @@ def test_one_kind_does_not_unlock_the_other(model):
         locked.rollout(2, tensordict=TensorDict(batch_size=[2]), auto_reset=False)
 
 
+def test_specs_are_locked_and_their_keys_apart(model, form):
+    env = form(model)
+    assert env.is_spec_locked
+    observed, rewarded, ended = set(env.observation_keys), set(env.reward_keys), set(env.done_keys)
+    assert not observed & rewarded and not observed & ended and not rewarded & ended
+    assert not set(env.state_keys) & set(env.action_keys)
+    assert set(env.state_keys) <= observed  # a key in the state spec alone would not be carried by step_mdp
+
+
 def test_the_state_moves_from_step_to_step(model, form):
     env = form(model)
     shown = env.rollout(4, break_when_any_done=False)
@@ -123,7 +132,7 @@ def test_a_step_mutates_no_input_and_aliases_none(model, form):
     root = env.reset()
     root["action"] = env.full_action_spec["action"].rand()
     before = root.clone()
-    env.step(root)
+    assert env.step(root) is root
     assert_same(dict(root.exclude("next").flatten_keys().items()), dict(before.flatten_keys().items()), rtol=0, atol=0)
     history = root.clone()
     following = step_mdp(root)

@@ -13,6 +13,7 @@ from tests.integrations.real import LENGTH, Counts
 from wmcomponents.integrations.gymnasium import (
     DreamEnv,
     DreamVectorEnv,
+    EpisodeStatistics,
     LatentFilter,
     LatentObservation,
     LatentVectorObservation,
@@ -159,6 +160,26 @@ def test_a_vector_env_without_final_observations_is_refused_when_one_is_needed()
     with pytest.raises(SpaceError, match="final_obs"):
         for _ in range(LENGTH):
             env.step(np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=[mode.name for mode in MODES])
+def test_episode_statistics_are_exact_in_every_mode(mode):
+    env = EpisodeStatistics(vector_of(mode))
+    env.reset(seed=0)
+    told = []
+    for _ in range(16):
+        *_, ends, cuts, infos = env.step(np.zeros((3, 2), np.float32))
+        done = ends | cuts
+        assert ("episode" in infos) == bool(done.any())
+        if done.any():
+            np.testing.assert_array_equal(infos["_episode"], done)
+            rows = np.flatnonzero(done)
+            told += [(i, infos["episode"]["l"][i], infos["episode"]["r"][i]) for i in rows]
+            if mode is AutoresetMode.DISABLED:
+                env.reset(options={"reset_mask": done.copy()})
+    for i, length, total in told:
+        assert length == LENGTH + i and total == length * (length + 1) / 2  # step t pays t
+    assert len(told) >= 9
 
 
 def test_sampled_features_are_reproducible_and_not_the_mode():

@@ -152,7 +152,7 @@ def _situation(model: WorldModel, start: State | TensorDictBase) -> tuple[State,
     batch = torch.Size()
     # One pass: iterating over a spec is slow.
     for key, leaf in model.state_spec.items():
-        value = start.get(key, None)
+        value = cast("Tensor | None", start.get(cast(Any, key), None))
         if value is None:
             missing = [key for key in model.state_spec.keys() if key not in start.keys()]
             raise KeyError(

@@ -255,7 +255,10 @@ class Simulator:
         Raises:
             ValueError: if the saved state has other keys or another number of rows than this dream.
         """
-        state = {cast(str, key): value.to(self.device, copy=True) for key, value in saved["state"].items()}
+        state = {
+            cast(str, key): value.to(self.device, copy=True)
+            for key, value in cast(TensorDictBase, saved["state"]).items()
+        }
         self._check_state(state)
         self.state = state
         self._born = self._clock - saved["elapsed"].to(self.device)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -62,7 +63,7 @@ class PriorStarts(Starts):
         """Imagine ``steps`` steps from the initial state."""
         device = generator.device
         state = self._model.initial_state((count,), device)
-        action = self._model.action_spec.zero((count,)).to(device)
+        action = self._model.action_spec.zero(torch.Size([count])).to(device)
         for _ in range(self._steps):
             state = self._model.imagine(state, action, self._noise((count,), generator)).state
         return state
@@ -229,7 +230,7 @@ def filtered_states(model: WorldModel, sequences: TensorDictBase, *, generator: 
     return model.observe_sequence(
         model.initial_state(sequences.batch_size[:1], device),
         previous_action(sequences["action"]),
-        {key: sequences[key] for key in model.observation_spec.keys()},
+        {str(key): cast(Tensor, sequences[key]) for key in model.observation_spec.keys()},
         is_init,
         noise,
     )

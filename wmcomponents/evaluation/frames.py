@@ -91,9 +91,8 @@ def _unit(key: str, values: np.ndarray, spec: Composite | None) -> np.ndarray:
     values = np.nan_to_num(values.astype(np.float64))
     leaf: Any = None if spec is None else spec[key]
     if isinstance(leaf, Bounded):
-        bound = np.maximum(np.abs(leaf.space.low.cpu().numpy()), np.abs(leaf.space.high.cpu().numpy())).astype(
-            np.float64
-        )
+        box = cast(Any, leaf.space)
+        bound = np.maximum(np.abs(box.low.cpu().numpy()), np.abs(box.high.cpu().numpy())).astype(np.float64)
         usable = np.isfinite(bound) & (bound < 1e6) & (bound > 0)
         return np.clip(np.where(usable, values / np.where(usable, bound, 1.0), np.tanh(values)), -1, 1)
     return cast(np.ndarray, np.tanh(values))

@@ -355,7 +355,7 @@ class LatentObservation(gymnasium.Wrapper, RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Reset the environment and the filter."""
         observation, info = self.env.reset(seed=seed, options=options)
-        nothing = self._filter.model.action_spec.zero((1,)).to(self._filter.device)
+        nothing = self._filter.model.action_spec.zero(torch.Size([1])).to(self._filter.device)
         return self._filter(nothing, _row(observation), np.array([True]))[0], info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -397,7 +397,7 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorA
         fresh = np.ones(self.num_envs, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         observation, info = self.env.reset(seed=seed, options=options)
         self._done = self._done & ~fresh
-        nothing = self._filter.model.action_spec.zero((self.num_envs,)).to(self._filter.device)
+        nothing = self._filter.model.action_spec.zero(torch.Size([self.num_envs])).to(self._filter.device)
         state = self._filter.advance(nothing, observation, np.ones(self.num_envs, dtype=bool))
         self._filter.state = where_rows(torch.as_tensor(fresh).to(self._filter.device), state, self._filter.state)
         return self._filter.features(self._filter.state), info
@@ -427,6 +427,56 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorA
         for i in np.flatnonzero(done):
             rows[i] = features[i]
         return {"final_obs": rows, "_final_obs": done.copy()}
+
+
+class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
+    """Returns and lengths of finished episodes, exact in all three autoreset modes.
+
+    Where a row is done, ``infos["episode"]`` holds its return ``"r"`` and length ``"l"``, with the mask
+    ``infos["_episode"]``. (Gymnasium's ``RecordEpisodeStatistics`` loses the first step of each episode but the first
+    in ``SAME_STEP``.) NumPy only.
+
+    Args:
+        env: the vector environment.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        RecordConstructorArgs.__init__(self)
+        gymnasium.vector.VectorWrapper.__init__(self, env)
+        self._mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._done = np.zeros(env.num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, and the counts of the rows that begin anew."""
+        mask = (options or {}).get("reset_mask")
+        begun = np.ones(self.num_envs, dtype=bool) if mask is None else np.array(mask, dtype=bool)
+        self._forget(begun)
+        self._done = self._done & ~begun
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step the environment and tell of the episodes that end."""
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        if self._mode is AutoresetMode.NEXT_STEP:
+            self._forget(self._done)  # such a row has only been reset: its step counts for neither episode
+            moved = ~self._done
+        else:
+            moved = np.ones(self.num_envs, dtype=bool)
+        self._returns += np.where(moved, reward, 0.0)
+        self._lengths += moved
+        done = np.asarray(terminated) | np.asarray(truncated)
+        if done.any():
+            episode = {"r": np.where(done, self._returns, 0.0), "l": np.where(done, self._lengths, 0)}
+            info = {**info, "episode": episode, "_episode": done.copy()}
+        if self._mode is AutoresetMode.SAME_STEP:
+            self._forget(done)
+        self._done = done
+        return observation, reward, terminated, truncated, info
+
+    def _forget(self, rows: np.ndarray) -> None:
+        self._returns[rows], self._lengths[rows] = 0.0, 0
 
 
 def _loaded(model: Model) -> WorldModel:

@@ -263,7 +263,7 @@ class SB3Policy(TensorDictModuleBase):
         self.out_keys = ["action"]
         self.agent = agent
         self.deterministic = deterministic
-        self._shapes = {key: leaf.shape for key, leaf in observation_spec.items()}
+        self._shapes = {str(key): leaf.shape for key, leaf in observation_spec.items()}
         self._read = ActionReader(action_spec, torch.device("cpu"))
         self._write = ObservationWriter(observation_spec)
         for name, given, wanted in (

@@ -63,7 +63,8 @@ def space_from_spec(spec: TensorSpec) -> gymnasium.Space:
         count = cast(Any, spec.space).n
         return spaces.MultiDiscrete(np.full(shape, count)) if shape else spaces.Discrete(count)
     if isinstance(spec, Bounded):
-        low, high = spec.space.low.cpu().numpy(), spec.space.high.cpu().numpy()
+        box = cast(Any, spec.space)
+        low, high = box.low.cpu().numpy(), box.high.cpu().numpy()
         return spaces.Box(low.astype(dtype), high.astype(dtype), shape, cast(Any, dtype))
     if isinstance(spec, Unbounded):
         if not spec.dtype.is_floating_point:

@@ -26,8 +26,9 @@ class _DreamEnvBase(EnvBase):
     simulator: Simulator
 
     def _set_flag_specs(self, batch: Sequence[int], device: torch.device) -> None:
-        self.reward_spec = Unbounded((*batch, 1), device=device)
-        flag = Binary(1, shape=(*batch, 1), dtype=torch.bool, device=device)
+        shape = torch.Size([*batch, 1])
+        self.reward_spec = Unbounded(shape, device=device)
+        flag = Binary(1, shape=shape, dtype=torch.bool, device=device)
         self.done_spec = Composite(
             done=flag.clone(), terminated=flag.clone(), truncated=flag.clone(), shape=tuple(batch), device=device
         )
@@ -115,7 +116,7 @@ class TorchRLDreamEnv(_DreamEnvBase):
         )
         super().__init__(device=simulator.device, batch_size=batch, **kwargs)
         self.simulator = simulator
-        self.observation_spec = simulator.observation_spec.expand(*batch) if batch else simulator.observation_spec
+        self.observation_spec = simulator.observation_spec.expand(batch) if batch else simulator.observation_spec
         action = simulator.model.action_spec.to(simulator.device)
         self.action_spec = _expanded(action, batch)
         self._set_flag_specs(batch, simulator.device)
@@ -193,7 +194,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         self.simulator = simulator
         device = simulator.device
         carried = Composite({key: leaf.clone() for key, leaf in simulator.model.state_spec.items()}).to(device)
-        carried["elapsed"] = Unbounded((1,), dtype=torch.int64, device=device)
+        carried["elapsed"] = Unbounded(torch.Size([1]), dtype=torch.int64, device=device)
         _check_names(simulator, carried)
         self.observation_spec = Composite({**dict(simulator.observation_spec.items()), **dict(carried.clone().items())})
         self.state_spec = carried
@@ -202,7 +203,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, *, set_state: bool = False, **kwargs: Any) -> TensorDict:
         size = torch.Size([]) if tensordict is None else tensordict.batch_size
-        keys = list(self.simulator.model.state_spec.keys())
+        keys = [str(key) for key in self.simulator.model.state_spec.keys()]
         if set_state and tensordict is not None and all(key in tensordict.keys() for key in keys):
             state = {key: cast(Tensor, tensordict[key]).clone() for key in keys}
         else:
@@ -223,7 +224,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         simulator, size = self.simulator, tensordict.batch_size
-        state = {key: cast(Tensor, tensordict[key]) for key in simulator.model.state_spec.keys()}
+        state = {str(key): cast(Tensor, tensordict[key]) for key in simulator.model.state_spec.keys()}
         action = cast(Tensor, tensordict["action"])
         elapsed = cast(Tensor, tensordict["elapsed"]) + 1
         after, reward, terminated = simulator.predict(state, action, size)
@@ -247,8 +248,8 @@ class Filter(Component):
     """
 
     def __init__(self, model: WorldModel, *, sample: bool = False, seed: int = 0) -> None:
-        self._keys = list(model.state_spec.keys())
-        self._observed = list(model.observation_spec.keys())
+        self._keys = [str(key) for key in model.state_spec.keys()]
+        self._observed = [str(key) for key in model.observation_spec.keys()]
         # A state entry called `latent` is what `features` returns.
         self._with_features = "features" in model.capabilities and "latent" not in self._keys
         super().__init__(
@@ -307,7 +308,8 @@ class LatentPolicy(TensorDictSequential):
 
     def __init__(self, model: WorldModel, policy: TensorDictModuleBase, *, sample: bool = False, seed: int = 0) -> None:
         keys = [str(key) for key in model.state_spec.keys()]
-        super().__init__(Filter(model, sample=sample, seed=seed), policy, Carry([*keys, "action"]))
+        modules: list[Any] = [Filter(model, sample=sample, seed=seed), policy, Carry([*keys, "action"])]
+        super().__init__(*modules)
         self._specs = Composite({**dict(model.state_spec.clone().items()), "prev_action": model.action_spec.clone()})
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
@@ -333,4 +335,4 @@ def _check_names(simulator: Simulator, carried: Composite) -> None:
 
 
 def _expanded(spec: TensorSpec, batch: torch.Size) -> TensorSpec:
-    return spec.expand(*batch, *spec.shape) if batch else spec.clone()
+    return spec.expand(torch.Size([*batch, *spec.shape])) if batch else spec.clone()
