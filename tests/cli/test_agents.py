@@ -61,6 +61,7 @@ def test_an_agent_collects(agent, tmp_path):
     assert ran.code == 0 and ran.result["policy"] == str(agent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["agent", "latent_agent"])
 def test_an_agent_dreams_and_returns_to_reality(request, model, data, tmp_path, which):
     pytest.importorskip("matplotlib")

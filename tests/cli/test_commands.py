@@ -76,6 +76,9 @@ def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
     assert ran.code == 1 and "not valid JSON" in ran.err
     (tmp_path / "bad" / "data.json").write_text("{}")
     assert "not written by this version" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    said = json.loads((data / "data.json").read_text())
+    (tmp_path / "bad" / "data.json").write_text(json.dumps({**said, "transition_spec": {"kind": "Cloud"}}))
+    assert "describes no steps" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
     wmc("collect", "--env", "Pendulum-v1", "--steps", 50, "--out", tmp_path / "pendulum")
     ran = wmc("eval", "--model", model, "--data", tmp_path / "pendulum", "--horizon", 5)
     assert ran.code == 1 and "observation [4] float32" in ran.err and "observation [3] float32" in ran.err
@@ -85,7 +88,7 @@ def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
 
 def test_training_leaves_a_model_that_can_dream(model):
     assert load(model).capabilities >= {"decode", "reward", "continue"}
-    assert json.loads((model / "training.json").read_text())["env"] == "CartPole-v1"
+    assert json.loads((model.parent / "training.json").read_text())["env"] == "CartPole-v1"
     assert (model / "starts.safetensors").is_file()
     assert (model.parent / "logs").exists()
 

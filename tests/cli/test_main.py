@@ -118,6 +118,7 @@ def test_a_missing_extra_names_the_line_that_installs_it(monkeypatch):
     assert ran.code == 1 and "pip install 'wmcomponents[cli]'" in ran.err
 
 
+@pytest.mark.slow
 def test_understanding_the_arguments_imports_no_torch_of_its_own():
     # `import wmcomponents` itself brings torch; the command's own modules must not wait for more than that.
     code = (

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+FILE_WIDTH = 120
+"""Of tables that are written to a file or a pipe."""
+
 
 def say(text: str) -> None:
     """One line on standard error."""
@@ -20,22 +23,21 @@ def quiet() -> None:
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard error; the first column is left aligned, the others right."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1))
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+        # In a narrow terminal the first column wraps; numbers stay whole.
+        table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(stderr=True)
+    console = _console()
     console.print(f"\n[bold]{title}[/bold]", highlight=False)
     console.print(table)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Two columns on standard error: names and what they are."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2))
@@ -43,7 +45,7 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     table.add_column()
     for name, value in facts.items():
         table.add_row(name, str(value))
-    console = Console(stderr=True)
+    console = _console()
     console.print(f"\n[bold]{title}[/bold]", highlight=False)
     console.print(table)
 
@@ -62,6 +64,12 @@ def counting(name: str, total: int) -> Iterator[Any]:
             show(done, {})
 
         yield advance
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
 def number(value: float | None) -> str:

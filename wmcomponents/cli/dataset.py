@@ -112,7 +112,7 @@ def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int
             raise BadDataError(
                 f"{path} ({content['env']}) and {paths[0]} ({first['env']}) hold different kinds of steps."
             )
-    spec = cast(Composite, spec_from_json(first["transition_spec"]))
+    spec = _spec(paths[0], first)
     options: dict[str, Any] = {"sequence_length": sequence_length, "batch_size": batch_size}
     total = sum(content["steps"] for content in contents)
     if total < sequence_length:
@@ -155,6 +155,13 @@ def check_fits(model: WorldModel, data: Dataset, model_path: Path) -> None:
             f"{model_path} observes {_words(wanted)} and acts in {tuple(model.action_spec.shape)}; the data of "
             f"{data.env} shows {_words(given)} and acts in {tuple(data.action_spec.shape)}."
         )
+
+
+def _spec(path: Path, content: dict[str, Any]) -> Composite:
+    try:
+        return cast(Composite, spec_from_json(content["transition_spec"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise BadDataError(f"{path / DESCRIPTION} describes no steps ({error}); collect the data again.") from error
 
 
 def _words(kinds: dict[str, Any]) -> str:

@@ -2,16 +2,26 @@
 
 import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 from wmcomponents.cli.console import quiet, say, show_table
 from wmcomponents.cli.demo import DemoConfig, run_demo
+from wmcomponents.cli.train import note_training
 
 
 def run(config: DemoConfig) -> dict[str, Any]:
     """Run the demo and show what came out."""
     quiet()
     result = run_demo(config, say=say)
+    options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}
+    facts = {
+        "env": config.env,
+        "env_options": options,
+        "preset": config.preset,
+        "steps": config.updates * config.rounds,
+    }
+    note_training(Path(result.files["model"]), facts)
     rows: list[list[Any]] = [
         ["real steps", f"{result.real_steps:,}"],
         ["dreamed steps", f"{result.dream_steps:,}"],

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torchrl.data import Composite, TensorSpec, Unbounded
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import TransformedEnv
 
 from wmcomponents._extras import require
 from wmcomponents.cli.errors import UsageError
@@ -85,12 +85,12 @@ def dream_policy(text: str, model: WorldModel, *, seed: int) -> tuple[Any, Liter
     return _sb3(agent, model.observation_spec if view == "decoded" else _latent_spec(agent), model.action_spec), view
 
 
-def real_policy(agent: Any, env: EnvBase, model: WorldModel | None) -> tuple[EnvBase, Any]:
+def real_policy(agent: Any, env: TransformedEnv, model: WorldModel | None) -> tuple[TransformedEnv, Any]:
     """An agent's deterministic policy on a real environment, filtered by the model where it looks at latents.
 
     Args:
         agent: of :func:`load_agent`.
-        env: the environment.
+        env: the environment, as ``data.make_env`` builds it.
         model: needed for an agent that looks at latents.
 
     Returns:
@@ -105,10 +105,10 @@ def real_policy(agent: Any, env: EnvBase, model: WorldModel | None) -> tuple[Env
     if model is None or agent_view(agent, model) == "decoded":
         return env, _sb3(agent, observation_spec(env), action_spec(env))
     policy = LatentPolicy(model, _sb3(agent, _latent_spec(agent), action_spec(env)))
-    return TransformedEnv(env, policy.make_tensordict_primer()), policy
+    return env.append_transform(policy.make_tensordict_primer()), policy
 
 
-def collect_policy(text: str, env: EnvBase, *, repeat_probability: float, seed: int) -> Any:
+def collect_policy(text: str, env: TransformedEnv, *, repeat_probability: float, seed: int) -> Any:
     """A policy that collects on a real environment.
 
     Raises:

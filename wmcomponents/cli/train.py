@@ -10,7 +10,7 @@ from wmcomponents.cli.errors import UsageError, at_least
 
 RUN = "run.json"
 TRAINING = "training.json"
-"""Beside the weights in the model's folder: what the model was trained on."""
+"""Beside the model's folder: what the model was trained on."""
 
 LARGEST_FIT = 20_000
 """Steps that scales of observations are fitted to, at most."""
@@ -111,7 +111,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
     )
     path = model.save_pretrained(config.out / "model", starts=starts.pool)
     facts = {"env": data.env, "env_options": data.env_options, "preset": config.preset, "steps": trainer.steps}
-    (path / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
+    note_training(path, facts)
     say(f"saved {path}")
     return {
         "model": str(path),
@@ -124,10 +124,18 @@ def run(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def note_training(model_path: Path, facts: dict[str, Any]) -> None:
+    """Note ``env``, ``env_options``, ``preset`` and ``steps`` beside a model's folder."""
+    (model_path.parent / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
+
+
 def training_facts(model_path: Path) -> dict[str, Any]:
-    """What `wmc train` noted about a model; empty for a model saved without it."""
-    file = model_path / TRAINING
-    return json.loads(file.read_text()) if file.is_file() else {}
+    """What was noted about a model; empty for a model that stands alone."""
+    file = model_path.resolve().parent / TRAINING
+    if not file.is_file():
+        return {}
+    facts = json.loads(file.read_text())
+    return facts if isinstance(facts, dict) and {"env", "preset", "steps"} <= set(facts) else {}
 
 
 def _same_run(config: TrainConfig) -> None:

@@ -47,6 +47,8 @@ LARGEST_OVERLAY = 6
 FEWEST_ROWS = 8
 """Real sequences that an error is drawn of at least; fewer say little."""
 
+ENDING = "chance of ending"
+
 FLAT = 1e-9
 """An error below this is zero, and not drawn on a logarithmic axis."""
 
@@ -258,6 +260,7 @@ def _draw_errors(area: Any, errors: HorizonErrors, panels: Sequence[tuple[str, s
     note = (
         f"\n({first} sequences at step 1, {last} at step {shown}; the others' episodes ended)" if last < first else ""
     )
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel(f"imagined steps since the last real observation{note}")
     handles, labels = axes[0].get_legend_handles_labels()
     area.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=3, columnspacing=1.4, handlelength=2.2)
@@ -298,7 +301,7 @@ def _outcome_tracks(comparison: Comparison) -> list[Track]:
     return [
         ("reward", np.concatenate([before, reward]), with_start(comparison.dream_reward, lambda r: r)),
         ("reward so far", np.concatenate([before, reward.cumsum()]), with_start(comparison.dream_reward, _so_far)),
-        ("chance of ending", np.concatenate([before, ends]), with_start(comparison.dream_cont, lambda c: 1.0 - c)),
+        (ENDING, np.concatenate([before, ends]), with_start(comparison.dream_cont, lambda c: 1.0 - c)),
     ]  # fmt: skip
 
 
@@ -323,9 +326,12 @@ def _draw_tracks(area: Any, comparison: Comparison, tracks: Sequence[Track]) -> 
                 ahead, np.median(dream, axis=0), color=DREAM, linewidth=1.8,
                 label="dream" if len(dream) < 3 else "median dream",
             )  # fmt: skip
+        if label == ENDING:
+            axis.set_ylim(-0.05, 1.05)
         axis.axvline(0, color="#7b8794", linewidth=0.9)
         axis.set_title(label, fontsize=9)
         axis.margins(x=0.01)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("step since the dream began; from there on it is given the real actions only")
     handles, labels = axes[0].get_legend_handles_labels()
     area.legend(handles, labels, loc="outside lower center", ncols=4, columnspacing=1.4, handlelength=2.0)

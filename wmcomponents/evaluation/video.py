@@ -173,7 +173,10 @@ def _gif(frames: Sequence[np.ndarray], colours: int, stride: int, fps: float) ->
     if kept[-1] != len(frames) - 1:
         kept.append(len(frames) - 1)
     few = [frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), 12)).astype(int)]
-    palette = Image.fromarray(np.concatenate(few)).quantize(colours, dither=Image.Dither.NONE)
+    # Colours count by the root of their area: a small thing that moves keeps its own, however large the background.
+    distinct, counts = np.unique(np.concatenate([each.reshape(-1, 3) for each in few]), axis=0, return_counts=True)
+    weighted = np.repeat(distinct, np.sqrt(counts).round().astype(int), axis=0)
+    palette = Image.fromarray(weighted[:, None]).quantize(colours, dither=Image.Dither.NONE)
     pages = [Image.fromarray(frames[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in kept]
     duration = max(20, round(100 * stride / fps) * 10)
     buffer = io.BytesIO()
