@@ -107,6 +107,12 @@ def test_training_with_other_arguments_in_the_same_folder_is_refused(data, model
     assert ran.code == 2 and "lr 0.001 (now 0.5)" in ran.err
 
 
+def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments(data, tmp_path):
+    wmc(*train_arguments(data, tmp_path / "run", steps=1))
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    assert wmc(*train_arguments(data, tmp_path / "run", steps=1), "--lr", 0.01).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

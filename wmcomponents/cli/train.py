@@ -142,7 +142,7 @@ def _same_run(config: TrainConfig) -> None:
     """Note the arguments that decide a run, or compare them with the noted ones.
 
     Raises:
-        UsageError: if the folder holds a run with other arguments.
+        UsageError: if the folder holds a checkpoint of a run with other arguments.
     """
     decisive = {
         "data": [str(path) for path in config.data],
@@ -150,7 +150,7 @@ def _same_run(config: TrainConfig) -> None:
         **{name: getattr(config, name) for name in ("preset", "batch_size", "sequence_length", "warmup", "seed")},
     }
     file = config.out / RUN
-    if file.is_file():
+    if file.is_file() and (config.out / "checkpoint.safetensors").is_file():
         noted = json.loads(file.read_text())
         other = [
             f"{name} {noted.get(name)} (now {value})" for name, value in decisive.items() if noted.get(name) != value
