@@ -1,11 +1,39 @@
 """World-model components for PyTorch: parts, protocol, and dreams as environments.
 
-Importing this package imports torch, tensordict and torchrl; adapters to other libraries load when they are imported.
+What the names below need is imported when they are first used, so that ``import wmcomponents`` and ``wmc --help`` are quick;
+adapters to other libraries load when they are imported.
 """
 
-from wmcomponents.saving import load as load
-from wmcomponents.world_model import CapabilityError as CapabilityError
-from wmcomponents.world_model import Prediction as Prediction
-from wmcomponents.world_model import WorldModel as WorldModel
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wmcomponents.pretrained import BadModelError as BadModelError
+    from wmcomponents.saving import load as load
+    from wmcomponents.world_model import CapabilityError as CapabilityError
+    from wmcomponents.world_model import Prediction as Prediction
+    from wmcomponents.world_model import WorldModel as WorldModel
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BadModelError": "wmcomponents.pretrained",
+    "CapabilityError": "wmcomponents.world_model",
+    "Prediction": "wmcomponents.world_model",
+    "WorldModel": "wmcomponents.world_model",
+    "load": "wmcomponents.saving",
+}
+__all__ = ["BadModelError", "CapabilityError", "Prediction", "WorldModel", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wmcomponents' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,4 +1,4 @@
-"""The whole story in one command: a real environment, a world model of it, an agent trained in the dream, reality again."""
+"""The whole story in one command: real steps, a world model of them, an agent trained in the dream, reality again."""
 
 import json
 import statistics
