@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wmcomponents.dynamics.scan import Gradients, NormAct, PosteriorScan, is_scannable, weight_gradient
+from wmcomponents.dynamics.scan import (
+    Gradients,
+    NormAct,
+    PosteriorScan,
+    is_scannable,
+    linear_gradients,
+    weight_gradient,
+)
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.activation import Activation
 
@@ -109,7 +116,7 @@ class RecurrentPosterior(Posterior):
     @property
     def can_scan(self) -> bool:
         """Yes, with one layer, RMS normalisation and SiLU."""
-        return len(self.mlp.layers) == 1 and is_scannable(self.mlp.layers[0])
+        return len(self.mlp.layers) == 1 and is_scannable(self.mlp.layer(0))
 
     def scan(self, deter: Tensor, prepared: Tensor, raw: Tensor) -> PosteriorScan:
         """Unrolled over time."""
@@ -121,15 +128,15 @@ class RecurrentPosterior(Posterior):
 
     def prepare(self, embed: Tensor) -> Tensor:
         """The embedding's share of the first layer before its normalisation: ``[*B, units]``."""
-        first = self.mlp.layers[0].linear
+        first = self.mlp.layer(0).linear
         return F.linear(embed, first.weight[:, self.deter :], first.bias)
 
     def step(self, deter: Tensor, prepared: Tensor) -> Tensor:
         """``[*B, deter]`` and ``[*B, units]`` to ``[*B, params]``."""
-        first, *rest = self.mlp.layers
+        first = self.mlp.layer(0)
         x = prepared + F.linear(deter, first.linear.weight[:, : self.deter])
         x = first.act(first.norm(x))
-        for layer in rest:
+        for layer in self.mlp.layers[1:]:
             x = layer(x)
         return self.out(x)
 
@@ -139,10 +146,10 @@ class _RecurrentPosteriorScan(PosteriorScan):
 
     def __init__(self, posterior: RecurrentPosterior, deter: Tensor, prepared: Tensor, raw: Tensor) -> None:
         self.deter, self.raw = deter, raw
-        self.layer, self.out = posterior.mlp.layers[0], posterior.out
+        self.layer, self.out = posterior.mlp.layer(0), posterior.out
         self.weight = self.layer.linear.weight.detach()[:, : deter.shape[-1]]
         self.out_weight, self.out_bias = self.out.weight.detach(), self.out.bias.detach()
-        self.hidden = NormAct(deter, prepared.shape, self.layer.norm.weight, self.layer.norm.eps)
+        self.hidden = NormAct(deter, prepared.shape, self.layer.norm)
         self.pre = torch.empty_like(prepared[0])
         self.steps = list(zip(deter.unbind(), prepared.unbind(), raw.unbind(), strict=True))
 
@@ -164,12 +171,8 @@ class _RecurrentPosteriorScan(PosteriorScan):
         self.prepared_grad = self.hidden.pre_grad
         weight = torch.zeros_like(self.layer.linear.weight)
         weight[:, : self.deter.shape[-1]] = weight_gradient(self.deter, self.hidden.pre_grad)
-        return {
-            self.layer.linear.weight: weight,
-            self.layer.norm.weight: self.hidden.finish(),
-            self.out.weight: weight_gradient(self.hidden.post, self.raw_grad),
-            self.out.bias: self.raw_grad.sum((0, 1)),
-        }
+        out = linear_gradients(self.out, self.hidden.post, self.raw_grad)
+        return {self.layer.linear.weight: weight} | self.hidden.finish() | out
 
 
 class AbsolutePosterior(Posterior):

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wmcomponents.dynamics.scan import CellScan, Gradients, NormAct, weight_gradient
+from wmcomponents.dynamics.scan import CellScan, Gradients, NormAct, linear_gradients, weight_gradient
+from wmcomponents.nn import BlockLinear
 
 if TYPE_CHECKING:
     from wmcomponents.dynamics.cell import BlockGRUCell
@@ -27,38 +28,32 @@ class BlockGRUScan(CellScan):
 
     def __init__(self, cell: "BlockGRUCell", deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> None:
         steps, batch, size = deter.shape
-        self.blocks, width = cell.blocks, size // cell.blocks
-        self.deter, self.stoch = deter, stoch
-        self.inputs, self.hidden, self.norm, self.gates = (
-            (cell.deter_in, cell.stoch_in),
-            cell.hidden[0],
-            cell.norms[0],
-            cell.gates,
-        )
-        (self.weight, self.bias), (self.stoch_weight, self.stoch_bias) = (
-            (layer.linear.weight.detach(), layer.linear.bias.detach()) for layer in self.inputs
-        )
-        units = self.weight.shape[0]
-        scales = torch.stack([layer.norm.weight.detach() for layer in self.inputs])
-        self.embeds = NormAct(deter, (steps, batch, 2, units), scales, cell.deter_in.norm.eps)
-        self.mixed = NormAct(deter, deter.shape, self.norm.weight, self.norm.eps)
-        weight = self.hidden.weight.detach()
+        self.deter, self.stoch, self.blocks, width = deter, stoch, cell.blocks, size // cell.blocks
+        self.deter_in, self.stoch_in, self.hidden, self.gates = cell.deter_in, cell.stoch_in, cell.first, cell.gates
+        units = self.deter_in.linear.out_features
+        self.embeds = NormAct(deter, (steps, batch, 2, units), self.deter_in.norm, self.stoch_in.norm)
+        self.mixed = NormAct(deter, deter.shape, cell.norms[0])
+
+        self.deter_weight, self.deter_bias = self._plain(self.deter_in.linear)
+        self.stoch_weight, self.stoch_bias = self._plain(self.stoch_in.linear)
+        self.gate_weight, gate_bias = self._plain(self.gates)
+        update_shift = gate_bias.new_tensor([[0.0], [0.0], [-1.0]])
+        self.gate_bias = (gate_bias.view(self.blocks, 1, 3, width) + update_shift).flatten(2)
+        weight, _ = self._plain(self.hidden)
         self.own_weight, self.shared_rows = weight[:, :width], slice(width, width + 2 * units)
         self.shared_weight = weight[:, self.shared_rows].transpose(0, 1).reshape(2 * units, size)
-        self.gate_weight, gate_bias = (
-            self.gates.weight.detach(),
-            self.gates.bias.detach().view(self.blocks, 1, 3, width),
-        )
-        self.gate_bias = (gate_bias - gate_bias.new_tensor([0.0, 0.0, 1.0]).unsqueeze(-1)).flatten(2)
-        # Scratch space of one step, and what the backward pass reads again.
+
         self.embed_pre, self.mixed_pre = deter.new_empty(batch, 2, units), deter.new_empty(batch, size)
         self.deter_pre, self.stoch_pre = self.embed_pre.unbind(1)
-        self.mixed_pre_blocks = self._blocks(self.mixed_pre)
         self.raw = deter.new_empty(self.blocks, batch, 3, width)
-        self.raw_gates, (self.raw_reset, _, self.raw_update) = self.raw.flatten(2), self.raw.unbind(2)
+        self.raw_gates, (self.raw_reset, self.raw_candidate, self.raw_update) = self.raw.flatten(2), self.raw.unbind(2)
         kept = deter.new_empty(4, steps, self.blocks, batch, width)
         tensors = (deter, stoch, prepared, self._blocks(deter), self._blocks(out), *kept)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
+
+    @staticmethod
+    def _plain(layer: nn.Linear | BlockLinear) -> tuple[Tensor, Tensor]:
+        return layer.weight.detach(), layer.bias.detach()
 
     def _blocks(self, x: Tensor) -> Tensor:
         """``[*T, B, D]`` seen as ``[*T, G, B, D/G]``."""
@@ -67,15 +62,15 @@ class BlockGRUScan(CellScan):
     def forward(self, t: int) -> None:
         """One step."""
         deter, stoch, prepared, own, out, reset, hidden, candidate, update = self.steps[t]
-        torch.addmm(self.bias, deter, self.weight.T, out=self.deter_pre)
+        torch.addmm(self.deter_bias, deter, self.deter_weight.T, out=self.deter_pre)
         torch.addmm(self.stoch_bias, stoch, self.stoch_weight.T, out=self.stoch_pre)
         shared = self.embeds.forward(t, self.embed_pre).flatten(1)
         torch.addmm(prepared, shared, self.shared_weight, out=self.mixed_pre)
-        self.mixed_pre_blocks.add_(torch.bmm(own, self.own_weight))
+        self._blocks(self.mixed_pre).add_(torch.bmm(own, self.own_weight))
         post = self._blocks(self.mixed.forward(t, self.mixed_pre))
         torch.baddbmm(self.gate_bias, post, self.gate_weight, out=self.raw_gates)
         torch.sigmoid(self.raw_reset, out=reset)
-        hidden.copy_(self.raw[:, :, 1])
+        hidden.copy_(self.raw_candidate)
         torch.mul(reset, hidden, out=candidate).tanh_()
         torch.sigmoid(self.raw_update, out=update)
         torch.lerp(own, candidate, update, out=out)
@@ -108,27 +103,24 @@ class BlockGRUScan(CellScan):
         torch.mm(pre_grad, self.shared_weight.T, out=self.shared_grad)
         self.embeds.backward(t)
         own_grad.add_(torch.bmm(self._blocks(pre_grad), self.own_weight.transpose(1, 2)))
-        return deter_grad.addmm_(deter_pre_grad, self.weight), stoch_pre_grad @ self.stoch_weight
+        return deter_grad.addmm_(deter_pre_grad, self.deter_weight), stoch_pre_grad @ self.stoch_weight
 
     def finish(self) -> Gradients:
         """Gradients of all weights the step uses; those of the actions' share follow from ``prepared_grad``."""
         self.prepared_grad = self.mixed.pre_grad
-        grads: Gradients = {self.norm.weight: self.mixed.finish()}
-        embed_grads = zip(self.inputs, (self.deter, self.stoch), self.embeds.pre_grad.unbind(2), strict=True)
-        for (layer, x, grad), scale_grad in zip(embed_grads, self.embeds.finish(), strict=True):
-            grads[layer.linear.weight] = weight_gradient(x, grad)
-            grads[layer.linear.bias] = grad.sum((0, 1))
-            grads[layer.norm.weight] = scale_grad
+        deter_pre_grad, stoch_pre_grad = self.embeds.pre_grad.unbind(2)
+        grads = linear_gradients(self.deter_in.linear, self.deter, deter_pre_grad)
+        grads |= linear_gradients(self.stoch_in.linear, self.stoch, stoch_pre_grad)
+        grads |= self.embeds.finish() | self.mixed.finish()
         own, post, pre_grad = (self._rows(self._blocks(x)) for x in (self.deter, self.mixed.post, self.mixed.pre_grad))
         weight_grad = torch.zeros_like(self.hidden.weight)
-        torch.bmm(own.transpose(1, 2), pre_grad, out=weight_grad[:, : own.shape[-1]])
+        weight_grad[:, : own.shape[-1]] = torch.bmm(own.transpose(1, 2), pre_grad)
         shared_grad = weight_gradient(self.mixed.pre_grad, self.embeds.post.flatten(2))  # (2U, D)
         weight_grad[:, self.shared_rows] = shared_grad.unflatten(1, (self.blocks, -1)).transpose(0, 1)
-        grads[self.hidden.weight] = weight_grad
         gate_grad = self._rows(self.raw_grad.flatten(3))
-        grads[self.gates.weight] = torch.bmm(post.transpose(1, 2), gate_grad)
-        grads[self.gates.bias] = gate_grad.sum(1).flatten()
-        return grads
+        gate_weight_grad = torch.bmm(post.transpose(1, 2), gate_grad)
+        gate_grads = {self.gates.weight: gate_weight_grad, self.gates.bias: gate_grad.sum(1).flatten()}
+        return grads | {self.hidden.weight: weight_grad} | gate_grads
 
     @staticmethod
     def _rows(x: Tensor) -> Tensor:

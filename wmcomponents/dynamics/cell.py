@@ -1,6 +1,7 @@
 """Recurrent cells: from (deter, stoch, action) to the next deter."""
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,11 @@ class BlockGRUCell(Cell):
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     @property
+    def first(self) -> BlockLinear:
+        """The hidden layer that mixes state, sample and action."""
+        return cast(BlockLinear, self.hidden[0])
+
+    @property
     def can_scan(self) -> bool:
         """Yes, with one hidden layer, RMS normalisation and SiLU."""
         has_one_kind = is_scannable(self.deter_in) and is_scannable(self.stoch_in)
@@ -112,11 +118,11 @@ class BlockGRUCell(Cell):
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """One step: ``[*B, deter]``, flat ``[*B, S]`` and ``[*B, A]`` to the next ``[*B, deter]``."""
         shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), self._embed(action)], -1)
-        return self._update(deter, shared, self.hidden[0].bias.view(self.blocks, 1, -1))
+        return self._update(deter, shared, self.first.bias.view(self.blocks, 1, -1))
 
     def prepare(self, action: Tensor) -> Tensor:
         """The action's share of the first hidden layer, bias included: ``[*B, A]`` to ``[*B, deter]``."""
-        embed, layer = self._embed(action), self.hidden[0]
+        embed, layer = self._embed(action), self.first
         rows = embed.reshape(-1, embed.shape[-1]).expand(self.blocks, -1, -1)
         share = torch.baddbmm(layer.bias.view(self.blocks, 1, -1), rows, layer.weight[:, -embed.shape[-1] :])
         return share.transpose(0, 1).reshape(*embed.shape[:-1], self.deter)
@@ -137,14 +143,16 @@ class BlockGRUCell(Cell):
         """The gated update, from what all blocks share ``[*B, n]`` and what is added to the first hidden layer."""
         own = self._by_block(deter)
         x = torch.cat([own, shared.reshape(-1, shared.shape[-1]).expand(self.blocks, -1, -1)], -1)
-        first, *rest = self.hidden
-        weight = first.weight if x.shape[-1] == first.weight.shape[1] else first.weight[:, : x.shape[-1]]
+        weight = self.first.weight
+        if x.shape[-1] < weight.shape[1]:
+            weight = weight[:, : x.shape[-1]]
         x = torch.baddbmm(base, x, weight).transpose(0, 1).flatten(1)
         x = self.act(self.norms[0](x))
-        for hidden, norm in zip(rest, self.norms[1:], strict=True):
+        for hidden, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
             x = self.act(norm(hidden(x)))
         gates = torch.baddbmm(self.gates.bias.view(self.blocks, 1, -1), self._by_block(x), self.gates.weight)
         reset, candidate, update = gates.chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        out = torch.lerp(own, candidate, torch.sigmoid(update - 1.0))
+        update = torch.sigmoid(update - 1.0)
+        out = torch.lerp(own, candidate.to(own.dtype), update.to(own.dtype))  # the state keeps its precision
         return out.transpose(0, 1).reshape(deter.shape)

@@ -9,6 +9,7 @@ A part that can be unrolled so offers a scan of itself (:meth:`Cell.scan`, :meth
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -98,14 +99,15 @@ class NormAct:
     Args:
         like: a tensor of the dtype and device to use.
         shape: ``[T, B, *groups, U]``.
-        weight: of the normalisation, ``[*groups, U]``.
-        eps: of the normalisation.
+        norms: one normalisation, or one for each group.
     """
 
-    def __init__(self, like: Tensor, shape: Sequence[int], weight: Tensor, eps: float) -> None:
+    def __init__(self, like: Tensor, shape: Sequence[int], *norms: nn.Module) -> None:
         self.unit, self.scaled, self.post = (like.new_empty(shape) for _ in range(3))
         self.inverse = like.new_empty(*shape[:-1], 1)
-        self.weight, self.eps, self.share = weight.detach(), like.new_tensor(eps), 1.0 / shape[-1]
+        self.norms = cast(tuple[RMSNorm, ...], norms)
+        self.weight = torch.stack([norm.weight.detach() for norm in self.norms]).view(shape[2:])
+        self.eps, self.share = like.new_tensor(self.norms[0].eps), 1.0 / shape[-1]
         tensors = (self.unit, self.scaled, self.post, self.inverse)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
 
@@ -131,9 +133,10 @@ class NormAct:
         along = torch.linalg.vecdot(grad.mul_(self.weight), unit).unsqueeze(-1)
         return torch.mul(grad.addcmul_(unit, along, value=-self.share), inverse, out=self.pre_grads[t])
 
-    def finish(self) -> Tensor:
-        """Gradient of the weight."""
-        return self.weight_grad.sum(0)
+    def finish(self) -> Gradients:
+        """Gradients of the normalisations' weights."""
+        grads = self.weight_grad.sum(0).view(len(self.norms), -1)
+        return {norm.weight: grad for norm, grad in zip(self.norms, grads, strict=True)}
 
 
 def is_scannable(layer: nn.Module) -> bool:
@@ -149,6 +152,11 @@ def is_norm_act(norm: nn.Module, act: nn.Module) -> bool:
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """Gradient of a linear layer's weight (out, in), from its inputs and output gradients of all steps."""
     return grad.flatten(0, -2).T @ x.flatten(0, -2)
+
+
+def linear_gradients(layer: nn.Linear, x: Tensor, grad: Tensor) -> Gradients:
+    """Gradients of a linear layer's parameters, from its inputs and output gradients of all steps."""
+    return {layer.weight: weight_gradient(x, grad), layer.bias: grad.flatten(0, -2).sum(0)}
 
 
 class _Filter(torch.autograd.Function):

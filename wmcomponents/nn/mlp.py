@@ -1,5 +1,7 @@
 """The layer stack every Dreamer part is made of."""
 
+from typing import cast
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -45,6 +47,10 @@ class MLP(nn.Module):
         sizes = [in_features] + [units] * layers
         self.in_features, self.out_features = in_features, sizes[-1]
         self.layers = nn.ModuleList(Dense(i, o, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def layer(self, index: int) -> Dense:
+        """One layer."""
+        return cast(Dense, self.layers[index])
 
     def forward(self, x: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
         """Apply the stack to the last dimension."""
