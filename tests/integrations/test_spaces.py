@@ -6,8 +6,11 @@ import torch
 from gymnasium import spaces
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, Unbounded
 
+from tests.contract.models import PointMass
+from wmcomponents.dream import Simulator
 from wmcomponents.integrations.spaces import (
     ActionReader,
+    HostWriter,
     ObservationReader,
     ObservationWriter,
     SpaceError,
@@ -134,3 +137,31 @@ def test_outlines_tell_spaces_apart_by_what_a_policy_needs():
     assert outline(same[0]) == outline(same[1])
     shapes = [str(outline(space)) for space in (same[0], *other)]
     assert len(set(shapes)) == len(shapes)
+
+
+def test_one_packed_transfer_brings_tensors_of_any_dtype_to_the_host(monkeypatch):
+    """The path of accelerators, with the two calls that need one replaced."""
+    empty = torch.empty
+
+    class Stream:
+        def synchronize(self):
+            pass
+
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **options: empty(*size, **options))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    writer = HostWriter(Simulator(PointMass(), batch_size=3))
+    tensors = [
+        torch.randint(0, 255, (3, 5, 5, 3), dtype=torch.uint8),
+        torch.randn(3, 4, dtype=torch.float64),
+        torch.rand(3, 1) > 0.5,
+        torch.randn(3, 1),
+        torch.tensor([1, 2, 3]),
+        torch.randn(4, 3).T,
+    ]
+    for _ in range(2):
+        fetched = writer._fetched(tensors)
+        for ours, theirs in zip(fetched, tensors, strict=True):
+            assert torch.equal(ours, theirs) and ours.dtype is theirs.dtype
+        before = [value.clone() for value in fetched]
+        writer._fetched([value * 0 for value in tensors])
+        assert all(torch.equal(value, kept) for value, kept in zip(fetched, before, strict=True))

@@ -125,7 +125,7 @@ class ActionReader:
         if tensor.device != self._device:
             tensor = tensor.to(self._device, non_blocking=True)
         if not self._tables:
-            return tensor.to(self._dtype)
+            return tensor if tensor.dtype is self._dtype else tensor.to(self._dtype)
         if len(self._tables) == 1:
             return self._tables[0][tensor.reshape(rows)]
         return torch.cat([table[tensor[:, i]] for i, table in enumerate(self._tables)], dim=-1)
@@ -234,29 +234,30 @@ class HostWriter:
         self.write = ObservationWriter(simulator.observation_spec)
         self.space = self.write.space
         self._simulator = simulator
+        self._on_host = simulator.device.type == "cpu"
         self._pinned: Tensor | None = None
 
     def observation(self, observation: Mapping[str, Tensor]) -> Any:
         """Observations of all rows, as the space shows them."""
-        arrays = self._arrays([*observation.values()])
-        return self.write(dict(zip(observation, arrays, strict=True)))
+        if not self._on_host:
+            observation = dict(zip(observation, self._fetched([*observation.values()]), strict=True))
+        return self.write({key: tensor.numpy() for key, tensor in observation.items()})
 
     def step(self, step: DreamStep) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
         """The step just taken: observations, and rewards (float32), terminations, truncations ``[N]``."""
-        observation, *numbers = step
-        if self._simulator.all_running:
-            del numbers[1:]  # no flag is set: two tensors less to fetch
-        arrays = self._arrays([*observation.values(), *numbers])
-        seen = self.write(dict(zip(observation, arrays, strict=False)))
-        rewards, *flags = [array[:, 0] for array in arrays[len(observation) :]]
-        if not flags:
-            flags = [np.zeros(rewards.shape, dtype=bool), np.zeros(rewards.shape, dtype=bool)]
-        return seen, rewards.astype(np.float32, copy=False), flags[0], flags[1]
+        if not self._on_host:
+            observation, *numbers = step
+            tensors = self._fetched([*observation.values(), *numbers])
+            seen = dict(zip(observation, tensors, strict=False))
+            step = DreamStep(seen, *tensors[len(seen) :])
+        seen = self.write({key: tensor.numpy() for key, tensor in step.observation.items()})
+        rewards = step.reward.numpy()[:, 0].astype(np.float32, copy=False)
+        if self._simulator.all_running:  # no flag is set: two tensors less to convert
+            return seen, rewards, np.zeros(rewards.shape, dtype=bool), np.zeros(rewards.shape, dtype=bool)
+        return seen, rewards, step.terminated.numpy()[:, 0], step.truncated.numpy()[:, 0]
 
-    def _arrays(self, tensors: list[Tensor]) -> list[np.ndarray]:
-        """Views of a step's own tensors on the CPU; one packed, pinned copy from an accelerator."""
-        if tensors[0].device.type == "cpu":
-            return [tensor.numpy() for tensor in tensors]
+    def _fetched(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Copies on the host, by one packed, pinned transfer."""
         # The largest elements first, so that each piece stands at a multiple of its element's size.
         order = sorted(range(len(tensors)), key=lambda i: -tensors[i].element_size())
         flat = [tensors[i].contiguous().view(-1).view(torch.uint8) for i in order]
@@ -265,14 +266,9 @@ class HostWriter:
             self._pinned = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True)
         self._pinned.copy_(packed, non_blocking=True)
         torch.cuda.current_stream(packed.device).synchronize()
-        host = self._pinned.numpy().copy()
-        arrays: list[np.ndarray] = [host] * len(tensors)
-        offset = 0
-        for i, piece in zip(order, flat, strict=True):
-            dtype = torch.empty(0, dtype=tensors[i].dtype).numpy().dtype
-            arrays[i] = host[offset : offset + piece.numel()].view(dtype).reshape(tuple(tensors[i].shape))
-            offset += piece.numel()
-        return arrays
+        pieces = self._pinned.clone().split([piece.numel() for piece in flat])
+        fetched = dict(zip(order, pieces, strict=True))
+        return [fetched[i].view(tensor.dtype).view(tensor.shape) for i, tensor in enumerate(tensors)]
 
 
 def _sizes(spec: OneHot) -> list[int]:
@@ -298,4 +294,4 @@ def row_of(observation: Any, index: int) -> Any:
 def _writable(value: Any) -> np.ndarray:
     """An array that torch can share memory with: it warns of read-only ones and refuses negative strides."""
     array = np.asarray(value)
-    return array if array.flags.writeable and array.flags.c_contiguous else array.copy()
+    return array if array.flags.carray else array.copy()
