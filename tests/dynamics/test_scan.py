@@ -5,12 +5,25 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from tests.parts import scramble
 from wmcomponents.dynamics import RSSM, AbsolutePosterior, GaussianLatent, Prior
 from wmcomponents.nn import Dense
 
 BATCH, TIME, ACTION, EMBED = 3, 6, 2, 5
+
+
+class Sequence(nn.Module):
+    """Makes ``observe_sequence`` a forward, which functional calls need."""
+
+    def __init__(self, rssm: RSSM) -> None:
+        super().__init__()
+        self.rssm = rssm
+
+    def forward(self, *args):
+        return self.rssm.observe_sequence(*args)
 
 
 def build(**options) -> RSSM:
@@ -146,3 +159,29 @@ def test_dense_layers_of_another_kind_are_not_scanned():
     rssm.cell.stoch_in = Dense(rssm.latent.size, 8, norm="none").double()
     assert not rssm.cell.can_scan
     assert rssm.observe_sequence(*inputs(rssm))[0].isfinite().all()
+
+
+def test_gradients_reach_parameters_that_a_functional_call_puts_in_place():
+    rssm = build()
+    args = inputs(rssm)
+    roots = {name: parameter.detach().clone().requires_grad_() for name, parameter in rssm.named_parameters()}
+    derived = {name: 2.0 * root for name, root in roots.items()}
+    for parameter in rssm.parameters():
+        parameter.data.mul_(2.0)
+    outputs = functional_call(Sequence(rssm), {f"rssm.{name}": value for name, value in derived.items()}, tuple(args))
+    loss(outputs, [torch.ones_like(output) for output in outputs]).backward()
+    assert all(parameter.grad is None for parameter in rssm.parameters())
+    plain = rssm.observe_sequence(*args)
+    loss(plain, [torch.ones_like(output) for output in plain]).backward()
+    for name, parameter in rssm.named_parameters():
+        if not name.startswith("prior"):
+            torch.testing.assert_close(roots[name].grad, 2.0 * parameter.grad)
+
+
+def test_an_ensemble_can_be_vectorised():
+    members = [build() for _ in range(2)]
+    args = [x if x is None else x.detach() for x in inputs(members[0])]
+    params, _ = stack_module_state([Sequence(member) for member in members])
+    stacked = vmap(lambda state: functional_call(Sequence(members[0]), state, tuple(args)))(params)
+    for part, first, second in zip(stacked, *(m.observe_sequence(*args) for m in members), strict=True):
+        torch.testing.assert_close(part, torch.stack([first, second]))

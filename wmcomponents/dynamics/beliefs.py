@@ -146,10 +146,11 @@ class _RecurrentPosteriorScan(PosteriorScan):
 
     def __init__(self, posterior: RecurrentPosterior, deter: Tensor, prepared: Tensor, raw: Tensor) -> None:
         self.deter, self.raw = deter, raw
-        self.layer, self.out = posterior.mlp.layer(0), posterior.out
-        self.weight = self.layer.linear.weight.detach()[:, : deter.shape[-1]]
-        self.out_weight, self.out_bias = self.out.weight.detach(), self.out.bias.detach()
-        self.hidden = NormAct(deter, prepared.shape, self.layer.norm)
+        layer = posterior.mlp.layer(0)
+        self.full_weight, self.out = layer.linear.weight, (posterior.out.weight, posterior.out.bias)
+        self.weight = self.full_weight.detach()[:, : deter.shape[-1]]
+        self.out_weight, self.out_bias = (tensor.detach() for tensor in self.out)
+        self.hidden = NormAct(deter, prepared.shape, layer.norm)
         self.pre = torch.empty_like(prepared[0])
         self.steps = list(zip(deter.unbind(), prepared.unbind(), raw.unbind(), strict=True))
 
@@ -169,10 +170,10 @@ class _RecurrentPosteriorScan(PosteriorScan):
 
     def finish(self) -> Gradients:
         self.prepared_grad = self.hidden.pre_grad
-        weight = torch.zeros_like(self.layer.linear.weight)
+        weight = torch.zeros_like(self.full_weight)
         weight[:, : self.deter.shape[-1]] = weight_gradient(self.deter, self.hidden.pre_grad)
-        out = linear_gradients(self.out, self.hidden.post, self.raw_grad)
-        return {self.layer.linear.weight: weight} | self.hidden.finish() | out
+        out = linear_gradients(*self.out, self.hidden.post, self.raw_grad)
+        return {self.full_weight: weight} | self.hidden.finish() | out
 
 
 class AbsolutePosterior(Posterior):

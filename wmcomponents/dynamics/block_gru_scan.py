@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wmcomponents.dynamics.scan import CellScan, Gradients, NormAct, linear_gradients, weight_gradient
-from wmcomponents.nn import BlockLinear
 
 if TYPE_CHECKING:
     from wmcomponents.dynamics.cell import BlockGRUCell
@@ -29,17 +28,18 @@ class BlockGRUScan(CellScan):
     def __init__(self, cell: "BlockGRUCell", deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> None:
         steps, batch, size = deter.shape
         self.deter, self.stoch, self.blocks, width = deter, stoch, cell.blocks, size // cell.blocks
-        self.deter_in, self.stoch_in, self.hidden, self.gates = cell.deter_in, cell.stoch_in, cell.first, cell.gates
-        units = self.deter_in.linear.out_features
-        self.embeds = NormAct(deter, (steps, batch, 2, units), self.deter_in.norm, self.stoch_in.norm)
+        units = cell.deter_in.linear.out_features
+        self.embeds = NormAct(deter, (steps, batch, 2, units), cell.deter_in.norm, cell.stoch_in.norm)
         self.mixed = NormAct(deter, deter.shape, cell.norms[0])
 
-        self.deter_weight, self.deter_bias = self._plain(self.deter_in.linear)
-        self.stoch_weight, self.stoch_bias = self._plain(self.stoch_in.linear)
-        self.gate_weight, gate_bias = self._plain(self.gates)
+        layers = (cell.deter_in.linear, cell.stoch_in.linear, cell.gates, cell.first)
+        self.deter_in, self.stoch_in, self.gates, self.hidden = ((layer.weight, layer.bias) for layer in layers)
+        self.deter_weight, self.deter_bias = (tensor.detach() for tensor in self.deter_in)
+        self.stoch_weight, self.stoch_bias = (tensor.detach() for tensor in self.stoch_in)
+        self.gate_weight, gate_bias = (tensor.detach() for tensor in self.gates)
         update_shift = gate_bias.new_tensor([[0.0], [0.0], [-1.0]])
         self.gate_bias = (gate_bias.view(self.blocks, 1, 3, width) + update_shift).flatten(2)
-        weight, _ = self._plain(self.hidden)
+        weight = self.hidden[0].detach()
         self.own_weight, self.shared_rows = weight[:, :width], slice(width, width + 2 * units)
         self.shared_weight = weight[:, self.shared_rows].transpose(0, 1).reshape(2 * units, size)
 
@@ -50,10 +50,6 @@ class BlockGRUScan(CellScan):
         kept = deter.new_empty(4, steps, self.blocks, batch, width)
         tensors = (deter, stoch, prepared, self._blocks(deter), self._blocks(out), *kept)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
-
-    @staticmethod
-    def _plain(layer: nn.Linear | BlockLinear) -> tuple[Tensor, Tensor]:
-        return layer.weight.detach(), layer.bias.detach()
 
     def _blocks(self, x: Tensor) -> Tensor:
         """``[*T, B, D]`` seen as ``[*T, G, B, D/G]``."""
@@ -109,18 +105,17 @@ class BlockGRUScan(CellScan):
         """Gradients of all weights the step uses; those of the actions' share follow from ``prepared_grad``."""
         self.prepared_grad = self.mixed.pre_grad
         deter_pre_grad, stoch_pre_grad = self.embeds.pre_grad.unbind(2)
-        grads = linear_gradients(self.deter_in.linear, self.deter, deter_pre_grad)
-        grads |= linear_gradients(self.stoch_in.linear, self.stoch, stoch_pre_grad)
+        grads = linear_gradients(*self.deter_in, self.deter, deter_pre_grad)
+        grads |= linear_gradients(*self.stoch_in, self.stoch, stoch_pre_grad)
         grads |= self.embeds.finish() | self.mixed.finish()
         own, post, pre_grad = (self._rows(self._blocks(x)) for x in (self.deter, self.mixed.post, self.mixed.pre_grad))
-        weight_grad = torch.zeros_like(self.hidden.weight)
+        weight_grad = torch.zeros_like(self.hidden[0])
         weight_grad[:, : own.shape[-1]] = torch.bmm(own.transpose(1, 2), pre_grad)
         shared_grad = weight_gradient(self.mixed.pre_grad, self.embeds.post.flatten(2))  # (2U, D)
         weight_grad[:, self.shared_rows] = shared_grad.unflatten(1, (self.blocks, -1)).transpose(0, 1)
         gate_grad = self._rows(self.raw_grad.flatten(3))
-        gate_weight_grad = torch.bmm(post.transpose(1, 2), gate_grad)
-        gate_grads = {self.gates.weight: gate_weight_grad, self.gates.bias: gate_grad.sum(1).flatten()}
-        return grads | {self.hidden.weight: weight_grad} | gate_grads
+        gate_grads = (torch.bmm(post.transpose(1, 2), gate_grad), gate_grad.sum(1).flatten())
+        return grads | {self.hidden[0]: weight_grad} | dict(zip(self.gates, gate_grads, strict=True))
 
     @staticmethod
     def _rows(x: Tensor) -> Tensor:

@@ -215,6 +215,8 @@ class RSSM(Component):
         """Whether the hand-written backward pass applies: parts that offer it, plain eager mode, full precision."""
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(deter.device.type):
             return False
+        if torch._C._are_functorch_transforms_active():  # vmap and its kin need to see single operations
+            return False
         is_plain = self.cell.can_scan and self.posterior.can_scan and self.latent.can_scan
         return is_plain and deter.dtype in (torch.float32, torch.float64)
 

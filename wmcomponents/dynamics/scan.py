@@ -5,6 +5,8 @@ without being recorded, on buffers that hold all steps; the backward pass visits
 forward pass left in cache-sized pieces, and takes the gradient of each weight once, from all steps.
 
 A part that can be unrolled so offers a scan of itself (:meth:`Cell.scan`, :meth:`Posterior.scan`, :meth:`Latent.scan`).
+A scan takes hold of its parameters when it is made: by the time of the backward pass, a functional call may have put
+others in their place.
 """
 
 from abc import ABC, abstractmethod
@@ -105,9 +107,9 @@ class NormAct:
     def __init__(self, like: Tensor, shape: Sequence[int], *norms: nn.Module) -> None:
         self.unit, self.scaled, self.post = (like.new_empty(shape) for _ in range(3))
         self.inverse = like.new_empty(*shape[:-1], 1)
-        self.norms = cast(tuple[RMSNorm, ...], norms)
-        self.weight = torch.stack([norm.weight.detach() for norm in self.norms]).view(shape[2:])
-        self.eps, self.share = like.new_tensor(self.norms[0].eps), 1.0 / shape[-1]
+        self.weights = [cast(Tensor, norm.weight) for norm in norms]
+        self.weight = torch.stack([weight.detach() for weight in self.weights]).view(shape[2:])
+        self.eps, self.share = like.new_tensor(cast(RMSNorm, norms[0]).eps), 1.0 / shape[-1]
         tensors = (self.unit, self.scaled, self.post, self.inverse)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
 
@@ -135,8 +137,8 @@ class NormAct:
 
     def finish(self) -> Gradients:
         """Gradients of the normalisations' weights."""
-        grads = self.weight_grad.sum(0).view(len(self.norms), -1)
-        return {norm.weight: grad for norm, grad in zip(self.norms, grads, strict=True)}
+        grads = self.weight_grad.sum(0).view(len(self.weights), -1)
+        return dict(zip(self.weights, grads, strict=True))
 
 
 def is_scannable(layer: nn.Module) -> bool:
@@ -154,9 +156,9 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     return grad.flatten(0, -2).T @ x.flatten(0, -2)
 
 
-def linear_gradients(layer: nn.Linear, x: Tensor, grad: Tensor) -> Gradients:
+def linear_gradients(weight: Tensor, bias: Tensor, x: Tensor, grad: Tensor) -> Gradients:
     """Gradients of a linear layer's parameters, from its inputs and output gradients of all steps."""
-    return {layer.weight: weight_gradient(x, grad), layer.bias: grad.flatten(0, -2).sum(0)}
+    return {weight: weight_gradient(x, grad), bias: grad.flatten(0, -2).sum(0)}
 
 
 class _Filter(torch.autograd.Function):
