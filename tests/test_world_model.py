@@ -165,3 +165,21 @@ def test_the_tensordict_forms_keys_can_be_renamed_and_sequenced():
         model.module("features", in_keys=["memory"])
     with pytest.raises((ValueError, KeyError), match="verbs"):
         model.module("wish")
+
+
+@pytest.mark.parametrize(("state", "observation"), [("x", "x"), ("action", "x"), ("s", "reward")])
+def test_a_name_that_stands_for_two_things_is_refused(state, observation):
+    class Named(WorldModel):
+        def __init__(self):
+            super().__init__(
+                observation_spec=Composite({observation: Unbounded(2)}),
+                action_spec=Unbounded(1),
+                state_spec=Composite({state: Unbounded(2)}),
+            )
+
+        def observe(self, state, action, observation, is_init, noise): ...
+
+        def imagine(self, state, action, noise): ...
+
+    with pytest.raises(ValueError, match="must differ"):
+        Named()

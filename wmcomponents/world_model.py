@@ -22,6 +22,10 @@ Verb = Literal["observe", "imagine"]
 CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective")
 
 
+PROTOCOL_KEYS = frozenset({"action", "prev_action", "reward", "continue", "is_init", "noise", "next"})
+"""Names that states and observations may not take: TensorDicts hold them beside each other."""
+
+
 class CapabilityError(TypeError):
     """A driver needs something that the model does not have; the message names both and the remedy."""
 
@@ -63,7 +67,8 @@ class WorldModel(nn.Module, ABC):
             each its own. ``None`` or empty: the model is deterministic.
 
     Raises:
-        TypeError, ValueError: if a spec has batch dims, nested keys, or a noise leaf that is neither uniform nor normal.
+        TypeError, ValueError: if a spec has batch dims, nested keys, a reserved or shared key, or a noise leaf that is
+            neither uniform nor normal.
     """
 
     def __init__(
@@ -77,6 +82,13 @@ class WorldModel(nn.Module, ABC):
         super().__init__()
         for name, spec in (("observation_spec", observation_spec), ("state_spec", state_spec)):
             _check_flat(name, spec)
+        clashes = sorted(set(state_spec.keys()) & (set(observation_spec.keys()) | PROTOCOL_KEYS))
+        clashes += sorted(set(observation_spec.keys()) & PROTOCOL_KEYS)
+        if clashes:
+            raise ValueError(
+                f"state and observation keys must differ from each other and from the protocol's own "
+                f"({', '.join(sorted(PROTOCOL_KEYS))}); rename {clashes}."
+            )
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.state_spec = state_spec
@@ -102,7 +114,8 @@ class WorldModel(nn.Module, ABC):
             action: a_{t-1}, the action that led here, ``[*B, ...]`` as ``action_spec`` says. Ignored where ``is_init``.
             observation: x_t, one entry for each key of ``observation_spec``.
             is_init: whether x_t is the first of its episode, bool ``[*B, 1]``.
-            noise: z as base noise (``noise_spec["observe"]``), or ``None`` for the mode.
+            noise: z as base noise (``noise_spec["observe"]``), or ``None`` for the mode. A deterministic model receives
+                an empty dict or ``None``, and reads neither.
         """
 
     @abstractmethod
@@ -112,7 +125,7 @@ class WorldModel(nn.Module, ABC):
         Args:
             state: s_t, ``[*B, ...]``.
             action: a_t, ``[*B, ...]`` as ``action_spec`` says.
-            noise: z as base noise (``noise_spec["imagine"]``), or ``None`` for the mode.
+            noise: z as base noise (``noise_spec["imagine"]``), or ``None`` for the mode; likewise.
         """
 
     def decode(self, state: State) -> Observation:

@@ -212,8 +212,10 @@ class NamesTheStateLikeTheObservation(WorldModel):
         super().__init__(
             observation_spec=Composite(observation=Unbounded(2)),
             action_spec=Bounded(-1, 1, (2,)),
-            state_spec=Composite(observation=Unbounded(2)),
+            state_spec=Composite(place=Unbounded(2)),
         )
+        # The constructor refuses it; a model that exchanges its spec afterwards escapes the constructor.
+        self.state_spec = Composite(observation=Unbounded(2))
 
     def observe(self, state, action, observation, is_init, noise):
         return {"observation": observation["observation"].clone()}
