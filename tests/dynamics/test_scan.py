@@ -77,7 +77,7 @@ def test_the_standard_model_is_scanned_and_others_are_not():
     for part in (GaussianLatent(3), AbsolutePosterior(4, 4)):
         assert not part.can_scan
         with pytest.raises(NotImplementedError, match="offers no scan"):
-            part.scan(torch.zeros(1), None, torch.zeros(1))
+            part.scan(torch.zeros(1), torch.zeros(1), torch.zeros(1))
 
 
 def test_frozen_parts_get_no_gradient_and_do_not_disturb_the_others():

@@ -37,8 +37,8 @@ class BlockGRUScan(CellScan):
         self.deter_weight, self.deter_bias = (tensor.detach() for tensor in self.deter_in)
         self.stoch_weight, self.stoch_bias = (tensor.detach() for tensor in self.stoch_in)
         self.gate_weight, gate_bias = (tensor.detach() for tensor in self.gates)
-        update_shift = gate_bias.new_tensor([[0.0], [0.0], [-1.0]])
-        self.gate_bias = (gate_bias.view(self.blocks, 1, 3, width) + update_shift).flatten(2)
+        self.gate_bias = gate_bias.clone().view(self.blocks, 1, 3 * width)
+        self.gate_bias[..., 2 * width :] -= 1.0
         weight = self.hidden[0].detach()
         self.own_weight, self.shared_rows = weight[:, :width], slice(width, width + 2 * units)
         self.shared_weight = weight[:, self.shared_rows].transpose(0, 1).reshape(2 * units, size)

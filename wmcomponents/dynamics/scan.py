@@ -109,7 +109,7 @@ class NormAct:
         self.inverse = like.new_empty(*shape[:-1], 1)
         self.weights = [cast(Tensor, norm.weight) for norm in norms]
         self.weight = torch.stack([weight.detach() for weight in self.weights]).view(shape[2:])
-        self.eps, self.share = like.new_tensor(cast(RMSNorm, norms[0]).eps), 1.0 / shape[-1]
+        self.eps, self.share = like.new_full((), cast(RMSNorm, norms[0]).eps), 1.0 / shape[-1]
         tensors = (self.unit, self.scaled, self.post, self.inverse)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
 
