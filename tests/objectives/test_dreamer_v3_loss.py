@@ -123,11 +123,11 @@ def test_the_noise_is_not_that_of_the_global_generator():
 
 
 @pytest.mark.parametrize("mode", [ExplorationType.DETERMINISTIC, ExplorationType.MODE, ExplorationType.MEAN])
-def test_the_exploration_mode_around_the_call_does_not_silence_the_noise(mode):
+def test_the_exploration_mode_around_the_call_does_not_silence_the_noise(mode, monkeypatch):
     objective, data = model().objective(), batch()
     seen = []
-    terms = objective.terms
-    objective.terms = lambda *args: seen.append(exploration_type()) or terms(*args)
+    terms = DreamerV3ModelLoss.terms
+    monkeypatch.setattr(DreamerV3ModelLoss, "terms", lambda *args: seen.append(exploration_type()) or terms(*args))
     with set_exploration_type(mode):
         first, second = objective(data), objective(data)
     assert first["loss_reconstruction"] != second["loss_reconstruction"]
@@ -396,20 +396,6 @@ def test_the_continue_head_learns_discount_times_not_terminated():
     assert best.item() == pytest.approx(0.9, abs=0.01)
 
 
-@pytest.mark.compile
-def test_compiled_equals_eager():
-    made, data = model(), batch()
-    eager, compiled = made.objective(), made.objective()
-    compiled.compile()
-    results = []
-    for objective in (eager, compiled):
-        made.zero_grad()
-        out = losses(objective, data)
-        sum(out[f"loss_{term}"] for term in TERMS).backward()
-        results.append((out, [p.grad.clone() for p in made.parameters()]))
-    assert_close(dict(results[0][0].items()), dict(results[1][0].items()))
-    for one, other in zip(results[0][1], results[1][1], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-    assert "_filter" not in vars(made.dynamics)
-    longer = batch(time=T + 3)
-    assert_close(dict(losses(eager, longer).items()), dict(losses(compiled, longer).items()))
+def test_compiling_is_refused_with_the_reason():
+    with pytest.raises(NotImplementedError, match="Leave out compile=True"):
+        model().objective().compile()

@@ -146,6 +146,17 @@ def test_an_objective_that_returns_no_scalar_loss_is_named(answer):
         trainer(model, objective=Scripted(model, answer)).train(1)
 
 
+def test_compile_is_a_question_for_the_objective():
+    class Compiled(Scripted):
+        def compile(self):
+            self.was_compiled = True
+
+    model = corridor.model()
+    assert trainer(model, objective=Compiled(model), compile=True).objective.was_compiled
+    with pytest.raises(NotImplementedError, match="DreamerV3ModelLoss is not compiled"):
+        trainer(model, compile=True)
+
+
 def test_divergence_names_the_term_and_the_step():
     model = corridor.model()
     script = [{"loss_a": 1.0, "loss_b": 1.0}, {"loss_a": 1.0, "loss_b": 2.0}, {"loss_a": 1.0, "loss_b": math.inf}]

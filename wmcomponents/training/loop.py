@@ -52,7 +52,7 @@ class Trainer:
         logger: ``"csv"`` or ``"tensorboard"`` (extra ``logging``) into ``out``, a TorchRL logger, or ``None``.
         progress: show a progress bar on standard error.
         seed: of the sampling.
-        compile: call the objective's ``compile()``, which pays off over thousands of steps.
+        compile: call the objective's ``compile()``, where that pays off; an objective for which it does not refuses.
 
     Raises:
         ValueError: if a logger is named without ``out``, a count is below 1, or the model has nothing to train.
