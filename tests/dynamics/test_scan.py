@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from tests.parts import scramble
-from wmcomponents.dynamics import RSSM, AbsolutePosterior, GaussianLatent, Prior
+from wmcomponents.dynamics import RSSM, AbsolutePosterior, BlockGRUCell, GaussianLatent, Prior, RecurrentPosterior
 from wmcomponents.nn import Dense
 
 BATCH, TIME, ACTION, EMBED = 3, 6, 2, 5
@@ -56,7 +56,20 @@ def loss(outputs, weights):
 @pytest.mark.parametrize("blocks", [1, 4])
 def test_values_and_every_gradient_agree_with_autograd(with_noise, classes, unimix, blocks):
     rssm = build(classes=classes, unimix=unimix, blocks=blocks)
+    assert_scan_is_loop(rssm, with_noise)
+
+
+@pytest.mark.parametrize("with_noise", [True, False])
+def test_a_gaussian_latent_is_scanned_too(with_noise):
+    latent = GaussianLatent(6)
+    cell, prior = BlockGRUCell(16, latent.size, ACTION, 8, blocks=4), Prior(16, latent.params, 8)
+    rssm = RSSM(cell, latent, prior, RecurrentPosterior(16, EMBED, latent.params, 8))
+    assert_scan_is_loop(scramble(rssm).double(), with_noise)
+
+
+def assert_scan_is_loop(rssm, with_noise):
     args = inputs(rssm, with_noise)
+    assert rssm._can_scan(args[0])
     leaves = [*args[:4], *rssm.cell.parameters(), *rssm.posterior.parameters()]
     results = {}
     weights = None
@@ -74,10 +87,10 @@ def test_the_standard_model_is_scanned_and_others_are_not():
     for options in ({"norm": "layer"}, {"act": "gelu"}, {"cell_layers": 2}):
         assert not build(**options).cell.can_scan
     assert not build(posterior_layers=2).posterior.can_scan
-    for part in (GaussianLatent(3), AbsolutePosterior(4, 4)):
-        assert not part.can_scan
-        with pytest.raises(NotImplementedError, match="offers no scan"):
-            part.scan(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    other = AbsolutePosterior(4, 4)
+    assert GaussianLatent(3).can_scan and not other.can_scan
+    with pytest.raises(NotImplementedError, match="offers no scan"):
+        other.scan(torch.zeros(1), torch.zeros(1), torch.zeros(1))
 
 
 def test_frozen_parts_get_no_gradient_and_do_not_disturb_the_others():

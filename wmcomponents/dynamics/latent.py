@@ -202,6 +202,15 @@ class GaussianLatent(Latent):
         """Standard normal noise, one number a dimension."""
         return Unbounded(shape=torch.Size(self.noise_shape))
 
+    @property
+    def can_scan(self) -> bool:
+        """Yes."""
+        return True
+
+    def scan(self, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> LatentScan:
+        """Unrolled over time."""
+        return _GaussianScan(self, raw, noise, stoch)
+
     def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``[*B, size]``."""
         mean, std = raw.chunk(2, -1)
@@ -223,3 +232,23 @@ class GaussianLatent(Latent):
     def extra_repr(self) -> str:
         """Sizes and options."""
         return f"size={self.shape[0]}, min_std={self.min_std}"
+
+
+class _GaussianScan(LatentScan):
+    """Samples of a Gaussian latent, unrolled over time."""
+
+    def __init__(self, latent: GaussianLatent, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> None:
+        mean, width = raw.chunk(2, -1)
+        noise = torch.zeros_like(stoch) if noise is None else noise.to(raw.dtype)
+        self.min_std, self.steps = latent.min_std, list(zip(mean, width, noise, stoch, strict=True))
+
+    def forward(self, t: int) -> None:
+        mean, width, noise, stoch = self.steps[t]
+        torch.addcmul(mean, F.softplus(width).add_(self.min_std), noise, out=stoch)
+
+    def rewind(self) -> None:
+        pass
+
+    def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
+        _, width, noise, _ = self.steps[t]
+        return raw_grad + torch.cat([grad, torch.sigmoid(width).mul_(noise).mul_(grad)], -1)

@@ -108,7 +108,7 @@ class RSSM(Component):
         return cls(cell, latent, prior, posterior)
 
     def initial_state(
-        self, batch_size: Sequence[int] = (), device: torch.device | None = None
+        self, batch_size: Sequence[int] = (), device: torch.device | str | None = None
     ) -> tuple[Tensor, Tensor]:
         """Zeros: ``deter [*batch_size, D]`` and ``stoch [*batch_size, *latent.shape]``."""
         deter = torch.zeros(*batch_size, self.cell.deter, device=device)
