@@ -114,7 +114,8 @@ def compiled_rollout(**options: Any) -> Callable[..., Rollout]:
     them.
 
     Args:
-        **options: of ``torch.compile``; ``fullgraph=True`` and ``dynamic=False`` unless given.
+        **options: of ``torch.compile``; ``fullgraph=True`` and ``dynamic=False`` unless given. For a small model on a
+            CPU, ``options={"cpp_wrapper": True}`` saves a further third, for several times the compile time.
     """
     return torch.compile(rollout, **{"fullgraph": True, "dynamic": False, **options})
 

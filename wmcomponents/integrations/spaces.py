@@ -114,7 +114,7 @@ class ActionReader:
             SpaceError: if the shape is not ``[rows, *space.shape]``, or discrete actions are not integers of the space.
                 Tensors on an accelerator are not looked into.
         """
-        tensor = actions if isinstance(actions, Tensor) else torch.from_numpy(_writable(actions))
+        tensor = _tensor(actions)
         if tensor.shape != (rows, *self._shape):
             raise SpaceError(
                 f"actions must have shape {(rows, *self._shape)} ({rows} rows of {self.space}); got "
@@ -203,7 +203,7 @@ class ObservationReader:
         return {key: self._entry(key, leaf, entries[key], rows) for key, leaf in self._leaves.items()}
 
     def _entry(self, key: str, leaf: TensorSpec, value: Any, rows: int) -> Tensor:
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(_writable(value))
+        tensor = _tensor(value)
         expected = (rows, *self._shapes[key])
         if tensor.shape != expected:
             raise SpaceError(
@@ -291,7 +291,10 @@ def row_of(observation: Any, index: int) -> Any:
     return observation[index]
 
 
-def _writable(value: Any) -> np.ndarray:
-    """An array that torch can share memory with: it warns of read-only ones and refuses negative strides."""
-    array = np.asarray(value)
-    return array if array.flags.carray else array.copy()
+def _tensor(value: Any) -> Tensor:
+    """A tensor on an array's own memory, or on a copy of what torch will not share: read-only or reversed arrays."""
+    if not isinstance(value, np.ndarray):
+        if isinstance(value, Tensor):
+            return value
+        value = np.asarray(value)
+    return torch.from_numpy(value if value.flags.carray else value.copy())
