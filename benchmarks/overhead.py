@@ -152,7 +152,9 @@ def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
     return runs
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], repeats: int, warmup: int = 5) -> dict[str, list[float]]:
+def interleaved(
+    runs: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float], warmup: int = 5
+) -> dict[str, list[float]]:
     """Microseconds a step of every repeat; each repeat runs every variant, so that all see the same machine.
 
     A variant is run once untimed before it is timed: what the variant before it left in the caches is not its cost.
@@ -161,20 +163,24 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeats: int, warmup: int = 
     for repeat in range(-warmup, repeats):
         for name, run in runs.items():
             run()
-            begun = time.perf_counter()
+            begun = clock()
             run()
             if repeat >= 0:
-                times[name].append((time.perf_counter() - begun) / STEPS * 1e6)
+                times[name].append((clock() - begun) / STEPS * 1e6)
     return times
 
 
-def measure(batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compiled: bool = True) -> dict[str, Any]:
+def measure(
+    batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compiled: bool = True, cpu_time: bool = False
+) -> dict[str, Any]:
     """The overhead table, one thread, no gradients.
 
     Args:
         batches: rows stepped at once.
         repeats: interleaved repeats; medians are reported.
         compiled: measure compiled imagination too, which needs a C++ compiler.
+        cpu_time: count the process's own time instead of the clock's. On a machine with other work the clock is unfair to
+            whatever runs longer than the scheduler's slice.
 
     Returns:
         ``settings``, and for each batch (``"1"``, ``"64"``...) and variant ``us`` (median microseconds a step of the
@@ -188,7 +194,9 @@ def measure(batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compil
         for column, batch in enumerate(batches):
             torch.manual_seed(0)
             with torch.no_grad():
-                times = interleaved(variants(batch, compiled), repeats)
+                times = interleaved(
+                    variants(batch, compiled), repeats, time.process_time if cpu_time else time.perf_counter
+                )
             plain = times["plain"]
             table[str(batch)] = {
                 name: {
@@ -200,7 +208,7 @@ def measure(batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compil
             }
     finally:
         torch.set_num_threads(threads)
-    return {"settings": settings(repeats), "steps": STEPS, "table": table}
+    return {"settings": settings(repeats) | {"clock": "cpu" if cpu_time else "wall"}, "steps": STEPS, "table": table}
 
 
 def settings(repeats: int) -> dict[str, Any]:
@@ -236,7 +244,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--no-compile", action="store_true", help="leave compiled imagination out")
+    parser.add_argument("--cpu-time", action="store_true", help="count this process's own time: for a busy machine")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     arguments = parser.parse_args()
-    measured = measure(repeats=arguments.repeats, compiled=not arguments.no_compile)
+    measured = measure(repeats=arguments.repeats, compiled=not arguments.no_compile, cpu_time=arguments.cpu_time)
     print(json.dumps(measured, indent=2) if arguments.json else markdown(measured))

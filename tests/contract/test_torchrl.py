@@ -28,9 +28,9 @@ from torchrl.objectives import ClipPPOLoss, SACLoss, SoftUpdate
 from tests.contract.drive import actions, assert_same, is_continuous, some_states, view_of, views
 from tests.contract.models import MODELS
 from wmcomponents.component import Component
-from wmcomponents.dream import PoolStarts
+from wmcomponents.dream import FixedStarts, PoolStarts
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
-from wmcomponents.testing.toy import ToyWorldModel
+from wmcomponents.world_model import Prediction, WorldModel
 
 
 def stateful(model, batch=(3,), horizon=4, **options):
@@ -431,8 +431,32 @@ class Joined(nn.Module):
         return self.net(torch.cat([latent, action], -1))
 
 
+class Named(WorldModel):
+    """One state entry of a given name; features may show more than it."""
+
+    def __init__(self, name, width):
+        super().__init__(
+            observation_spec=Composite(observation=Unbounded(3)),
+            action_spec=Bounded(-1, 1, (1,)),
+            state_spec=Composite({name: Unbounded(2)}),
+        )
+        self.name, self.width = name, width
+
+    def observe(self, state, action, observation, is_init, noise):
+        return {self.name: observation["observation"][..., :2].clone()}
+
+    def imagine(self, state, action, noise):
+        after = state[self.name] + action
+        return Prediction({self.name: after}, after[..., :1] * 2, torch.ones_like(after[..., :1]))
+
+    def features(self, state):
+        return state[self.name].repeat_interleave(self.width, -1)
+
+
 def test_the_stateless_form_refuses_two_things_under_one_name():
-    model = ToyWorldModel(Composite(memory=Unbounded(8)), Bounded(-1, 1, (1,)))
-    with pytest.raises(ValueError, match="memory"):
-        TorchRLStatelessDreamEnv(model, view="decoded")
-    check_env_specs(TorchRLStatelessDreamEnv(model, view="latent"), seed=0)
+    for model in (Named("elapsed", 1), Named("done", 1), Named("latent", 2)):
+        with pytest.raises(ValueError, match=model.name):
+            TorchRLStatelessDreamEnv(model)
+    env = TorchRLStatelessDreamEnv(Named("latent", 1), starts=FixedStarts({"latent": torch.rand(3, 2)}))
+    check_env_specs(env, seed=0)
+    check_env_specs(TorchRLDreamEnv(Named("latent", 2), [3], view="latent"), seed=0)

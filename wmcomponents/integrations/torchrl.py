@@ -193,9 +193,9 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         self._batch_locked = False
         self.simulator = simulator
         device = simulator.device
+        _check_names(simulator)
         carried = Composite({key: leaf.clone() for key, leaf in simulator.model.state_spec.items()}).to(device)
         carried["elapsed"] = Unbounded(torch.Size([1]), dtype=torch.int64, device=device)
-        _check_names(simulator, carried)
         self.observation_spec = Composite({**dict(simulator.observation_spec.items()), **dict(carried.clone().items())})
         self.state_spec = carried
         self.action_spec = simulator.model.action_spec.to(device).clone()
@@ -317,20 +317,19 @@ class LatentPolicy(TensorDictSequential):
         return TensorDictPrimer(self._specs.clone(), default_value=0.0, expand_specs=True)
 
 
-def _check_names(simulator: Simulator, carried: Composite) -> None:
+def _check_names(simulator: Simulator) -> None:
     """One name, one thing: state, view and TorchRL's own entries lie side by side in one TensorDict.
 
     A state entry called ``latent`` is what ``features`` returns, so the view shows that very entry.
     """
-    shown = simulator.observation_spec
-    taken = {"action", "reward", "terminated", "truncated", "done", "next"} | (set(shown.keys()) - {"latent"})
-    clash = sorted(taken & set(map(str, carried.keys())))
+    carried, shown = simulator.model.state_spec, simulator.observation_spec
+    clash = sorted({"elapsed", "terminated", "truncated", "done"} & set(map(str, carried.keys())))
     if "latent" in carried.keys() and "latent" in shown.keys() and carried["latent"].shape != shown["latent"].shape:
         clash.append("latent")
     if clash:
         raise ValueError(
-            f"the stateless dream carries the state beside what it shows, and both use the names {clash}: rename these "
-            f"state entries of {type(simulator.model).__name__}, or choose another view."
+            f"the stateless dream carries the state beside its own entries, and both use the names {clash}: rename "
+            f"these state entries of {type(simulator.model).__name__}."
         )
 
 
