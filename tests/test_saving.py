@@ -284,6 +284,7 @@ def test_without_an_exchange_of_folders_saving_again_works_too(saved, monkeypatc
     assert same(load(saved), model(seed=1)) and [entry.name for entry in saved.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts system calls by trace events of Python's os")
 def test_a_process_killed_anywhere_while_saving_leaves_the_old_model_or_the_new(tmp_path):
     # Forks; each child kills itself after its n-th line of folder.py during a save over an old model.
@@ -354,6 +355,7 @@ def test_a_hundred_flipped_bits_of_each_tensor_file_are_refused(original, tmp_pa
         assert_refused(path, "is damaged or was replaced")
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_config_is_refused(original, tmp_path):
     path = copied(original, tmp_path)
     data = (path / CONFIG).read_bytes()

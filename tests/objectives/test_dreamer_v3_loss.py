@@ -319,8 +319,17 @@ def test_an_optimizer_step_on_the_loss_moves_the_model():
     assert all(not torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
 
 
+def test_hyper_parameters_are_buffers():
+    made = model()
+    buffers = dict(
+        DreamerV3ModelLoss(made, free_nats=0.5, dyn_scale=0.25, rep_scale=0.125, discount=0.75).named_buffers()
+    )
+    values = {name: buffers[name].item() for name in ("free_nats", "dyn_scale", "rep_scale", "discount")}
+    assert values == {"free_nats": 0.5, "dyn_scale": 0.25, "rep_scale": 0.125, "discount": 0.75}
+
+
 def test_the_state_dict_goes_round():
-    one, other = model().objective(), model().objective()
+    one, other = model().objective(), DreamerV3ModelLoss(model(), free_nats=9.0, discount=0.5)
     with torch.no_grad():
         for p in other.parameters():
             p.add_(1.0)

@@ -26,6 +26,7 @@ def killed_runs(folder, scenario, seed=0):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["random", "adam"])
 def test_a_run_killed_at_five_random_moments_ends_with_the_same_bits(tmp_path, scenario):
     result = killed_runs(tmp_path, scenario)
@@ -34,6 +35,7 @@ def test_a_run_killed_at_five_random_moments_ends_with_the_same_bits(tmp_path, s
     assert result["same_logs"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(tmp_path):
     result = killed_runs(tmp_path, "writing")
     assert result["kills"] == 2
@@ -130,6 +132,12 @@ def test_another_run_s_checkpoint_is_refused_by_its_settings(written, tmp_path, 
     assert_refused_and_unchanged(tmp_path, message, **options)
     with pytest.raises(BadCheckpointError, match="belongs to another run"):
         trainer(tmp_path, **options)
+
+
+def test_another_run_s_checkpoint_is_refused_by_its_config(written, tmp_path):
+    assert_refused_and_unchanged(
+        tmp_path, "config was .*horizon=333.*, is .*horizon=10", model=corridor.model(horizon=10)
+    )
 
 
 def test_another_run_s_checkpoint_is_refused_by_its_sizes(written, tmp_path):

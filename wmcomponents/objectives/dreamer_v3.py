@@ -34,6 +34,8 @@ class DreamerV3ModelLoss(LossModule):
     ``loss_continue``, each weighted and meant to be summed; and detached diagnostics: ``kl`` (nats, without free nats),
     ``posterior_entropy``, ``prior_entropy``, and the error of every observation as ``error_<key>``.
 
+    To train on another device, move the model before making its loss, or move the loss, which moves the model.
+
     Args:
         world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
             loss).
@@ -66,6 +68,10 @@ class DreamerV3ModelLoss(LossModule):
     # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
     deterministic_sampling_mode: Any = ExplorationType.RANDOM
 
+    free_nats: Tensor
+    dyn_scale: Tensor
+    rep_scale: Tensor
+    discount: Tensor
     world_model: Any
     world_model_params: TensorDictParams
     target_world_model_params: TensorDictParams
@@ -91,10 +97,9 @@ class DreamerV3ModelLoss(LossModule):
         self._observation_keys = [str(key) for key in cast(Any, world_model).observation_spec.keys()]
         super().__init__()
         self.convert_to_functional(cast(Any, world_model), "world_model")
-        self.free_nats = free_nats
-        self.dyn_scale = dyn_scale
-        self.rep_scale = rep_scale
-        self.discount = discount
+        coefficients = {"free_nats": free_nats, "dyn_scale": dyn_scale, "rep_scale": rep_scale, "discount": discount}
+        for name, value in coefficients.items():
+            self.register_coeff_buffer(name, float(value), device=next(world_model.parameters()).device)
         self.reduction = reduction
         self._noise: NoiseSource = cast(Any, world_model).noise_source("observe")
         self._seed = seed
@@ -194,7 +199,7 @@ class DreamerV3ModelLoss(LossModule):
             None if noise is None else noise["stoch"],
         )
         prior = dynamics.prior(deter)
-        dyn, rep = balanced_kl(latent.kl, posterior, prior, self.free_nats)
+        dyn, rep = balanced_kl(latent.kl, posterior, prior, cast(Any, self.free_nats))
         feat = dynamics.features(deter, stoch)
         losses = {"dyn": self.dyn_scale * dyn, "rep": self.rep_scale * rep}
         info: dict[str, Tensor] = {}

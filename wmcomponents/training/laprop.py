@@ -1,5 +1,6 @@
 """LaProp with adaptive gradient clipping: DreamerV3's optimiser."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -94,11 +95,13 @@ class LaProp(Optimizer):
             grads = clipped(grads, params, group["agc"], group["pmin"])
         foreach._foreach_mul_(rms, beta2)
         foreach._foreach_addcmul_(rms, grads, grads, 1 - beta2)
-        scale = foreach._foreach_div(rms, 1 - beta2 ** (taken + 1))
-        foreach._foreach_sqrt_(scale)
-        foreach._foreach_add_(scale, group["eps"])
+        # u = g / (sqrt(nu / c) + eps) = sqrt(c) g / (sqrt(nu) + sqrt(c) eps): the correction c costs no pass of its own.
         # A gradient that is exactly zero from the start has zero RMS: 0 / (0 + eps) = 0, as it should be.
-        foreach._foreach_lerp_(momentum, foreach._foreach_div(grads, scale), 1 - beta1)
+        root = math.sqrt(1 - beta2 ** (taken + 1))
+        scale = foreach._foreach_sqrt(rms)
+        foreach._foreach_add_(scale, root * group["eps"])
+        foreach._foreach_mul_(momentum, beta1)
+        foreach._foreach_addcdiv_(momentum, grads, scale, value=(1 - beta1) * root)
         rate = group["lr"] * min(1.0, taken / group["warmup"]) if group["warmup"] else group["lr"]
         foreach._foreach_add_(params, momentum, alpha=-rate / (1 - beta1 ** (taken + 1)))
 
@@ -114,5 +117,6 @@ def clipped(grads: list[Any], params: list[Tensor], ratio: float, pmin: float) -
     """
     bounds = foreach._foreach_norm(params)
     bounds = foreach._foreach_clamp_min(bounds, pmin)
-    factors = foreach._foreach_div(foreach._foreach_norm(grads), foreach._foreach_mul(bounds, ratio))
+    foreach._foreach_mul_(bounds, ratio)
+    factors = foreach._foreach_div(foreach._foreach_norm(grads), bounds)
     return list(foreach._foreach_div(grads, foreach._foreach_clamp_min(factors, 1.0)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
+from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.laprop import LaProp
 from wmcomponents.training.progress import progress_bar
@@ -85,9 +86,11 @@ class Trainer:
         if not params:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
         self.optimizer = LaProp(params, lr, warmup=warmup) if optimizer is None else optimizer
-        self._settings: dict[str, Any] = (
-            {"seed": seed} if optimizer is not None else {"seed": seed, "lr": lr, "warmup": warmup}
-        )
+        self._settings: dict[str, Any] = {"seed": seed}
+        if optimizer is None:
+            self._settings.update(lr=lr, warmup=warmup)
+        if isinstance(model, PretrainedModel):
+            self._settings["config"] = str(model.config)
         self.out = None if out is None else Path(out)
         self.checkpoint_every = checkpoint_every
         self.log_every = log_every
