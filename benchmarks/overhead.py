@@ -179,8 +179,8 @@ def measure(
         batches: rows stepped at once.
         repeats: interleaved repeats; medians are reported.
         compiled: measure compiled imagination too, which needs a C++ compiler.
-        cpu_time: count the process's own time instead of the clock's. On a machine with other work the clock is unfair to
-            whatever runs longer than the scheduler's slice.
+        cpu_time: count the process's own time instead of the clock's. On a machine with other work the clock is unfair
+            to whatever runs longer than the scheduler's slice.
 
     Returns:
         ``settings``, and for each batch (``"1"``, ``"64"``...) and variant ``us`` (median microseconds a step of the
