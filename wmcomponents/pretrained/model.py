@@ -5,12 +5,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torchrl.data import Composite
-from typing_extensions import Self
 
 from wmcomponents.pretrained.budget import Budget
 from wmcomponents.pretrained.config import decoded
@@ -32,6 +31,8 @@ from wmcomponents.world_model import State, WorldModel
 
 SPARE_ELEMENTS, SPARE_TENSORS = 2**22, 2**10
 """What building a model may take beyond a multiple of its weights and specs: masks, bins, tables."""
+
+M = TypeVar("M", bound="PretrainedModel")  # not Self, which decorators that check types do not know in a method
 
 
 class PretrainedModel(WorldModel):
@@ -93,7 +94,7 @@ class PretrainedModel(WorldModel):
         return files
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, device: torch.device | str | None = None) -> Self:
+    def from_pretrained(cls: type[M], path: str | Path, *, device: torch.device | str | None = None) -> M:
         """Load a model that :meth:`save_pretrained` wrote; torch's global random state stays as it is.
 
         Args:

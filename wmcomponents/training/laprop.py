@@ -95,7 +95,7 @@ class LaProp(Optimizer):
             grads = clipped(grads, params, group["agc"], group["pmin"])
         foreach._foreach_mul_(rms, beta2)
         foreach._foreach_addcmul_(rms, grads, grads, 1 - beta2)
-        # u = g / (sqrt(nu / c) + eps) = sqrt(c) g / (sqrt(nu) + sqrt(c) eps): the correction c costs no pass of its own.
+        # u = g / (sqrt(nu / c) + eps) = sqrt(c) g / (sqrt(nu) + sqrt(c) eps): no pass is spent on the correction c.
         # A gradient that is exactly zero from the start has zero RMS: 0 / (0 + eps) = 0, as it should be.
         root = math.sqrt(1 - beta2 ** (taken + 1))
         scale = foreach._foreach_sqrt(rms)
