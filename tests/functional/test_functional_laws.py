@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from wmcomponents.functional import (
     balanced_kl,
+    bernoulli_cross_entropy,
     bounded_normal,
     categorical_cross_entropy,
     categorical_entropy,
@@ -178,6 +179,15 @@ def test_each_side_of_the_balanced_divergence_trains_its_own_side():
     prior.grad = None
     rep.sum().backward()
     assert posterior.grad is not None and prior.grad is None
+
+
+@pytest.mark.parametrize("dtype,kept", [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_distributions_are_computed_in_float32_at_least(dtype, kept):
+    scores, target, bins = torch.randn(2, 255, dtype=dtype), torch.ones(2), symexp_bins().to(kept)
+    assert unimix_probs(scores).dtype == unimix_log_probs(scores, 0.0).dtype == kept
+    assert two_hot_mean(scores, bins).dtype == categorical_cross_entropy(scores, scores.softmax(-1)).dtype == kept
+    assert bernoulli_cross_entropy(scores, scores.sigmoid()).dtype == kept
+    assert two_hot_cross_entropy(scores, target.to(kept), bins).dtype == kept
 
 
 @given(leads, st.integers(0, 2))

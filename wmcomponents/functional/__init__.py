@@ -17,6 +17,7 @@ from wmcomponents.functional.gaussian import gaussian_kl as gaussian_kl
 from wmcomponents.functional.gaussian import gaussian_log_prob as gaussian_log_prob
 from wmcomponents.functional.kl import balanced_kl as balanced_kl
 from wmcomponents.functional.kl import free_nats as free_nats
+from wmcomponents.functional.precision import at_least_float32 as at_least_float32
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy as bernoulli_cross_entropy
 from wmcomponents.functional.reconstruction import categorical_cross_entropy as categorical_cross_entropy
 from wmcomponents.functional.reconstruction import squared_error as squared_error

@@ -4,14 +4,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from wmcomponents.functional.precision import at_least_float32
+
 # Fewer classes than this do not fill a vector register: torch's CPU softmax then takes them one by one.
 _VECTOR = 16
 
 
 def softmax(logits: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
     """Softmax over the last dimension, in float32 at least; on a CPU some ten times faster for a few classes."""
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
+    logits = at_least_float32(logits)
     if logits.device.type == "cpu" and logits.shape[-1] < _VECTOR and logits.ndim > 1:
         return logits.movedim(-1, 0).softmax(0).movedim(0, -1)
     return logits.softmax(-1)
@@ -29,7 +30,7 @@ def unimix_probs(logits: Float[Tensor, "*batch k"], unimix: float = 0.01) -> Flo
 def unimix_log_probs(logits: Float[Tensor, "*batch k"], unimix: float = 0.01) -> Float[Tensor, "*batch k"]:
     """Logarithm of :func:`unimix_probs`, normalised; stable for ``unimix=0``."""
     if unimix == 0:
-        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+        return at_least_float32(logits).log_softmax(-1)
     return unimix_probs(logits, unimix).log()
 
 

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from wmcomponents.functional.precision import at_least_float32
+
 
 def _sum_event(error: Tensor, event_dims: int) -> Tensor:
     return error if event_dims == 0 else error.flatten(-event_dims).sum(-1)
@@ -33,7 +35,8 @@ def bernoulli_cross_entropy(
     logits: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], event_dims: int = 1
 ) -> Tensor:
     """Sum over the event of the binary cross entropy; ``target`` may be soft, in [0, 1]."""
-    error = F.binary_cross_entropy_with_logits(logits.float(), target.detach().float(), reduction="none")
+    logits = at_least_float32(logits)
+    error = F.binary_cross_entropy_with_logits(logits, target.detach().to(logits.dtype), reduction="none")
     return _sum_event(error, event_dims)
 
 
@@ -41,4 +44,4 @@ def categorical_cross_entropy(
     logits: Float[Tensor, "*batch k"], target: Float[Tensor, "*batch k"], event_dims: int = 0
 ) -> Tensor:
     """Cross entropy of one-hot (or soft) targets, summed over the classes and ``event_dims`` dimensions before them."""
-    return _sum_event(-(target.detach() * logits.float().log_softmax(-1)).sum(-1), event_dims)
+    return _sum_event(-(target.detach() * at_least_float32(logits).log_softmax(-1)).sum(-1), event_dims)

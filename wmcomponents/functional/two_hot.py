@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from wmcomponents.functional.precision import at_least_float32
 from wmcomponents.functional.symlog import symexp
 
 
@@ -67,7 +68,7 @@ def two_hot_cross_entropy(
     No gradient reaches ``target``.
     """
     below, above, weight = two_hot_neighbours(target, bins)
-    logits = logits.float()
+    logits = at_least_float32(logits)
     picked = logits.gather(-1, torch.stack([below, above], -1))
     return logits.logsumexp(-1) - torch.lerp(picked[..., 0], picked[..., 1], weight)
 
@@ -82,7 +83,7 @@ def two_hot_mean(logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bin
         logits: unnormalised log probabilities of the bins.
         bins: bin centres with ``bins == -bins.flip(0)``.
     """
-    weighted = logits.float().softmax(-1) * bins
+    weighted = at_least_float32(logits).softmax(-1) * bins
     half = bins.shape[0] // 2
     mirrored = weighted[..., :half] + weighted[..., -half:].flip(-1)
     total = mirrored.sum(-1)

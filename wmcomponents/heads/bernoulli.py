@@ -6,7 +6,7 @@ from tensordict import NestedKey
 from torch import Tensor
 
 from wmcomponents.component import Component
-from wmcomponents.functional import bernoulli_cross_entropy
+from wmcomponents.functional import at_least_float32, bernoulli_cross_entropy
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.activation import Activation
 
@@ -61,7 +61,7 @@ class BernoulliHead(Component):
 
     def mean(self, raw: Tensor) -> Tensor:
         """Probability ``[*B, 1]``."""
-        return raw.float().sigmoid()
+        return at_least_float32(raw).sigmoid()
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Binary cross entropy with a target in [0, 1], ``[*B, 1]``: ``[*B]``."""

@@ -7,11 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.functional.precision import at_least_float32
+
 Norm = Literal["rms", "layer", "none"]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 class RMSNorm(nn.Module):
@@ -29,7 +27,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Normalise the last dimension."""
-        return F.rms_norm(_at_least_float32(x), (self.dim,), self.weight, self.eps).to(x.dtype)
+        return F.rms_norm(at_least_float32(x), (self.dim,), self.weight, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Size and epsilon."""
@@ -52,7 +50,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Normalise the last dimension."""
-        return F.layer_norm(_at_least_float32(x), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
+        return F.layer_norm(at_least_float32(x), (self.dim,), self.weight, self.bias, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Size and epsilon."""
