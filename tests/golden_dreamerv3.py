@@ -95,7 +95,9 @@ def torch_state(tensors: Mapping[str, Tensor], module: str, prefix: str = "w/") 
     names = [key.removeprefix(prefix) for key in tensors if key.startswith(start)]
     # The official decoder numbers its stages from the picture inwards; ours run from the latent map outwards.
     last = max((int(match[1]) for name in names if (match := re.match(r"dec/conv(\d+)/", name))), default=0)
-    outwards = {name: re.sub(r"^dec/conv(\d+)", lambda match: f"dec/conv{last - int(match[1])}", name) for name in names}
+    outwards = {
+        name: re.sub(r"^dec/conv(\d+)", lambda match: f"dec/conv{last - int(match[1])}", name) for name in names
+    }
     return {torch_name(outwards[name]): torch_layout(name, tensors[prefix + name]) for name in names}
 
 

@@ -175,8 +175,12 @@ class _Filter(torch.autograd.Function):
         posteriors = posterior.scan(outputs[0], embeds, outputs[2])
         latents = latent.scan(outputs[2], noise, outputs[1])
         zero = deter.new_zeros(())
-        masks, befores, afters = is_init.unbind(), zip(deter_in, stoch_in, strict=True), zip(*outputs[:2], strict=True)
-        for t, (mask, before, after) in enumerate(zip(masks, befores, afters, strict=True)):
+        masks, previous, following = (
+            is_init.unbind(),
+            zip(deter_in, stoch_in, strict=True),
+            zip(*outputs[:2], strict=True),
+        )
+        for t, (mask, before, after) in enumerate(zip(masks, previous, following, strict=True)):
             torch.where(mask, zero, deter, out=before[0])
             torch.where(mask, zero, stoch, out=before[1])
             cells.forward(t)
