@@ -175,9 +175,9 @@ class RSSM(Component):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """T steps with observations; the same as T times :meth:`observe_step`.
 
-        Parts that offer a scan (the standard ones do) run through one whose backward pass is written by hand, which takes
-        a half to two thirds of the time of autograd over a loop. ``torch.compile``, autocast and ``vmap`` see the loop
-        instead, unrolled over T: compile what follows the filter rather than the filter.
+        Parts that offer a scan (the standard ones do) run through one whose backward pass is written by hand, which
+        takes a half to two thirds of the time of autograd over a loop. ``torch.compile``, autocast and ``vmap`` see the
+        loop instead, unrolled over T: compile what follows the filter rather than the filter.
 
         Args:
             deter: before the first step, ``[*B, D]``.
