@@ -33,6 +33,7 @@ TARGETS = {
     "imagine": (1.5, 1.4, 1.1),
     "imagine_compiled": (0.6, 0.7, 0.85),
     "imagine_compiled_cpp": (0.6, 0.7, 0.85),
+    "imagine_cudagraph": (0.6, 0.7, 0.85),
     "torchrl": (5.0, 3.5, 1.8),
 }
 """Ratios to the plain loop that are to be met, at batch 1, 64 and 1024."""
@@ -44,7 +45,7 @@ class TinyWorld(WorldModel):
     def __init__(self) -> None:
         super().__init__(
             observation_spec=Composite(observation=Unbounded(LATENT)),
-            action_spec=Bounded(-1, 1, (ACTION,)),
+            action_spec=Bounded(-1, 1, torch.Size([ACTION])),
             state_spec=Composite(z=Unbounded(LATENT)),
         )
         self.hidden = nn.Linear(LATENT + ACTION, HIDDEN)
@@ -87,11 +88,11 @@ class LeanPolicy(Component):
         return self.net(latent)
 
 
-def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
+def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str, Callable[[], Any]]:
     """One call of each is ``STEPS`` steps of ``batch`` rows; ``plain`` is what the others are measured against."""
-    world = TinyWorld().eval()
-    policy = nn.Linear(LATENT, ACTION)
-    pool = {"z": torch.randn(max(batch, 64), LATENT)}
+    world = TinyWorld().eval().to(device)
+    policy = nn.Linear(LATENT, ACTION, device=device)
+    pool = {"z": torch.randn(max(batch, 64), LATENT, device=device)}
     start = {"z": pool["z"][:batch].clone()}
     # Long episodes: the horizon is checked at every step and reached at none that is timed.
     options: dict[str, Any] = {"view": "latent", "termination": "off", "horizon": 1_000_000}
@@ -120,7 +121,7 @@ def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
     def gymnasium() -> None:
         latent = seen
         for _ in range(STEPS):
-            latent = vector.step(policy(torch.from_numpy(latent)).numpy())[0]
+            latent = vector.step(policy(torch.from_numpy(latent).to(device)).cpu().numpy())[0]
 
     vec = DreamVecEnv(world, batch, starts=PoolStarts(pool), **options)
     shown = vec.reset()
@@ -128,7 +129,7 @@ def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
     def sb3() -> None:
         latent = shown
         for _ in range(STEPS):
-            latent = vec.step(policy(torch.from_numpy(latent)).numpy())[0]
+            latent = vec.step(policy(torch.from_numpy(latent).to(device)).cpu().numpy())[0]
 
     env = TorchRLDreamEnv(world, [batch], starts=PoolStarts(pool), **options)
     lean = LeanPolicy(policy)
@@ -146,14 +147,23 @@ def variants(batch: int, compiled: bool = True) -> dict[str, Callable[[], Any]]:
         "torchrl": torchrl,
     }
     if compiled:
-        scan, lean_scan = compiled_rollout(), compiled_rollout(options={"cpp_wrapper": True})
+        scan = compiled_rollout()
         runs["imagine_compiled"] = lambda: imagine(world, act, start, STEPS, scan=scan)
-        runs["imagine_compiled_cpp"] = lambda: imagine(world, act, start, STEPS, scan=lean_scan)
+        if device == "cpu":
+            lean_scan = compiled_rollout(options={"cpp_wrapper": True})
+            runs["imagine_compiled_cpp"] = lambda: imagine(world, act, start, STEPS, scan=lean_scan)
+        else:
+            graph_scan = compiled_rollout(mode="reduce-overhead")
+            runs["imagine_cudagraph"] = lambda: imagine(world, act, start, STEPS, scan=graph_scan)
     return runs
 
 
 def interleaved(
-    runs: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float], warmup: int = 5
+    runs: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float],
+    warmup: int = 5,
+    wait: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Microseconds a step of every repeat; each repeat runs every variant, so that all see the same machine.
 
@@ -163,15 +173,21 @@ def interleaved(
     for repeat in range(-warmup, repeats):
         for name, run in runs.items():
             run()
+            wait()
             begun = clock()
             run()
+            wait()
             if repeat >= 0:
                 times[name].append((clock() - begun) / STEPS * 1e6)
     return times
 
 
 def measure(
-    batches: tuple[int, ...] = (1, 64, 1024), repeats: int = 200, compiled: bool = True, cpu_time: bool = False
+    batches: tuple[int, ...] = (1, 64, 1024),
+    repeats: int = 200,
+    compiled: bool = True,
+    cpu_time: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The overhead table, one thread, no gradients.
 
@@ -181,11 +197,12 @@ def measure(
         compiled: measure compiled imagination too, which needs a C++ compiler.
         cpu_time: count the process's own time instead of the clock's. On a machine with other work the clock is unfair
             to whatever runs longer than the scheduler's slice.
+        device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
         ``settings``, and for each batch (``"1"``, ``"64"``...) and variant ``us`` (median microseconds a step of the
-        whole batch), ``ratio`` (median over repeats of the ratio to the plain loop of the same repeat), and its
-        ``target``.
+        whole batch), ``range`` (the shortest and the longest), ``ratio`` (median over repeats of the ratio to the plain
+        loop of the same repeat), and its ``target``.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -194,13 +211,14 @@ def measure(
         for column, batch in enumerate(batches):
             torch.manual_seed(0)
             with torch.no_grad():
-                times = interleaved(
-                    variants(batch, compiled), repeats, time.process_time if cpu_time else time.perf_counter
-                )
+                clock = time.process_time if cpu_time else time.perf_counter
+                wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+                times = interleaved(variants(batch, compiled, device), repeats, clock, wait=wait)
             plain = times["plain"]
             table[str(batch)] = {
                 name: {
                     "us": round(statistics.median(values), 2),
+                    "range": [round(min(values), 2), round(max(values), 2)],
                     "ratio": round(statistics.median(t / p for t, p in zip(values, plain, strict=True)), 3),
                     "target": TARGETS[name][column] if name in TARGETS and len(batches) == 3 else None,
                 }

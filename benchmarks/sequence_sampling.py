@@ -5,6 +5,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from tensordict import TensorDict
@@ -23,8 +24,9 @@ def measure(
     repeats: int = 30,
     episode_length: int = 500,
     threads: int = 1,
+    device: str = "cpu",
 ) -> dict:
-    """Median milliseconds of one batch, calls interleaved.
+    """Median milliseconds of one batch, calls interleaved; storage and samples are on the device.
 
     Rivals, all on equal buffers: ``crossing`` is ``SliceSampler`` set to our semantics (one trajectory id for the whole
     stream, so slices run over the ends of episodes, flags untouched); ``episodes`` is its usual setting, slices within
@@ -32,12 +34,13 @@ def measure(
 
     Returns:
         For each of ``index`` (the sampler alone), ``sample`` (the whole batch) and ``extend_sample`` (after a write of
-        ``batch_size`` steps): ``{"ours", "crossing", "episodes", "ids"}`` in ms, and under ``"ratio"`` ours over each.
+        ``batch_size`` steps): ``{"ours", "crossing", "episodes", "ids"}`` in ms, under ``"ratio"`` ours over each, and
+        under ``"range"`` the shortest and longest of all four.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        data = _transitions(steps, episode_length)
+        data = _transitions(steps, episode_length).to(device)
         rivals: dict[str, dict] = {
             "crossing": {"traj_key": "stream", "init_key": None},
             "episodes": {"end_key": ("next", "done")},
@@ -51,7 +54,7 @@ def measure(
         fresh = data[:batch_size]
 
         def index(replay: TensorDictReplayBuffer) -> object:
-            return replay.sampler.sample(replay.storage, replay.batch_size)
+            return replay.sampler.sample(replay.storage, cast(int, replay.batch_size))
 
         def sample(replay: TensorDictReplayBuffer) -> object:
             return replay.sample()
@@ -91,7 +94,7 @@ def _transitions(count: int, episode_length: int) -> TensorDict:
 
 def _buffer(capacity: int, sampler: Sampler, batch_size: int, data: TensorDict) -> TensorDictReplayBuffer:
     replay = TensorDictReplayBuffer(
-        storage=LazyTensorStorage(capacity),
+        storage=LazyTensorStorage(capacity, device=data.device or "cpu"),
         sampler=sampler,
         batch_size=batch_size,
         generator=torch.Generator().manual_seed(0),
@@ -108,11 +111,14 @@ def _compare(
         for name, replay in buffers.items():
             start = time.perf_counter()
             call(replay)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if repeat >= WARM_UP:
                 taken[name].append(1000 * (time.perf_counter() - start))
     median = {name: statistics.median(times) for name, times in taken.items()}
     ratio = {name: round(median["ours"] / other, 4) for name, other in median.items() if name != "ours"}
-    return {**{name: round(value, 4) for name, value in median.items()}, "ratio": ratio}
+    spread = {name: [round(min(times), 4), round(max(times), 4)] for name, times in taken.items()}
+    return {**{name: round(value, 4) for name, value in median.items()}, "ratio": ratio, "range": spread}
 
 
 if __name__ == "__main__":
