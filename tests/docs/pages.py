@@ -1,0 +1,41 @@
+"""The code in the documentation: blocks by page, as a reader would type them one after the other."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"(?P<mark><!-- not run:[^\n]*-->\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+SNIPPET = re.compile(r'^--8<-- "(?P<path>[^":]+)(?::(?P<section>\w+))?"$', re.M)
+
+
+def blocks(page: Path, language: str, *, everything: bool = False) -> list[str]:
+    """The page's blocks in one language, snippets filled in.
+
+    Args:
+        page: a Markdown file.
+        language: what stands behind the fence.
+        everything: also those under ``<!-- not run: why -->``.
+    """
+    found = BLOCK.finditer(SNIPPET.sub(_filled, page.read_text()))
+    return [block["code"] for block in found if block["language"] == language and (everything or not block["mark"])]
+
+
+def commands(page: Path, *, everything: bool = False) -> list[str]:
+    """The lines of the page's shell blocks, continued lines joined, comments and prompts taken off."""
+    lines = "\n".join(blocks(page, "bash", everything=everything)).replace("\\\n", " ").splitlines()
+    stripped = [line.split("  #")[0].strip() for line in lines]
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def name(page: Path) -> str:
+    """The page's path below the repository."""
+    return str(page.relative_to(ROOT))
+
+
+def _filled(match: re.Match) -> str:
+    text = (ROOT / match["path"]).read_text()
+    if match["section"]:
+        edges = [rf"[^\n]*--8<-- \[{edge}:{match['section']}\][^\n]*\n" for edge in ("start", "end")]
+        text = re.search(f"{edges[0]}(.*?){edges[1]}", text, re.S)[1]
+    return text.rstrip("\n")
