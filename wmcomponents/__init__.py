@@ -1,7 +1,7 @@
 """World-model components for PyTorch: parts, protocol, and dreams as environments.
 
-What the names below need is imported when they are first used, so that ``import wmcomponents`` and ``wmc --help`` are quick;
-adapters to other libraries load when they are imported.
+What the names below need is imported when they are first used, so that ``import wmcomponents`` and ``wmc --help`` are
+quick; adapters to other libraries load when they are imported.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -13,9 +13,10 @@ class Component(TensorDictModuleBase):
     """A part with names: subclasses write :meth:`compute` on tensors, this class reads and writes the keys.
 
     The forward is deliberately lean (get, compute, set): the stock ``TensorDictModule`` spends several times the cost
-    of a small layer on wrapping each output. Because it is a ``TensorDictModuleBase`` it works wherever one does: alone,
-    in a ``TensorDictSequential``, in front of a collector's policy, as a replay-buffer transform, inside a ``LossModule``;
-    called with tensors (positional or by key) instead of a TensorDict it returns tensors; ``select_out_keys`` applies.
+    of a small layer on wrapping each output. Because it is a ``TensorDictModuleBase`` it works wherever one does:
+    alone, in a ``TensorDictSequential``, in front of a collector's policy, as a replay-buffer transform, inside a
+    ``LossModule``; called with tensors (positional or by key) instead of a TensorDict it returns tensors;
+    ``select_out_keys`` applies.
 
     Args:
         in_keys: keys read, one for each positional argument of :meth:`compute`.

@@ -18,7 +18,7 @@ def load(path: str | Path, *, device: torch.device | str | None = None) -> Pretr
         device: where the weights go; the CPU if not given.
 
     Raises:
-        BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family. Nothing is ever unpickled.
+        BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family. Nothing is unpickled.
     """
     name = read_config(path)["model"]
     if name not in MODELS:

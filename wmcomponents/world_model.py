@@ -49,10 +49,11 @@ class WorldModel(nn.Module, ABC):
 
     Four rules make everything derived from it simple:
 
-    1. **z is an input.** A step is a deterministic function of (state, action, noise). ``noise=None`` asks for the mode,
-       the most likely z.
+    1. **z is an input.** A step is a deterministic function of (state, action, noise). ``noise=None`` asks for the
+       mode, the most likely z.
     2. **A state is a value.** No verb mutates its inputs or returns a tensor that shares memory with them.
-    3. **TorchRL's time.** s_t has seen x_0..x_t and a_0..a_{t-1}; acting with a_t gives r_{t+1}, terminated_{t+1}, x_{t+1}.
+    3. **TorchRL's time.** s_t has seen x_0..x_t and a_0..a_{t-1}; acting with a_t gives r_{t+1}, terminated_{t+1} and
+       x_{t+1}.
     4. **Capabilities are asked, not guessed**: see :attr:`capabilities`.
 
     Leading dims ``*B`` are free everywhere; all keys of observation and state are flat strings. Rewards, continuation
@@ -145,7 +146,7 @@ class WorldModel(nn.Module, ABC):
         raise CapabilityError(f"{type(self).__name__} has no training objective; pass objective=... to train().")
 
     def prepare(self, sequences: TensorDictBase) -> None:
-        """Fit what is estimated from data rather than learned, such as the scale of observations. Does nothing by default.
+        """Fit what is estimated from data rather than learned, such as the scale of observations; nothing by default.
 
         Args:
             sequences: real data in TorchRL's layout, any batch.
@@ -209,7 +210,7 @@ class WorldModel(nn.Module, ABC):
         return NoiseSource(cast(Composite, self.noise_spec[verb]))
 
     def module(self, verb: str, **rename: Any) -> "VerbModule":
-        """The TensorDict form of one verb: ``"observe"``, ``"imagine"``, ``"decode"``, ``"features"`` or ``"value"``."""
+        """The TensorDict form of a verb: ``"observe"``, ``"imagine"``, ``"decode"``, ``"features"`` or ``"value"``."""
         return VerbModule(self, verb, **rename)
 
 

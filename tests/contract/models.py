@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
+from wmcomponents.models import DreamerV3, DreamerV3Config
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 
@@ -35,4 +36,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("no-decoder", lambda: ToyWorldModel(VECTOR, Bounded(-2, 2, (2,)), parts=("features", "reward", "continue"))),
     ("categorical", lambda: ToyWorldModel(VECTOR, Categorical(4), noise="normal")),
     ("image", lambda: ToyWorldModel(IMAGE, OneHot(2), noise="uniform")),
+    ("dreamer-v3", lambda: DreamerV3(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
+    ("dreamer-v3-gaussian", lambda: DreamerV3(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
+    ("dreamer-v3-dict", lambda: DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
 ]

@@ -23,6 +23,8 @@ from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.training import Trainer, seed_everything
 from wmcomponents.training.progress import progress_bar
 
+COOLING = ((0.7, 1.0), (0.8, 0.5), (0.9, 0.25), (1.0, 0.1))
+"""Up to which share of a round's updates the world model learns at which share of its rate."""
 BURN_IN = 8
 """Real steps that warm the filter up before a dream may start."""
 
@@ -38,7 +40,8 @@ class DemoConfig:
         real_steps: real steps collected in all, spread evenly over the rounds.
         rounds: rounds of collecting, fitting the model, training the agent. The first collects at random.
         updates: updates of the world model in each round.
-        dream_steps: steps of the agent inside the dream in each round.
+        dream_steps: steps in each round of the agent that collects, which is trained on from round to round.
+        final_dream_steps: steps of the agent that counts, trained from scratch in the last round's dream.
         dreams: dreams stepped side by side.
         horizon: steps after which a dream is cut (and its value bootstrapped).
         sequence_length: steps in a training sequence.
@@ -60,6 +63,7 @@ class DemoConfig:
     rounds: int = 8
     updates: int = 300
     dream_steps: int = 40_960
+    final_dream_steps: int = 163_840
     dreams: int = 32
     horizon: int = 64
     sequence_length: int = 48
@@ -125,12 +129,8 @@ class Demo:
         )
         preset = getattr(DreamerV3Config, config.preset)()
         self.model = DreamerV3(preset, self.observation_spec, self.action_spec)
-        self.trainer = Trainer(
-            self.model, self.replay, lr=config.lr, warmup=100, seed=config.seed, progress=progress
-        )
-        self.starts = ReplayStarts(
-            self.model, self.replay.sample, pool_size=4096, burn_in=BURN_IN, seed=config.seed
-        )
+        self.trainer = Trainer(self.model, self.replay, lr=config.lr, warmup=100, seed=config.seed, progress=progress)
+        self.starts = ReplayStarts(self.model, self.replay.sample, pool_size=4096, burn_in=BURN_IN, seed=config.seed)
         self.agent: Any = None
         self.collector = RealCollector(
             self._carrying(self.env), self.replay, policy=self._policy(explore=True), seed=config.seed
@@ -138,7 +138,7 @@ class Demo:
         self.real_steps = self.dream_steps = 0
 
     def run_round(self, number: int) -> None:
-        """Collect with the current policy, fit the model to all data, train the agent in the dream."""
+        """Collect with the last round's agent, fit the model to all data, train the agent in the dream."""
         config = self.config
         share = config.real_steps // config.rounds
         steps = config.real_steps - share * (config.rounds - 1) if number == 0 else share
@@ -148,29 +148,39 @@ class Demo:
         shown = f"mean return {statistics.fmean(stats.returns):.1f}" if stats.returns else "no episode ended"
         who = "at random" if number == 0 else "with the agent"
         self.say(f"round {number + 1}/{config.rounds}: {stats.frames} real steps {who}, {shown}")
-        self.trainer.train(config.updates * (number + 1))
+        self._fit(config.updates * number)
         self.starts.refresh()
         self._learn(number)
+
+    def _fit(self, done: int) -> None:
+        """One round of updates; the rate falls, because a dream is made of one set of weights, not of their average."""
+        for share, rate in COOLING:
+            for group in self.trainer.optimizer.param_groups:
+                group["lr"] = self.config.lr * rate
+            self.trainer.train(done + round(self.config.updates * share))
 
     def _learn(self, number: int) -> None:
         from stable_baselines3 import PPO
         from stable_baselines3.common.vec_env import VecMonitor
 
         config = self.config
-        if self.agent is None:
-            dream = DreamVecEnv(
-                self.model,
-                config.dreams,
-                starts=self.starts,
-                horizon=config.horizon,
-                view="latent" if self.latent else "decoded",
-                seed=config.seed,
-            )
-            steps = max(8, 1024 // config.dreams)
+        last = number == config.rounds - 1
+        dream = DreamVecEnv(
+            self.model,
+            config.dreams,
+            starts=self.starts,
+            horizon=config.horizon,
+            view="latent" if self.latent else "decoded",
+            seed=config.seed,
+        )
+        if self.agent is not None and not last:
+            self.agent.set_env(VecMonitor(dream))
+        else:
+            # The agent that counts starts anew: the one trained on keeps the habits of earlier, wrong dreams.
             self.agent = PPO(
                 "MlpPolicy",
                 VecMonitor(dream),
-                n_steps=steps,
+                n_steps=max(8, 1024 // config.dreams),
                 batch_size=256,
                 n_epochs=10,
                 learning_rate=_annealed,
@@ -178,15 +188,16 @@ class Demo:
                 device="cpu",
             )
         before = self.agent.num_timesteps
-        with progress_bar(self.progress, "agent in the dream", 0, config.dream_steps) as show:
+        steps = config.final_dream_steps if last else config.dream_steps
+        with progress_bar(self.progress, "agent in the dream", 0, steps) as show:
 
             def advance(local: dict[str, Any], _: Any) -> bool:
                 show(local["self"].num_timesteps - before, {})
                 return True
 
-            self.agent.learn(config.dream_steps, callback=advance, reset_num_timesteps=False)
+            self.agent.learn(steps, callback=advance, reset_num_timesteps=False)
         self.dream_steps += self.agent.num_timesteps - before
-        self.say(f"round {number + 1}/{config.rounds}: {self.dream_steps} dreamed steps so far")
+        self.say(f"round {number + 1}/{config.rounds}: {self.dream_steps:,} dreamed steps so far")
 
     def real_returns(self, policy: Callable[[TensorDictBase], TensorDictBase], seed: int) -> list[float]:
         """Undiscounted returns of fresh episodes in the real environment."""
@@ -295,7 +306,7 @@ def run_demo(config: DemoConfig, *, say: Callable[[str], None] = print, progress
 
 
 def _annealed(remaining: float) -> float:
-    """PPO's learning rate: falls to a twentieth by the end of each round, so that every round ends on a settled policy."""
+    """PPO's learning rate: falls to a twentieth by the end, so that the agent ends on a settled policy."""
     return 1e-3 * max(remaining, 0.05)
 
 

@@ -30,7 +30,9 @@ def run(config: DemoConfig) -> dict[str, Any]:
         ["agent, dream return", _spread(result.dream_return, result.returns.get("dream"))],
         ["agent, real return", _spread(result.real_return, result.returns.get("real"))],
     ]
-    show_table(f"{result.env}, seed {result.seed}", ["", "mean", "median", "min", "max"], [_padded(row) for row in rows])
+    show_table(
+        f"{result.env}, seed {result.seed}", ["", "mean", "median", "min", "max"], [_padded(row) for row in rows]
+    )
     for name, path in result.files.items():
         say(f"  {name}: {path}")
     return json.loads(result.line())

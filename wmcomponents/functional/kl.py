@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def free_nats(kl: Float[Tensor, "*batch"], nats: float = 1.0) -> Float[Tensor, "*batch"]:
+def free_nats(kl: Float[Tensor, "*batch"], nats: float | Tensor = 1.0) -> Float[Tensor, "*batch"]:
     """``max(kl, nats)`` for each element: below the threshold the gradient is zero (DreamerV3, eq. 5).
 
     The divergence is clipped for each batch row and time step, after the sum over latent variables; not for their mean,
@@ -16,7 +16,7 @@ def free_nats(kl: Float[Tensor, "*batch"], nats: float = 1.0) -> Float[Tensor, "
 
 
 def balanced_kl(
-    kl: Callable[[Tensor, Tensor], Tensor], posterior: Tensor, prior: Tensor, nats: float = 1.0
+    kl: Callable[[Tensor, Tensor], Tensor], posterior: Tensor, prior: Tensor, nats: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor]:
     r"""Dynamics and representation losses, each free below ``nats`` (DreamerV3, eq. 5).
 

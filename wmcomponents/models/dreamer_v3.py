@@ -62,8 +62,8 @@ class DreamerV3Config:
     def tiny(cls, **changes: Any) -> "DreamerV3Config":
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
-        Vectors are standardised and only 0.1 nats are free: with symlog and 1 nat, a model this small spends its free nat on
-        noise in the digits that decide, and agents trained in its dream of CartPole fall in reality.
+        Vectors are standardised and only 0.1 nats are free: with 1 nat, a model this small spends its free nat on noise
+        in the digits that decide whether CartPole's pole falls.
         """
         sizes = {"deter": 128, "hidden": 64, "groups": 8, "classes": 8, "depth": 8, "units": 64, "layers": 2}
         return cls(**{**sizes, "vectors": "standardize", "free_nats": 0.1, **changes})
