@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--cpu-time", action="store_true", help="the process's own time: for one thread, when others run"
     )
     parser.add_argument("--no-compile", action="store_true", help="leave what is compiled out")
+    parser.add_argument("--unrolled", nargs="+", default=[], help="sizes (small, 12M) whose filter is compiled whole")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of speed.json and speed.md"
     )
@@ -118,7 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.report:
         write(json.loads((given.out / "speed.json").read_text()), given.out)
         return
-    options = {"repeats": given.repeats, "threads": given.threads, "compiled": not given.no_compile}
+    options: dict[str, Any] = {"repeats": given.repeats, "threads": given.threads, "compiled": not given.no_compile}
+    options["unrolled"] = tuple(given.unrolled)
     setups = [Setup(cpu_time=given.cpu_time, **options)]
     if torch.cuda.is_available():
         setups.append(Setup(device="cuda", **options))

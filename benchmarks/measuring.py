@@ -34,6 +34,7 @@ class Setup:
         cpu_time: count the process's own time, all threads together, instead of the clock's: for a busy machine, and
             only fair with one thread.
         compiled: measure what is compiled too; needs a C++ compiler.
+        unrolled: sizes whose whole filter is compiled too, all steps unrolled into one graph: many minutes.
         floor: measure matmul rate, FLOPs and profiles.
     """
 
@@ -42,6 +43,7 @@ class Setup:
     threads: int = 0
     cpu_time: bool = False
     compiled: bool = True
+    unrolled: tuple[str, ...] = ()
     floor: bool = True
 
     @property

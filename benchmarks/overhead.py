@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
@@ -115,13 +116,18 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
         for _ in range(STEPS):
             latent = simulator.step(policy(latent)).observation["latent"]
 
+    def decide(latent: Any) -> np.ndarray:
+        if device == "cpu":
+            return policy(torch.from_numpy(latent)).numpy()
+        return policy(torch.from_numpy(latent).to(device)).cpu().numpy()
+
     vector = DreamVectorEnv(world, batch, starts=PoolStarts(pool), **options)
     seen, _ = vector.reset(seed=0)
 
     def gymnasium() -> None:
         latent = seen
         for _ in range(STEPS):
-            latent = vector.step(policy(torch.from_numpy(latent).to(device)).cpu().numpy())[0]
+            latent = vector.step(decide(latent))[0]
 
     vec = DreamVecEnv(world, batch, starts=PoolStarts(pool), **options)
     shown = vec.reset()
@@ -129,7 +135,7 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
     def sb3() -> None:
         latent = shown
         for _ in range(STEPS):
-            latent = vec.step(policy(torch.from_numpy(latent).to(device)).cpu().numpy())[0]
+            latent = vec.step(decide(latent))[0]
 
     env = TorchRLDreamEnv(world, [batch], starts=PoolStarts(pool), **options)
     lean = LeanPolicy(policy)

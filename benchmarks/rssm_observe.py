@@ -69,7 +69,6 @@ def measure(
     sizes: tuple[str, ...] = ("small", "12M"),
     batch: int = 16,
     time: int = 64,
-    unrolled: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     """One row for each size, pass and variant.
 
@@ -78,13 +77,11 @@ def measure(
         sizes: names in ``SIZES``.
         batch: sequences.
         time: steps of each.
-        unrolled: sizes whose whole sequence is compiled for us too. All steps are unrolled into one graph: several
-            minutes of compilation.
     """
     rows = []
     with setup.threaded():
         for name in sizes:
-            variants = forwards(SIZES[name], setup, batch, time, name in unrolled)
+            variants = forwards(SIZES[name], setup, batch, time, name in setup.unrolled)
             weights = [torch.randn_like(x) for x in variants[OURS][1]()]
 
             def forward(run: Callable[[], list[Tensor]]) -> Callable[[], Any]:
