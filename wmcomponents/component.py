@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from tensordict import NestedKey, TensorDictBase, unravel_key
 from tensordict.nn import TensorDictModuleBase, dispatch
@@ -34,8 +34,8 @@ class Component(TensorDictModuleBase):
         optional_keys: Sequence[NestedKey] = (),
     ) -> None:
         super().__init__()
-        self.in_keys = [unravel_key(key) for key in in_keys]
-        self.out_keys = [unravel_key(key) for key in out_keys]
+        self.in_keys = cast(Any, [unravel_key(key) for key in in_keys])
+        self.out_keys = cast(Any, [unravel_key(key) for key in out_keys])
         self.optional_keys = [unravel_key(key) for key in optional_keys]
         for keys, name in ((self.in_keys, "in_keys"), (self.out_keys, "out_keys")):
             if len(set(keys)) != len(keys):

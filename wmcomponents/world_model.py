@@ -101,8 +101,12 @@ class WorldModel(nn.Module, ABC):
         """The state before anything was seen: zeros, ``[*batch_size, ...]`` for each key of ``state_spec``."""
         return {
             key: torch.zeros(*batch_size, *spec.shape, dtype=spec.dtype, device=device)
-            for key, spec in self.state_spec.items()
+            for key, spec in items_of(self.state_spec)
         }
+
+    def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
+        """The action that stands for none, where an episode begins: zero, unless a family says otherwise."""
+        return self.action_spec.zero(torch.Size(batch_size)).to(device)
 
     @abstractmethod
     def observe(
@@ -214,6 +218,16 @@ class WorldModel(nn.Module, ABC):
         return VerbModule(self, verb, **rename)
 
 
+def keys_of(spec: Composite) -> list[str]:
+    """The keys of a flat spec, in order."""
+    return [str(key) for key in spec.keys()]
+
+
+def items_of(spec: Composite) -> list[tuple[str, TensorSpec]]:
+    """The entries of a flat spec, in order."""
+    return [(str(key), leaf) for key, leaf in spec.items()]
+
+
 class NoiseSource:
     """Draws the z of a step as a dict of tensors from a caller's own ``torch.Generator``.
 
@@ -223,7 +237,7 @@ class NoiseSource:
 
     def __init__(self, spec: Composite) -> None:
         self._plan: list[tuple[str, tuple[int, ...], Callable[..., Tensor], torch.dtype]] = []
-        for key, leaf in spec.items():
+        for key, leaf in items_of(spec):
             draw = torch.rand if isinstance(leaf, Bounded) else torch.randn
             self._plan.append((key, tuple(leaf.shape), draw, leaf.dtype))
 
@@ -274,8 +288,8 @@ class VerbModule(Component):
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] | None = None,
     ) -> None:
-        states, observations = list(model.state_spec.keys()), list(model.observation_spec.keys())
-        noises = list(model.noise_spec[verb].keys()) if verb in ("observe", "imagine") else []
+        states, observations = keys_of(model.state_spec), keys_of(model.observation_spec)
+        noises = keys_of(cast(Composite, model.noise_spec[verb])) if verb in ("observe", "imagine") else []
         heads = [key for key in ("reward", "continue") if key in model.capabilities]
         layouts: dict[str, tuple[list[NestedKey], list[NestedKey]]] = {
             "observe": ([*states, "prev_action", *observations, "is_init", *(("noise", k) for k in noises)], [*states]),
@@ -345,17 +359,17 @@ def _check_flat(name: str, spec: Any) -> None:
 
 
 def _both_verbs(spec: Composite | None) -> Composite:
-    entries = {} if spec is None else dict(spec.items())
+    entries: dict[str, Any] = {} if spec is None else dict(items_of(spec))
     nested = [key for key, leaf in entries.items() if isinstance(leaf, Composite)]
     if nested and (len(nested) != len(entries) or set(nested) - {"observe", "imagine"}):
         raise ValueError(
             f"noise_spec is either flat, or has only the entries 'observe' and 'imagine'; got {list(entries)}."
         )
-    verbs = entries if nested else {verb: Composite(entries) for verb in ("observe", "imagine")}
+    verbs: dict[str, Any] = entries if nested else {verb: Composite(entries) for verb in ("observe", "imagine")}
     result = Composite({verb: verbs.get(verb, Composite()).clone() for verb in ("observe", "imagine")})
     for verb in ("observe", "imagine"):
         _check_flat(f"noise_spec[{verb!r}]", result[verb])
-        for key, leaf in result[verb].items():
+        for key, leaf in items_of(cast(Composite, result[verb])):
             if not _is_uniform(leaf) and not isinstance(leaf, Unbounded):
                 raise ValueError(
                     f"noise {key!r} must be Bounded(0, 1) (uniform) or Unbounded (standard normal); got {leaf}. "
@@ -367,6 +381,6 @@ def _both_verbs(spec: Composite | None) -> Composite:
 def _is_uniform(leaf: TensorSpec) -> bool:
     if not isinstance(leaf, Bounded):
         return False
-    low, high = leaf.space.low, leaf.space.high
+    low, high = cast(Any, leaf.space).low, cast(Any, leaf.space).high
     # Under torch.device("meta"), where models are built for their shapes alone, bounds hold no numbers.
     return low.is_meta or bool((low == 0).all() and (high == 1).all())

@@ -274,3 +274,8 @@ def test_a_step_on_a_gpu_never_waits_for_it():
             simulator.reset(simulator.done)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_step_before_the_first_reset_says_so():
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+        Simulator(PointMass(), batch_size=4).step(STILL)

@@ -7,6 +7,8 @@ import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.golden_vectors import load
+from wmcomponents.dream import PriorStarts
+from wmcomponents.integrations.torchrl import Filter
 from wmcomponents.models import DreamerV3, DreamerV3Config
 from wmcomponents.models.dreamer_v3 import PRESETS
 
@@ -105,3 +107,34 @@ def test_configs_are_frozen_and_varied_by_replacement():
     assert config.deter == 2048 and not config.decoder
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.deter = 3
+
+
+@pytest.mark.parametrize(
+    "action",
+    [OneHot(3), Categorical(3), Bounded(0, 2, (1,)), Bounded(-1, 1, (2,))],
+    ids=["one-hot", "index", "gas", "box"],
+)
+def test_dreams_from_the_prior_begin_where_the_filter_begins_an_episode(action):
+    model = DreamerV3(DreamerV3Config.tiny(), VECTOR, action).eval()
+    generator = torch.Generator().manual_seed(0)
+    begun = PriorStarts(model).sample(2, generator)
+    seen = model.observe(
+        model.initial_state((2,)),
+        action.rand((2,)),
+        {"observation": torch.zeros(2, 4)},
+        torch.ones(2, 1, dtype=torch.bool),
+        None,
+    )
+    torch.testing.assert_close(begun["deter"], seen["deter"])
+
+
+def test_the_filter_of_a_torchrl_policy_refuses_what_is_not_finite():
+    model = DreamerV3(DreamerV3Config.tiny(), VECTOR, OneHot(2)).eval()
+    state = model.initial_state((1,))
+    with pytest.raises(ValueError, match="not finite"):
+        Filter(model)(
+            **state,
+            prev_action=torch.zeros(1, 2),
+            observation=torch.full((1, 4), float("nan")),
+            is_init=torch.ones(1, 1, dtype=torch.bool),
+        )

@@ -284,3 +284,15 @@ def test_a_dream_of_a_known_mdp_returns_what_the_mdp_returns():
         returns[name], lengths[name] = total.mean().item(), length.median().item()
     assert returns["right"] == pytest.approx(1.0, abs=0.1) and lengths["right"] == 4
     assert returns["left"] == pytest.approx(0.0, abs=0.1) and lengths["left"] == 8
+
+
+def test_a_second_trainer_keeps_the_scale_a_model_was_fitted_to():
+    from torchrl.data import Composite, OneHot, Unbounded
+
+    from wmcomponents.models import DreamerV3, DreamerV3Config
+
+    model = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2))
+    model.prepare({"observation": torch.randn(50, 4)})
+    scale = model.encoder.transform.scale.clone()
+    model.prepare({"observation": 10 * torch.randn(50, 4)})
+    assert torch.equal(model.encoder.transform.scale, scale)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from tensordict import TensorDictBase
@@ -136,6 +136,7 @@ class Demo:
             self._carrying(self.env), self.replay, policy=self._policy(explore=True), seed=config.seed
         )
         self.real_steps = self.dream_steps = 0
+        self.longest = 0
 
     def run_round(self, number: int) -> None:
         """Collect with the last round's agent, fit the model to all data, train the agent in the dream."""
@@ -145,6 +146,7 @@ class Demo:
         self.collector.policy = self._policy(explore=True)
         stats = self.collector.collect(steps)
         self.real_steps += stats.frames
+        self.longest = max([self.longest, *stats.lengths])
         shown = f"mean return {statistics.fmean(stats.returns):.1f}" if stats.returns else "no episode ended"
         who = "at random" if number == 0 else "with the agent"
         self.say(f"round {number + 1}/{config.rounds}: {stats.frames} real steps {who}, {shown}")
@@ -204,24 +206,26 @@ class Demo:
         from wmcomponents.evaluation.returns import evaluate_policy
 
         env = self._carrying(self._real_env(seed))
-        return evaluate_policy(env, policy, episodes=self.config.episodes, seed=seed).returns
+        found = evaluate_policy(env, policy, episodes=self.config.episodes, seed=seed)
+        self.longest = max([self.longest, *found.lengths])
+        return found.returns
 
     def dream_returns(self) -> list[float]:
-        """Undiscounted returns of dreams that run from the model's own first states to the real time limit."""
+        """Undiscounted returns of dreams from the model's first states, cut where the longest real episode ended."""
         from stable_baselines3.common.evaluation import evaluate_policy
 
         dream = DreamVecEnv(
             self.model,
             self.config.episodes,
             starts=PriorStarts(self.model),
-            horizon=self._time_limit(),
+            horizon=self.longest,
             view="latent" if self.latent else "decoded",
             seed=self.config.seed,
         )
-        returns, _ = evaluate_policy(
+        found = evaluate_policy(
             self.agent, dream, n_eval_episodes=self.config.episodes, return_episode_rewards=True, warn=False
         )
-        return [float(value) for value in returns]
+        return [float(value) for value in cast("list[float]", found[0])]
 
     def final_policy(self) -> TensorDictModuleBase:
         """The agent as a policy for the real environment, without exploration."""
@@ -248,14 +252,6 @@ class Demo:
         return make_env(
             config.env, seed=seed, max_episode_steps=config.max_episode_steps, from_pixels=config.from_pixels
         )
-
-    def _time_limit(self) -> int:
-        if self.config.max_episode_steps is not None:
-            return self.config.max_episode_steps
-        import gymnasium
-
-        spec = gymnasium.registry.get(self.config.env)
-        return (spec.max_episode_steps if spec is not None else None) or 1000
 
 
 def run_demo(config: DemoConfig, *, say: Callable[[str], None] = print, progress: bool = True) -> DemoResult:

@@ -12,9 +12,6 @@ RUN = "run.json"
 TRAINING = "training.json"
 """Beside the model's folder: what the model was trained on."""
 
-LARGEST_FIT = 20_000
-"""Steps that scales of observations are fitted to, at most."""
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -85,7 +82,6 @@ def run(config: TrainConfig) -> dict[str, Any]:
     seed_everything(config.seed)
     sizes = getattr(DreamerV3Config, config.preset)()
     model = DreamerV3(sizes, data.observation_spec, data.action_spec).to(config.device)
-    model.prepare(data.replay[: min(len(data.replay), LARGEST_FIT)].to(config.device))
     trainer = Trainer(
         model,
         data.replay,

@@ -168,7 +168,8 @@ def _make_gym(
 
     env = _gym_make(env_id, render_mode="rgb_array" if from_pixels else None, **kwargs)
     if from_pixels:
-        env = AddRenderObservation(env, render_only=True)
+        with _extra_named(env_id):  # drawing may need more than stepping
+            env = AddRenderObservation(env, render_only=True)
     space = env.observation_space
     shape = tuple(space.shape or ())
     is_image = space.dtype == "uint8" and len(shape) == 3 and shape[2] == 3
@@ -223,10 +224,18 @@ def _gym_make(env_id: str, **kwargs: Any) -> Any:
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # pygame opens the sound card even to draw an array
     if sys.platform.startswith("linux") and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    with _extra_named(env_id), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # SWIG's types and pkg_resources, at first import
+        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+
+
+@contextmanager
+def _extra_named(env_id: str) -> Iterator[None]:
+    """Turn Gymnasium's complaint about a missing package into ours, which names the extra that installs it."""
+    import gymnasium
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # SWIG's types and pkg_resources, at first import
-            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        yield
     except gymnasium.error.DependencyNotInstalled as error:
         entry_point = str(gymnasium.spec(env_id).entry_point)
         for module, extra in _EXTRA_OF_MODULE.items():

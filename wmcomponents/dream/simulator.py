@@ -163,7 +163,12 @@ class Simulator:
             restart: bool ``[N, 1]``: rows that begin a new episode instead. Their action is ignored, their reward is 0
                 and their flags are false.
             hold: bool ``[N, 1]``: rows that stay where they are, with the same reward and flags.
+
+        Raises:
+            RuntimeError: before the first reset.
         """
+        if not self.state:
+            raise RuntimeError("no dream was begun: call reset() before step().")
         with torch.no_grad():
             before, rows = self.state, (self.batch_size,)
             self.state, reward, cont = self._advance(before, action, rows)

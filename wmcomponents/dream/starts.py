@@ -63,7 +63,7 @@ class PriorStarts(Starts):
         """Imagine ``steps`` steps from the initial state."""
         device = generator.device
         state = self._model.initial_state((count,), device)
-        action = self._model.action_spec.zero(torch.Size([count])).to(device)
+        action = self._model.null_action((count,), device)
         for _ in range(self._steps):
             state = self._model.imagine(state, action, self._noise((count,), generator)).state
         return state

@@ -1,11 +1,16 @@
-"""Registers ``wmcomponents/Dream-v0`` with Gymnasium; loaded through the entry-point group ``gymnasium.envs``."""
+"""Registers ``wmcomponents/Dream-v0`` with Gymnasium when it is imported; nothing else in the library imports it.
+
+So both work: ``import wmcomponents.integrations.gymnasium_registration`` followed by
+``gymnasium.make("wmcomponents/Dream-v0", model=PATH)``, and in one string
+``gymnasium.make("wmcomponents.integrations.gymnasium_registration:wmcomponents/Dream-v0", model=PATH)``.
+"""
 
 
 def register() -> None:
-    """Register the dream environment, once.
+    """Register the dream environment, if it is not registered yet.
 
     After it ``gymnasium.make("wmcomponents/Dream-v0", model=PATH)`` and ``gymnasium.make_vec`` build dreams of a saved
-    model. Importing this module registers nothing, and registering imports no environment.
+    model.
     """
     import gymnasium
 
@@ -15,3 +20,6 @@ def register() -> None:
             entry_point="wmcomponents.integrations.gymnasium:DreamEnv",
             vector_entry_point="wmcomponents.integrations.gymnasium:DreamVectorEnv",
         )
+
+
+register()

@@ -257,7 +257,9 @@ class HostWriter:
         return seen, rewards, step.terminated.numpy()[:, 0], step.truncated.numpy()[:, 0]
 
     def _fetched(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Copies on the host, by one packed, pinned transfer."""
+        """Copies on the host: from a CUDA device by one packed, pinned transfer."""
+        if tensors[0].device.type != "cuda":
+            return [tensor.cpu() for tensor in tensors]
         # The largest elements first, so that each piece stands at a multiple of its element's size.
         order = sorted(range(len(tensors)), key=lambda i: -tensors[i].element_size())
         flat = [tensors[i].contiguous().view(-1).view(torch.uint8) for i in order]

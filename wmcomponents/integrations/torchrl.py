@@ -268,6 +268,13 @@ class Filter(Component):
         action = values.pop(0)
         observation = {key: values.pop(0) for key in self._observed}
         is_init = values.pop(0)
+        # Asked on a CPU only: on an accelerator the answer would be waited for at every step.
+        if is_init.device.type == "cpu":
+            for key, value in observation.items():
+                if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
+                    raise ValueError(
+                        f"observation {key!r} of the real environment is not finite; check the environment."
+                    )
         noise = None
         if self._noise is not None:
             if self._generator is None or self._generator.device != is_init.device:

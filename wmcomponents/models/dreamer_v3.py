@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.decoders import MultiDecoder
@@ -11,7 +10,7 @@ from wmcomponents.dynamics import RSSM, BlockGRUCell, CategoricalLatent, Gaussia
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, TwoHotHead
 from wmcomponents.models.rssm_world_model import RSSMWorldModel
-from wmcomponents.nn import Standardize, Symlog, describe_observations
+from wmcomponents.nn import Standardize, Symlog, Transform, describe_observations
 from wmcomponents.nn.observation import VectorObservation
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss
 
@@ -157,7 +156,7 @@ class DreamerV3(RSSMWorldModel):
         return DreamerV3ModelLoss(self, free_nats=self.config.free_nats, discount=self.discount)
 
 
-def _transform(config: DreamerV3Config, observation_spec: Composite) -> nn.Module:
+def _transform(config: DreamerV3Config, observation_spec: Composite) -> Transform:
     if config.vectors == "symlog":
         return Symlog()
     described = describe_observations(observation_spec).values()

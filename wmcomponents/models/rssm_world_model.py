@@ -1,20 +1,36 @@
 """What the world models built around a recurrent state-space model have in common."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec, Unbounded
 
-from wmcomponents.component import Component
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.nn import Standardize
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.pretrained import PretrainedModel
-from wmcomponents.world_model import Noise, Observation, Prediction, State
+from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
+
+
+class Head(Protocol):
+    """What a scalar head offers: raw outputs, the expected value ``[*B, 1]``, the error ``[*B]``."""
+
+    def raw(self, feat: Tensor) -> Tensor:
+        """Raw outputs ``[*B, R]``."""
+        ...
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Expected value ``[*B, 1]``."""
+        ...
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Error against targets ``[*B, 1]``: ``[*B]``."""
+        ...
 
 
 class RSSMWorldModel(PretrainedModel):
@@ -43,15 +59,17 @@ class RSSMWorldModel(PretrainedModel):
         encoder: MultiEncoder,
         dynamics: RSSM,
         decoder: MultiDecoder | None,
-        reward_head: Component | None,
-        continue_head: Component | None,
+        reward_head: Head | None,
+        continue_head: Head | None,
         discount: float = 1.0,
     ) -> None:
         latent = dynamics.latent
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(deter=Unbounded((dynamics.cell.deter,)), stoch=Unbounded(latent.shape)),
+            state_spec=Composite(
+                deter=Unbounded(torch.Size([dynamics.cell.deter])), stoch=Unbounded(torch.Size(latent.shape))
+            ),
             noise_spec=Composite(stoch=latent.noise_spec()),
         )
         self.action_vector = ActionVector(action_spec)
@@ -69,15 +87,22 @@ class RSSMWorldModel(PretrainedModel):
         return super().capabilities - {name for name, part in parts.items() if part is None}
 
     def prepare(self, sequences: TensorDictBase) -> None:
-        """Fit the scale of vector observations, where the encoder standardises them."""
+        """Fit the scale of vector observations, once, where the encoder standardises them.
+
+        A model that was fitted keeps its scale: its weights were learned in it.
+        """
         transform = self.encoder.transform
-        if isinstance(transform, Standardize) and self.encoder.vector_size:
-            transform.fit(self.encoder.vectors({key: sequences[key] for key in self.observation_spec.keys()}))
+        if isinstance(transform, Standardize) and self.encoder.vector_size and not bool(transform.fitted):
+            transform.fit(self.encoder.vectors({key: sequences[key] for key in keys_of(self.observation_spec)}))
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
         """Zeros."""
         deter, stoch = self.dynamics.initial_state(batch_size, device)  # pyright: ignore[reportArgumentType]
         return {"deter": deter, "stoch": stoch}
+
+    def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
+        """The action whose vector is zero, as the filter takes it where an episode begins."""
+        return self.action_vector.null(batch_size).to(device)
 
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None

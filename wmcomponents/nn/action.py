@@ -1,10 +1,12 @@
 """Actions as vectors: one-hot for choices, scaled to [-1, 1] for bounded numbers."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchrl.data.tensor_specs import TensorSpec
 
-from wmcomponents.nn.observation import VectorObservation, describe_observation
+from wmcomponents.nn.observation import DiscreteObservation, VectorObservation, describe_observation
 
 WIDEST_BOUND = 1e6  # a bound beyond it says "any number" in environments that have no infinity
 
@@ -53,6 +55,17 @@ class ActionVector(nn.Module):
         if self.center is None or self.radius is None:
             return vector
         return (vector - self.center) / self.radius
+
+    def null(self, batch_size: Sequence[int] = ()) -> Tensor:
+        """The action whose vector is zero, ``[*batch_size, *action shape]``.
+
+        The middle of every bounded interval; no choice at all where the action is a choice: an all-zero one-hot, or -1.
+        """
+        shape = (*batch_size, *self.described.shape)
+        if isinstance(self.described, DiscreteObservation) and not self.described.is_one_hot:
+            return torch.full(shape, -1, dtype=self.described.dtype)
+        none = torch.zeros(shape, dtype=self.described.dtype)
+        return none if self.center is None else none + self.center.view(self.described.shape).to(none)
 
 
 def _center_and_radius(low: Tensor | None, high: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

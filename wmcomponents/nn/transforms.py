@@ -48,9 +48,11 @@ class Standardize(Transform):
 
     loc: Tensor
     scale: Tensor
+    fitted: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("loc", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
@@ -68,6 +70,7 @@ class Standardize(Transform):
         is_constant = std <= 1e-6 * (1.0 + mean.abs())
         self.loc.copy_(mean)
         self.scale.copy_(torch.where(is_constant, 1.0, std))
+        self.fitted.fill_(True)
         return self
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
