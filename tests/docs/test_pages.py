@@ -1,0 +1,63 @@
+"""The code of every page: it is Python, what it imports exists, its commands are understood, and it runs."""
+
+import ast
+import importlib
+import shlex
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, blocks, commands, name
+from wmcomponents.cli import COMMANDS
+
+WITH_CODE = [page for page in PAGES if blocks(page, "python") and page != ROOT / "README.md"]
+WITH_COMMANDS = [page for page in PAGES if any(line.startswith("wmc ") for line in commands(page, everything=True))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+def test_blocks_are_python_and_import_what_exists(page):
+    for block in blocks(page, "python", everything=True):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("wmcomponents"):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], node.module
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
+def test_commands_are_understood(page):
+    tyro = pytest.importorskip("tyro")
+    for line in commands(page, everything=True):
+        program, *arguments = shlex.split(line)
+        if program != "wmc" or not arguments or arguments[0] not in COMMANDS:
+            continue
+        command = COMMANDS[arguments[0]]
+        config = getattr(importlib.import_module(f"wmcomponents.cli.{command.config_module}"), command.config)
+        tyro.cli(config, args=arguments[1:])  # exits if it does not understand
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if page.name != "index.md"], ids=name)
+def test_a_page_runs_from_top_to_bottom(page, run_code):
+    run_code("\n".join(blocks(page, "python")))
+
+
+def test_bringing_a_model_takes_at_most_40_lines():
+    assert len((ROOT / "examples" / "bring_your_own_model.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(example, run_code):
+    assert run_code(example.read_text())
+
+
+def test_the_learned_example_keeps_the_protocol(monkeypatch):
+    from torchrl.data import Bounded, Composite, Unbounded
+
+    from wmcomponents.testing import check_world_model
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("train_your_own_model")
+    model = example.Residual(example.ResidualConfig(), Composite(observation=Unbounded(3)), Bounded(-1, 1, (1,)))
+    assert check_world_model(model).held

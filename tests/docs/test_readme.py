@@ -1,0 +1,27 @@
+"""The README's story is short, runs, and ends well in reality."""
+
+import re
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+
+README = ROOT / "README.md"
+
+
+def test_the_story_takes_at_most_15_lines():
+    story = blocks(README, "python")[0].splitlines()
+    assert len(story) <= 15 and max(map(len, story)) <= 120
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_story_ends_with_an_agent_that_balances_the_real_pole(run_code):
+    printed = run_code("import torch\ntorch.manual_seed(0)\n" + "\n".join(blocks(README, "python")))
+    mean = float(re.search(r"\((?:np\.float64\()?([\d.]+)", printed.splitlines()[-1])[1])
+    assert mean > 60  # a random policy: about 22
+
+
+def test_every_relative_link_leads_somewhere():
+    targets = re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", README.read_text())
+    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
