@@ -29,6 +29,14 @@ VECTOR = Composite(observation=Unbounded(3))
 MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))
 IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
 
+
+def dreamer(*arguments) -> DreamerV3:
+    """A DreamerV3 whose reward is not zero, as it is before training: its output layer begins at zero."""
+    model = DreamerV3(*arguments)
+    torch.nn.init.normal_(model.reward_head.out.weight, std=0.01)
+    return model
+
+
 MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("point-mass", PointMass),
     ("normal-noise-one-hot", lambda: ToyWorldModel(VECTOR, OneHot(3), noise="normal")),
@@ -36,7 +44,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("no-decoder", lambda: ToyWorldModel(VECTOR, Bounded(-2, 2, (2,)), parts=("features", "reward", "continue"))),
     ("categorical", lambda: ToyWorldModel(VECTOR, Categorical(4), noise="normal")),
     ("image", lambda: ToyWorldModel(IMAGE, OneHot(2), noise="uniform")),
-    ("dreamer-v3", lambda: DreamerV3(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
-    ("dreamer-v3-gaussian", lambda: DreamerV3(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
-    ("dreamer-v3-dict", lambda: DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
+    ("dreamer-v3", lambda: dreamer(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
+    ("dreamer-v3-gaussian", lambda: dreamer(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
+    ("dreamer-v3-dict", lambda: dreamer(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
 ]
