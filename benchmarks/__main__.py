@@ -40,7 +40,7 @@ def measure_overhead(setup: Setup) -> list[dict[str, Any]]:
 
 def measure_sampling(setup: Setup) -> list[dict[str, Any]]:
     """:func:`sequence_sampling.measure` as rows: the goal is a tenth of ``SliceSampler`` in its usual setting."""
-    result = sequence_sampling.measure(repeats=2 * setup.repeats, device=setup.device)
+    result = sequence_sampling.measure(repeats=2 * setup.repeats, device=setup.device, cpu_time=setup.cpu_time)
     rows = []
     for work in ("index", "sample", "extend_sample"):
         found = result[work]

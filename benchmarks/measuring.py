@@ -22,6 +22,9 @@ MATMULS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmm
 GEMM = 2048
 """Side of the square matrices whose product gives the machine's matmul rate."""
 
+FEWEST, ROUNDS = 5, 60.0
+"""Repeats that every cell has, and the seconds after which it has no more than these."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -106,23 +109,26 @@ def interleaved(runs: dict[str, Callable[[], Any]], setup: Setup, least: float =
     """Seconds a call of every repeat; each repeat runs every variant, so that all see the same machine.
 
     A variant is run once untimed before it is timed: what the variant before it left in the caches is not its cost.
+    Where one round takes long, there are fewer of them, but not under ``FEWEST``.
 
     Args:
         runs: variants by name.
         setup: how to measure.
         least: calls are repeated until a timing takes about so many seconds.
     """
-    counts = {}
+    counts, total = {}, 0.0
     for name, run in runs.items():
         run()
         run()
         setup.synchronize()
-        begun = time.perf_counter()
+        begun = setup.clock()
         run()
         setup.synchronize()
-        counts[name] = max(1, min(1000, math.ceil(least / max(time.perf_counter() - begun, 1e-7))))
+        taken = setup.clock() - begun
+        counts[name] = max(1, min(1000, math.ceil(least / max(taken, 1e-7))))
+        total += taken * (counts[name] + 1)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(setup.repeats):
+    for _ in range(min(setup.repeats, max(FEWEST, int(ROUNDS / max(total, 1e-7))))):
         for name, run in runs.items():
             run()
             setup.synchronize()
@@ -211,6 +217,7 @@ def row(
         "variant": name,
         "ms": digits(statistics.median(mine) * 1e3),
         "range": [digits(min(mine) * 1e3), digits(max(mine) * 1e3)],
+        "repeats": len(mine),
     }
     if steps:
         made["rate"] = digits(steps / statistics.median(mine))

@@ -119,8 +119,8 @@ def _settings(settings: dict[str, Any]) -> str:
         "wall": "wall time",
     }[settings["clock"]]
     return (
-        f"{settings['date']}, {settings['device']}, {settings['threads']} thread(s), {clock}, {settings['repeats']} "
-        f"repeats, {settings['dtype']}, load average at the start {settings['load']}."
+        f"{settings['date']}, {settings['device']}, {settings['threads']} thread(s), {clock}, up to "
+        f"{settings['repeats']} repeats, {settings['dtype']}, load average at the start {settings['load']}."
     )
 
 
