@@ -178,3 +178,23 @@ def test_sampling_without_a_seed_follows_the_global_generator():
         return replay.sample()
 
     assert (drawn() == drawn()).all()
+
+
+def test_a_folder_with_a_pickle_in_it_is_refused_and_nothing_is_unpickled(tmp_path):
+    import pickle
+
+    env = make_env("CartPole-v1", seed=0)
+    replay = make_replay(50, env, sequence_length=4, batch_size=2, seed=0, print_fn=None)
+    collect(env, replay, 50, seed=0)
+    save_replay(replay, tmp_path)
+    assert not list(tmp_path.rglob("*.pkl"))
+
+    class Harmful:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    (tmp_path / "prefetch.pkl").write_bytes(pickle.dumps(Harmful()))
+    fresh = make_replay(50, env, sequence_length=4, batch_size=2, seed=0, print_fn=None)
+    with pytest.raises(ReplayMismatchError, match=r"prefetch\.pkl"):
+        load_replay(fresh, tmp_path)
+    assert not (tmp_path / "executed").exists()

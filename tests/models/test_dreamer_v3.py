@@ -7,10 +7,13 @@ import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.golden_vectors import load
+from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import PriorStarts
 from wmcomponents.integrations.torchrl import Filter
-from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models import DreamerV3, DreamerV3Config, RSSMWorldModel
 from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.objectives import DreamerV3ModelLoss
+from wmcomponents.training import Trainer
 
 VECTOR = Composite(observation=Unbounded(4))
 CASES = {
@@ -138,3 +141,22 @@ def test_the_filter_of_a_torchrl_policy_refuses_what_is_not_finite():
             observation=torch.full((1, 4), float("nan")),
             is_init=torch.ones(1, 1, dtype=torch.bool),
         )
+
+
+def test_a_model_put_together_by_hand_trains_and_says_why_it_cannot_be_saved(tmp_path):
+    whole = DreamerV3(DreamerV3Config.tiny(), VECTOR, OneHot(2))
+    model = RSSMWorldModel(
+        observation_spec=VECTOR,
+        action_spec=OneHot(2),
+        encoder=whole.encoder,
+        dynamics=whole.dynamics,
+        decoder=whole.decoder,
+        reward_head=whole.reward_head,
+        continue_head=whole.continue_head,
+    )
+    env = make_env("CartPole-v1", seed=0)
+    replay = make_replay(64, env, sequence_length=4, batch_size=2, seed=0, print_fn=None)
+    collect(env, replay, 64, seed=0)
+    Trainer(model, replay, objective=DreamerV3ModelLoss(model), progress=False).train(2)
+    with pytest.raises(TypeError, match="put together by hand"):
+        model.save_pretrained(tmp_path / "model")

@@ -166,7 +166,9 @@ def _make_gym(
 ) -> EnvBase:
     from gymnasium.wrappers import AddRenderObservation, ResizeObservation
 
-    env = _gym_make(env_id, render_mode="rgb_array" if from_pixels else None, **kwargs)
+    if from_pixels:  # else left out: an environment of the user's need not know the argument
+        kwargs["render_mode"] = "rgb_array"
+    env = _gym_make(env_id, **kwargs)
     if from_pixels:
         with _extra_named(env_id):  # drawing may need more than stepping
             env = AddRenderObservation(env, render_only=True)

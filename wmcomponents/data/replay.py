@@ -129,6 +129,8 @@ def save_replay(replay: TensorDictReplayBuffer, path: str | Path) -> None:
         # Said of a buffer that was loaded and not written since; its cursor is kept by the writer and the sampler.
         warnings.filterwarnings("ignore", message="last_cursor is None")
         replay.dumps(folder)
+    # TorchRL pickles its prefetch queue, which is empty here: nothing of ours is ever unpickled.
+    (folder / "prefetch.pkl").unlink(missing_ok=True)
     (folder / DESCRIPTION).write_text(json.dumps(_description(replay)))
 
 
@@ -142,6 +144,12 @@ def load_replay(replay: TensorDictReplayBuffer, path: str | Path) -> TensorDictR
     file = Path(path) / DESCRIPTION
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no replay buffer: {DESCRIPTION} is missing. Write one with save_replay.")
+    foreign = [name for name in ("prefetch.pkl", "transform.t") if (Path(path) / name).exists()]
+    if foreign:
+        raise ReplayMismatchError(
+            f"{path} holds {', '.join(foreign)}, which save_replay does not write and which could run code when read. "
+            f"Remove the file if you trust the rest of the folder."
+        )
     saved, own = json.loads(file.read_text()), _description(replay)
     if (saved["capacity"], saved["ndim"]) != (own["capacity"], own["ndim"]):
         raise ReplayMismatchError(

@@ -225,7 +225,8 @@ class GymnasiumVecEnv(_AttributeVecEnv):
         if self._mode is AutoresetMode.NEXT_STEP and not _same_rows(fresh, observation, ~dones):
             raise ValueError(
                 "the vector environment ignores reset_mask: it reset rows whose episodes go on. Build it with "
-                "autoreset_mode=AutoresetMode.SAME_STEP (make_vec: vector_kwargs={'autoreset_mode': ...})."
+                "autoreset_mode=AutoresetMode.SAME_STEP (gymnasium.make_vec with vectorization_mode='sync' and "
+                "vector_kwargs={'autoreset_mode': ...})."
             )
         for i in np.flatnonzero(dones):
             self.reset_infos[i] = _row_info(info, int(i))

@@ -226,7 +226,9 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         simulator, size = self.simulator, tensordict.batch_size
         state = {str(key): cast(Tensor, tensordict[key]) for key in simulator.model.state_spec.keys()}
         action = cast(Tensor, tensordict["action"])
-        elapsed = cast(Tensor, tensordict["elapsed"]) + 1
+        # A TensorDict that comes from elsewhere (a real environment, for a planner) has no clock: it begins at 0.
+        begun = tensordict.get("elapsed", None)
+        elapsed = torch.ones(*size, 1, dtype=torch.int64, device=self.device) if begun is None else begun + 1
         after, reward, terminated = simulator.predict(state, action, size)
         truncated = torch.zeros_like(terminated) if simulator.horizon is None else elapsed >= simulator.horizon
         flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}

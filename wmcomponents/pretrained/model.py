@@ -43,7 +43,7 @@ class PretrainedModel(WorldModel):
     """
 
     config_class: ClassVar[type]
-    config: Any
+    config: Any = None
 
     def save_pretrained(self, path: str | Path, *, starts: State | None = None) -> Path:
         """Write the model to a folder, atomically: a reader sees the old folder or the new one.
@@ -58,9 +58,15 @@ class PretrainedModel(WorldModel):
         Raises:
             FileExistsError: if the path exists and is not a saved model, or holds files that would be lost.
             ValueError: if the starts are not states of this model, or an observation or action is too large.
-            TypeError: if the config holds values, or a spec is of a kind, that cannot be saved.
+            TypeError: if the model has no config, or its config holds values, or a spec is of a kind, that cannot be
+                saved.
         """
         path = Path(path)
+        if self.config is None:
+            raise TypeError(
+                f"this {type(self).__name__} was put together by hand and has no config to build it from again. Give "
+                f"it a class with a config_class, as DreamerV3 is; or keep its state_dict() and the code that built it."
+            )
         write_folder(path, self._files(starts))
         return path
 
