@@ -86,7 +86,7 @@ def table(demos: list[dict[str, Any]], direct: list[dict[str, Any]]) -> str:
         "",
         f"Median real return: **{median:.1f}** of 500 with {demos[0]['real_steps']:,} real steps. "
         f"PPO on the real environment needed a median of {statistics.median(needed):,.0f}.",
-        f"Seeds below {GOAL:.0f}: {', '.join(short) or 'none'}; where the agent falls short, the cart drifts off the track.",
+        f"Seeds below {GOAL:.0f}: {', '.join(short) or 'none'}. Where the agent falls short, the cart drifts away.",
         "",
         "The wall times were taken on a shared machine with 2 cores, while other work ran beside them.",
         "",
