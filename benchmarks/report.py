@@ -39,11 +39,13 @@ LEADS = {
         "first observation included, TorchRL's from 64. Rates are replayed steps a second."
     ),
     "dreaming": (
-        "Environment steps a second of DreamerV3 dreams of CartPole with decoded observations, through each adapter, "
-        "random weights, constant actions, and of real environments. The ratio is to the real CartPole: how many times "
-        "slower. No dream beats vectorised CartPole physics; a dream of a small model overtakes a physics simulator "
-        "such as walker at a batch of some tens, and an emulator such as Pong earlier. Below that, train on the real "
-        "thing if it is free; dream when real steps are what is scarce."
+        "DreamerV3 dreams of CartPole with decoded observations through each adapter, random weights and constant "
+        "actions, and real environments; the time is that of 20 steps, the rate environment steps a second, the ratio "
+        "to the real CartPole: how many times slower. No dream beats vectorised CartPole physics at any batch. A batch "
+        "of 64 rows of these models makes several times the steps of one walker or one Pong on one core, but their own "
+        "dreams are larger: more numbers, or pixels to decode, and the real ones run in parallel too. So dream where "
+        "real steps are scarce, slow or dangerous, in batches of 64 and more; where the real environment is a fast "
+        "simulator, train on it."
     ),
     "sampling": (
         "One batch of 16 sequences of 64 steps from a buffer of 1,000,000 transitions, ours (`SequenceSampler`) beside "
