@@ -99,3 +99,10 @@ def golden(pytestconfig: pytest.Config) -> Callable[[str], Golden]:
         )
 
     return load
+
+
+@pytest.fixture(autouse=True)
+def _own_compiler_cache(request: pytest.FixtureRequest) -> None:
+    """A test that compiles begins with an empty cache: one function compiled for many models soon reaches its limit."""
+    if request.node.get_closest_marker("compile") is not None:
+        torch._dynamo.reset()
