@@ -12,7 +12,7 @@ from benchmarks.measuring import Setup
 from benchmarks.rssm_observe import compare
 from benchmarks.torchrl_peer import ACTION, OBSERVATION, SIZES, Size, make_batch, make_loss
 from wmcomponents.models import DreamerV3
-from wmcomponents.training import LaProp
+from wmcomponents.optim import LaProp
 
 ARRIVING = ("reward", "terminated", "done")
 

@@ -189,16 +189,16 @@ class Demo:
                 seed=config.seed,
                 device="cpu",
             )
-        before = self.agent.num_timesteps
         steps = config.final_dream_steps if last else config.dream_steps
         with progress_bar(self.progress, "agent in the dream", 0, steps) as show:
 
             def advance(local: dict[str, Any], _: Any) -> bool:
-                show(local["self"].num_timesteps - before, {})
+                show(local["self"].num_timesteps, {})
                 return True
 
-            self.agent.learn(steps, callback=advance, reset_num_timesteps=False)
-        self.dream_steps += self.agent.num_timesteps - before
+            # The learning rate anneals over the steps of one call: each round counts its own from zero.
+            self.agent.learn(steps, callback=advance)
+        self.dream_steps += self.agent.num_timesteps
         self.say(f"round {number + 1}/{config.rounds}: {self.dream_steps:,} dreamed steps so far")
 
     def real_returns(self, policy: Callable[[TensorDictBase], TensorDictBase], seed: int) -> list[float]:

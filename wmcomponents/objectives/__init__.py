@@ -1,3 +1,5 @@
 """What is minimised: one LossModule a paper."""
 
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss as DreamerV3ModelLoss
+from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
+from wmcomponents.objectives.model_loss import Terms as Terms

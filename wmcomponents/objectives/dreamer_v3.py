@@ -1,24 +1,21 @@
 """DreamerV3's world-model loss (Hafner et al., Mastering Diverse Domains through World Models, eq. 4 and 5)."""
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import TensorDictParams, dispatch
-from torch import Tensor, nn
-from torchrl.envs.utils import ExplorationType
-from torchrl.objectives import LossModule
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
 
 from wmcomponents.dynamics import RSSM
 from wmcomponents.functional import balanced_kl
 from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
-from wmcomponents.world_model import Noise, NoiseSource, State
+from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.world_model import Noise, NoiseSource, State, WorldModel
 
 TERMS = ("dyn", "rep", "reconstruction", "reward", "continue")
 
 
-class DreamerV3ModelLoss(LossModule):
+class DreamerV3ModelLoss(ModelLoss):
     r"""World-model objective of DreamerV3 on TorchRL-layout sequences.
 
     .. math:: L = \sum_k L^{rec}_k + L^{rew} + L^{con} + \beta_{dyn} L^{dyn} + \beta_{rep} L^{rep}
@@ -53,32 +50,14 @@ class DreamerV3ModelLoss(LossModule):
         KeyError: on call, if a key is missing.
     """
 
-    @dataclass
-    class _AcceptedKeys:
-        action: NestedKey = "action"
-        is_init: NestedKey = "is_init"
-        reward: NestedKey = "reward"
-        terminated: NestedKey = "terminated"
-        done: NestedKey = "done"
-        mask: NestedKey = ("collector", "mask")
-        priority_weight: NestedKey = "priority_weight"
-
-    tensor_keys: _AcceptedKeys
-    default_keys = _AcceptedKeys
-    # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
-    deterministic_sampling_mode: Any = ExplorationType.RANDOM
-
     free_nats: Tensor
     dyn_scale: Tensor
     rep_scale: Tensor
     discount: Tensor
-    world_model: Any
-    world_model_params: TensorDictParams
-    target_world_model_params: TensorDictParams
 
     def __init__(
         self,
-        world_model: nn.Module,
+        world_model: WorldModel,
         *,
         free_nats: float = 1.0,
         dyn_scale: float = 1.0,
@@ -87,54 +66,30 @@ class DreamerV3ModelLoss(LossModule):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction is 'mean', 'sum' or 'none'; got {reduction!r}.")
         if not isinstance(getattr(world_model, "dynamics", None), RSSM):
             raise TypeError(
                 f"this loss trains world models around an RSSM (models.RSSMWorldModel); {type(world_model).__name__} "
                 f"is none: use its own objective()."
             )
-        self._observation_keys = [str(key) for key in cast(Any, world_model).observation_spec.keys()]
-        super().__init__()
-        self.convert_to_functional(cast(Any, world_model), "world_model")
-        coefficients = {"free_nats": free_nats, "dyn_scale": dyn_scale, "rep_scale": rep_scale, "discount": discount}
-        for name, value in coefficients.items():
-            self.register_coeff_buffer(name, float(value), device=next(world_model.parameters()).device)
-        self.reduction = reduction
-        self._noise: NoiseSource = cast(Any, world_model).noise_source("observe")
-        self._seed = seed
-        self._generator: torch.Generator | None = None
-        self.out_keys = cast(Any, self._written())
-        self.set_keys()
-
-    @property
-    def generator(self) -> torch.Generator:
-        """The generator of the posterior's noise, on the model's device: ``generator.manual_seed(0)`` repeats it."""
-        device = next(self.parameters()).device
-        if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device).manual_seed(self._seed)
-        return self._generator
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """Keys read."""
-        keys = self.tensor_keys
-        follow = [("next", key) for key in (*self._observation_keys, keys.reward, keys.terminated, keys.done)]
-        return [*self._observation_keys, keys.action, keys.is_init, *cast("list[NestedKey]", follow)]
-
-    @in_keys.setter
-    def in_keys(self, value: Any) -> None:
-        raise AttributeError("in_keys follow from the model and set_keys().")
+        self._noise: NoiseSource = world_model.noise_source("observe")
+        super().__init__(
+            world_model,
+            coefficients={
+                "free_nats": free_nats,
+                "dyn_scale": dyn_scale,
+                "rep_scale": rep_scale,
+                "discount": discount,
+            },
+            seed=seed,
+            reduction=reduction,
+        )
 
     def _written(self) -> list[NestedKey]:
         model = self.world_model
         parts = {"reconstruction": model.decoder, "reward": model.reward_head, "continue": model.continue_head}
         losses = [f"loss_{term}" for term in TERMS if term not in parts or parts[term] is not None]
-        errors = [] if model.decoder is None else [f"error_{key}" for key in self._observation_keys]
+        errors = [] if model.decoder is None else [f"error_{key}" for key in self.observation_keys]
         return [*losses, "kl", "posterior_entropy", "prior_entropy", *errors]
-
-    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
-        """No value is estimated here."""
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Refused: the filter has a backward pass written by hand, faster than one that is compiled.
@@ -150,13 +105,12 @@ class DreamerV3ModelLoss(LossModule):
             "backward pass. Leave out compile=True."
         )
 
-    @dispatch()
-    def forward(self, tensordict: TensorDictBase) -> TensorDict:
-        """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
+    def elements(self, tensordict: TensorDictBase) -> Terms:
+        """The terms of a batch of sequences, from zeros and with fresh noise."""
         keys = self.tensor_keys
         arrivals = arrivals_from(
             tensordict,
-            self._observation_keys,
+            self.observation_keys,
             action=keys.action,
             is_init=keys.is_init,
             reward=keys.reward,
@@ -165,15 +119,10 @@ class DreamerV3ModelLoss(LossModule):
             mask=keys.mask,
             priority_weight=keys.priority_weight,
         )
-        with self.world_model_params.to_module(self.world_model):
-            batch = arrivals.is_init.shape[:-1]
-            state = self.world_model.initial_state(batch[:1], arrivals.is_init.device)
-            noise = None if self._noise.empty else self._noise(batch, self.generator)
-            terms, info = self.terms(arrivals, state, noise)
-        weight = arrivals.weight
-        out = {f"loss_{name}": _reduced(value, weight, self.reduction) for name, value in terms.items()}
-        out.update({name: _reduced(value.detach(), weight, "mean") for name, value in info.items()})
-        return TensorDict(out)
+        batch = arrivals.is_init.shape[:-1]
+        state = self.world_model.initial_state(batch[:1], arrivals.is_init.device)
+        noise = None if self._noise.empty else self._noise(batch, self.generator)
+        return Terms(*self.terms(arrivals, state, noise), arrivals.weight)
 
     def terms(
         self, arrivals: Arrivals, state: State, noise: Noise | None
@@ -220,10 +169,3 @@ class DreamerV3ModelLoss(LossModule):
             target = self.discount * (~arrivals.terminated).to(feat.dtype)
             losses["continue"] = model.continue_head.loss(model.continue_head.raw(feat), target)
         return losses, info
-
-
-def _reduced(value: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    value = torch.where(weight > 0, value, torch.zeros_like(value)) * weight
-    if reduction == "none":
-        return value
-    return value.sum() if reduction == "sum" else value.sum() / weight.sum().clamp_min(1.0e-8)

@@ -3,7 +3,6 @@
 from wmcomponents.training.checkpoint import BadCheckpointError as BadCheckpointError
 from wmcomponents.training.checkpoint import load_checkpoint as load_checkpoint
 from wmcomponents.training.checkpoint import save_checkpoint as save_checkpoint
-from wmcomponents.training.laprop import LaProp as LaProp
 from wmcomponents.training.loop import DivergedError as DivergedError
 from wmcomponents.training.loop import Trainer as Trainer
 from wmcomponents.training.seeding import seed_everything as seed_everything

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
+from wmcomponents.objectives import ModelLoss
+from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
-from wmcomponents.training.laprop import LaProp
 from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
 
@@ -43,10 +44,11 @@ class Trainer:
         replay: gives sequences ``[B, T]`` by ``sample()``, as ``data.make_replay`` builds it. Its sampling is seeded
             here.
         objective: a TorchRL ``LossModule``; the model's own if not given. What it returns under ``loss_*`` is summed.
-            If it draws noise, it does so from torch's global generator or from its own, which it calls ``generator``.
-        optimizer: steps the parameters; LaProp with adaptive gradient clipping if not given.
-        lr: learning rate of the default optimiser (official: 4e-5; small models in a hurry: 1e-3).
-        warmup: warm-up steps of the default optimiser.
+            If it draws noise, it does so from torch's global generator, or is a ``ModelLoss`` with its own.
+        optimizer: steps the parameters; if not given, what the objective makes (``ModelLoss.make_optimizer``: the
+            paper's), or LaProp with adaptive gradient clipping for an objective that makes none.
+        lr: learning rate of an optimiser that is made here; the paper's if not given (small models in a hurry: 1e-3).
+        warmup: its warm-up steps; the paper's if not given.
         out: folder of the checkpoint and of the logs; nothing is written if not given.
         checkpoint_every: steps between bundles.
         log_every: steps between log lines; also how often the losses are looked at (and found not finite).
@@ -67,8 +69,8 @@ class Trainer:
         *,
         objective: nn.Module | None = None,
         optimizer: Optimizer | None = None,
-        lr: float = 4e-5,
-        warmup: int = 1000,
+        lr: float | None = None,
+        warmup: int | None = None,
         out: str | Path | None = None,
         checkpoint_every: int = 500,
         log_every: int = 50,
@@ -85,7 +87,12 @@ class Trainer:
         params = [p for p in self.objective.parameters() if p.requires_grad]
         if not params:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
-        self.optimizer = LaProp(params, lr, warmup=warmup) if optimizer is None else optimizer
+        if optimizer is not None:
+            self.optimizer = optimizer
+        elif isinstance(self.objective, ModelLoss):
+            self.optimizer = self.objective.make_optimizer(lr, warmup)
+        else:
+            self.optimizer = LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
         self._settings: dict[str, Any] = {"seed": seed}
         if optimizer is None:
             self._settings.update(lr=lr, warmup=warmup)
@@ -169,6 +176,8 @@ class Trainer:
             ValueError: if the objective returns no ``loss_*``, or one that is not a scalar.
         """
         device = next(self.objective.parameters()).device
+        if isinstance(self.objective, ModelLoss):
+            self.objective.before_update(self.steps)
         out = self.objective(sequences.to(device, non_blocking=True) if sequences.device != device else sequences)
         losses = {key: value for key, value in out.items() if key.startswith("loss_")}
         if not losses or any(value.numel() != 1 for value in losses.values()):
@@ -180,6 +189,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack([value.reshape(()) for value in losses.values()]).sum().backward()
         self.optimizer.step()
+        if isinstance(self.objective, ModelLoss):
+            self.objective.after_update(self.steps)
         self.steps += 1
         return {key: value.detach() for key, value in out.items()}
 
@@ -208,8 +219,9 @@ class Trainer:
         self.steps, self.losses = counters["steps"], counters["losses"]
 
     def _generators(self) -> dict[str, torch.Generator]:
-        noise = getattr(self.objective, "generator", None)
-        return {"replay": self._sampling, **({"objective": noise} if isinstance(noise, torch.Generator) else {})}
+        if not isinstance(self.objective, ModelLoss):
+            return {"replay": self._sampling}
+        return {"replay": self._sampling, "objective": self.objective.generator}
 
     def _look(self, pending: list[dict[str, Tensor]]) -> dict[str, float]:
         """Average the steps not looked at yet; returns the newest. This is where the host waits for the device."""

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests.golden_vectors import load
-from wmcomponents.training import LaProp
-from wmcomponents.training.laprop import clipped
+from wmcomponents.optim import LaProp
+from wmcomponents.optim.laprop import clipped
 
 NAMES = ("v3_agc_laprop_nowarmup", "v3_agc_laprop_warmup5")
 

@@ -1,0 +1,53 @@
+"""Adam behind clipping: against torch's own pieces."""
+
+import pytest
+import torch
+from torch import nn
+
+from wmcomponents.optim import ClippedAdam
+
+
+def two(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 2), (4,))]
+    grads = [10 * torch.randn(p.shape, generator=generator) for p in params]
+    return params, grads
+
+
+@pytest.mark.parametrize("max_norm, max_value, decay", [(None, None, 0.0), (5.0, None, 0.0), (None, 1.0, 1e-2)])
+def test_a_step_is_clipping_then_shrinking_then_adam(max_norm, max_value, decay):
+    params, grads = two()
+    twins = [nn.Parameter(p.detach().clone()) for p in params]
+    ours = ClippedAdam(params, 0.1, max_norm=max_norm, max_value=max_value, decay=decay)
+    plain = torch.optim.Adam(twins, 0.1)
+    for _ in range(3):
+        for p, twin, grad in zip(params, twins, grads, strict=True):
+            p.grad, twin.grad = grad.clone(), grad.clone()
+        if max_value is not None:
+            for twin in twins:
+                twin.grad.clamp_(-max_value, max_value)
+        if max_norm is not None:
+            norm = torch.cat([twin.grad.flatten() for twin in twins]).norm()
+            for twin in twins:
+                twin.grad.mul_(min(1.0, max_norm / (float(norm) + 1e-6)))
+        with torch.no_grad():
+            for twin in twins:
+                twin.mul_(1 - decay)
+        ours.step()
+        plain.step()
+        for p, twin in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, twin)
+
+
+def test_a_parameter_without_a_gradient_is_left_alone():
+    params, grads = two()
+    params[0].grad = grads[0]
+    before = params[1].detach().clone()
+    ClippedAdam(params, 0.1, max_norm=1.0, decay=0.1).step()
+    assert torch.equal(params[1], before)
+
+
+@pytest.mark.parametrize("options", [{"max_norm": 0.0}, {"max_value": -1.0}, {"decay": 1.0}])
+def test_hyper_parameters_out_of_range_are_refused(options):
+    with pytest.raises(ValueError):
+        ClippedAdam(two()[0], **options)

@@ -1,0 +1,157 @@
+"""What all world-model losses share: keys, noise, reduction, and what the training loop asks of them."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import TensorDictParams, dispatch
+from torch import Tensor
+from torch.optim import Optimizer
+from torchrl.envs.utils import ExplorationType
+from torchrl.objectives import LossModule
+
+from wmcomponents.optim import LaProp
+from wmcomponents.world_model import WorldModel, keys_of
+
+
+class Terms(NamedTuple):
+    """What an objective computes, element by element.
+
+    Attributes:
+        losses: the weighted terms whose sum is minimised, by name, each ``[B, L]`` like ``weight``, or shorter in time.
+        info: diagnostics, likewise.
+        weight: of each element, ``[B, L]``; 0 where the data were padding.
+    """
+
+    losses: dict[str, Tensor]
+    info: dict[str, Tensor]
+    weight: Tensor
+
+
+class ModelLoss(LossModule):
+    """Base of the world-model losses: TorchRL-layout sequences in, ``loss_*`` scalars and detached diagnostics out.
+
+    A family writes :meth:`elements`, and names in :meth:`_written` what it returns.
+
+    Args:
+        world_model: the model to train.
+        coefficients: numbers of the objective, kept as buffers under their names.
+        seed: of the noise.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (element by element). Diagnostics are
+            means.
+
+    Raises:
+        ValueError: for an unknown reduction.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        action: NestedKey = "action"
+        is_init: NestedKey = "is_init"
+        reward: NestedKey = "reward"
+        terminated: NestedKey = "terminated"
+        done: NestedKey = "done"
+        mask: NestedKey = ("collector", "mask")
+        priority_weight: NestedKey = "priority_weight"
+
+    tensor_keys: _AcceptedKeys
+    default_keys = _AcceptedKeys
+    # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
+    deterministic_sampling_mode: Any = ExplorationType.RANDOM
+
+    world_model: Any
+    world_model_params: TensorDictParams
+    target_world_model_params: TensorDictParams
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        *,
+        coefficients: Mapping[str, float] | None = None,
+        seed: int = 0,
+        reduction: str = "mean",
+        create_target_params: bool = False,
+    ) -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction is 'mean', 'sum' or 'none'; got {reduction!r}.")
+        self.observation_keys = keys_of(world_model.observation_spec)
+        super().__init__()
+        self.convert_to_functional(cast(Any, world_model), "world_model", create_target_params=create_target_params)
+        device = next(world_model.parameters()).device
+        for name, value in (coefficients or {}).items():
+            self.register_coeff_buffer(name, float(value), device=device)
+        self.reduction = reduction
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+        self.out_keys = cast(Any, self._written())
+        self.set_keys()
+
+    @abstractmethod
+    def elements(self, tensordict: TensorDictBase) -> Terms:
+        """Every weighted term of a batch of sequences ``[B, T]``; the model's parameters are in place meanwhile."""
+
+    @abstractmethod
+    def _written(self) -> list[NestedKey]:
+        """Keys written: ``loss_<name>`` and the diagnostics."""
+
+    # -- what the training loop asks ---------------------------------------------------------------------------------
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """The paper's optimiser over this objective's parameters; LaProp unless a family says otherwise.
+
+        Args:
+            lr: learning rate; the paper's if not given.
+            warmup: warm-up steps; the paper's if not given. Where a paper has none, only 0 is taken.
+        """
+        params = [p for p in self.parameters() if p.requires_grad]
+        return LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
+
+    def before_update(self, step: int) -> None:
+        """Called by the training loop before it takes step ``step`` (from 0): stages and schedules; nothing here."""
+
+    def after_update(self, step: int) -> None:
+        """Called by the training loop after step ``step`` (from 0) was taken: target networks; nothing here."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of the noise, on the model's device: ``generator.manual_seed(0)`` repeats it."""
+        device = next(self.parameters()).device
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+        return self._generator
+
+    # -- LossModule ----------------------------------------------------------------------------------------------------
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Keys read."""
+        keys = self.tensor_keys
+        follow = [("next", key) for key in (*self.observation_keys, keys.reward, keys.terminated, keys.done)]
+        return [*self.observation_keys, keys.action, keys.is_init, *cast("list[NestedKey]", follow)]
+
+    @in_keys.setter
+    def in_keys(self, value: Any) -> None:
+        raise AttributeError("in_keys follow from the model and set_keys().")
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        """No value is estimated by TorchRL's estimators here."""
+
+    @dispatch()
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
+        with self.world_model_params.to_module(self.world_model):
+            losses, info, weight = self.elements(tensordict)
+        out = {f"loss_{name}": _reduced(value, weight, self.reduction) for name, value in losses.items()}
+        out.update({name: _reduced(value.detach(), weight, "mean") for name, value in info.items()})
+        return TensorDict(out)
+
+
+def _reduced(value: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    weight = weight[:, : value.shape[1]]
+    value = torch.where(weight > 0, value, torch.zeros_like(value)) * weight
+    if reduction == "none":
+        return value
+    return value.sum() if reduction == "sum" else value.sum() / weight.sum().clamp_min(1.0e-8)
