@@ -14,6 +14,9 @@ from wmcomponents.evaluation.open_loop import open_loop as open_loop
 from wmcomponents.evaluation.pictures import filmstrip as filmstrip
 from wmcomponents.evaluation.pictures import horizon_figure as horizon_figure
 from wmcomponents.evaluation.pictures import strip as strip
+from wmcomponents.evaluation.probe import Probe as Probe
+from wmcomponents.evaluation.probe import ProbedModel as ProbedModel
+from wmcomponents.evaluation.probe import fit_probe as fit_probe
 from wmcomponents.evaluation.renderers import RENDERERS as RENDERERS
 from wmcomponents.evaluation.renderers import make_renderer as make_renderer
 from wmcomponents.evaluation.returns import Returns as Returns

@@ -1,0 +1,193 @@
+"""A window into a latent that nothing decodes: observations read off the features by a small network."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from wmcomponents.dream.starts import filtered_states, model_device
+from wmcomponents.evaluation.open_loop import evaluating
+from wmcomponents.nn.observation import Observation as Kind
+from wmcomponents.nn.observation import VectorObservation, describe_observations
+from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel, keys_of
+
+
+class ProbedModel(WorldModel):
+    """A world model with a probe in the place of a decoder: all else is the model's own.
+
+    Args:
+        model: offers features.
+        probe: features ``[*B, F]`` to observations.
+    """
+
+    def __init__(self, model: WorldModel, probe: "Probe") -> None:
+        model.require("features", driver="ProbedModel", remedy="write features(), from which to read.")
+        super().__init__(
+            observation_spec=model.observation_spec,
+            action_spec=model.action_spec,
+            state_spec=model.state_spec,
+            noise_spec=model.noise_spec,
+        )
+        self.model, self.probe = model, probe
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The model's, and ``decode``."""
+        return self.model.capabilities | {"decode"}
+
+    def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
+        """The model's."""
+        return self.model.initial_state(batch_size, device)
+
+    def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
+        """The model's."""
+        return self.model.null_action(batch_size, device)
+
+    def observe(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The model's."""
+        return self.model.observe(state, action, observation, is_init, noise)
+
+    def observe_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The model's."""
+        return self.model.observe_sequence(state, action, observation, is_init, noise)
+
+    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """The model's."""
+        return self.model.imagine(state, action, noise)
+
+    def features(self, state: State) -> Tensor:
+        """The model's."""
+        return self.model.features(state)
+
+    def value(self, state: State) -> Tensor:
+        """The model's."""
+        return self.model.value(state)
+
+    def decode(self, state: State) -> Observation:
+        """What the probe reads off the features."""
+        return self.probe(self.model.features(state))
+
+
+class Probe(nn.Module):
+    """Observations from features, by one MLP with two hidden layers.
+
+    Args:
+        features: F.
+        model: whose observations; vectors are predicted in units of their spread.
+        units: width.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int, model: WorldModel, units: int = 128) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleDict(describe_observations(model.observation_spec))
+        self.sizes = [cast(Kind, kind).size for kind in self.kinds.values()]
+        self.net = nn.Sequential(
+            *(nn.Linear(features, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU()),
+            nn.Linear(units, sum(self.sizes)),
+        )
+        for name, width in (("feature", features), ("raw", sum(self.sizes))):
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_spread", torch.ones(width))
+
+    def forward(self, features: Tensor) -> Observation:
+        """Features ``[*B, F]`` to the most likely observations ``[*B, ...]``."""
+        return {key: self._kind(key).decode(raw) for key, raw in self._raw(features).items()}
+
+    def error(self, features: Tensor, observation: Observation) -> Tensor:
+        """The mean error of a batch ``[N, F]``: squared in units of the spread, or cross entropy."""
+        total = features.new_zeros(())
+        for (key, raw), spread in zip(self._raw(features).items(), self._split(self.raw_spread), strict=True):
+            kind = self._kind(key)
+            truth = kind.encode(observation[key])
+            if isinstance(kind, VectorObservation):
+                total = total + ((raw - truth) / spread).square().sum(-1).mean()
+            else:
+                total = total + kind.error(raw, truth).mean()
+        return total
+
+    def fit_scales(self, features: Tensor, observation: Observation) -> None:
+        """Centre and spread of the features, and of the vectors among the observations; from ``[N, ...]``."""
+        self.feature_mean, self.feature_spread = features.mean(0), features.std(0).clamp_min(1e-6)
+        means, spreads = [], []
+        for key in self.kinds:
+            kind, truth = self._kind(key), self._kind(key).encode(observation[key]).flatten(1)
+            is_vector = isinstance(kind, VectorObservation)
+            means.append(truth.mean(0) if is_vector else torch.zeros_like(truth[0]))
+            spreads.append(truth.std(0).clamp_min(1e-6) if is_vector else torch.ones_like(truth[0]))
+        self.raw_mean, self.raw_spread = torch.cat(means), torch.cat(spreads)
+
+    def _kind(self, key: str) -> Kind:
+        return cast(Kind, self.kinds[key])
+
+    def _split(self, flat: Tensor) -> tuple[Tensor, ...]:
+        return flat.split(self.sizes, -1)
+
+    def _raw(self, features: Tensor) -> Observation:
+        flat = self.net((features - self.feature_mean) / self.feature_spread) * self.raw_spread + self.raw_mean
+        shaped = {}
+        for key, raw in zip(self.kinds, self._split(flat), strict=True):
+            kind = self._kind(key)
+            is_board = kind.encode(torch.zeros(kind.shape, dtype=kind.dtype)).ndim == 3
+            shaped[key] = raw.reshape(*raw.shape[:-1], *kind.shape) if is_board else raw
+        return shaped
+
+
+def fit_probe(
+    model: WorldModel,
+    sequences: TensorDictBase,
+    *,
+    updates: int = 2000,
+    batch_size: int = 256,
+    lr: float = 1e-3,
+    units: int = 128,
+    seed: int = 0,
+) -> ProbedModel:
+    """Teach a probe to read observations off the states of a model's filter; the model stays as it is.
+
+    It is fitted on filtered states alone: what it reads off an imagined state is right as far as that state is one
+    that the filter would have reached.
+
+    Args:
+        model: offers features.
+        sequences: real data ``[B, T]`` in TorchRL's layout.
+        updates: steps of Adam.
+        batch_size: states in a step.
+        lr: learning rate, which falls to zero along a cosine.
+        units: width of the probe.
+        seed: of the probe's weights and batches.
+
+    Returns:
+        The model with the probe as its decoder.
+
+    Raises:
+        CapabilityError: if the model offers no features.
+    """
+    model.require("features", driver="fit_probe", remedy="write features(), from which to read.")
+    device = model_device(model)
+    with evaluating(model), torch.no_grad():
+        states = filtered_states(model, sequences)
+        features = model.features(states).flatten(0, 1)
+    seen = {key: sequences[key].to(device).flatten(0, 1) for key in keys_of(model.observation_spec)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = Probe(features.shape[-1], model, units).to(device)
+    probe.fit_scales(features, seen)
+    optimizer = torch.optim.Adam(probe.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(updates):
+        rows = torch.randint(len(features), (batch_size,), generator=generator).to(device)
+        optimizer.zero_grad(set_to_none=True)
+        probe.error(features[rows], {key: value[rows] for key, value in seen.items()}).backward()
+        optimizer.step()
+        schedule.step()
+    return ProbedModel(model, probe.eval().requires_grad_(False))
