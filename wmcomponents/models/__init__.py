@@ -7,3 +7,6 @@ from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {"DreamerV3": DreamerV3}
 """Families by the name that their saved config carries."""
+
+OFFICIAL: dict[str, type[PretrainedModel]] = {}
+"""Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
