@@ -29,8 +29,7 @@ from torchrl.data import (
     Unbounded,
 )
 
-from wmcomponents.models import DreamerV3, DreamerV3Config
-from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.models import DreamerV3, DreamerV3Config, presets
 from wmcomponents.pretrained import (
     BadModelError,
     PretrainedModel,
@@ -156,7 +155,7 @@ def test_a_model_comes_back_to_the_bit(tmp_path, kind, action):
     assert all(torch.equal(value, back.decode(one.state)[key]) for key, value in made.decode(one.state).items())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", presets("DreamerV3"))
 def test_the_config_of_every_preset_comes_back_equal(preset):
     config = getattr(DreamerV3Config, preset)()
     assert decoded(json.loads(json.dumps(dataclasses.asdict(config))), DreamerV3Config, "config") == config

@@ -1,6 +1,5 @@
 import json
 import shutil
-from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -8,8 +7,7 @@ import torch
 from tests.cli.conftest import train_arguments
 from tests.cli.running import wmc
 from wmcomponents.cli.dataset import open_dataset
-from wmcomponents.cli.train import TrainConfig
-from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.models import MODELS, presets
 from wmcomponents.saving import load
 
 
@@ -119,7 +117,8 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
         (["--steps", 0], 2, "--steps is at least 1"),
         (["--lr", -1], 2, "--lr is positive"),
         (["--sequence-length", 400], 1, "fewer than one sequence of 400"),
-        (["--preset", "huge"], 2, "huge"),
+        (["--preset", "huge"], 2, "--preset of DreamerV3 is one of tiny, size1m"),
+        (["--family", "Dremer"], 2, "--family is one of DreamerV3"),
     ],
 )
 def test_training_refuses_what_it_cannot_do(data, tmp_path, arguments, code, said):
@@ -127,8 +126,12 @@ def test_training_refuses_what_it_cannot_do(data, tmp_path, arguments, code, sai
     assert ran.code == code and said in ran.err and ran.out == ""
 
 
-def test_training_offers_every_preset():
-    assert get_args(get_type_hints(TrainConfig)["preset"]) == PRESETS
+def test_training_takes_any_family(data, tmp_path):
+    for family in MODELS:
+        arguments = [*train_arguments(data, tmp_path / family, steps=1), "--family", family]
+        ran = wmc(*arguments)
+        assert ran.code == 0, ran.err
+        assert ran.result["family"] == family
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "mp4"])
@@ -195,6 +198,8 @@ def test_info_tells_what_a_model_is(model):
 
 def test_info_tells_what_is_installed():
     ran = wmc("info")
-    assert tuple(ran.result["families"]["DreamerV3"]["presets"]) == PRESETS
+    assert {name: tuple(facts["presets"]) for name, facts in ran.result["families"].items()} == {
+        name: presets(name) for name in MODELS
+    }
     assert ran.result["extras"]["cli"] is True
     assert "size12m" in ran.err

@@ -10,8 +10,7 @@ from tests.golden_vectors import load
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import PriorStarts
 from wmcomponents.integrations.torchrl import Filter
-from wmcomponents.models import DreamerV3, DreamerV3Config, RSSMWorldModel
-from wmcomponents.models.dreamer_v3 import PRESETS
+from wmcomponents.models import DreamerV3, DreamerV3Config, RSSMWorldModel, presets
 from wmcomponents.objectives import DreamerV3ModelLoss
 from wmcomponents.training import Trainer
 
@@ -29,7 +28,7 @@ def count(module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "tiny"])
+@pytest.mark.parametrize("preset", [name for name in presets("DreamerV3") if name != "tiny"])
 @pytest.mark.parametrize("case", CASES)
 def test_presets_have_the_official_parameter_counts(preset, case):
     counts = load("v3_param_counts")[0]["counts"][f"{case}/{preset}"]

@@ -47,7 +47,25 @@ def test_a_parameter_without_a_gradient_is_left_alone():
     assert torch.equal(params[1], before)
 
 
-@pytest.mark.parametrize("options", [{"max_norm": 0.0}, {"max_value": -1.0}, {"decay": 1.0}])
+def test_the_rate_grows_over_the_warm_up_and_a_saved_state_remembers_where_it_stood():
+    params, grads = two()
+    twins, _ = two()
+    ours, plain = ClippedAdam(params, 0.1, warmup=4), torch.optim.Adam(twins, 0.1)
+    for k in range(1, 7):
+        for p, twin, grad in zip(params, twins, grads, strict=True):
+            p.grad, twin.grad = grad.clone(), grad.clone()
+        if k == 3:  # goes on in another optimiser
+            state, ours = ours.state_dict(), ClippedAdam(params, 0.1, warmup=4)
+            ours.load_state_dict(state)
+        plain.param_groups[0]["lr"] = 0.1 * min(1.0, k / 4)
+        ours.step()
+        plain.step()
+        assert ours.param_groups[0]["lr"] == 0.1
+        for p, twin in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, twin)
+
+
+@pytest.mark.parametrize("options", [{"max_norm": 0.0}, {"max_value": -1.0}, {"decay": 1.0}, {"warmup": -1}])
 def test_hyper_parameters_out_of_range_are_refused(options):
     with pytest.raises(ValueError):
         ClippedAdam(two()[0], **options)

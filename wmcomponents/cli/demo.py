@@ -18,10 +18,11 @@ from wmcomponents.data import RandomPolicy, RealCollector, action_spec, make_env
 from wmcomponents.dream.starts import PriorStarts, ReplayStarts
 from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
 from wmcomponents.integrations.torchrl import LatentPolicy
-from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models import make_model
 from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.training import Trainer, seed_everything
 from wmcomponents.training.progress import progress_bar
+from wmcomponents.world_model import WorldModel
 
 COOLING = ((0.7, 1.0), (0.8, 0.5), (0.9, 0.25), (1.0, 0.1))
 """Up to which share of a round's updates the world model learns at which share of its rate."""
@@ -47,9 +48,10 @@ class DemoConfig:
         sequence_length: steps in a training sequence.
         batch_size: sequences in a training batch.
         lr: learning rate of the world model.
-        preset: size of the world model.
+        family: of the world model (``models.MODELS``).
+        preset: size of the world model (``models.presets``).
         view: what the agent sees: the decoded observation, or the model's latent features (needed for pixels);
-            ``auto`` decides by the observation.
+            ``auto`` decides by the observation and by what the model can.
         episodes: episodes of each evaluation.
         max_episode_steps: cut real episodes here; the environment's own limit if not given.
         from_pixels: observe rendered images.
@@ -69,7 +71,8 @@ class DemoConfig:
     sequence_length: int = 48
     batch_size: int = 16
     lr: float = 1e-3
-    preset: Literal["tiny", "size1m", "size12m"] = "tiny"
+    family: str = "DreamerV3"
+    preset: str = "tiny"
     view: Literal["auto", "decoded", "latent"] = "auto"
     episodes: int = 20
     max_episode_steps: int | None = None
@@ -118,7 +121,6 @@ class Demo:
         self.env = self._real_env(config.seed)
         self.observation_spec = observation_spec(self.env)
         self.action_spec = action_spec(self.env)
-        self.latent = _wants_latent(config.view, self.observation_spec)
         self.replay = make_replay(
             config.real_steps,
             self.env,
@@ -127,8 +129,8 @@ class Demo:
             seed=config.seed,
             print_fn=say,
         )
-        preset = getattr(DreamerV3Config, config.preset)()
-        self.model = DreamerV3(preset, self.observation_spec, self.action_spec)
+        self.model = make_model(config.family, config.preset, self.observation_spec, self.action_spec)
+        self.latent = _wants_latent(config.view, self.model)
         self.trainer = Trainer(self.model, self.replay, lr=config.lr, warmup=100, seed=config.seed, progress=progress)
         self.starts = ReplayStarts(self.model, self.replay.sample, pool_size=4096, burn_in=BURN_IN, seed=config.seed)
         self.agent: Any = None
@@ -306,7 +308,8 @@ def _annealed(remaining: float) -> float:
     return 1e-3 * max(remaining, 0.05)
 
 
-def _wants_latent(view: str, spec: Composite) -> bool:
+def _wants_latent(view: str, model: WorldModel) -> bool:
     if view != "auto":
         return view == "latent"
-    return not all(isinstance(one, VectorObservation) for one in describe_observations(spec).values())
+    kinds = describe_observations(model.observation_spec).values()
+    return "decode" not in model.capabilities or not all(isinstance(kind, VectorObservation) for kind in kinds)

@@ -7,7 +7,7 @@ from typing import Any
 
 from wmcomponents.cli.console import quiet, say, show_table
 from wmcomponents.cli.demo import DemoConfig, run_demo
-from wmcomponents.cli.errors import at_least
+from wmcomponents.cli.errors import at_least, known_family
 from wmcomponents.cli.train import note_training
 
 
@@ -15,12 +15,14 @@ def run(config: DemoConfig) -> dict[str, Any]:
     """Run the demo and show what came out."""
     counts = ("real_steps", "rounds", "updates", "dream_steps", "final_dream_steps", "dreams", "horizon", "episodes")
     at_least(1, **{name: getattr(config, name) for name in counts})
+    known_family(config.family, config.preset)
     quiet()
     result = run_demo(config, say=say)
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}
     facts = {
         "env": config.env,
         "env_options": options,
+        "family": config.family,
         "preset": config.preset,
         "steps": config.updates * config.rounds,
     }

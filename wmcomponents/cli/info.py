@@ -95,30 +95,40 @@ def _installation() -> dict[str, Any]:
     import torch
     from torchrl.data import Bounded, Composite, OneHot
 
-    from wmcomponents.models import MODELS, DreamerV3, DreamerV3Config
-    from wmcomponents.models.dreamer_v3 import PRESETS
+    from wmcomponents.models import MODELS, make_model, presets
 
     shown = {
         "vector of 4": Composite(observation=Bounded(-1, 1, torch.Size([4]))),
         "image 64x64x3": Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
     }
-    presets: dict[str, dict[str, int]] = {}
-    for preset in PRESETS:
-        with torch.device("meta"):  # counted, never allocated
-            sizes = getattr(DreamerV3Config, preset)()
-            presets[preset] = {name: _count(DreamerV3(sizes, spec, OneHot(6))) for name, spec in shown.items()}
+    families: dict[str, dict[str, dict[str, int | None]]] = {}
+    for family in MODELS:
+        families[family] = {}
+        for preset in presets(family):
+            counts: dict[str, int | None] = {}
+            for name, spec in shown.items():
+                try:
+                    with torch.device("meta"):  # counted, never allocated
+                        counts[name] = _count(make_model(family, preset, spec, OneHot(6)))
+                except ValueError:  # this size of this family models other observations
+                    counts[name] = None
+            families[family][preset] = counts
     extras = {name: all(_is_installed(module) for module in modules) for name, modules in EXTRAS.items()}
     show_table(
-        "DreamerV3: parameters of the world model, 6 actions",
-        ["preset", *shown],
-        [[preset, *(f"{count:,}" for count in counts.values())] for preset, counts in presets.items()],
+        "Parameters of the world models, 6 actions",
+        ["family", "preset", *shown],
+        [
+            [family, preset, *("" if count is None else f"{count:,}" for count in counts.values())]
+            for family, sizes in families.items()
+            for preset, counts in sizes.items()
+        ],
     )
     show_table("Extras", ["extra", ""], [[name, "installed" if here else _pip(name)] for name, here in extras.items()])
     say("wmc info --model FOLDER says what a saved model is.")
     return {
         "version": version("wmcomponents"),
         "torch": torch.__version__,
-        "families": {name: {"presets": presets if name == "DreamerV3" else {}} for name in MODELS},
+        "families": {name: {"presets": sizes} for name, sizes in families.items()},
         "extras": extras,
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wmcomponents.cli.console import quiet, say
-from wmcomponents.cli.errors import UsageError, at_least
+from wmcomponents.cli.errors import UsageError, at_least, known_family
 
 RUN = "run.json"
 TRAINING = "training.json"
@@ -21,8 +21,10 @@ class TrainConfig:
     """Data folders, one or more of the same environment."""
     out: Path
     """Folder of the run."""
-    preset: Literal["tiny", "size1m", "size12m", "size25m", "size50m", "size100m", "size200m", "size400m"] = "tiny"
-    """Size of the DreamerV3 world model."""
+    family: str = "DreamerV3"
+    """Family of the world model; wmc info lists them."""
+    preset: str = "tiny"
+    """Size of the world model; wmc info lists them."""
     steps: int = 2000
     """Updates in all, counting those of a run that is resumed."""
     batch_size: int = 16
@@ -30,9 +32,9 @@ class TrainConfig:
     sequence_length: int = 64
     """Steps in a sequence."""
     lr: float | None = None
-    """Learning rate; 1e-3 for tiny and 4e-5 (official) for the others if not given."""
-    warmup: int = 100
-    """Updates over which the learning rate grows from 0."""
+    """Learning rate; 1e-3 for tiny and the paper's for the others if not given."""
+    warmup: int | None = None
+    """Updates over which the learning rate grows from 0; 100 for tiny and the paper's for the others if not given."""
     logger: Literal["csv", "tensorboard", "none"] = "csv"
     """Where losses are logged; tensorboard needs the extra logging."""
     checkpoint_every: int = 500
@@ -47,9 +49,14 @@ class TrainConfig:
     """Threads of torch; 1 for tiny, else torch's own choice if not given."""
 
     @property
-    def rate(self) -> float:
-        """The learning rate that counts."""
-        return self.lr if self.lr is not None else (1e-3 if self.preset == "tiny" else 4e-5)
+    def rate(self) -> float | None:
+        """The learning rate that counts; ``None`` is the paper's."""
+        return 1e-3 if self.lr is None and self.preset == "tiny" else self.lr
+
+    @property
+    def growth(self) -> int | None:
+        """The warm-up that counts; ``None`` is the paper's."""
+        return 100 if self.warmup is None and self.preset == "tiny" else self.warmup
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
@@ -58,16 +65,17 @@ def run(config: TrainConfig) -> dict[str, Any]:
         name: getattr(config, name)
         for name in ("steps", "batch_size", "sequence_length", "checkpoint_every", "start_states")
     })  # fmt: skip
-    at_least(0, warmup=config.warmup, seed=config.seed)
-    if config.rate <= 0:
-        raise UsageError(f"--lr is positive; got {config.rate}.")
+    at_least(0, warmup=config.warmup or 0, seed=config.seed)
+    if config.lr is not None and config.lr <= 0:
+        raise UsageError(f"--lr is positive; got {config.lr}.")
+    known_family(config.family, config.preset)
     import time
 
     import torch
 
     from wmcomponents.cli.dataset import open_dataset
     from wmcomponents.dream.starts import ReplayStarts
-    from wmcomponents.models import DreamerV3, DreamerV3Config
+    from wmcomponents.models import make_model
     from wmcomponents.training import Trainer, seed_everything
 
     quiet()
@@ -80,13 +88,12 @@ def run(config: TrainConfig) -> dict[str, Any]:
     )
     _same_run(config)
     seed_everything(config.seed)
-    sizes = getattr(DreamerV3Config, config.preset)()
-    model = DreamerV3(sizes, data.observation_spec, data.action_spec).to(config.device)
+    model = make_model(config.family, config.preset, data.observation_spec, data.action_spec).to(config.device)
     trainer = Trainer(
         model,
         data.replay,
         lr=config.rate,
-        warmup=config.warmup,
+        warmup=config.growth,
         out=config.out,
         checkpoint_every=config.checkpoint_every,
         logger=None if config.logger == "none" else config.logger,
@@ -106,12 +113,17 @@ def run(config: TrainConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     path = model.save_pretrained(config.out / "model", starts=starts.pool)
-    facts = {"env": data.env, "env_options": data.env_options, "preset": config.preset, "steps": trainer.steps}
+    facts = {
+        "env": data.env,
+        "env_options": data.env_options,
+        "family": config.family,
+        "preset": config.preset,
+        "steps": trainer.steps,
+    }
     note_training(path, facts)
     say(f"saved {path}")
     return {
         "model": str(path),
-        "family": type(model).__name__,
         **facts,
         "parameters": parameters,
         "resumed_at": resumed_at,
@@ -121,7 +133,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 
 def note_training(model_path: Path, facts: dict[str, Any]) -> None:
-    """Note ``env``, ``env_options``, ``preset`` and ``steps`` beside a model's folder."""
+    """Note ``env``, ``env_options``, ``family``, ``preset`` and ``steps`` beside a model's folder."""
     (model_path.parent / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
 
 
@@ -143,7 +155,8 @@ def _same_run(config: TrainConfig) -> None:
     decisive = {
         "data": [str(path) for path in config.data],
         "lr": config.rate,
-        **{name: getattr(config, name) for name in ("preset", "batch_size", "sequence_length", "warmup", "seed")},
+        "warmup": config.growth,
+        **{name: getattr(config, name) for name in ("family", "preset", "batch_size", "sequence_length", "seed")},
     }
     file = config.out / RUN
     if file.is_file() and (config.out / "checkpoint.safetensors").is_file():

@@ -1,5 +1,9 @@
 """World models, one file a paper."""
 
+from typing import Any
+
+from torchrl.data import Composite, TensorSpec
+
 from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
 from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
@@ -10,3 +14,37 @@ MODELS: dict[str, type[PretrainedModel]] = {"DreamerV3": DreamerV3}
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {}
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
+
+
+def presets(family: str) -> tuple[str, ...]:
+    """Names of a family's presets: the classmethods of its config class, ``tiny`` first.
+
+    Raises:
+        ValueError: for an unknown family.
+    """
+    if family not in MODELS:
+        raise ValueError(f"the families known here are {', '.join(MODELS)}; got {family!r}.")
+    written = vars(MODELS[family].config_class).items()
+    return tuple(name for name, value in written if isinstance(value, classmethod) and not name.startswith("_"))
+
+
+def make_model(
+    family: str, preset: str, observation_spec: Composite, action_spec: TensorSpec, **changes: Any
+) -> PretrainedModel:
+    """A world model with fresh weights.
+
+    Args:
+        family: a name of :data:`MODELS`.
+        preset: a name of :func:`presets`.
+        observation_spec: spec of one real observation.
+        action_spec: spec of one real action.
+        **changes: entries of the config that differ from the preset.
+
+    Raises:
+        ValueError: for an unknown family or preset, or if the family cannot model these specs.
+    """
+    if preset not in presets(family):
+        raise ValueError(f"{family} has the presets {', '.join(presets(family))}; got {preset!r}.")
+    cls: Any = MODELS[family]
+    return cls(getattr(cls.config_class, preset)(**changes), observation_spec, action_spec)
+

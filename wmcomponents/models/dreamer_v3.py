@@ -103,8 +103,6 @@ class DreamerV3Config:
         return cls(**{"deter": 12288, "hidden": 1536, "classes": 96, "depth": 96, "units": 1536, **changes})
 
 
-PRESETS = ("tiny", "size1m", "size12m", "size25m", "size50m", "size100m", "size200m", "size400m")
-
 
 class DreamerV3(RSSMWorldModel):
     """DreamerV3's world model, the current (2024) generation of the official code.

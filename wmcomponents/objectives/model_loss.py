@@ -104,7 +104,7 @@ class ModelLoss(LossModule):
 
         Args:
             lr: learning rate; the paper's if not given.
-            warmup: warm-up steps; the paper's if not given. Where a paper has none, only 0 is taken.
+            warmup: steps over which the rate grows from 0; the paper's if not given, often none.
         """
         params = [p for p in self.parameters() if p.requires_grad]
         return LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)

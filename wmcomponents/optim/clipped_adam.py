@@ -26,6 +26,7 @@ class ClippedAdam(Adam):
         max_norm: largest norm c of the whole gradient; ``None`` does not clip it.
         max_value: largest absolute value of each gradient element; ``None`` does not clip it.
         decay: share d of every weight that a step takes away.
+        warmup: steps over which the rate grows linearly: step k (from 1) uses lr * min(1, k / warmup).
 
     Raises:
         ValueError: if a hyper-parameter is out of range.
@@ -44,14 +45,20 @@ class ClippedAdam(Adam):
         max_norm: float | None = None,
         max_value: float | None = None,
         decay: float = 0.0,
+        warmup: int = 0,
     ) -> None:
         for name, limit in (("max_norm", max_norm), ("max_value", max_value)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} is positive, or None not to clip; got {limit}.")
         if not 0 <= decay < 1:
             raise ValueError(f"decay is a share in [0, 1); got {decay}.")
+        if warmup < 0:
+            raise ValueError(f"warmup is at least 0; got {warmup}.")
         super().__init__(params, lr, betas, eps)
         self.max_norm, self.max_value, self.decay = max_norm, max_value, decay
+        for group in self.param_groups:
+            group.setdefault("warmup", warmup)
+            group.setdefault("age", 0)  # in the group, so that it is saved with the optimiser's state
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -68,5 +75,13 @@ class ClippedAdam(Adam):
         if self.decay and moving:
             for p in moving:
                 p.mul_(1.0 - self.decay)
-        super().step()
+        rates = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["age"] += 1
+            group["lr"] *= min(1.0, group["age"] / max(1, group["warmup"]))
+        try:
+            super().step()
+        finally:
+            for group, rate in zip(self.param_groups, rates, strict=True):
+                group["lr"] = rate
         return loss
