@@ -6,9 +6,14 @@ from wmcomponents.dynamics.beliefs import Prior as Prior
 from wmcomponents.dynamics.beliefs import RecurrentPosterior as RecurrentPosterior
 from wmcomponents.dynamics.cell import BlockGRUCell as BlockGRUCell
 from wmcomponents.dynamics.cell import Cell as Cell
+from wmcomponents.dynamics.dense_gru_cell import DenseGRUCell as DenseGRUCell
+from wmcomponents.dynamics.initial import LearnedInitialState as LearnedInitialState
 from wmcomponents.dynamics.latent import CategoricalLatent as CategoricalLatent
 from wmcomponents.dynamics.latent import GaussianLatent as GaussianLatent
 from wmcomponents.dynamics.latent import Latent as Latent
+from wmcomponents.dynamics.latent import SigmoidSpread as SigmoidSpread
+from wmcomponents.dynamics.latent import SoftplusSpread as SoftplusSpread
+from wmcomponents.dynamics.latent import Spread as Spread
 from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence

@@ -29,6 +29,7 @@ class Prior(nn.Module):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the output layer.
+        bias: whether the layers before the output have biases.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Prior(nn.Module):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.mlp = MLP(deter, units, layers, norm, act)
+        self.mlp = MLP(deter, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, params, outscale)
 
     def forward(self, deter: Tensor) -> Tensor:
@@ -90,6 +92,7 @@ class RecurrentPosterior(Posterior):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the output layer.
+        bias: whether the layers before the output have biases.
 
     Raises:
         ValueError: if there is no layer.
@@ -105,12 +108,13 @@ class RecurrentPosterior(Posterior):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"The posterior needs at least one layer; got layers={layers}.")
         self.deter = deter
-        self.mlp = MLP(deter + embed, units, layers, norm, act)
+        self.mlp = MLP(deter + embed, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, params, outscale)
 
     @property
@@ -187,6 +191,7 @@ class AbsolutePosterior(Posterior):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the output layer.
+        bias: whether the layers before the output have biases.
 
     Reference: the option ``absolute`` of DreamerV3's code.
     """
@@ -200,9 +205,10 @@ class AbsolutePosterior(Posterior):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.mlp = MLP(embed, units, layers, norm, act)
+        self.mlp = MLP(embed, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, params, outscale)
 
     def prepare(self, embed: Tensor) -> Tensor:

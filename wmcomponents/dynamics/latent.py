@@ -58,6 +58,10 @@ class Latent(nn.Module, ABC):
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
         """``[*B, params]`` and noise ``[*B, *noise_shape]`` (None: the mode) to a differentiable ``[*B, *shape]``."""
 
+    def mode(self, raw: Tensor) -> Tensor:
+        """The most likely sample, ``[*B, *shape]``, with the gradient that a learned initial state takes from it."""
+        return self.sample(raw, None)
+
     @abstractmethod
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
         """KL(p || q) in nats, summed over the whole variable: ``[*B]``."""
@@ -122,6 +126,14 @@ class CategoricalLatent(Latent):
         hard = mode_one_hot(value) if noise is None else inverse_cdf_one_hot(value, noise)
         return straight_through(hard, probs)
 
+    def mode(self, raw: Tensor) -> Tensor:
+        """The most likely one-hot vectors with the gradient of the mixed log probabilities.
+
+        Not that of the probabilities, which samples have: so it is in the code of the first DreamerV3.
+        """
+        logits = self.logits(raw)
+        return straight_through(mode_one_hot(logits.detach()), logits)
+
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
         """KL of the mixed distributions, summed over groups: ``[*B]``."""
         return categorical_kl(self.logits(raw_p), self.logits(raw_q)).sum(-1)
@@ -178,12 +190,50 @@ class _CategoricalScan(LatentScan):
         return torch.add(raw_grad, weighted.flatten(-2), alpha=self.straight)
 
 
+class Spread(nn.Module, ABC):
+    """How a raw number becomes a standard deviation."""
+
+    @abstractmethod
+    def forward(self, raw: Tensor) -> Tensor:
+        """Positive, elementwise, as a new tensor."""
+
+    @abstractmethod
+    def slope(self, raw: Tensor) -> Tensor:
+        """The derivative of :meth:`forward`, elementwise, as a new tensor."""
+
+
+class SoftplusSpread(Spread):
+    """``log(1 + exp(s))``: PlaNet, Dreamer V1."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Positive, elementwise."""
+        return F.softplus(raw)
+
+    def slope(self, raw: Tensor) -> Tensor:
+        """Its derivative."""
+        return torch.sigmoid(raw)
+
+
+class SigmoidSpread(Spread):
+    """``2 sigmoid(s / 2)``, at most 2: Dreamer V2, DreamerV3 of 2023."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Positive, elementwise."""
+        return 2.0 * torch.sigmoid(0.5 * raw)
+
+    def slope(self, raw: Tensor) -> Tensor:
+        """Its derivative."""
+        half = torch.sigmoid(0.5 * raw)
+        return half * (1.0 - half)
+
+
 class GaussianLatent(Latent):
-    """A diagonal Gaussian: ``raw`` is [mean, s] with standard deviation ``softplus(s) + min_std``.
+    """A diagonal Gaussian: ``raw`` is [mean, s] with standard deviation ``spread(s) + min_std``.
 
     Args:
         size: number of dimensions.
         min_std: smallest standard deviation.
+        spread: from s to what is added to it; :class:`SoftplusSpread` if not given.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), section 3.
 
@@ -193,9 +243,9 @@ class GaussianLatent(Latent):
         tensor([1., 2.])
     """
 
-    def __init__(self, size: int = 30, min_std: float = 0.1) -> None:
+    def __init__(self, size: int = 30, min_std: float = 0.1, spread: Spread | None = None) -> None:
         super().__init__()
-        self.min_std = min_std
+        self.min_std, self.spread = min_std, spread or SoftplusSpread()
         self.params, self.shape, self.noise_shape = 2 * size, (size,), (size,)
 
     def noise_spec(self) -> TensorSpec:
@@ -214,7 +264,7 @@ class GaussianLatent(Latent):
     def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each ``[*B, size]``."""
         mean, std = raw.chunk(2, -1)
-        return mean, F.softplus(std) + self.min_std
+        return mean, self.spread(std) + self.min_std
 
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
         """``mean + std * noise``; None: the mean."""
@@ -240,15 +290,16 @@ class _GaussianScan(LatentScan):
     def __init__(self, latent: GaussianLatent, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> None:
         mean, width = raw.chunk(2, -1)
         noise = torch.zeros_like(stoch) if noise is None else noise.to(raw.dtype)
-        self.min_std, self.steps = latent.min_std, list(zip(mean, width, noise, stoch, strict=True))
+        self.min_std, self.spread = latent.min_std, latent.spread
+        self.steps = list(zip(mean, width, noise, stoch, strict=True))
 
     def forward(self, t: int) -> None:
         mean, width, noise, stoch = self.steps[t]
-        torch.addcmul(mean, F.softplus(width).add_(self.min_std), noise, out=stoch)
+        torch.addcmul(mean, self.spread(width).add_(self.min_std), noise, out=stoch)
 
     def rewind(self) -> None:
         pass
 
     def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
         _, width, noise, _ = self.steps[t]
-        return raw_grad + torch.cat([grad, torch.sigmoid(width).mul_(noise).mul_(grad)], -1)
+        return raw_grad + torch.cat([grad, self.spread.slope(width).mul_(noise).mul_(grad)], -1)

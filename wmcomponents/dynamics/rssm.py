@@ -9,6 +9,7 @@ from torch import Tensor
 from wmcomponents.component import Component
 from wmcomponents.dynamics.beliefs import Posterior, Prior, RecurrentPosterior
 from wmcomponents.dynamics.cell import BlockGRUCell, Cell
+from wmcomponents.dynamics.initial import LearnedInitialState
 from wmcomponents.dynamics.latent import CategoricalLatent, Latent
 from wmcomponents.dynamics.scan import filter_scan
 from wmcomponents.nn import Norm
@@ -19,7 +20,7 @@ class RSSM(Component):
     """A state of two parts, one recurrent (``deter``), one sampled (``stoch``), that filters and imagines.
 
     As a component it is one step of imagination; :class:`RSSMObserve` and :class:`RSSMObserveSequence` are its filter.
-    Initial state: zeros. Nothing is mutated and nothing returned aliases an input.
+    Episodes begin at zeros unless a learned state is given. Nothing is mutated and nothing returned aliases an input.
 
     Keys:
         | key | shape | dtype | |
@@ -37,6 +38,7 @@ class RSSM(Component):
         latent: the distribution of ``stoch``.
         prior: from ``deter`` to raw parameters of the latent.
         posterior: from ``deter`` and embedding to raw parameters of the latent.
+        initial: the state in which episodes begin; None: zeros.
         in_keys: deter, stoch, action, noise.
         out_keys: next deter, next stoch, raw prior.
 
@@ -58,11 +60,13 @@ class RSSM(Component):
         latent: Latent,
         prior: torch.nn.Module,
         posterior: Posterior,
+        initial: LearnedInitialState | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch", "action", "noise"),
         out_keys: Sequence[NestedKey] = (("next", "deter"), ("next", "stoch"), ("next", "prior")),
     ) -> None:
         super().__init__(in_keys, out_keys, optional_keys=in_keys[3:])
         self.cell, self.latent, self.prior, self.posterior = cell, latent, prior, posterior
+        self.initial = initial
         self.feat_size = cell.deter + latent.size
 
     @classmethod
@@ -110,7 +114,13 @@ class RSSM(Component):
     def initial_state(
         self, batch_size: Sequence[int] = (), device: torch.device | str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Zeros: ``deter [*batch_size, D]`` and ``stoch [*batch_size, *latent.shape]``."""
+        """Where episodes begin: ``deter [*batch_size, D]`` and ``stoch [*batch_size, *latent.shape]``.
+
+        A learned state is on its parameters' device unless one is named, and carries their gradient.
+        """
+        if self.initial is not None:
+            deter, stoch = self.initial(self.prior, self.latent)
+            return tuple(x.expand(*batch_size, *x.shape).clone().to(device) for x in (deter, stoch))
         deter = torch.zeros(*batch_size, self.cell.deter, device=device)
         return deter, torch.zeros(*batch_size, *self.latent.shape, device=device)
 
@@ -152,15 +162,16 @@ class RSSM(Component):
             stoch: previous, ``[*B, *latent.shape]``.
             action: the one that led to the observation, ``[*B, A]``.
             embed: embedding of the observation, ``[*B, E]``.
-            is_init: where an episode begins with the observation, bool ``[*B, 1]``; previous state and action count as
-                zeros there, whatever they hold.
+            is_init: where an episode begins with the observation, bool ``[*B, 1]``; there the previous state counts as
+                the initial one and the action as zeros, whatever they hold.
             noise: base noise of the sample, ``[*B, *latent.noise_shape]``; None: the mode.
 
         Returns:
             Deter, stoch, raw posterior ``[*B, params]``.
         """
-        flat = stoch.flatten(-len(self.latent.shape)).masked_fill(is_init, 0.0)
-        deter = self.cell(deter.masked_fill(is_init, 0.0), flat, action.masked_fill(is_init, 0.0))
+        flat = stoch.flatten(-len(self.latent.shape))
+        deter, flat = _begun(deter, flat, is_init, self._begin())
+        deter = self.cell(deter, flat, action.masked_fill(is_init, 0.0))
         raw = self.posterior(deter, embed)
         return deter, self.latent.sample(raw, noise), raw
 
@@ -215,8 +226,17 @@ class RSSM(Component):
             deter, stoch, raw = self._filter_loop(*inputs)
         return batch_major(deter), batch_major(stoch).unflatten(-1, shape), batch_major(raw)
 
+    def _begin(self) -> tuple[Tensor, Tensor] | None:
+        """The learned initial state of one row, ``[D]`` and flat ``[S]``; None where it is zeros."""
+        if self.initial is None:
+            return None
+        deter, stoch = self.initial(self.prior, self.latent)
+        return deter, stoch.flatten()
+
     def _can_scan(self, deter: Tensor) -> bool:
         """Whether the hand-written backward pass applies: parts that offer it, plain eager mode, full precision."""
+        if self.initial is not None:
+            return False
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(deter.device.type):
             return False
         if torch._C._are_functorch_transforms_active():  # vmap and its kin need to see single operations
@@ -229,9 +249,10 @@ class RSSM(Component):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What :func:`filter_scan` computes, by a plain loop for autograd and the compiler; time-major."""
         noises = [None] * len(actions) if noise is None else noise.unbind()
+        begin = self._begin()
         steps = []
         for action, embed, start, base in zip(actions.unbind(), embeds.unbind(), is_init.unbind(), noises, strict=True):
-            deter = self.cell.step(deter.masked_fill(start, 0.0), stoch.masked_fill(start, 0.0), action)
+            deter = self.cell.step(*_begun(deter, stoch, start, begin), action)
             raw = self.posterior.step(deter, embed)
             stoch = self.latent.sample(raw, base).flatten(1)
             steps.append((deter, stoch, raw))
@@ -243,6 +264,13 @@ class RSSM(Component):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`imagine_step`."""
         return self.imagine_step(deter, stoch, action, noise)
+
+
+def _begun(deter: Tensor, stoch: Tensor, is_init: Tensor, begin: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """State and flat sample, replaced by the initial ones where an episode begins."""
+    if begin is None:
+        return deter.masked_fill(is_init, 0.0), stoch.masked_fill(is_init, 0.0)
+    return torch.where(is_init, begin[0], deter), torch.where(is_init, begin[1], stoch)
 
 
 class RSSMObserve(Component):

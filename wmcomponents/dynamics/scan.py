@@ -143,7 +143,7 @@ class NormAct:
 
 def is_scannable(layer: nn.Module) -> bool:
     """Whether a layer is a :class:`Dense` whose normalisation and activation are those of :class:`NormAct`."""
-    return isinstance(layer, Dense) and is_norm_act(layer.norm, layer.act)
+    return isinstance(layer, Dense) and layer.linear.bias is not None and is_norm_act(layer.norm, layer.act)
 
 
 def is_norm_act(norm: nn.Module, act: nn.Module) -> bool:

@@ -15,12 +15,17 @@ from wmcomponents.functional.categorical import unimix_probs as unimix_probs
 from wmcomponents.functional.gaussian import gaussian_entropy as gaussian_entropy
 from wmcomponents.functional.gaussian import gaussian_kl as gaussian_kl
 from wmcomponents.functional.gaussian import gaussian_log_prob as gaussian_log_prob
+from wmcomponents.functional.kl import averaged_free_nats as averaged_free_nats
 from wmcomponents.functional.kl import balanced_kl as balanced_kl
+from wmcomponents.functional.kl import excess_nats as excess_nats
 from wmcomponents.functional.kl import free_nats as free_nats
+from wmcomponents.functional.kl import mixed_kl as mixed_kl
+from wmcomponents.functional.kl import split_kl as split_kl
 from wmcomponents.functional.precision import at_least_float32 as at_least_float32
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy as bernoulli_cross_entropy
 from wmcomponents.functional.reconstruction import categorical_cross_entropy as categorical_cross_entropy
 from wmcomponents.functional.reconstruction import squared_error as squared_error
+from wmcomponents.functional.reconstruction import unit_normal_nll as unit_normal_nll
 from wmcomponents.functional.symlog import symexp as symexp
 from wmcomponents.functional.symlog import symlog as symlog
 from wmcomponents.functional.two_hot import symexp_bins as symexp_bins

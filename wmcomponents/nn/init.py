@@ -25,9 +25,10 @@ def trunc_normal_init_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Te
     return nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std)
 
 
-def linear(in_features: int, out_features: int, outscale: float = 1.0) -> nn.Linear:
-    """A ``Linear`` with a truncated-normal weight and zero bias."""
-    layer = nn.Linear(in_features, out_features)
+def linear(in_features: int, out_features: int, outscale: float = 1.0, bias: bool = True) -> nn.Linear:
+    """A ``Linear`` with a truncated-normal weight and zero bias, or none."""
+    layer = nn.Linear(in_features, out_features, bias=bias)
     trunc_normal_init_(layer.weight, in_features, outscale)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer

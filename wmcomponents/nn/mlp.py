@@ -18,11 +18,14 @@ class Dense(nn.Module):
         units: size of the output.
         norm: normalisation between the two.
         act: activation.
+        bias: whether the linear layer has a bias.
     """
 
-    def __init__(self, in_features: int, units: int, norm: Norm = "rms", act: Activation = "silu") -> None:
+    def __init__(
+        self, in_features: int, units: int, norm: Norm = "rms", act: Activation = "silu", bias: bool = True
+    ) -> None:
         super().__init__()
-        self.linear = linear(in_features, units)
+        self.linear = linear(in_features, units, bias=bias)
         self.norm = make_norm(norm, units)
         self.act = make_activation(act)
 
@@ -40,13 +43,22 @@ class MLP(nn.Module):
         layers: number of layers.
         norm: normalisation before each activation.
         act: activation.
+        bias: whether the linear layers have biases.
     """
 
-    def __init__(self, in_features: int, units: int, layers: int, norm: Norm = "rms", act: Activation = "silu") -> None:
+    def __init__(
+        self,
+        in_features: int,
+        units: int,
+        layers: int,
+        norm: Norm = "rms",
+        act: Activation = "silu",
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         sizes = [in_features] + [units] * layers
         self.in_features, self.out_features = in_features, sizes[-1]
-        self.layers = nn.ModuleList(Dense(i, o, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(Dense(i, o, norm, act, bias) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
 
     def layer(self, index: int) -> Dense:
         """One layer."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wmcomponents.functional.precision import at_least_float32
 
-Norm = Literal["rms", "layer", "none"]
+Norm = Literal["rms", "layer", "keras_layer", "none"]
 
 
 class RMSNorm(nn.Module):
@@ -58,16 +58,20 @@ class LayerNorm(nn.Module):
 
 
 _NORMS = {"rms": RMSNorm, "layer": LayerNorm}
+# Dreamer V2 and DreamerV3 of 2023 keep the epsilon of Keras.
+_KERAS_EPS = 1e-3
 
 
 def make_norm(norm: Norm, dim: int, eps: float = 1e-4) -> nn.Module:
-    """The normalisation of a name: "rms", "layer" or "none".
+    """The normalisation of a name: "rms", "layer", "keras_layer" (with an epsilon of 1e-3, whatever ``eps``) or "none".
 
     Raises:
         ValueError: for another name.
     """
     if norm == "none":
         return nn.Identity()
+    if norm == "keras_layer":
+        return LayerNorm(dim, _KERAS_EPS)
     if norm not in _NORMS:
-        raise ValueError(f"norm must be one of {[*_NORMS, 'none']}; got {norm!r}.")
+        raise ValueError(f"norm must be one of {[*_NORMS, 'keras_layer', 'none']}; got {norm!r}.")
     return _NORMS[norm](dim, eps)
