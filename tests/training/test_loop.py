@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import nn
 
 from tests.training import corridor
-from wmcomponents.training import DivergedError, Trainer, seed_everything
+from wmcomponents.training import Cooling, DivergedError, Trainer, seed_everything
 from wmcomponents.training.loop import non_finite_keys, rewind_csv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +242,38 @@ def test_one_seed_seeds_everything():
 
 
 @pytest.mark.slow
+def test_the_schedule_multiplies_the_rate_of_every_step():
+    rates = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append([group["lr"] for group in self.param_groups])
+            super().step(closure)
+
+    model = corridor.model()
+    first, *rest = model.parameters()
+    optimizer = Watched([{"params": [first], "lr": 0.01}, {"params": rest}], lr=0.1)
+    trainer(model, optimizer=optimizer, schedule=lambda step: 1.0 / (1 + step)).train(3)
+    assert rates == [pytest.approx([0.01 / k, 0.1 / k]) for k in (1, 2, 3)]
+
+
+def test_cooling_stays_within_its_bounds_and_begins_anew_after_a_round():
+    cooling = Cooling(10, begin=0.5, floor=0.01)
+    factors = [cooling(step) for step in range(20)]
+    assert factors[:10] == factors[10:] and factors[:6] == [1.0] * 6
+    assert all(0.01 <= after < before for before, after in zip(factors[5:9], factors[6:10], strict=True))
+
+
+def test_a_cooled_run_that_is_resumed_ends_where_the_uninterrupted_one_does(tmp_path):
+    ends = []
+    for name, stops in (("once", (6,)), ("twice", (4, 6))):
+        for steps in stops:
+            one = trainer(out=tmp_path / name, schedule=Cooling(6, begin=0.3), seed=3)
+            one.train(steps)
+        ends.append(one.model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
 def test_one_batch_can_be_overfitted():
     # With the reconstruction's gradient cut, or the reward's, the sums below stay at their start, above 3 and 0.3.
     model = corridor.model(deter=64, hidden=32, units=32)

@@ -20,12 +20,10 @@ from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
 from wmcomponents.integrations.torchrl import LatentPolicy
 from wmcomponents.models import make_model
 from wmcomponents.nn.observation import VectorObservation, describe_observations
-from wmcomponents.training import Trainer, seed_everything
+from wmcomponents.training import Cooling, Trainer, seed_everything
 from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
 
-COOLING = ((0.7, 1.0), (0.8, 0.5), (0.9, 0.25), (1.0, 0.1))
-"""Up to which share of a round's updates the world model learns at which share of its rate."""
 BURN_IN = 8
 """Real steps that warm the filter up before a dream may start."""
 
@@ -131,7 +129,15 @@ class Demo:
         )
         self.model = make_model(config.family, config.preset, self.observation_spec, self.action_spec)
         self.latent = _wants_latent(config.view, self.model)
-        self.trainer = Trainer(self.model, self.replay, lr=config.lr, warmup=100, seed=config.seed, progress=progress)
+        self.trainer = Trainer(
+            self.model,
+            self.replay,
+            lr=config.lr,
+            warmup=100,
+            schedule=Cooling(config.updates),
+            seed=config.seed,
+            progress=progress,
+        )
         self.starts = ReplayStarts(self.model, self.replay.sample, pool_size=4096, burn_in=BURN_IN, seed=config.seed)
         self.agent: Any = None
         self.collector = RealCollector(
@@ -152,16 +158,9 @@ class Demo:
         shown = f"mean return {statistics.fmean(stats.returns):.1f}" if stats.returns else "no episode ended"
         who = "at random" if number == 0 else "with the agent"
         self.say(f"round {number + 1}/{config.rounds}: {stats.frames} real steps {who}, {shown}")
-        self._fit(config.updates * number)
+        self.trainer.train(config.updates * (number + 1))
         self.starts.refresh()
         self._learn(number)
-
-    def _fit(self, done: int) -> None:
-        """One round of updates; the rate falls, because a dream is made of one set of weights, not of their average."""
-        for share, rate in COOLING:
-            for group in self.trainer.optimizer.param_groups:
-                group["lr"] = self.config.lr * rate
-            self.trainer.train(done + round(self.config.updates * share))
 
     def _learn(self, number: int) -> None:
         from stable_baselines3 import PPO

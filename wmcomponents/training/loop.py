@@ -17,6 +17,7 @@ from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.progress import progress_bar
+from wmcomponents.training.schedule import Cooling
 from wmcomponents.world_model import WorldModel
 
 SMOOTHING = 0.98
@@ -49,6 +50,7 @@ class Trainer:
             paper's), or LaProp with adaptive gradient clipping for an objective that makes none.
         lr: learning rate of an optimiser that is made here; the paper's if not given (small models in a hurry: 1e-3).
         warmup: its warm-up steps; the paper's if not given.
+        schedule: factor on the learning rate of every parameter group at each step (from 0), such as :class:`Cooling`.
         out: folder of the checkpoint and of the logs; nothing is written if not given.
         checkpoint_every: steps between bundles.
         log_every: steps between log lines; also how often the losses are looked at (and found not finite).
@@ -71,6 +73,7 @@ class Trainer:
         optimizer: Optimizer | None = None,
         lr: float | None = None,
         warmup: int | None = None,
+        schedule: Callable[[int], float] | None = None,
         out: str | Path | None = None,
         checkpoint_every: int = 500,
         log_every: int = 50,
@@ -93,7 +96,11 @@ class Trainer:
             self.optimizer = self.objective.make_optimizer(lr, warmup)
         else:
             self.optimizer = LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
+        self.schedule = schedule
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._settings: dict[str, Any] = {"seed": seed}
+        if isinstance(schedule, Cooling):
+            self._settings["schedule"] = str(schedule)
         if optimizer is None:
             self._settings.update(lr=lr, warmup=warmup)
         if isinstance(model, PretrainedModel):
@@ -186,6 +193,9 @@ class Trainer:
                 f"{type(self.objective).__name__} must return scalars under keys that begin with 'loss_'; got "
                 f"{shapes}. Use reduction='mean'."
             )
+        if self.schedule is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack([value.reshape(()) for value in losses.values()]).sum().backward()
         self.optimizer.step()
