@@ -7,6 +7,7 @@ quick; adapters to other libraries load when they are imported.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wmcomponents.official import load_official as load_official
     from wmcomponents.pretrained import BadModelError as BadModelError
     from wmcomponents.saving import load as load
     from wmcomponents.world_model import CapabilityError as CapabilityError
@@ -21,8 +22,9 @@ _HOMES = {
     "Prediction": "wmcomponents.world_model",
     "WorldModel": "wmcomponents.world_model",
     "load": "wmcomponents.saving",
+    "load_official": "wmcomponents.official",
 }
-__all__ = ["BadModelError", "CapabilityError", "Prediction", "WorldModel", "load"]
+__all__ = ["BadModelError", "CapabilityError", "Prediction", "WorldModel", "load", "load_official"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,7 @@ def load_mapped(
 
 def _mapped(weights: Mapping[str, Any], rules: Iterable[Rule | tuple[Any, ...]]) -> dict[str, tuple[str, Tensor]]:
     """By our key: the official key, and the tensor."""
-    compiled = [(re.compile(rule.source), rule) for rule in (Rule(*rule) for rule in rules)]
+    compiled = [(re.compile(rule.source), rule) for rule in (Rule(*cast("tuple[Any, ...]", r)) for r in rules)]
     mapped: dict[str, tuple[str, Tensor]] = {}
     unknown = []
     for source, value in weights.items():

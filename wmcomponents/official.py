@@ -1,0 +1,210 @@
+"""Read a checkpoint that a paper's own repository published, whatever its family. Nothing is ever unpickled."""
+
+import inspect
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors.torch
+import torch
+
+from wmcomponents.models import OFFICIAL
+from wmcomponents.pretrained import BadModelError, PretrainedModel
+from wmcomponents.pretrained.budget import Budget
+from wmcomponents.pretrained.model import SPARE_ELEMENTS, SPARE_TENSORS
+
+TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".tar", ".checkpoint", ".ckpt"), ".safetensors"
+SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+def load_official(
+    name: str, path: str | Path, *, device: torch.device | str | None = None, **details: Any
+) -> PretrainedModel:
+    """Read a checkpoint of a paper's own repository into this library's model of that family.
+
+    Files are read as tensors and plain numbers alone: no class of the repository is needed, and nothing in a file is
+    executed. Every key of the checkpoint lands in the model or is one that the family knows to be of no use here.
+
+    Args:
+        name: the repository's name, a key of :data:`wmcomponents.models.OFFICIAL`.
+        path: a ``.pt``, ``.pth``, ``.tar``, ``.ckpt`` or ``.checkpoint`` file as ``torch.save`` writes it, a
+            ``.safetensors`` file, or a folder of them where the repository spreads a model over several files.
+        device: where the weights go; the CPU if not given.
+        **details: what the checkpoint does not say itself, such as the specs of the environment; each family's
+            ``from_official`` names its own.
+
+    Returns:
+        The model, in evaluation mode; torch's global random state stays as it is.
+
+    Raises:
+        BadModelError: if the family is unknown; if the file is missing, truncated, damaged, no checkpoint, or holds
+            anything but tensors, plain numbers and texts; if its keys or shapes are not the family's.
+        TypeError: if a detail is missing, or the family knows none of that name.
+    """
+    if name not in OFFICIAL:
+        raise BadModelError(f"the official checkpoints known here are of {', '.join(OFFICIAL)}; got {name!r}.")
+    from_official = cast(Any, OFFICIAL[name]).from_official
+    _check_details(name, from_official, details)
+    weights = read_checkpoint(path)
+    try:
+        # A view in a file can claim any size. The initial weights are overwritten; drawing them must not show.
+        with torch.random.fork_rng(devices=[]), Budget(2 * _size(Path(path)) + SPARE_ELEMENTS, 8 * SPARE_TENSORS):
+            model = from_official(weights, **details)
+    except BadModelError as error:
+        raise BadModelError(f"{path} is not a checkpoint of {name} that fits: {error}") from error
+    except Exception as error:  # the family was given numbers from outside: it may fail in any way
+        raise BadModelError(f"{path} does not describe a model of {name}: {type(error).__name__}: {error}") from error
+    return model.to(device).eval() if device is not None else model.eval()
+
+
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """What a checkpoint holds: nested mappings and lists of tensors, plain numbers and texts.
+
+    Args:
+        path: a file, or a folder: the latter gives a mapping from file names, relative and with ``/``, to what each
+            holds, which is read when it is asked for.
+
+    Raises:
+        BadModelError: see :func:`load_official`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return CheckpointFolder(path)
+    if not path.is_file():
+        raise BadModelError(f"{path} does not exist. Download the checkpoint, and give the path of the file.")
+    if path.suffix == SAFE_SUFFIX:
+        return _read_safetensors(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return _read_torch(path)
+    raise BadModelError(f"{path} is no checkpoint by its name; those known end in {', '.join(SUFFIXES)}.")
+
+
+class CheckpointFolder(Mapping[str, Any]):
+    """Checkpoints below a folder by their relative name, such as ``"vae/best.tar"``, each read when it is asked for.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        BadModelError: if it holds no checkpoint; when asked for one that is not there or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = [file for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES and file.is_file()]
+        self._files = {file.relative_to(path).as_posix(): file for file in files}
+        self._read: dict[str, Mapping[str, Any]] = {}
+        if not files:
+            raise BadModelError(f"{path} holds no checkpoint; those known end in {', '.join(SUFFIXES)}.")
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        if name not in self._files:
+            raise BadModelError(f"{self.path} holds no {name}; it holds {', '.join(self._files)}.")
+        if name not in self._read:
+            self._read[name] = read_checkpoint(self._files[name])
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # safetensors raises its own error class, and ValueError or KeyError on odd headers
+        raise BadModelError(f"{path} is not a safetensors file, or is truncated ({error}).") from error
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    if is_zip:
+        _check_zip(path)
+    try:
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a file's oddities before it refuses them
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # anything at all, on bytes that are no checkpoint
+        raise BadModelError(f"{path} {_why(error)}") from error
+    if not isinstance(content, Mapping):
+        raise BadModelError(f"{path} holds a {type(content).__name__}, not a mapping of weights by name.")
+    return cast("dict[str, Any]", content)
+
+
+def _check_zip(path: Path) -> None:
+    """Compare the checksums of the parts, which torch itself does not; refuse parts that unpack to another size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+            damaged = None if packed else archive.testzip()
+    except Exception as error:  # zipfile trusts the numbers that it reads, and fails as they make it
+        raise BadModelError(f"{path} is truncated or damaged: download it again ({error}).") from error
+    if packed:
+        raise BadModelError(f"{path} is not as torch.save writes it: {packed[0]} is compressed.")
+    if damaged:
+        raise BadModelError(f"{path} is damaged: {damaged} does not match its checksum. Download it again.")
+
+
+def _why(error: Exception) -> str:
+    reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+    needed = reason.partition("Unsupported global: GLOBAL ")[2].split(" ", 1)[0]
+    if needed:
+        return (
+            f"holds more than weights: to read it, {needed} would have to be unpickled, which can run any code, and is "
+            f"refused. In the repository that wrote it, save the weights alone: torch.save(model.state_dict(), path). "
+            f"(A name that means nothing to you: the file is truncated or damaged.)"
+        )
+    return (
+        f"is no checkpoint of torch, or is truncated or damaged ({type(error).__name__}: {reason:.200}). Download it "
+        f"again; if it is a pickle of something else, save the weights alone: torch.save(model.state_dict(), path)."
+    )
+
+
+def _check_details(name: str, from_official: Any, details: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(from_official).bind({}, **details)
+    except TypeError as error:
+        raise TypeError(
+            f"checkpoints of {name} are read with {inspect.signature(from_official)}, weights given; {error}."
+        ) from error
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all that are below a folder."""
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+
+
+class _NumberType:
+    """Stands for ``numpy.dtype`` in a file: the letters of a kind of number, and nothing that runs."""
+
+    def __init__(self, text: Any = "", *_: Any) -> None:
+        self.text = text
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and the like, which plain numbers on disk do not need."""
+
+
+def _number(kind: Any, data: Any) -> float | int | bool:
+    """Stands for numpy's scalars, which repositories keep their scores as: the plain number of the bytes."""
+    formats = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u1": "<B", "b1": "<?"}
+    if not isinstance(kind, _NumberType) or kind.text not in formats or not isinstance(data, bytes):
+        raise ValueError("only single numbers of numpy are read, no arrays or objects")
+    return struct.unpack(formats[kind.text], data)[0]
+
+
+_NUMPY_NUMBERS: list[Any] = [
+    (_number, "numpy._core.multiarray.scalar"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_NumberType, "numpy.dtype"),
+    *((_NumberType, f"numpy.dtypes.{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+]
