@@ -16,7 +16,7 @@ from torchrl.objectives import LossModule
 
 from wmcomponents import decoders, dynamics, encoders, heads
 from wmcomponents.component import Component
-from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder
+from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
 from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
 from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, TwoHotHead
@@ -53,14 +53,18 @@ COMPONENTS = {
     "ConvEncoder": (lambda: ConvEncoder((16, 16, 3), **CONV), [IMAGE]),
     "MLPEncoder": (lambda: MLPEncoder(3, units=4, layers=1), [Unbounded(3)]),
     "MultiEncoder": (
-        lambda: MultiEncoder(SHOWN, units=4, layers=1, **CONV),
+        lambda: MultiEncoder.dreamer_v3(SHOWN, units=4, layers=1, **CONV),
         [SHOWN[key] for key in sorted(SHOWN.keys())],
     ),
     "PlanesEncoder": (lambda: PlanesEncoder((5, 5, 2), depth=2, units=4), [BOARD]),
     "ConvDecoder": (lambda: ConvDecoder(8, (4, 3), (16, 16, 3), units=4, blocks=2, **CONV), [DETER, STOCH]),
     "MLPDecoder": (lambda: MLPDecoder(8, (4, 3), {"a": 2, "b": 1}, units=4, layers=1), [DETER, STOCH]),
-    "MultiDecoder": (lambda: MultiDecoder(SHOWN, 8, (4, 3), units=4, layers=1, blocks=2, **CONV), [DETER, STOCH]),
+    "MultiDecoder": (
+        lambda: MultiDecoder.dreamer_v3(SHOWN, 8, (4, 3), units=4, layers=1, blocks=2, **CONV),
+        [DETER, STOCH],
+    ),
     "PlanesDecoder": (lambda: PlanesDecoder(8, (4, 3), (5, 5, 2), depth=2, units=4), [DETER, STOCH]),
+    "TransposedConvDecoder": (lambda: TransposedConvDecoder(8, (4, 3), (16, 16, 3), **CONV), [DETER, STOCH]),
     "RSSM": (rssm, [DETER, STOCH, ACTION, NOISE]),
     "RSSMObserve": (lambda: RSSMObserve(rssm()), [DETER, STOCH, ACTION, EMBED, FLAG, NOISE]),
     "RSSMObserveSequence": (

@@ -1,7 +1,12 @@
 """Decoders: shapes, the environment's own space, losses, laws."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import Composite, Unbounded
 
@@ -15,18 +20,22 @@ from tests.parts import (
     draw,
     scramble,
 )
-from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder
+from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
 from wmcomponents.functional import symlog
-from wmcomponents.nn import Standardize
+from wmcomponents.nn import SquaredError, Standardize, padded_growth, unpadded_growth
 
 DETER, STOCH = 16, (3, 4)
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2), "blocks": 4}
 PARTS = [
     lambda stoch: MLPDecoder(DETER, stoch, {"a": 2, "b.c": 3}, units=8, layers=2),
     lambda stoch: ConvDecoder(DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), units=4, blocks=8),
+    lambda stoch: TransposedConvDecoder(DETER, stoch, (17, 24, 3), depth=4, mults=(1, 2)),
+    lambda stoch: TransposedConvDecoder(
+        DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), growth=padded_growth, norm="keras_layer", bias=False
+    ),
     lambda stoch: PlanesDecoder(DETER, stoch, (5, 4, 2), units=8),
 ]
-NAMES = ["mlp", "conv", "planes"]
+NAMES = ["mlp", "conv", "valid", "same", "planes"]
 
 
 def state(lead: tuple[int, ...], stoch: tuple[int, ...] = STOCH) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +43,7 @@ def state(lead: tuple[int, ...], stoch: tuple[int, ...] = STOCH) -> tuple[torch.
 
 
 def everything() -> MultiDecoder:
-    return scramble(MultiDecoder(EVERYTHING, DETER, STOCH, **SMALL))
+    return scramble(MultiDecoder.dreamer_v3(EVERYTHING, DETER, STOCH, **SMALL))
 
 
 @pytest.mark.parametrize("build", PARTS, ids=NAMES)
@@ -67,6 +76,36 @@ def test_gradient_reaches_every_parameter_of_a_decoder(build):
 def test_sizes_divisible_by_the_stages_are_decoded(size):
     decoder = ConvDecoder(DETER, STOCH, (*size, 3), depth=2, units=4)
     assert decoder.compute(*state((2,))).shape == (2, *size, 3)
+
+
+@given(st.integers(1, 200), st.integers(1, 5))
+def test_unpadded_growth_ends_exactly_on_any_size_it_accepts(size, stages):
+    try:
+        start, kernels, padding = unpadded_growth(size, stages)
+    except ValueError:
+        reached = 1
+        for _ in range(stages):
+            reached = 2 * (reached - 1) + 5
+        assert size < reached or size % 2 == 0 and size < reached + 2**stages
+        return
+    assert start >= 1 and padding == 0 and len(kernels) == stages
+    for kernel in kernels:
+        start = 2 * (start - 1) + kernel
+    assert start == size
+
+
+def test_the_papers_kernels_follow_from_sixty_four_pixels():
+    assert unpadded_growth(64, 4) == (1, (5, 5, 6, 6), 0)
+    assert padded_growth(64, 4) == (4, (4, 4, 4, 4), 1)
+    decoder = TransposedConvDecoder(DETER, STOCH, (64, 64, 3), depth=2)
+    assert decoder.compute(*state((2,))).shape == (2, 64, 64, 3)
+    assert decoder.map_shape == (1, 1, 64)
+
+
+@pytest.mark.parametrize("growth", [unpadded_growth, padded_growth])
+def test_a_map_that_cannot_grow_to_the_picture_is_refused(growth):
+    with pytest.raises(ValueError, match="Resize the image"):
+        TransposedConvDecoder(DETER, STOCH, (18, 18, 3), mults=(1, 2, 4, 8), growth=growth)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +161,7 @@ def test_vectors_are_compared_in_transformed_space_and_returned_in_plain_space()
     spec = Composite(a=Unbounded(2), b=Unbounded(1))
     target = {"a": 30 * torch.randn(5, 2), "b": 30 * torch.randn(5, 1)}
     raw = {key: symlog(value) for key, value in target.items()}
-    decoder = MultiDecoder(spec, DETER, STOCH, **SMALL)
+    decoder = MultiDecoder.dreamer_v3(spec, DETER, STOCH, **SMALL)
     for key, value in decoder.mean(raw).items():
         torch.testing.assert_close(value, target[key], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(decoder.loss(raw, target)["a"], torch.zeros(5))
@@ -133,21 +172,44 @@ def test_vectors_are_compared_in_transformed_space_and_returned_in_plain_space()
 def test_standardised_vectors_come_back_in_plain_units():
     spec = Composite(a=Unbounded(2), b=Unbounded(1))
     transform = Standardize(3).fit(torch.tensor([[0.0, 10.0, 5.0], [4.0, 20.0, 5.0]]))
-    decoder = MultiDecoder(spec, DETER, STOCH, transform=transform, **SMALL)
+    decoder = MultiDecoder.dreamer_v3(spec, DETER, STOCH, transform=transform, **SMALL)
     mean = decoder.mean({"a": torch.tensor([1.0, -1.0]), "b": torch.tensor([0.5])})
     assert mean["a"].tolist() == [4.0, 10.0] and mean["b"].tolist() == [5.5]
 
 
 def test_a_picture_is_compared_after_the_sigmoid_in_the_unit_range():
     spec = Composite(camera=EVERYTHING["camera"])
-    decoder, target = MultiDecoder(spec, DETER, STOCH, **SMALL), torch.full((16, 16, 3), 255, dtype=torch.uint8)
+    decoder, target = (
+        MultiDecoder.dreamer_v3(spec, DETER, STOCH, **SMALL),
+        torch.full((16, 16, 3), 255, dtype=torch.uint8),
+    )
     loss = decoder.loss({"camera": torch.zeros(16, 16, 3)}, {"camera": target})["camera"]
     torch.testing.assert_close(loss, torch.tensor(16 * 16 * 3 * 0.25))
 
 
+def test_planets_picture_is_a_unit_normal_around_zero_and_comes_back_in_bytes():
+    spec = Composite(camera=EVERYTHING["camera"])
+    decoder = MultiDecoder.planet(spec, DETER, STOCH, depth=2, mults=(1, 2))
+    target = torch.full((16, 16, 3), 255, dtype=torch.uint8)
+    loss = decoder.loss({"camera": torch.zeros(16, 16, 3)}, {"camera": target})["camera"]
+    torch.testing.assert_close(loss, torch.tensor(16 * 16 * 3 * (0.125 + 0.5 * math.log(2 * math.pi))))
+    shown = decoder.mean({"camera": torch.full((16, 16, 3), 0.1)})["camera"]
+    assert shown.eq(153).all() and shown.dtype == torch.uint8
+    assert decoder.mean({"camera": torch.full((16, 16, 3), 7.0)})["camera"].eq(255).all()
+
+
+def test_planets_numbers_are_unit_normals_and_the_part_says_so():
+    spec = Composite(x=Unbounded(2))
+    decoder, target = MultiDecoder.planet(spec, DETER, STOCH, units=4), {"x": torch.tensor([[1.0, -2.0]])}
+    loss = decoder.loss({"x": torch.zeros(1, 2)}, target)["x"]
+    torch.testing.assert_close(loss, torch.tensor([2.5 + math.log(2 * math.pi)]))
+    plain = MultiDecoder(spec, DETER, STOCH, vectors=partial(MLPDecoder, units=4, likelihood=SquaredError(1.0)))
+    assert plain.loss({"x": torch.zeros(1, 2)}, target)["x"].tolist() == [9.0]
+
+
 def test_one_out_key_is_needed_for_each_observation():
     with pytest.raises(ValueError, match="one out_key for each"):
-        MultiDecoder(Composite(x=Unbounded(2)), DETER, STOCH, out_keys=["a", "b"])
+        MultiDecoder.dreamer_v3(Composite(x=Unbounded(2)), DETER, STOCH, out_keys=["a", "b"])
 
 
 @pytest.mark.compile

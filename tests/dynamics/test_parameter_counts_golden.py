@@ -30,11 +30,11 @@ def test_parameter_counts_agree_with_the_official_code(case, preset):
     deter, classes, depth = 8 * units, units // 16, units // 16
     feat = deter + 32 * classes
     with torch.device("meta"):
-        encoder = MultiEncoder(spec, units=units, depth=depth)
+        encoder = MultiEncoder.dreamer_v3(spec, units=units, depth=depth)
         parts = {
             "enc": encoder,
             "dyn": RSSM.block_gru(encoder.out_features, action, deter, units, 32, classes),
-            "dec": MultiDecoder(spec, deter, (32, classes), units=units, depth=depth),
+            "dec": MultiDecoder.dreamer_v3(spec, deter, (32, classes), units=units, depth=depth),
             "rew": TwoHotHead(feat, units),
             "con": BernoulliHead(feat, units),
             "val": TwoHotHead(feat, units, layers=3),

@@ -15,25 +15,33 @@ from tests.parts import (
     scramble,
 )
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
-from wmcomponents.nn import Standardize
+from wmcomponents.nn import Standardize, StrideStage, ValidStage
 
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2)}
 
 
 def everything() -> MultiEncoder:
-    return scramble(MultiEncoder(EVERYTHING, **SMALL))
+    return scramble(MultiEncoder.dreamer_v3(EVERYTHING, **SMALL))
 
 
 PARTS = [
     (lambda: MLPEncoder(5, units=8), lambda lead: torch.randn(*lead, 5)),
     (lambda: ConvEncoder((16, 16, 3), depth=2), lambda lead: torch.randint(256, (*lead, 16, 16, 3), dtype=torch.uint8)),
     (
-        lambda: ConvEncoder((16, 16, 3), depth=2, strided=True),
+        lambda: ConvEncoder((16, 16, 3), depth=2, stage=StrideStage),
+        lambda lead: torch.randint(256, (*lead, 16, 16, 3), dtype=torch.uint8),
+    ),
+    (
+        lambda: ConvEncoder((24, 17, 3), depth=2, mults=(1, 2), kernel=4, stage=ValidStage, norm="none", act="elu"),
+        lambda lead: torch.randint(256, (*lead, 24, 17, 3), dtype=torch.uint8),
+    ),
+    (
+        lambda: ConvEncoder((16, 16, 3), depth=2, kernel=4, stage=StrideStage, norm="keras_layer", bias=False),
         lambda lead: torch.randint(256, (*lead, 16, 16, 3), dtype=torch.uint8),
     ),
     (lambda: PlanesEncoder((5, 4, 2), units=8), lambda lead: torch.rand(*lead, 5, 4, 2) > 0.5),
 ]
-NAMES = ["mlp", "conv", "strided", "planes"]
+NAMES = ["mlp", "conv", "strided", "valid", "same", "planes"]
 
 
 @pytest.mark.parametrize("build,observe", PARTS, ids=NAMES)
@@ -72,6 +80,12 @@ def test_sizes_not_divisible_by_the_stages_are_refused_with_a_remedy(shape, opti
         ConvEncoder(shape, **options)
 
 
+def test_unpadded_convolutions_leave_two_pixels_of_sixty_four_and_refuse_what_is_too_small():
+    assert ConvEncoder((64, 64, 3), depth=32, mults=(1, 2, 4, 8), kernel=4, stage=ValidStage).out_features == 1024
+    with pytest.raises(ValueError, match="larger image; got 45 pixels"):
+        ConvEncoder((64, 45, 3), mults=(1, 2, 4, 8), kernel=4, stage=ValidStage)
+
+
 @pytest.mark.parametrize(
     "build", [lambda k: ConvEncoder((16, 16, 1), kernel=k), lambda k: PlanesEncoder((5, 5, 1), kernel=k)]
 )
@@ -108,7 +122,9 @@ def test_the_embedding_depends_on_each_observation(key):
 
 
 def test_the_embedding_is_vectors_then_pictures_then_boards():
-    encoder = MultiEncoder(Composite({key: EVERYTHING[key] for key in ("board", "camera", "gauge")}), **SMALL)
+    encoder = MultiEncoder.dreamer_v3(
+        Composite({key: EVERYTHING[key] for key in ("board", "camera", "gauge")}), **SMALL
+    )
     first, other = draw(EVERYTHING, (4,)), draw(EVERYTHING, (4,))
     bounds = {"gauge": slice(0, 8), "camera": slice(8, 8 + 4 * 4 * 4), "board": slice(8 + 4 * 4 * 4, None)}
     before = encoder.embed(first)
@@ -122,7 +138,7 @@ def test_the_embedding_is_vectors_then_pictures_then_boards():
 def test_the_transform_sees_all_numbers_in_sorted_key_order():
     spec = Composite(b=Unbounded(2), a=Unbounded(1), on=UnboundedDiscrete(shape=(1,), dtype=torch.bool))
     data = {"a": 7 + torch.randn(50, 1), "b": 3 * torch.randn(50, 2), "on": torch.rand(50, 1) > 0.5}
-    encoder = MultiEncoder(spec, **SMALL, transform=Standardize(3))
+    encoder = MultiEncoder.dreamer_v3(spec, **SMALL, transform=Standardize(3))
     assert encoder.vector_size == 3
     assert torch.equal(encoder.vectors(data), torch.cat([data["a"], data["b"]], -1))
     encoder.transform.fit(encoder.vectors(data))
@@ -135,20 +151,46 @@ def test_the_transform_sees_all_numbers_in_sorted_key_order():
 
 def test_no_numbers_means_nothing_to_fit():
     with pytest.raises(ValueError, match="No numeric vector"):
-        MultiEncoder(Composite(board=EVERYTHING["board"])).vectors({})
+        MultiEncoder.dreamer_v3(Composite(board=EVERYTHING["board"])).vectors({})
+
+
+def test_the_parts_of_an_encoder_are_given_for_each_kind_of_observation():
+    class Mean(torch.nn.Module):
+        def __init__(self, shape):
+            super().__init__()
+            self.out_features = shape[-1]
+
+        def compute(self, pixels):
+            return pixels.float().mean((-3, -2))
+
+    spec = Composite({key: EVERYTHING[key] for key in ("board", "camera", "gauge")})
+    encoder = MultiEncoder(spec, vectors=lambda size: MLPEncoder(size, units=7), images=Mean, boards=Mean)
+    observation = draw(spec, (5,))
+    embed = encoder.embed(observation)
+    channels = spec["camera"].shape[-1]
+    assert embed.shape == (5, 7 + channels + spec["board"].shape[-1])
+    torch.testing.assert_close(embed[:, 7 : 7 + channels], observation["camera"].float().mean((-3, -2)))
+
+
+def test_numbers_enter_planets_encoder_as_they_are():
+    encoder = MultiEncoder.planet(Composite(x=Unbounded(2)), units=8, layers=1)
+    seen = []
+    encoder.mlp.mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    encoder.embed({"x": torch.tensor([3.0, -100.0])})
+    assert seen[0].tolist() == [3.0, -100.0]
 
 
 def test_images_of_different_sizes_are_refused():
     spec = Composite(a=EVERYTHING["camera"], b=Bounded(0, 255, shape=(32, 32, 3), dtype=torch.uint8))
     with pytest.raises(ValueError, match="one size"):
-        MultiEncoder(spec)
+        MultiEncoder.dreamer_v3(spec)
 
 
 def test_keys_can_be_renamed_and_must_be_as_many():
-    encoder = MultiEncoder(Composite(x=Unbounded(2)), in_keys=[("next", "x")], out_keys=["tokens"], **SMALL)
+    encoder = MultiEncoder.dreamer_v3(Composite(x=Unbounded(2)), in_keys=[("next", "x")], out_keys=["tokens"], **SMALL)
     assert encoder(TensorDict({("next", "x"): torch.zeros(2)}))["tokens"].shape == (8,)
     with pytest.raises(ValueError, match="one in_key for each"):
-        MultiEncoder(Composite(x=Unbounded(2)), in_keys=["a", "b"])
+        MultiEncoder.dreamer_v3(Composite(x=Unbounded(2)), in_keys=["a", "b"])
 
 
 @pytest.mark.compile

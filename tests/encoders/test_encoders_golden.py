@@ -18,8 +18,8 @@ def test_tokens_predictions_and_losses_agree_with_the_official_code():
     sizes, observation = info["config"], {key: tensors[f"in/obs/{key}"] for key in SPEC.keys()}
     encoder_sizes = {key: sizes["enc"][key] for key in ("units", "layers", "depth", "mults", "kernel")}
     decoder_sizes = {key: sizes["dec"][key] for key in ("units", "layers", "depth", "mults", "kernel")}
-    encoder = MultiEncoder(SPEC, **encoder_sizes)
-    decoder = MultiDecoder(SPEC, 16, (4, 6), blocks=sizes["dec"]["bspace"], **decoder_sizes)
+    encoder = MultiEncoder.dreamer_v3(SPEC, **encoder_sizes)
+    decoder = MultiDecoder.dreamer_v3(SPEC, 16, (4, 6), blocks=sizes["dec"]["bspace"], **decoder_sizes)
     encoder.load_state_dict(torch_state(tensors, "enc"))
     decoder.load_state_dict(torch_state(tensors, "dec"))
     raw = decoder.raw(tensors["in/feat/deter"], tensors["in/feat/stoch"])

@@ -23,7 +23,9 @@ class OfficialSizes(RSSMWorldModel):
 
     def __init__(self, c: dict) -> None:
         spec = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
-        encoder = MultiEncoder(spec, units=c["units"], layers=c["layers"], depth=c["depth"], mults=c["enc_mults"])
+        encoder = MultiEncoder.dreamer_v3(
+            spec, units=c["units"], layers=c["layers"], depth=c["depth"], mults=c["enc_mults"]
+        )
         rssm = RSSM.block_gru(
             embed=encoder.out_features,
             action=5,
@@ -33,7 +35,7 @@ class OfficialSizes(RSSMWorldModel):
             classes=c["classes"],
             blocks=c["blocks"],
         )
-        decoder = MultiDecoder(
+        decoder = MultiDecoder.dreamer_v3(
             spec,
             c["deter"],
             (c["stoch"], c["classes"]),

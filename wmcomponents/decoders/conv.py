@@ -8,7 +8,17 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn import BlockLinear, ChannelNormAct, Dense, Norm, UpsampleConv, linear, make_norm
+from wmcomponents.nn import (
+    BlockLinear,
+    ChannelNormAct,
+    Dense,
+    Likelihood,
+    Norm,
+    SigmoidSquaredError,
+    UpsampleConv,
+    linear,
+    make_norm,
+)
 from wmcomponents.nn.activation import Activation, make_activation
 
 
@@ -38,6 +48,7 @@ class ConvDecoder(Component):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the last convolution.
+        likelihood: how the raw picture is read and judged; by default as the squared error of its sigmoid.
         in_keys: recurrent and stochastic part.
         out_keys: the raw picture.
 
@@ -66,6 +77,7 @@ class ConvDecoder(Component):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
+        likelihood: Likelihood | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] = (("raw", "pixels"),),
     ) -> None:
@@ -84,6 +96,7 @@ class ConvDecoder(Component):
             raise ValueError(
                 f"blocks (={blocks}) must divide deter (={deter}) and the channels of the smallest map (={sizes[0]})."
             )
+        self.likelihood = SigmoidSquaredError() if likelihood is None else likelihood
         self.stoch_dims, self.blocks = len(stoch_shape), blocks
         self.map_shape = (height // factor, width // factor, sizes[0])
         map_size = torch.Size(self.map_shape).numel()

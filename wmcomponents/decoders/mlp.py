@@ -7,12 +7,12 @@ from tensordict import NestedKey
 from torch import Tensor
 
 from wmcomponents.component import Component
-from wmcomponents.nn import MLP, KeyedModules, Norm, linear
+from wmcomponents.nn import MLP, KeyedModules, Likelihood, Norm, SquaredError, linear
 from wmcomponents.nn.activation import Activation
 
 
 class MLPDecoder(Component):
-    """DreamerV3's decoder of vectors: one MLP on (stoch, deter), stochastic part FIRST, and one linear layer a key.
+    """Decoder of vectors: one MLP on (stoch, deter), stochastic part FIRST, and one linear layer a key.
 
     Keys:
         | key | shape | dtype | |
@@ -30,6 +30,8 @@ class MLPDecoder(Component):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the output layers.
+        bias: whether the MLP's layers have biases.
+        likelihood: how the outputs for numbers are judged: squared error (DreamerV3) or ``UnitNormal()``.
         in_keys: recurrent and stochastic part.
         out_keys: one for each name; default ``("raw", name)``.
 
@@ -52,12 +54,15 @@ class MLPDecoder(Component):
         norm: Norm = "rms",
         act: Activation = "silu",
         outscale: float = 1.0,
+        bias: bool = True,
+        likelihood: Likelihood | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> None:
         super().__init__(in_keys, [("raw", name) for name in sizes] if out_keys is None else out_keys)
+        self.likelihood = SquaredError() if likelihood is None else likelihood
         self.stoch_dims = len(stoch_shape)
-        self.mlp = MLP(deter + torch.Size(stoch_shape).numel(), units, layers, norm, act)
+        self.mlp = MLP(deter + torch.Size(stoch_shape).numel(), units, layers, norm, act, bias)
         outs = {name: linear(self.mlp.out_features, size, outscale) for name, size in sizes.items()}
         self.outs = KeyedModules(outs)
 

@@ -1,23 +1,29 @@
 """Decoder of whatever an environment shows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Composite
 
 from wmcomponents.component import Component
 from wmcomponents.decoders.conv import ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
+from wmcomponents.decoders.transposed import TransposedConvDecoder
 from wmcomponents.nn import (
+    Identity,
     ImageObservation,
     KeyedModules,
+    Likelihood,
     Norm,
     PlanesObservation,
     Symlog,
     Transform,
+    UnitNormal,
     VectorObservation,
     describe_observations,
 )
@@ -25,12 +31,44 @@ from wmcomponents.nn.activation import Activation
 from wmcomponents.nn.observation import common_image_shape
 
 
+class DecoderPart(Protocol):
+    """What decodes pictures: a :class:`ConvDecoder`, a :class:`TransposedConvDecoder`, or one of your own."""
+
+    likelihood: Likelihood
+
+    def compute(self, deter: Tensor, stoch: Tensor, /) -> Tensor:
+        """``[*B, deter]`` and ``[*B, *stoch_shape]`` to raw outputs ``[*B, H, W, C]``."""
+        ...
+
+
+class FlatDecoderPart(Protocol):
+    """What decodes numbers and categories: an :class:`MLPDecoder`, or one of your own."""
+
+    likelihood: Likelihood
+
+    def compute(self, deter: Tensor, stoch: Tensor, /) -> tuple[Tensor, ...]:
+        """``[*B, deter]`` and ``[*B, *stoch_shape]`` to raw outputs ``[*B, size]`` for each key."""
+        ...
+
+
+class BoardDecoderPart(Protocol):
+    """What decodes a small board: a :class:`PlanesDecoder`, or one of your own."""
+
+    def compute(self, deter: Tensor, stoch: Tensor, /) -> Tensor:
+        """``[*B, deter]`` and ``[*B, *stoch_shape]`` to logits ``[*B, H, W, C]``."""
+        ...
+
+
 class MultiDecoder(Component):
     """Every observation of an environment back from the latent state, built from its TorchRL spec.
 
     The counterpart of ``MultiEncoder``. Raw outputs are what the losses compare: transformed numbers for vectors,
-    logits for categories, bits and boards, pictures before the sigmoid. :meth:`mean` turns them into observations of
-    the environment's own space.
+    logits for categories, bits and boards, pictures as their decoder's likelihood reads them. :meth:`mean` turns them
+    into observations of the environment's own space.
+
+    The decoder of each kind is a part: whatever makes one from ``(deter, stoch_shape)`` and a size or shape, such as a
+    class with some of its arguments given. How numbers and pictures are judged is the part's ``likelihood``.
+    :meth:`dreamer_v3` and :meth:`planet` are the papers' choices.
 
     Keys:
         | key | shape | dtype | |
@@ -43,28 +81,22 @@ class MultiDecoder(Component):
         observation_spec: of one observation, without batch dimensions.
         deter: size of the recurrent part.
         stoch_shape: shape of the stochastic part.
-        units: width of the vector and board decoders, and half that of the image decoder's hidden layer.
-        layers: layers of the vector decoder.
-        depth: channels of the image decoder's stages are ``depth * mult``.
-        mults: one factor for each stage of the image decoder.
-        kernel: kernel size of the image decoder.
-        blocks: blocks of the image decoder's first layer.
-        norm: normalisation.
-        act: activation.
-        outscale: factor on the initial weight of the output layers of vectors and pictures.
-        transform: over the concatenated numbers; give it the encoder's. Default ``Symlog()``.
+        vectors: from the state's sizes and ``{key: features}`` to the decoder of numbers and categories.
+        images: from the state's sizes and (H, W, C) to the decoder of pictures.
+        boards: from the state's sizes and (H, W, C) to the decoder of a small board.
+        transform: over the concatenated numbers; give it the encoder's. As they are by default.
         in_keys: recurrent and stochastic part.
         out_keys: one for each observation key, sorted; default ``("raw", key)``.
 
     Raises:
         ValueError: for a spec that cannot be decoded, naming the key.
 
-    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3 and eq. 4.
-
     Example:
         >>> import torch
+        >>> from functools import partial
         >>> from torchrl.data import Categorical, Composite, Unbounded
-        >>> decoder = MultiDecoder(Composite(mode=Categorical(3), pos=Unbounded(4)), 8, (4, 3), units=16)
+        >>> spec = Composite(mode=Categorical(3), pos=Unbounded(4))
+        >>> decoder = MultiDecoder(spec, 8, (4, 3), vectors=partial(MLPDecoder, units=16))
         >>> observation = decoder.mean(decoder.raw(torch.zeros(5, 8), torch.zeros(5, 4, 3)))
         >>> observation["mode"].dtype, observation["pos"].shape
         (torch.int64, torch.Size([5, 4]))
@@ -72,6 +104,42 @@ class MultiDecoder(Component):
 
     def __init__(
         self,
+        observation_spec: Composite,
+        deter: int,
+        stoch_shape: Sequence[int],
+        vectors: Callable[[int, Sequence[int], Mapping[str, int]], FlatDecoderPart] = MLPDecoder,
+        images: Callable[[int, Sequence[int], tuple[int, int, int]], DecoderPart] = ConvDecoder,
+        boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = PlanesDecoder,
+        transform: Transform | None = None,
+        in_keys: Sequence[NestedKey] = ("deter", "stoch"),
+        out_keys: Sequence[NestedKey] | None = None,
+    ) -> None:
+        observations = describe_observations(observation_spec)
+        super().__init__(in_keys, [("raw", key) for key in observations] if out_keys is None else out_keys)
+        if len(self.out_keys) != len(observations):
+            raise ValueError(f"Need one out_key for each of {list(observations)}; got {self.out_keys}.")
+        self.keys = tuple(observations)
+        self.observations = KeyedModules(observations)
+        self.transform = Identity() if transform is None else transform
+        shown = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
+        small = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
+        numbers = {key: each for key, each in flat.items() if isinstance(each, VectorObservation)}
+        self.flat_sizes = {key: each.size for key, each in flat.items()}
+        self.vector_sizes = {key: each.size for key, each in numbers.items()}
+        self.image_channels = {key: each.shape[2] for key, each in shown.items()}
+        self.mlp = vectors(deter, stoch_shape, self.flat_sizes) if flat else None
+        self.conv = images(deter, stoch_shape, common_image_shape(shown)) if shown else None
+        built = {key: cast(nn.Module, boards(deter, stoch_shape, each.shape)) for key, each in small.items()}
+        self.planes: Any = KeyedModules(built)
+        for part, described in ((self.mlp, numbers), (self.conv, shown)):
+            for each in described.values():
+                assert part is not None
+                each.likelihood = part.likelihood
+
+    @classmethod
+    def dreamer_v3(
+        cls,
         observation_spec: Composite,
         deter: int,
         stoch_shape: Sequence[int],
@@ -87,31 +155,89 @@ class MultiDecoder(Component):
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
-    ) -> None:
-        observations = describe_observations(observation_spec)
-        super().__init__(in_keys, [("raw", key) for key in observations] if out_keys is None else out_keys)
-        if len(self.out_keys) != len(observations):
-            raise ValueError(f"Need one out_key for each of {list(observations)}; got {self.out_keys}.")
-        self.keys = tuple(observations)
-        self.observations = KeyedModules(observations)
-        self.transform = Symlog() if transform is None else transform
-        images = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
-        boards = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
-        flat = {key: each for key, each in observations.items() if key not in images and key not in boards}
-        self.flat_sizes = {key: each.size for key, each in flat.items()}
-        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
-        self.image_channels = {key: each.shape[2] for key, each in images.items()}
-        self.mlp = self.conv = None
-        if flat:
-            self.mlp = MLPDecoder(deter, stoch_shape, self.flat_sizes, units, layers, norm, act, outscale)
-        if images:
-            shape = common_image_shape(images)
-            self.conv = ConvDecoder(deter, stoch_shape, shape, depth, mults, kernel, units, blocks, norm, act, outscale)
-        self.planes = KeyedModules(
-            {
-                key: PlanesDecoder(deter, stoch_shape, each.shape, units=units, norm=norm, act=act)
-                for key, each in boards.items()
-            }
+    ) -> "MultiDecoder":
+        """DreamerV3's: nearest upsampling and a sigmoid for pictures, symlog for numbers, squared errors.
+
+        Args:
+            observation_spec: of one observation, without batch dimensions.
+            deter: size of the recurrent part.
+            stoch_shape: shape of the stochastic part.
+            units: width of the vector and board decoders, and half that of the image decoder's hidden layer.
+            layers: layers of the vector decoder.
+            depth: channels of the image decoder's stages are ``depth * mult``.
+            mults: one factor for each stage of the image decoder.
+            kernel: kernel size of the image decoder.
+            blocks: blocks of the image decoder's first layer.
+            norm: normalisation.
+            act: activation.
+            outscale: factor on the initial weight of the output layers of vectors and pictures.
+            transform: over the concatenated numbers; give it the encoder's. ``Symlog()`` if not given.
+            in_keys: recurrent and stochastic part.
+            out_keys: one for each observation key, sorted.
+
+        Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3 and eq. 4.
+        """
+        common = {"norm": norm, "act": act}
+        scaled = {**common, "units": units, "outscale": outscale}
+        return cls(
+            observation_spec,
+            deter,
+            stoch_shape,
+            vectors=partial(MLPDecoder, layers=layers, **scaled),
+            images=partial(ConvDecoder, depth=depth, mults=mults, kernel=kernel, blocks=blocks, **scaled),
+            boards=partial(PlanesDecoder, units=units, **common),
+            transform=Symlog() if transform is None else transform,
+            in_keys=in_keys,
+            out_keys=out_keys,
+        )
+
+    @classmethod
+    def planet(
+        cls,
+        observation_spec: Composite,
+        deter: int,
+        stoch_shape: Sequence[int],
+        units: int = 400,
+        layers: int = 4,
+        depth: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        norm: Norm = "none",
+        act: Activation = "relu",
+        transform: Transform | None = None,
+        in_keys: Sequence[NestedKey] = ("deter", "stoch"),
+        out_keys: Sequence[NestedKey] | None = None,
+    ) -> "MultiDecoder":
+        """That of PlaNet, Dreamer and DreamerV2: transposed convolutions for pictures, unit normals everywhere.
+
+        PlaNet and Dreamer show pictures only; vectors are as in DreamerV2.
+
+        Args:
+            observation_spec: of one observation, without batch dimensions.
+            deter: size of the recurrent part.
+            stoch_shape: shape of the stochastic part.
+            units: width of the vector and board decoders.
+            layers: layers of the vector decoder.
+            depth: channels of the image decoder's stages are ``depth * mult``: 32, in DreamerV2 48.
+            mults: one factor for each stage of the image decoder.
+            norm: normalisation: none, on Crafter that of layers in DreamerV2.
+            act: activation: ReLU, in DreamerV2 ELU.
+            transform: over the concatenated numbers; give it the encoder's. As they are if not given.
+            in_keys: recurrent and stochastic part.
+            out_keys: one for each observation key, sorted.
+
+        Reference: Hafner et al., PlaNet (2019), appendix A; Mastering Atari with Discrete World Models (2021),
+        appendix D.
+        """
+        return cls(
+            observation_spec,
+            deter,
+            stoch_shape,
+            vectors=partial(MLPDecoder, units=units, layers=layers, norm=norm, act=act, likelihood=UnitNormal()),
+            images=partial(TransposedConvDecoder, depth=depth, mults=mults, norm=norm, act=act),
+            boards=partial(PlanesDecoder, units=units, norm=norm, act=act),
+            transform=transform,
+            in_keys=in_keys,
+            out_keys=out_keys,
         )
 
     def raw(self, deter: Tensor, stoch: Tensor) -> dict[str, Tensor]:
@@ -142,8 +268,8 @@ class MultiDecoder(Component):
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reconstruction error of each key, summed over the event: ``{key: [*B]}``.
 
-        Squared error in transformed space for vectors and in [0, 1] for pictures, cross entropy for the others; no
-        factor 1/2 anywhere.
+        For vectors, in transformed space, and for pictures, in [0, 1], what their part's likelihood says; cross entropy
+        for the others.
 
         Args:
             raw: from :meth:`raw`.

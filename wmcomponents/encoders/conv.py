@@ -7,37 +7,40 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn import Norm, PoolStage, StrideStage
+from wmcomponents.nn import Norm, PoolStage, Stage
 from wmcomponents.nn.activation import Activation
 
 
 class ConvEncoder(Component):
-    """DreamerV3's encoder of pictures: one stage for each entry of ``mults``, each halving the resolution.
+    """Encoder of pictures: one stage for each entry of ``mults``, each about halving the resolution.
 
-    A stage is convolution, 2x2 max-pool, normalisation over channels, activation. The result is flattened as
-    (height, width, channel).
+    The papers differ in the stage: ``PoolStage`` (the default) is DreamerV3's, ``StrideStage`` that of its preprint,
+    ``ValidStage`` with ReLU or ELU and no normalisation that of PlaNet, Dreamer and DreamerV2. Pixels enter as
+    ``x / 255 - 0.5``. The result is flattened as (height, width, channel).
 
     Keys:
         | key | shape | dtype | |
         |---|---|---|---|
         | "pixels" | [*B, H, W, C] | uint8 | read |
-        | "embed" | [*B, H/2^n * W/2^n * depth * mults[-1]] | float | written |
+        | "embed" | [*B, out_features] | float | written |
 
     Args:
-        image_shape: (H, W, C); the sides must be divisible by 2 to the number of stages.
+        image_shape: (H, W, C); for stages that halve exactly, the sides must be divisible by 2 to their number.
         depth: channels are ``depth * mult``.
         mults: one factor a stage.
-        kernel: odd kernel size.
-        strided: halve by a stride-2 convolution, as the paper describes it, instead of by max-pool, as its code does.
+        kernel: kernel size; ``PoolStage`` takes odd ones.
+        stage: the kind of stage.
         norm: normalisation over channels.
         act: activation.
+        bias: whether the convolutions have biases.
         in_keys: the picture.
         out_keys: the embedding.
 
     Raises:
-        ValueError: if the sides cannot be halved that often, or the kernel is even.
+        ValueError: if the picture cannot pass that many stages, or the stage refuses the kernel.
 
-    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3.
+    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3; Ha and Schmidhuber,
+    World Models (2018), appendix A.1, for the convolutions without padding.
 
     Example:
         >>> import torch
@@ -51,27 +54,21 @@ class ConvEncoder(Component):
         depth: int = 64,
         mults: Sequence[int] = (2, 3, 4, 4),
         kernel: int = 5,
-        strided: bool = False,
+        stage: type[Stage] = PoolStage,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("pixels",),
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
         super().__init__(in_keys, out_keys)
         height, width, channels = image_shape
-        factor = 2 ** len(mults)
-        if height % factor or width % factor:
-            raise ValueError(
-                f"{len(mults)} stages halve the image {len(mults)} times, so height and width must be divisible by "
-                f"{factor}; got {height}x{width}. Resize the image (64x64, 96x96) or pass fewer mults."
-            )
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd; got {kernel}.")
-        stage = StrideStage if strided else PoolStage
+        left = [stage.reduced(side, kernel, len(mults)) for side in (height, width)]
         sizes = [channels, *(depth * mult for mult in mults)]
-        self.stages = nn.ModuleList(stage(i, o, kernel, norm, act) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self.stages = nn.ModuleList(stage(i, o, kernel, norm, act, bias) for i, o in pairs)
         self.image_shape = (height, width, channels)
-        self.out_features = (height // factor) * (width // factor) * sizes[-1]
+        self.out_features = left[0] * left[1] * sizes[-1]
 
     def compute(self, pixels: Tensor) -> Tensor:
         """``[*B, H, W, C]``, uint8, to ``[*B, out_features]``."""

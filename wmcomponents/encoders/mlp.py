@@ -12,7 +12,7 @@ from wmcomponents.nn.activation import Activation
 
 
 class MLPEncoder(Component):
-    """DreamerV3's encoder of vectors: ``layers`` times linear, normalisation, activation.
+    """Encoder of vectors: ``layers`` times linear, normalisation, activation.
 
     Missing values, marked by minus infinity, enter as zeros.
 
@@ -28,6 +28,7 @@ class MLPEncoder(Component):
         layers: number of layers.
         norm: normalisation before each activation.
         act: activation.
+        bias: whether the layers have biases.
         in_keys: the observation.
         out_keys: the embedding.
 
@@ -46,11 +47,12 @@ class MLPEncoder(Component):
         layers: int = 3,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("observation",),
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out_features = self.mlp.out_features
 
     def compute(self, observation: Tensor) -> Tensor:

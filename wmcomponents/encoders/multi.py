@@ -1,10 +1,12 @@
 """Encoder of whatever an environment shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from tensordict import NestedKey
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Composite
 
 from wmcomponents.component import Component
@@ -12,12 +14,14 @@ from wmcomponents.encoders.conv import ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder
 from wmcomponents.encoders.planes import PlanesEncoder
 from wmcomponents.nn import (
+    Identity,
     ImageObservation,
     KeyedModules,
     Norm,
     PlanesObservation,
     Symlog,
     Transform,
+    ValidStage,
     VectorObservation,
     describe_observations,
 )
@@ -25,13 +29,25 @@ from wmcomponents.nn.activation import Activation
 from wmcomponents.nn.observation import common_image_shape
 
 
+class EncoderPart(Protocol):
+    """What encodes one kind of observation: an :class:`MLPEncoder`, a :class:`ConvEncoder`, or one of your own."""
+
+    out_features: int
+
+    def compute(self, observation: Tensor, /) -> Tensor:
+        """``[*B, *shape]`` to ``[*B, out_features]``."""
+        ...
+
+
 class MultiEncoder(Component):
     """Every observation of an environment in one embedding, built from its TorchRL spec.
 
     Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted
-    key order for one :class:`MLPEncoder`. Pictures (uint8, sides of 16 and more) are stacked along their channels for
-    one :class:`ConvEncoder`. Each small board has a :class:`PlanesEncoder`. The embedding is [vectors, pictures,
-    boards].
+    key order for one vector encoder. Pictures (uint8, sides of 16 and more) are stacked along their channels for one
+    image encoder. Each small board has an encoder of its own. The embedding is [vectors, pictures, boards].
+
+    The encoder of each kind is a part: whatever makes one from a size or shape, such as a class with some of its
+    arguments given, ``partial(ConvEncoder, depth=16)``. :meth:`dreamer_v3` and :meth:`planet` are the papers' choices.
 
     Keys:
         | key | shape | dtype | |
@@ -41,33 +57,59 @@ class MultiEncoder(Component):
 
     Args:
         observation_spec: of one observation, without batch dimensions.
-        units: width of the vector encoder and of a board's embedding.
-        layers: layers of the vector encoder.
-        depth: channels of the image encoder's stages are ``depth * mult``.
-        mults: one factor for each stage of the image encoder.
-        kernel: kernel size of the image encoder.
-        norm: normalisation.
-        act: activation.
-        transform: over the concatenated numbers: ``Symlog()`` (the default) or a fitted ``Standardize(vector_size)``.
-            Give the decoder the same one.
+        vectors: from the number of features to their encoder.
+        images: from (H, W, C) to the encoder of pictures.
+        boards: from (H, W, C) to the encoder of a small board.
+        transform: over the concatenated numbers: ``Symlog()``, or a fitted ``Standardize(vector_size)``; as they are by
+            default. Give the decoder the same one.
         in_keys: where each observation is found, in the order of the sorted spec keys; default: those keys.
         out_keys: the embedding.
 
     Raises:
         ValueError: for a spec that cannot be encoded, naming the key.
 
-    Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3.
-
     Example:
         >>> import torch
+        >>> from functools import partial
         >>> from torchrl.data import Categorical, Composite, Unbounded
-        >>> encoder = MultiEncoder(Composite(mode=Categorical(3), pos=Unbounded(4)), units=64)
+        >>> spec = Composite(mode=Categorical(3), pos=Unbounded(4))
+        >>> encoder = MultiEncoder(spec, vectors=partial(MLPEncoder, units=64))
         >>> encoder.in_keys, encoder(mode=torch.tensor(2), pos=torch.zeros(4)).shape
         (['mode', 'pos'], torch.Size([64]))
     """
 
     def __init__(
         self,
+        observation_spec: Composite,
+        vectors: Callable[[int], EncoderPart] = MLPEncoder,
+        images: Callable[[tuple[int, int, int]], EncoderPart] = ConvEncoder,
+        boards: Callable[[tuple[int, ...]], EncoderPart] = PlanesEncoder,
+        transform: Transform | None = None,
+        in_keys: Sequence[NestedKey] | None = None,
+        out_keys: Sequence[NestedKey] = ("embed",),
+    ) -> None:
+        observations = describe_observations(observation_spec)
+        super().__init__(tuple(observations) if in_keys is None else in_keys, out_keys)
+        if len(self.in_keys) != len(observations):
+            raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
+        self.keys = tuple(observations)
+        self.observations = KeyedModules(observations)
+        self.transform = Identity() if transform is None else transform
+        shown = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
+        small = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
+        self.flat_sizes = {key: each.size for key, each in flat.items()}
+        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
+        self.image_keys = tuple(shown)
+        self.mlp = vectors(sum(self.flat_sizes.values())) if flat else None
+        self.conv = images(common_image_shape(shown)) if shown else None
+        self.planes: Any = KeyedModules({key: cast(nn.Module, boards(each.shape)) for key, each in small.items()})
+        parts = [self.mlp, self.conv, *(encoder for _, encoder in self.planes.items())]
+        self.out_features = sum(part.out_features for part in parts if part is not None)
+
+    @classmethod
+    def dreamer_v3(
+        cls,
         observation_spec: Composite,
         units: int = 1024,
         layers: int = 3,
@@ -79,29 +121,76 @@ class MultiEncoder(Component):
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
-    ) -> None:
-        observations = describe_observations(observation_spec)
-        super().__init__(tuple(observations) if in_keys is None else in_keys, out_keys)
-        if len(self.in_keys) != len(observations):
-            raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
-        self.keys = tuple(observations)
-        self.observations = KeyedModules(observations)
-        self.transform = Symlog() if transform is None else transform
-        images = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
-        boards = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
-        flat = {key: each for key, each in observations.items() if key not in images and key not in boards}
-        self.flat_sizes = {key: each.size for key, each in flat.items()}
-        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
-        self.image_keys = tuple(images)
-        self.mlp = MLPEncoder(sum(self.flat_sizes.values()), units, layers, norm, act) if flat else None
-        self.conv = None
-        if images:
-            self.conv = ConvEncoder(common_image_shape(images), depth, mults, kernel, norm=norm, act=act)
-        self.planes = KeyedModules(
-            {key: PlanesEncoder(each.shape, units=units, norm=norm, act=act) for key, each in boards.items()}
+    ) -> "MultiEncoder":
+        """DreamerV3's: max-pooling stages for pictures, symlog for numbers.
+
+        Args:
+            observation_spec: of one observation, without batch dimensions.
+            units: width of the vector encoder and of a board's embedding.
+            layers: layers of the vector encoder.
+            depth: channels of the image encoder's stages are ``depth * mult``.
+            mults: one factor for each stage of the image encoder.
+            kernel: kernel size of the image encoder.
+            norm: normalisation.
+            act: activation.
+            transform: over the concatenated numbers; ``Symlog()`` if not given.
+            in_keys: where each observation is found.
+            out_keys: the embedding.
+
+        Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3.
+        """
+        return cls(
+            observation_spec,
+            vectors=partial(MLPEncoder, units=units, layers=layers, norm=norm, act=act),
+            images=partial(ConvEncoder, depth=depth, mults=mults, kernel=kernel, norm=norm, act=act),
+            boards=partial(PlanesEncoder, units=units, norm=norm, act=act),
+            transform=Symlog() if transform is None else transform,
+            in_keys=in_keys,
+            out_keys=out_keys,
         )
-        parts = [self.mlp, self.conv, *(encoder for _, encoder in self.planes.items())]
-        self.out_features = sum(part.out_features for part in parts if part is not None)
+
+    @classmethod
+    def planet(
+        cls,
+        observation_spec: Composite,
+        units: int = 400,
+        layers: int = 4,
+        depth: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        norm: Norm = "none",
+        act: Activation = "relu",
+        transform: Transform | None = None,
+        in_keys: Sequence[NestedKey] | None = None,
+        out_keys: Sequence[NestedKey] = ("embed",),
+    ) -> "MultiEncoder":
+        """That of PlaNet, Dreamer and DreamerV2: unpadded convolutions for pictures, numbers as they are.
+
+        PlaNet and Dreamer take pictures only; vectors are as in DreamerV2.
+
+        Args:
+            observation_spec: of one observation, without batch dimensions.
+            units: width of the vector encoder and of a board's embedding.
+            layers: layers of the vector encoder.
+            depth: channels of the image encoder's stages are ``depth * mult``: 32, in DreamerV2 48.
+            mults: one factor for each stage of the image encoder.
+            norm: normalisation: none, on Crafter that of layers in DreamerV2.
+            act: activation: ReLU, in DreamerV2 ELU.
+            transform: over the concatenated numbers; as they are if not given.
+            in_keys: where each observation is found.
+            out_keys: the embedding.
+
+        Reference: Hafner et al., PlaNet (2019), appendix A; Mastering Atari with Discrete World Models (2021),
+        appendix D.
+        """
+        return cls(
+            observation_spec,
+            vectors=partial(MLPEncoder, units=units, layers=layers, norm=norm, act=act),
+            images=partial(ConvEncoder, depth=depth, mults=mults, kernel=4, stage=ValidStage, norm=norm, act=act),
+            boards=partial(PlanesEncoder, units=units, norm=norm, act=act),
+            transform=transform,
+            in_keys=in_keys,
+            out_keys=out_keys,
+        )
 
     @property
     def vector_size(self) -> int:

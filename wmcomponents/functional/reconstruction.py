@@ -1,5 +1,6 @@
 """Reconstruction errors, summed over the event: every function returns ``[*batch]``."""
 
+import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -29,6 +30,24 @@ def squared_error(
     """
     target = target.detach() if squash is None else squash(target.detach())
     return _sum_event((prediction - target).square(), event_dims)
+
+
+def unit_normal_nll(
+    prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], event_dims: int = 1
+) -> Tensor:
+    r"""Negative log density of the target under a normal of standard deviation 1 around the prediction.
+
+    .. math:: \sum \tfrac12 (x - \mu)^2 + \tfrac12 \ln 2\pi
+
+    It has the factor 1/2 and the constant that :func:`squared_error` leaves out: PlaNet, Dreamer, DreamerV2.
+
+    Args:
+        prediction: the mean.
+        target: no gradient reaches it.
+        event_dims: how many trailing dimensions make one event.
+    """
+    error = 0.5 * (prediction - target.detach()).square() + 0.5 * math.log(2.0 * math.pi)
+    return _sum_event(error, event_dims)
 
 
 def bernoulli_cross_entropy(

@@ -130,11 +130,11 @@ class DreamerV3(RSSMWorldModel):
         c = config
         transform = _transform(c, observation_spec)
         sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults}
-        encoder = MultiEncoder(observation_spec, **sizes, transform=transform)
+        encoder = MultiEncoder.dreamer_v3(observation_spec, **sizes, transform=transform)
         dynamics = _dynamics(c, encoder.out_features, action_spec)
         decoder = None
         if c.decoder:
-            decoder = MultiDecoder(
+            decoder = MultiDecoder.dreamer_v3(
                 observation_spec, c.deter, dynamics.latent.shape, **sizes, blocks=c.blocks, transform=transform
             )
         super().__init__(

@@ -9,7 +9,8 @@ from torchrl.data import Binary, Categorical, Composite, MultiCategorical, Multi
 from torchrl.data.tensor_specs import TensorSpec
 
 from wmcomponents.functional.categorical import one_hot
-from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy, squared_error
+from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy
+from wmcomponents.nn.likelihood import Likelihood, SigmoidSquaredError, SquaredError
 
 SMALLEST_IMAGE = 16  # with a shorter side, a picture is a board: no pooling
 LARGEST_PLANE_RANGE = 255  # integers with a wider range are numbers, not symbols on a board
@@ -55,14 +56,19 @@ class Observation(nn.Module, ABC):
 
 
 class VectorObservation(Observation):
-    """Numbers, under squared error. A transform of many such vectors together is up to the caller.
+    """Numbers. A transform of many such vectors together is up to the caller.
 
     Args:
         shape: shape in the environment.
         dtype: dtype in the environment; integers are rounded.
         low: lower bounds of ``shape``, or None.
         high: upper bounds of ``shape``, or None.
+
+    Attributes:
+        likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error.
     """
+
+    likelihood: Likelihood
 
     low: Tensor | None
     high: Tensor | None
@@ -71,6 +77,7 @@ class VectorObservation(Observation):
         self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
     ) -> None:
         super().__init__(shape, dtype)
+        self.likelihood = SquaredError()
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
@@ -84,8 +91,8 @@ class VectorObservation(Observation):
         return x.to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Squared error."""
-        return squared_error(raw, features)
+        """Error in features."""
+        return self.likelihood.error(raw, features)
 
 
 class BinaryObservation(Observation):
@@ -136,7 +143,22 @@ class DiscreteObservation(Observation):
 
 
 class ImageObservation(Observation):
-    """A uint8 picture (H, W, C), under the squared error of sigmoid outputs in [0, 1]."""
+    """A uint8 picture (H, W, C), whose features are in [0, 1].
+
+    Args:
+        shape: (H, W, C).
+        dtype: dtype in the environment.
+
+    Attributes:
+        likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error of the
+            sigmoid.
+    """
+
+    likelihood: Likelihood
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        super().__init__(shape, dtype)
+        self.likelihood = SigmoidSquaredError()
 
     def encode(self, x: Tensor) -> Tensor:
         """In [0, 1], ``[*batch, H, W, C]``."""
@@ -144,11 +166,11 @@ class ImageObservation(Observation):
 
     def decode(self, raw: Tensor) -> Tensor:
         """Rounded to 256 levels."""
-        return (raw.sigmoid() * 255.0).round().to(self.dtype)
+        return (self.likelihood.mean(raw).clamp(0.0, 1.0) * 255.0).round().to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Squared error of the sigmoid."""
-        return squared_error(raw.sigmoid(), features, event_dims=3)
+        """Error in [0, 1]."""
+        return self.likelihood.error(raw, features, event_dims=3)
 
 
 class PlanesObservation(Observation):

@@ -1,5 +1,6 @@
 """Invertible maps between the environment's vectors and the numbers a network likes."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -19,6 +20,46 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """From the network's space back to the environment's."""
+
+
+class Identity(Transform):
+    """Numbers as they are (PlaNet, Dreamer, DreamerV2)."""
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``x``."""
+        return x
+
+    def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``x``."""
+        return x
+
+
+class Tanh(Transform):
+    """``tanh`` forth, its inverse back: rewards of DreamerV2 on Atari.
+
+    Large numbers run together, so what comes back is kept within ``limit``: beyond it the inverse would turn the
+    smallest error of a prediction into a large number.
+
+    Args:
+        limit: largest magnitude that comes back; tanh(3) = 0.995.
+    """
+
+    def __init__(self, limit: float = 3.0) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``tanh(x)``."""
+        return x.tanh()
+
+    def inverse(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """``artanh(x)``, within the limit."""
+        bound = math.tanh(self.limit)
+        return x.clamp(-bound, bound).atanh()
+
+    def extra_repr(self) -> str:
+        """The limit."""
+        return f"limit={self.limit}"
 
 
 class Symlog(Transform):

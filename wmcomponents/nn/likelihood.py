@@ -1,0 +1,68 @@
+"""How the raw output of a decoder or head is read, and judged against the truth."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from wmcomponents.functional.reconstruction import squared_error, unit_normal_nll
+
+
+class Likelihood(nn.Module, ABC):
+    """What a raw output says about numbers: their most likely value, and the error against their true one."""
+
+    @abstractmethod
+    def mean(self, raw: Tensor) -> Tensor:
+        """The most likely value, shaped as ``raw``."""
+
+    @abstractmethod
+    def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
+        """Error of the true value, summed over the last ``event_dims`` dimensions; no gradient reaches ``target``."""
+
+
+class SquaredError(Likelihood):
+    """Squared error without a factor 1/2 (DreamerV3).
+
+    Args:
+        offset: what the raw output lacks to the value. Pictures in [0, 1] are 0.5 above the output of networks that
+            see them around 0.
+    """
+
+    def __init__(self, offset: float = 0.0) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """``raw + offset``."""
+        return raw + self.offset if self.offset else raw
+
+    def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
+        """Sum of ``(raw + offset - target)^2``."""
+        return squared_error(self.mean(raw), target, event_dims)
+
+    def extra_repr(self) -> str:
+        """The offset."""
+        return f"offset={self.offset}"
+
+
+class SigmoidSquaredError(Likelihood):
+    """Squared error of the sigmoid, for values in [0, 1] (pictures of DreamerV3)."""
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """``sigmoid(raw)``."""
+        return raw.sigmoid()
+
+    def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
+        """Sum of ``(sigmoid(raw) - target)^2``."""
+        return squared_error(raw.sigmoid(), target, event_dims)
+
+
+class UnitNormal(SquaredError):
+    """Negative log density under a normal of standard deviation 1, constants included (PlaNet, Dreamer, DreamerV2).
+
+    Args:
+        offset: what the raw output lacks to the mean, as in :class:`SquaredError`.
+    """
+
+    def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
+        """Sum of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``."""
+        return unit_normal_nll(self.mean(raw), target, event_dims)
