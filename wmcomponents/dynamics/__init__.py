@@ -17,3 +17,4 @@ from wmcomponents.dynamics.latent import Spread as Spread
 from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence
+from wmcomponents.dynamics.simnorm import SimNormDynamics as SimNormDynamics

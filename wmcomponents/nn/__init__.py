@@ -40,6 +40,13 @@ from wmcomponents.nn.observation import PlanesObservation as PlanesObservation
 from wmcomponents.nn.observation import VectorObservation as VectorObservation
 from wmcomponents.nn.observation import describe_observation as describe_observation
 from wmcomponents.nn.observation import describe_observations as describe_observations
+from wmcomponents.nn.simnorm import EnsembleLayerNorm as EnsembleLayerNorm
+from wmcomponents.nn.simnorm import EnsembleLinear as EnsembleLinear
+from wmcomponents.nn.simnorm import EnsembleNormedLinear as EnsembleNormedLinear
+from wmcomponents.nn.simnorm import NormedLinear as NormedLinear
+from wmcomponents.nn.simnorm import NormedMLP as NormedMLP
+from wmcomponents.nn.simnorm import SimNorm as SimNorm
+from wmcomponents.nn.task_embedding import TaskEmbedding as TaskEmbedding
 from wmcomponents.nn.transforms import Identity as Identity
 from wmcomponents.nn.transforms import Standardize as Standardize
 from wmcomponents.nn.transforms import Symlog as Symlog

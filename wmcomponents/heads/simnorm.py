@@ -1,0 +1,199 @@
+"""TD-MPC2's heads: scalars over bins in symlog space, a probability, an ensemble of action values."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from wmcomponents.component import Component
+from wmcomponents.functional import symexp, symlog, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.heads.bernoulli import BernoulliHead
+from wmcomponents.heads.two_hot import TwoHotHead
+from wmcomponents.nn.simnorm import EnsembleLinear, EnsembleNormedLinear, NormedMLP, small_linear
+
+
+class SymlogTwoHotHead(TwoHotHead):
+    """TD-MPC2's reward head: a scalar as a distribution over bins that are evenly spaced in symlog space.
+
+    The expectation is taken in symlog space and then mapped back, unlike :class:`TwoHotHead`, whose expectation is
+    taken in plain units. The output layer starts at zero, which decodes to 0.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "state_action" | [*B, in_features] | float | read |
+        | "reward_logits" | [*B, bins] | float | written |
+        | "reward" | [*B, 1] | float, plain units | written |
+
+    Args:
+        in_features: size of the input.
+        units: width of the hidden layers.
+        layers: hidden layers.
+        bins: number of bins.
+        limit: the outermost bins lie at ``±limit`` in symlog space.
+        in_keys: the input.
+        out_keys: logits and value.
+
+    Reference: Hansen et al., TD-MPC2 (2024), eq. 4.
+
+    Example:
+        >>> import torch
+        >>> logits, reward = SymlogTwoHotHead(16, units=8)(state_action=torch.randn(5, 16))
+        >>> logits.shape, float(reward.abs().max())
+        (torch.Size([5, 101]), 0.0)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 512,
+        layers: int = 2,
+        bins: int = 101,
+        limit: float = 10.0,
+        in_keys: Sequence[NestedKey] = ("state_action",),
+        out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
+    ) -> None:
+        Component.__init__(self, in_keys, out_keys)
+        self.mlp = NormedMLP(in_features, *[units] * layers)
+        self.out = small_linear(units, bins)
+        nn.init.zeros_(self.out.weight)
+        self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Value ``[*B, 1]``: expectation in symlog space, mapped back."""
+        return symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``: ``[*B]``."""
+        return two_hot_cross_entropy(raw, symlog(target.squeeze(-1)), self.bins)
+
+
+class TerminationHead(BernoulliHead):
+    """TD-MPC2's termination head: the probability that an episode ended on arriving at a latent.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "latent" | [*B, in_features] | float, of the NEXT step | read |
+        | "terminated_logits" | [*B, 1] | float | written |
+        | "terminated_probability" | [*B, 1] | float in [0, 1] | written |
+
+    Args:
+        in_features: size of the latent.
+        units: width of the hidden layers.
+        layers: hidden layers.
+        in_keys: the latent.
+        out_keys: logit and probability.
+
+    Reference: Hansen et al., TD-MPC2: the authors' code, ``episodic=true``.
+
+    Example:
+        >>> import torch
+        >>> TerminationHead(16, units=8)(latent=torch.randn(5, 16))[1].shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 512,
+        layers: int = 2,
+        in_keys: Sequence[NestedKey] = ("latent",),
+        out_keys: Sequence[NestedKey] = ("terminated_logits", "terminated_probability"),
+    ) -> None:
+        Component.__init__(self, in_keys, out_keys)
+        self.mlp = NormedMLP(in_features, *[units] * layers)
+        self.out = small_linear(units, 1)
+
+
+class QEnsemble(Component):
+    """TD-MPC2's ensemble of action values, each a distribution over symlog-spaced bins; only those asked for are run.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "state_action" | [*B, in_features] | float | read |
+        | "q_logits" | [*B, members, bins] | float | written |
+        | "q" | [*B, members] | float, plain units | written |
+
+    Args:
+        in_features: size of the input.
+        units: width of the two hidden layers.
+        members: number of value functions.
+        bins: number of bins.
+        limit: the outermost bins lie at ``±limit`` in symlog space.
+        dropout: share of the first layer's outputs that are dropped in training, before their normalisation; drawn by
+            :meth:`draw_keep` and given to :meth:`logits` by whoever trains, never applied by itself.
+        in_keys: the input.
+        out_keys: logits and values.
+
+    Reference: Hansen et al., TD-MPC2 (2024), section 3.1.
+
+    Example:
+        >>> import torch
+        >>> logits, values = QEnsemble(16, units=8, members=3)(state_action=torch.randn(5, 16))
+        >>> logits.shape, values.shape
+        (torch.Size([5, 3, 101]), torch.Size([5, 3]))
+    """
+
+    bins: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 512,
+        members: int = 5,
+        bins: int = 101,
+        limit: float = 10.0,
+        dropout: float = 0.01,
+        in_keys: Sequence[NestedKey] = ("state_action",),
+        out_keys: Sequence[NestedKey] = ("q_logits", "q"),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a share in [0, 1); got {dropout}.")
+        self.members, self.units, self.dropout = members, units, dropout
+        self.mlp = nn.ModuleList(
+            [EnsembleNormedLinear(members, in_features, units), EnsembleNormedLinear(members, units, units)]
+        )
+        self.out = EnsembleLinear(members, units, bins, outscale=0.0)
+        self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
+
+    def draw_keep(self, batch_size: Sequence[int], members: int, generator: torch.Generator) -> Tensor | None:
+        """What dropout keeps: ``[*batch_size, members, units]``, or ``None`` where nothing is ever dropped."""
+        if self.dropout == 0:
+            return None
+        kept = torch.empty(*batch_size, members, self.units, device=generator.device)
+        return kept.bernoulli_(1.0 - self.dropout, generator=generator) / (1.0 - self.dropout)
+
+    def logits(
+        self, x: Tensor, members: Tensor | None = None, *, keep: Tensor | None = None, detach: bool = False
+    ) -> Tensor:
+        """Logits ``[*B, M, bins]`` of ``[*B, in_features]``.
+
+        Args:
+            x: state and action.
+            members: indices of those wanted, in their order; all if not given.
+            keep: of dropout, ``[*B, M, units]``; none is dropped if not given.
+            detach: leave the weights out of the gradient, which then reaches the input alone.
+        """
+        first, second = self.mlp
+        hidden = first(
+            x.reshape(-1, 1, x.shape[-1]), members, detach, None if keep is None else keep.reshape(-1, *keep.shape[-2:])
+        )
+        out = self.out(second(hidden, members, detach), members, detach)
+        return out.reshape(*x.shape[:-1], *out.shape[-2:])
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Values ``[*B, M]``: expectation in symlog space, mapped back."""
+        return symexp(two_hot_mean(raw, self.bins))
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``, mean over the members: ``[*B]``."""
+        return two_hot_cross_entropy(raw, symlog(target).expand(raw.shape[:-1]), self.bins).mean(-1)
+
+    def compute(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and values."""
+        raw = self.logits(x)
+        return raw, self.mean(raw)
