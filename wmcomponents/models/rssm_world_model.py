@@ -96,13 +96,22 @@ class RSSMWorldModel(PretrainedModel):
             transform.fit(self.encoder.vectors({key: sequences[key] for key in keys_of(self.observation_spec)}))
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
-        """Zeros."""
+        """Zeros, or the learned state in which the dynamics begin."""
         deter, stoch = self.dynamics.initial_state(batch_size, device)  # pyright: ignore[reportArgumentType]
         return {"deter": deter, "stoch": stoch}
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero, as the filter takes it where an episode begins."""
         return self.action_vector.null(batch_size).to(device)
+
+    def preprocessed(self, observation: Observation, noise: Noise | None = None) -> Observation:
+        """What the encoder is shown and the decoder learns: the observation, unless a family says otherwise.
+
+        Args:
+            observation: as the environment shows it.
+            noise: what training drew (``RSSMModelLoss.draw``); None without randomness, as in the filter.
+        """
+        return observation
 
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
@@ -112,7 +121,7 @@ class RSSMWorldModel(PretrainedModel):
             state["deter"],
             state["stoch"],
             self.action_vector(action),
-            self.encoder.embed(observation),
+            self.encoder.embed(self.preprocessed(observation)),
             is_init,
             None if noise is None else noise["stoch"],
         )
@@ -126,7 +135,7 @@ class RSSMWorldModel(PretrainedModel):
             state["deter"],
             state["stoch"],
             self.action_vector(action),
-            self.encoder.embed(observation),
+            self.encoder.embed(self.preprocessed(observation)),
             is_init,
             None if noise is None else noise["stoch"],
         )

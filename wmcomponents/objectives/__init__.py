@@ -3,3 +3,5 @@
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss as DreamerV3ModelLoss
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
+from wmcomponents.objectives.rssm import Filtered as Filtered
+from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss
