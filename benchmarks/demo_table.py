@@ -20,12 +20,12 @@ GOAL = 475.0
 EPISODES = 20
 
 
-def run_demo(seed: int, folder: Path) -> dict[str, Any]:
-    """One seed of the demo as a process of its own, or the result of an earlier one."""
+def run_demo(seed: int, folder: Path, *options: str) -> dict[str, Any]:
+    """One seed of the demo, with these options, as a process of its own, or the result of an earlier one."""
     result = folder / f"{seed}.json"
     if not result.is_file():
         command = [sys.executable, "-c", "import sys; from wmcomponents.cli import main; sys.exit(main())"]
-        command += ["demo", "--seed", str(seed), "--out", str(folder / f"seed-{seed}")]
+        command += ["demo", "--seed", str(seed), "--out", str(folder / f"seed-{seed}"), *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         folder.mkdir(parents=True, exist_ok=True)
         result.write_text(done.stdout.strip().splitlines()[-1] + "\n")

@@ -1,0 +1,235 @@
+"""How well every family learns real environments: held-out k-step error after a short fit on random data.
+
+Run it with ``python -m benchmarks.learning``; it writes ``docs/benchmarks/learning.json`` and ``learning.md``. Finished
+fits are kept in ``runs/learning`` and not repeated.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.data import TensorDictReplayBuffer
+
+from benchmarks.measuring import digits
+from wmcomponents.data import (
+    RealCollector,
+    action_spec,
+    load_replay,
+    make_env,
+    make_replay,
+    observation_spec,
+    save_replay,
+)
+from wmcomponents.evaluation import HorizonErrors, fit_probe, horizon_errors
+from wmcomponents.models import MODELS, make_model
+from wmcomponents.training import Cooling, Trainer, seed_everything
+
+REAL_STEPS, HELD_OUT_STEPS, REPEAT_PROBABILITY = 20_000, 5_000, 0.3
+BURN_IN, KS, HELD_OUT_SEQUENCES = 5, (1, 5, 10, 15), 1024
+ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a family's ``tiny`` preset is fitted.
+
+    Attributes:
+        updates: gradient steps.
+        sequence_length: steps in a training sequence.
+        batch_size: sequences in a batch.
+        lr: learning rate; the objective's own if not given.
+    """
+
+    updates: int = 1500
+    sequence_length: int = 32
+    batch_size: int = 16
+    lr: float | None = 1e-3
+
+
+FITS: dict[tuple[str, str], Fit] = {}
+"""Fits that differ from the default, by family and environment."""
+
+
+INTRODUCTION = f"""\
+# How well every family learns
+
+Each family's `tiny` preset, fitted once for each seed on {REAL_STEPS:,} real steps of a random policy that keeps its
+last action with probability {REPEAT_PROBABILITY}. Then {HELD_OUT_SEQUENCES:,} held-out sequences of other episodes:
+the filter sees {BURN_IN} real observations, the model imagines k steps with the real actions (the most likely dream,
+without noise), and each step is held against what really followed. Medians over the seeds.
+
+- *copy* repeats the last thing observed (for termination: the episode never ends); *mean* predicts the data's mean (the
+  most common value of every cell, the base rate of ends).
+- Vectors: squared error over the variance. Boards: share of cells shown wrong. Reward: mean absolute error.
+  Termination: Brier score.
+- Families without a decoder are read through a probe: a small network fitted to read observations off the filter's
+  states of the training data, and then given imagined ones.
+- **Bold**: better than both baselines.
+"""
+
+
+def data(env_id: str, seed: int, steps: int, length: int, batch: int, folder: Path) -> TensorDictReplayBuffer:
+    """Real steps of a random policy that repeats actions at times, collected once and kept."""
+    env = make_env(env_id, seed=seed)
+    replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=seed, print_fn=None)
+    kept = folder / f"data-{env_id.replace('/', '-')}-{seed}-{steps}"
+    if kept.is_dir():
+        return load_replay(replay, kept)
+    collector = RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed)
+    collector.collect(steps)
+    collector.close(close_env=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_replay(replay, kept)
+    return replay
+
+
+def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Fit one model and hold it against reality, or return what an earlier run found."""
+    result = folder / f"{family}-{env_id.replace('/', '-')}-{seed}.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    how = FITS.get((family, env_id), FITS.get((family, ""), Fit()))
+    replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder)
+    held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], HELD_OUT_SEQUENCES, folder)
+    env = make_env(env_id)
+    seed_everything(seed)
+    model = make_model(family, "tiny", observation_spec(env), action_spec(env))
+    begun = time.perf_counter()
+    trainer = Trainer(model, replay, lr=how.lr, warmup=100, schedule=Cooling(how.updates), seed=seed, progress=False)
+    losses = trainer.train(how.updates)
+    seconds = time.perf_counter() - begun
+    probed = model
+    if "decode" not in model.capabilities:
+        probe_data = data(env_id, seed, REAL_STEPS, how.sequence_length, REAL_STEPS // how.sequence_length, folder)
+        probed = fit_probe(model, probe_data.sample(), seed=seed)
+    held_out.set_rng(torch.Generator().manual_seed(seed))
+    found = horizon_errors(probed, cast(TensorDictBase, held_out.sample()), burn_in=BURN_IN, horizon=KS[-1])
+    made = {
+        "family": family,
+        "env": env_id,
+        "seed": seed,
+        "real_steps": REAL_STEPS,
+        **asdict(how),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(seconds, 1),
+        "observation_is": "decoded" if probed is model else "probed from the latent",
+        "losses": {key: digits(value, 4) for key, value in losses.items()},
+        "errors": rows(found),
+        "rows": [found.rows[k - 1] for k in KS],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(made) + "\n")
+    return made
+
+
+def rows(found: HorizonErrors) -> dict[str, dict[str, Any]]:
+    """Observation, reward and termination at the horizons :data:`KS`."""
+    curves = {**found.observation, "reward": found.reward, "termination": found.termination}
+    return {
+        name: {
+            "metric": curve.metric,
+            **{who: [digits(getattr(curve, who)[k - 1], 3) for k in KS] for who in ("model", "copy", "mean")},
+        }
+        for name, curve in curves.items()
+        if curve is not None
+    }
+
+
+def is_constant(errors: dict[str, Any]) -> bool:
+    """Whether the data leave nothing to predict: both baselines are without error."""
+    return max(errors["copy"]) < 1e-9 and max(errors["mean"]) < 1e-9
+
+
+def pooled(fits: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The medians over seeds of one quantity's errors."""
+    every = [one["errors"][name] for one in fits if name in one["errors"]]
+    medians = {
+        who: [statistics.median(errors[who][i] for errors in every) for i in range(len(KS))]
+        for who in ("model", "copy", "mean")
+    }
+    return {"metric": every[0]["metric"], **medians}
+
+
+def table(fits: list[dict[str, Any]]) -> str:
+    """The page."""
+    lines = [INTRODUCTION]
+    for env_id in ENVS:
+        here = [one for one in fits if one["env"] == env_id]
+        if not here:
+            continue
+        lines += [f"## {env_id}", ""]
+        for name in dict.fromkeys(key for one in here for key in one["errors"]):
+            members = {family: [one for one in here if one["family"] == family] for family in MODELS}
+            members = {
+                family: found for family, found in members.items() if any(name in one["errors"] for one in found)
+            }
+            base = pooled([one for found in members.values() for one in found], name)
+            if is_constant(base):
+                lines += [f"**{name}**: nothing to predict, it never changes in these data.", ""]
+                continue
+            lines += [
+                f"**{name}** ({base['metric']})",
+                "",
+                "| | " + " | ".join(f"k = {k}" for k in KS) + " | updates | wall time |",
+                "|---|" + "---|" * (len(KS) + 2),
+            ]
+            for family, found in members.items():
+                errors = pooled(found, name)["model"]
+                cells = []
+                for i, error in enumerate(errors):
+                    is_better = error < base["copy"][i] and error < base["mean"][i]
+                    cells.append(f"**{error:.3g}**" if is_better else f"{error:.3g}")
+                probed = (
+                    "" if found[0]["observation_is"] == "decoded" or name in ("reward", "termination") else " (probed)"
+                )
+                seconds = statistics.median(one["seconds"] for one in found)
+                lines.append(
+                    f"| {family}{probed} | " + " | ".join(cells) + f" | {found[0]['updates']:,} | {seconds:.0f} s |"
+                )
+            for who in ("copy", "mean"):
+                lines.append(f"| *{who}* | " + " | ".join(f"{value:.3g}" for value in base[who]) + " | | |")
+            lines.append("")
+    lines += [
+        "The wall times are of a shared machine with 2 cores, one thread each fit.",
+        "",
+        "Command: `python -m benchmarks.learning` (numbers of every seed in `learning.json`).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Fit what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--families", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=list(ENVS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--no-table", action="store_true", help="fit only")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for env_id in arguments.envs:
+        for seed in ENVS[env_id]:
+            for family in arguments.families:
+                made = fit(family, env_id, seed, arguments.runs)
+                short = {name: errors["model"] for name, errors in made["errors"].items()}
+                print(f"{family} {env_id} seed {seed}: {made['seconds']} s {short}", flush=True)
+    if arguments.no_table:
+        return
+    fits = [json.loads(file.read_text()) for file in sorted(arguments.runs.glob("*-[0-9].json"))]
+    fits = [one for one in fits if one["family"] in MODELS]
+    facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "learning.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (arguments.out / "learning.md").write_text(table(fits))
+
+
+if __name__ == "__main__":
+    main()
