@@ -26,8 +26,8 @@ INTRODUCTION = f"""\
 
 `wmc demo --family FAMILY` on CartPole-v1: real steps collected in rounds (at random first, then with the agent), the
 family's `tiny` preset fitted to them, Stable-Baselines3's PPO trained only inside the dream, then 20 episodes in the
-real environment without exploration. The agent sees the decoded observation; where nothing decodes, the model's latent, and
-in reality the filter's. A random policy earns about 22; the most is 500. **Bold**: {GOAL:.0f} or more.
+real environment without exploration. The agent sees the decoded observation; where nothing decodes, the model's latent,
+and in reality the filter's. A random policy earns about 22; the most is 500. **Bold**: {GOAL:.0f} or more.
 
 | family | sees | real steps | dreamed steps | real return, seeds {", ".join(map(str, SEEDS))} | median | wall time |
 |---|---|---|---|---|---|---|

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import dreaming, imagination, overhead, rssm_observe, sequence_sampling, update
+from benchmarks import dream_agents, dreaming, imagination, learning, overhead, rssm_observe, sequence_sampling, update
 from benchmarks.measuring import Setup, flops, interleaved, profile, row
 from benchmarks.report import markdown
 
@@ -44,6 +44,26 @@ def test_overhead_and_sampling_are_measured():
     assert table["1"]["plain"]["ratio"] == 1.0 and len(table["1"]["torchrl"]["range"]) == 2
     found = sequence_sampling.measure(steps=2000, sequence_length=8, repeats=1, episode_length=50)
     assert set(found["sample"]["range"]) == {"ours", "crossing", "episodes", "ids"}
+
+
+def test_a_fit_is_held_against_reality_and_drawn_as_a_table(tmp_path, monkeypatch):
+    pytest.importorskip("gymnasium")
+    monkeypatch.setattr(learning, "REAL_STEPS", 300)
+    monkeypatch.setattr(learning, "HELD_OUT_STEPS", 300)
+    monkeypatch.setattr(learning, "HELD_OUT_SEQUENCES", 32)
+    monkeypatch.setitem(learning.FITS, ("DreamerV3", ""), learning.Fit(updates=2, sequence_length=16, batch_size=4))
+    found = learning.fit("DreamerV3", "Pendulum-v1", 0, tmp_path)
+    assert found == learning.fit("DreamerV3", "Pendulum-v1", 0, tmp_path)  # kept
+    assert all(len(error["model"]) == len(learning.KS) for error in found["errors"].values())
+    page = learning.table([found])
+    assert "| DreamerV3 |" in page and "| *copy* |" in page
+    assert "**termination**: nothing to predict" in page  # Pendulum has no end but its time limit
+
+
+def test_agents_of_dreams_are_drawn_as_a_table():
+    run = {"real_return": 450.0, "seconds": 200.0, "real_steps": 10_000, "dream_steps": 450_560}
+    page = dream_agents.table({"DreamerV3": [run, {**run, "real_return": 399.9}, run]})
+    assert "| DreamerV3 | decoded | 10,000 | 450,560 | **450.0** / 399.9 / **450.0** | **450.0** | 200 s |" in page
 
 
 def test_the_pass_that_is_timed_is_the_same_maths_for_both():
