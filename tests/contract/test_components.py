@@ -19,7 +19,7 @@ from wmcomponents.component import Component
 from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
 from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
-from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, TwoHotHead
+from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, NormalHead, PreprintTwoHotHead, TwoHotHead
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -74,6 +74,8 @@ COMPONENTS = {
     "BernoulliHead": (lambda: BernoulliHead(6, units=4), [EMBED]),
     "CategoricalHead": (lambda: CategoricalHead(6, 5, units=4), [EMBED]),
     "MSEHead": (lambda: MSEHead(6, units=4), [EMBED]),
+    "NormalHead": (lambda: NormalHead(6, units=4), [EMBED]),
+    "PreprintTwoHotHead": (lambda: PreprintTwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
     "TwoHotHead": (lambda: TwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
 }
 

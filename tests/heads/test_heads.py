@@ -1,11 +1,14 @@
 """Heads: shapes, losses, laws."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
+from tests.golden_vectors import load
 from tests.parts import (
     LEADS,
     assert_every_parameter_gets_a_gradient,
@@ -14,8 +17,8 @@ from tests.parts import (
     scramble,
 )
 from wmcomponents.functional import symexp, symlog
-from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, TwoHotHead
-from wmcomponents.nn import Symlog
+from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, NormalHead, PreprintTwoHotHead, TwoHotHead
+from wmcomponents.nn import Symlog, Tanh
 
 FEAT = 6
 PARTS = {
@@ -23,6 +26,12 @@ PARTS = {
     "bernoulli": (lambda: BernoulliHead(FEAT, units=8), lambda lead: torch.rand(*lead, 1)),
     "mse": (lambda: MSEHead(FEAT, units=8, out_features=2), lambda lead: torch.randn(*lead, 2)),
     "symlog_mse": (lambda: MSEHead(FEAT, units=8, transform=Symlog()), lambda lead: torch.randn(*lead, 1)),
+    "symlog_two_hot": (lambda: PreprintTwoHotHead(FEAT, units=8), lambda lead: torch.randn(*lead, 1)),
+    "normal": (lambda: NormalHead(FEAT, 8, 2, norm="none", act="elu"), lambda lead: torch.randn(*lead, 1)),
+    "tanh_normal": (
+        lambda: NormalHead(FEAT, 8, 2, transform=Tanh(), norm="none", act="elu"),
+        lambda lead: torch.rand(*lead, 1) - 0.5,
+    ),
     "categorical": (
         lambda: CategoricalHead(FEAT, classes=4, units=8, unimix=0.01),
         lambda lead: torch.randn(*lead, 4).softmax(-1),
@@ -91,6 +100,38 @@ def test_a_sure_two_hot_head_predicts_its_target(value):
     lowest, bin_ = (symlog(head.bins) - symlog(target)).abs().min(0)
     raw = torch.full((255,), -1e9).index_fill(0, bin_, 0.0)
     assert (symlog(head.mean(raw)) - symlog(target)).abs() <= lowest + 1e-4
+
+
+def test_the_preprints_two_hot_agrees_with_its_code():
+    info, tensors = load("v3_2023_symlog_twohot")
+    head, logits = PreprintTwoHotHead(FEAT, units=8), tensors["in/logits"]
+    torch.testing.assert_close(head.bins, tensors["out/buckets"], **info["tolerance"])
+    torch.testing.assert_close(-head.loss(logits, tensors["in/target"]), tensors["out/log_prob"], **info["tolerance"])
+    torch.testing.assert_close(head.mean(logits), tensors["out/mode"], **info["tolerance"])
+
+
+@given(st.floats(-20, 20, width=32))
+def test_a_symlog_two_hot_target_has_its_mean_in_symlog_space(value):
+    head, target = PreprintTwoHotHead(FEAT, units=8), symexp(torch.tensor([[value]]))
+    raw = torch.zeros(1, 255, requires_grad=True)
+    head.loss(raw, target).sum().backward()
+    weights = 1 / 255 - raw.grad  # the gradient of a cross entropy is the difference of the two distributions
+    assert math.isclose((weights * head.bins).sum().item(), value, abs_tol=2e-3)
+
+
+def test_a_normal_head_returns_the_log_density_of_half_the_squared_error():
+    head = NormalHead(FEAT, units=8)
+    loss = head.loss(torch.tensor([[3.0]]), torch.tensor([[1.0]]))
+    torch.testing.assert_close(loss, torch.tensor([2.0 + 0.5 * math.log(2 * math.pi)]))
+
+
+def test_a_reward_that_was_squashed_comes_back_in_plain_units_and_stays_finite():
+    head = NormalHead(FEAT, units=8, transform=Tanh())
+    target = torch.tensor([[0.5], [-2.0]])
+    constant = 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(head.loss(target.tanh(), target), torch.full((2,), constant))
+    torch.testing.assert_close(head.mean(target.tanh()), target)
+    torch.testing.assert_close(head.mean(torch.tensor([[1.5], [-7.0]])), torch.tensor([[3.0], [-3.0]]))
 
 
 def test_the_symlog_head_answers_in_plain_units():

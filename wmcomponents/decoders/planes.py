@@ -32,6 +32,7 @@ class PlanesDecoder(Component):
         kernel: odd kernel size.
         norm: normalisation.
         act: activation.
+        bias: whether the dense layer has a bias.
         in_keys: recurrent and stochastic part.
         out_keys: the logits.
 
@@ -55,6 +56,7 @@ class PlanesDecoder(Component):
         kernel: int = 3,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] = (("raw", "observation"),),
     ) -> None:
@@ -63,7 +65,7 @@ class PlanesDecoder(Component):
             raise ValueError(f"kernel must be odd; got {kernel}.")
         height, width, channels = shape
         self.stoch_dims, self.map_shape = len(stoch_shape), (height, width, depth)
-        self.dense = Dense(deter + torch.Size(stoch_shape).numel(), units, norm, act)
+        self.dense = Dense(deter + torch.Size(stoch_shape).numel(), units, norm, act, bias)
         self.map_in = linear(units, height * width * depth)
         self.norm = make_norm(norm, depth)
         self.act = make_activation(act)

@@ -29,6 +29,7 @@ class PlanesEncoder(Component):
         kernel: odd kernel size.
         norm: normalisation.
         act: activation.
+        bias: whether the layers have biases.
         in_keys: the board.
         out_keys: the embedding.
 
@@ -51,6 +52,7 @@ class PlanesEncoder(Component):
         kernel: int = 3,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("observation",),
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
@@ -59,9 +61,9 @@ class PlanesEncoder(Component):
             raise ValueError(f"kernel must be odd; got {kernel}.")
         height, width, channels = shape
         self.shape = (height, width, channels)
-        self.conv = conv2d(channels, depth, kernel, padding=kernel // 2)
+        self.conv = conv2d(channels, depth, kernel, padding=kernel // 2, bias=bias)
         self.post = ChannelNormAct(depth, norm, act)
-        self.dense = Dense(height * width * depth, units, norm, act)
+        self.dense = Dense(height * width * depth, units, norm, act, bias)
         self.out_features = units
 
     def compute(self, planes: Tensor) -> Tensor:

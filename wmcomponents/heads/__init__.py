@@ -3,8 +3,10 @@
 from wmcomponents.heads.bernoulli import BernoulliHead as BernoulliHead
 from wmcomponents.heads.categorical import CategoricalHead as CategoricalHead
 from wmcomponents.heads.mse import MSEHead as MSEHead
+from wmcomponents.heads.normal import NormalHead as NormalHead
 from wmcomponents.heads.policy_prior import CategoricalPolicyPrior as CategoricalPolicyPrior
 from wmcomponents.heads.policy_prior import GaussianPolicyPrior as GaussianPolicyPrior
+from wmcomponents.heads.preprint_two_hot import PreprintTwoHotHead as PreprintTwoHotHead
 from wmcomponents.heads.simnorm import QEnsemble as QEnsemble
 from wmcomponents.heads.simnorm import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.simnorm import TerminationHead as TerminationHead

@@ -28,6 +28,7 @@ class BernoulliHead(Component):
         outscale: factor on the initial weight of the output layer.
         norm: normalisation.
         act: activation.
+        bias: whether the hidden layers have biases.
         in_keys: the features.
         out_keys: logit and probability.
 
@@ -48,11 +49,12 @@ class BernoulliHead(Component):
         outscale: float = 1.0,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("continue_logits", "continue"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, 1, outscale)
 
     def raw(self, feat: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class CategoricalHead(Component):
         outscale: factor on the initial weight of the output layer; a policy starts at 0.01 in DreamerV3.
         norm: normalisation.
         act: activation.
+        bias: whether the hidden layers have biases.
         in_keys: the features.
         out_keys: logits and probabilities.
 
@@ -52,11 +53,12 @@ class CategoricalHead(Component):
         outscale: float = 1.0,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("logits", "probs"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, classes, outscale)
         self.unimix = unimix
 

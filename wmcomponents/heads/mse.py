@@ -30,6 +30,7 @@ class MSEHead(Component):
         outscale: factor on the initial weight of the output layer.
         norm: normalisation.
         act: activation.
+        bias: whether the hidden layers have biases.
         in_keys: the features.
         out_keys: raw output and its plain value.
 
@@ -52,11 +53,12 @@ class MSEHead(Component):
         outscale: float = 1.0,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("reward_raw", "reward"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, out_features, outscale)
         self.transform = transform
 

@@ -31,6 +31,7 @@ class TwoHotHead(Component):
         outscale: factor on the initial weight of the output layer.
         norm: normalisation.
         act: activation.
+        bias: whether the hidden layers have biases.
         in_keys: the features.
         out_keys: logits and expected value.
 
@@ -55,11 +56,12 @@ class TwoHotHead(Component):
         outscale: float = 0.0,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, bins, outscale)
         self.register_buffer("bins", symexp_bins(bins), persistent=False)
 

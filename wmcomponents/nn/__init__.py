@@ -23,9 +23,11 @@ from wmcomponents.nn.init import linear as linear
 from wmcomponents.nn.init import trunc_normal_init_ as trunc_normal_init_
 from wmcomponents.nn.keyed import KeyedModules as KeyedModules
 from wmcomponents.nn.likelihood import Likelihood as Likelihood
+from wmcomponents.nn.likelihood import QuantizedUnitNormal as QuantizedUnitNormal
 from wmcomponents.nn.likelihood import SigmoidSquaredError as SigmoidSquaredError
 from wmcomponents.nn.likelihood import SquaredError as SquaredError
 from wmcomponents.nn.likelihood import UnitNormal as UnitNormal
+from wmcomponents.nn.lstm import LSTM as LSTM
 from wmcomponents.nn.mlp import MLP as MLP
 from wmcomponents.nn.mlp import Dense as Dense
 from wmcomponents.nn.norm import LayerNorm as LayerNorm
@@ -47,6 +49,7 @@ from wmcomponents.nn.simnorm import NormedLinear as NormedLinear
 from wmcomponents.nn.simnorm import NormedMLP as NormedMLP
 from wmcomponents.nn.simnorm import SimNorm as SimNorm
 from wmcomponents.nn.task_embedding import TaskEmbedding as TaskEmbedding
+from wmcomponents.nn.stream_norm import StreamNorm as StreamNorm
 from wmcomponents.nn.transforms import Identity as Identity
 from wmcomponents.nn.transforms import Standardize as Standardize
 from wmcomponents.nn.transforms import Symlog as Symlog
