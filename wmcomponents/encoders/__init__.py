@@ -4,5 +4,6 @@ from wmcomponents.encoders.conv import ConvEncoder as ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder as MLPEncoder
 from wmcomponents.encoders.multi import MultiEncoder as MultiEncoder
 from wmcomponents.encoders.planes import PlanesEncoder as PlanesEncoder
-from wmcomponents.encoders.simnorm import ShiftConvEncoder as ShiftConvEncoder
+from wmcomponents.encoders.simnorm import ShallowConvEncoder as ShallowConvEncoder
 from wmcomponents.encoders.simnorm import SimNormEncoder as SimNormEncoder
+from wmcomponents.encoders.vae import VAEEncoder as VAEEncoder

@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def shifted_images(
-    images: Shaped[Tensor, "n c h w"], shift: Int[Tensor, "n 2"], pad: int = 3
-) -> Shaped[Tensor, "n c h w"]:
+    images: Shaped[Tensor, "*batch h w c"], shift: Int[Tensor, "*batch 2"], pad: int = 3
+) -> Shaped[Tensor, "*batch h w c"]:
     """Pictures padded at all sides by their border, and cut out again from another place.
 
     Args:
@@ -17,11 +17,10 @@ def shifted_images(
 
     Reference: Kostrikov, Yarats, Fergus, Image Augmentation Is All You Need (DrQ, 2020); Yarats et al., DrQ-v2 (2021).
     """
-    height, width = images.shape[-2:]
-    # Pixels beyond the border are those of the border: an index does the padding.
-    x = shift[:, :1] + torch.arange(width, device=images.device) - pad
-    y = shift[:, 1:] + torch.arange(height, device=images.device) - pad
-    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    rows = torch.arange(images.shape[0], device=images.device)[:, None, None]
-    moved = images.permute(0, 2, 3, 1)[rows, y[:, :, None], x[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
+    flat, (height, width) = images.flatten(0, -4) if images.ndim > 3 else images[None], images.shape[-3:-1]
+    x, y = shift.reshape(-1, 2, 1).unbind(1)
+    # Pixels beyond the border are those of the border: clamping the index does the padding.
+    x = (x + torch.arange(width, device=images.device) - pad).clamp(0, width - 1)
+    y = (y + torch.arange(height, device=images.device) - pad).clamp(0, height - 1)
+    rows = torch.arange(flat.shape[0], device=images.device)[:, None, None]
+    return flat[rows, y[:, :, None], x[:, None, :]].reshape(images.shape)

@@ -1,5 +1,6 @@
 """TorchRL-layout sequences as the arrival sequences that the recurrent papers train on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,19 +69,10 @@ def arrivals_from(
         ValueError: if the batch is not ``[B, T]``.
         KeyError: if a key is missing.
     """
-    if tensordict.ndim != 2:
-        raise ValueError(
-            f"sequences have the batch [B, T]; got {list(tensordict.batch_size)}. Sample them with data.make_replay, "
-            f"or reshape a flat batch: td.reshape(-1, T)."
-        )
     below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (reward, terminated, done)]
-    needed = [*observation_keys, action, is_init, *(("next", key) for key in observation_keys), *below]
-    lacking = [key for key in needed if tensordict.get(key, None) is None]
-    if lacking:
-        raise KeyError(
-            f"the sequences lack {lacking}; TorchRL's layout has observations, action and is_init (InitTracker) at the "
-            f"root, and observations, reward, terminated and done under 'next'. Rename with set_keys() if they differ."
-        )
+    check_sequences(
+        tensordict, [*observation_keys, action, is_init, *(("next", key) for key in observation_keys), *below]
+    )
     shape = tensordict.batch_size
     first = tensordict.get(is_init).reshape(*shape, 1)
     pay, fatal, over = (tensordict.get(key).reshape(*shape, 1) for key in below)
@@ -114,6 +106,30 @@ def arrivals_from(
         reward_known=known | start,
         weight=weight,
     )
+
+
+def check_sequences(tensordict: TensorDictBase, needed: Sequence[NestedKey]) -> None:
+    """Refuse data that are not sequences ``[B, T]``, or lack a key.
+
+    Args:
+        tensordict: the data.
+        needed: keys that an objective reads.
+
+    Raises:
+        ValueError: if the batch is not ``[B, T]``.
+        KeyError: if a key is missing.
+    """
+    if tensordict.ndim != 2:
+        raise ValueError(
+            f"sequences have the batch [B, T]; got {list(tensordict.batch_size)}. Sample them with data.make_replay, "
+            f"or reshape a flat batch: td.reshape(-1, T)."
+        )
+    lacking = [key for key in needed if tensordict.get(key, None) is None]
+    if lacking:
+        raise KeyError(
+            f"the sequences lack {lacking}; TorchRL's layout has observations, action and is_init (InitTracker) at the "
+            f"root, and observations, reward, terminated and done under 'next'. Rename with set_keys() if they differ."
+        )
 
 
 def _ends(done: Tensor, first: Tensor, valid: Tensor | None) -> Tensor:
