@@ -19,7 +19,12 @@ def sources() -> dict[str, Path]:
 
     Each integration has a page of its own, since its package imports none of them.
     """
-    paths = [*PACKAGE.glob("*/__init__.py"), *PACKAGE.glob("*.py"), *PACKAGE.glob("integrations/*.py")]
+    paths = [
+        *PACKAGE.glob("*/__init__.py"),
+        *PACKAGE.glob("*.py"),
+        *PACKAGE.glob("integrations/*.py"),
+        *PACKAGE.glob("integrations/*/__init__.py"),
+    ]
     found = {}
     for path in paths:
         module = path.parent if path.name == "__init__.py" else path.with_suffix("")
