@@ -9,10 +9,11 @@ from torch import Tensor
 from wmcomponents.component import Component
 from wmcomponents.dynamics.beliefs import Posterior, Prior, RecurrentPosterior
 from wmcomponents.dynamics.cell import BlockGRUCell, Cell
+from wmcomponents.dynamics.dense_gru_cell import DenseGRUCell
 from wmcomponents.dynamics.initial import LearnedInitialState
 from wmcomponents.dynamics.latent import CategoricalLatent, Latent
 from wmcomponents.dynamics.scan import filter_scan
-from wmcomponents.nn import Norm
+from wmcomponents.nn import GRU, Norm
 from wmcomponents.nn.activation import Activation
 
 
@@ -110,6 +111,38 @@ class RSSM(Component):
         prior = Prior(deter, latent.params, hidden, prior_layers, norm, act, outscale)
         posterior = RecurrentPosterior(deter, embed, latent.params, hidden, posterior_layers, norm, act, outscale)
         return cls(cell, latent, prior, posterior)
+
+    @classmethod
+    def dense_gru(
+        cls,
+        embed: int,
+        action: int,
+        gru: GRU,
+        latent: Latent,
+        norm: Norm = "none",
+        act: Activation = "elu",
+        bias: bool = True,
+        initial: LearnedInitialState | None = None,
+    ) -> "RSSM":
+        """The model of PlaNet, Dreamer V1, Dreamer V2 and the first DreamerV3: one dense layer in front of everything.
+
+        The unit, the latent, normalisation and activation tell the papers apart: see :class:`DenseGRUCell`.
+
+        Args:
+            embed: size of the observation's embedding.
+            action: size of the action vector.
+            gru: the recurrent unit; the size of its input is the width of all dense layers.
+            latent: the distribution of ``stoch``.
+            norm: normalisation of the dense layers.
+            act: activation.
+            bias: whether the dense layers have biases; the output layers always have.
+            initial: the state in which episodes begin; None: zeros.
+        """
+        units, deter = gru.in_features, gru.size
+        cell = DenseGRUCell(latent.size, action, gru, norm, act, bias)
+        prior = Prior(deter, latent.params, units, 1, norm, act, bias=bias)
+        posterior = RecurrentPosterior(deter, embed, latent.params, units, 1, norm, act, bias=bias)
+        return cls(cell, latent, prior, posterior, initial)
 
     def initial_state(
         self, batch_size: Sequence[int] = (), device: torch.device | str | None = None

@@ -4,12 +4,22 @@ from typing import Any
 
 from torchrl.data import Composite, TensorSpec
 
+from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
+from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
 from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
 from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
+from wmcomponents.models.planet import PlaNet as PlaNet
+from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
+from wmcomponents.models.tdmpc2 import TDMPC2 as TDMPC2
+from wmcomponents.models.tdmpc2 import TDMPC2Config as TDMPC2Config
 from wmcomponents.pretrained import PretrainedModel
 
-MODELS: dict[str, type[PretrainedModel]] = {"DreamerV3": DreamerV3}
+MODELS: dict[str, type[PretrainedModel]] = {
+    "DreamerV1": DreamerV1,
+    "DreamerV3": DreamerV3,
+    "PlaNet": PlaNet,
+}
 """Families by the name that their saved config carries."""
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {}
@@ -47,4 +57,3 @@ def make_model(
         raise ValueError(f"{family} has the presets {', '.join(presets(family))}; got {preset!r}.")
     cls: Any = MODELS[family]
     return cls(getattr(cls.config_class, preset)(**changes), observation_spec, action_spec)
-

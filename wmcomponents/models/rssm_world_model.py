@@ -11,7 +11,7 @@ from torchrl.data import Composite, TensorSpec, Unbounded
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
-from wmcomponents.nn import Standardize
+from wmcomponents.nn import Identity, Standardize, Symlog, Transform, VectorObservation, describe_observations
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
@@ -31,6 +31,23 @@ class Head(Protocol):
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Error against targets ``[*B, 1]``: ``[*B]``."""
         ...
+
+
+def vector_transform(kind: str, observation_spec: Composite) -> Transform:
+    """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if kind == "standardize":
+        described = describe_observations(observation_spec).values()
+        return Standardize(sum(one.size for one in described if isinstance(one, VectorObservation)))
+    if kind not in _TRANSFORMS:
+        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {kind!r}.")
+    return _TRANSFORMS[kind]()
+
+
+_TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": Identity}
 
 
 class RSSMWorldModel(PretrainedModel):
@@ -103,6 +120,10 @@ class RSSMWorldModel(PretrainedModel):
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero, as the filter takes it where an episode begins."""
         return self.action_vector.null(batch_size).to(device)
+
+    def preprocessing_noise(self) -> dict[str, TensorSpec]:
+        """The base noise that :meth:`preprocessed` takes in training, by observation key: none."""
+        return {}
 
     def preprocessed(self, observation: Observation, noise: Noise | None = None) -> Observation:
         """What the encoder is shown and the decoder learns: the observation, unless a family says otherwise.

@@ -19,6 +19,7 @@ from wmcomponents.nn.gru import GRU as GRU
 from wmcomponents.nn.gru import NormGRU as NormGRU
 from wmcomponents.nn.gru import ResetAfterGRU as ResetAfterGRU
 from wmcomponents.nn.gru import ResetBeforeGRU as ResetBeforeGRU
+from wmcomponents.nn.init import glorot_init_ as glorot_init_
 from wmcomponents.nn.init import linear as linear
 from wmcomponents.nn.init import trunc_normal_init_ as trunc_normal_init_
 from wmcomponents.nn.keyed import KeyedModules as KeyedModules

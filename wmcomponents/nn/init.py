@@ -25,6 +25,21 @@ def trunc_normal_init_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Te
     return nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std)
 
 
+def glorot_init_(module: nn.Module) -> None:
+    """Fill the weights of all linear and convolution layers uniformly as Keras does by default; biases are left alone.
+
+    PlaNet, Dreamer V1 and Dreamer V2 begin so. Recurrent units that keep their weights otherwise are left alone too.
+
+    Args:
+        module: whatever holds the layers.
+
+    Reference: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight)
+
+
 def linear(in_features: int, out_features: int, outscale: float = 1.0, bias: bool = True) -> nn.Linear:
     """A ``Linear`` with a truncated-normal weight and zero bias, or none."""
     layer = nn.Linear(in_features, out_features, bias=bias)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from wmcomponents.functional.quantize import quantized
 from wmcomponents.functional.reconstruction import squared_error, unit_normal_nll
 
 
@@ -66,3 +67,26 @@ class UnitNormal(SquaredError):
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
         """Sum of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``."""
         return unit_normal_nll(self.mean(raw), target, event_dims)
+
+
+class QuantizedUnitNormal(UnitNormal):
+    """:class:`UnitNormal` for pictures of few bits: what is judged is any number, what is shown one of their levels.
+
+    Args:
+        bits: of the picture.
+        offset: what the raw output lacks to the mean, as in :class:`SquaredError`.
+
+    Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), appendix A.
+    """
+
+    def __init__(self, bits: int = 5, offset: float = 0.5) -> None:
+        super().__init__(offset)
+        self.bits = bits
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The level of ``raw + offset``, in [0, 1] so that 1 stands for 255."""
+        return quantized(super().mean(raw), self.bits) / 255.0
+
+    def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
+        """Sum of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``: levels play no part."""
+        return unit_normal_nll(super().mean(raw), target, event_dims)

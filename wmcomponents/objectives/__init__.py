@@ -1,7 +1,9 @@
 """What is minimised: one LossModule a paper."""
 
+from wmcomponents.objectives.dreamer_v1 import DreamerV1ModelLoss as DreamerV1ModelLoss
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss as DreamerV3ModelLoss
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
+from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.objectives.rssm import Filtered as Filtered
 from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss

@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
+from torchrl.data import Composite
 
 from wmcomponents.dynamics import RSSM
 from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
@@ -99,7 +100,8 @@ class RSSMModelLoss(ModelLoss):
                 f"this loss trains world models around an RSSM (models.RSSMWorldModel); {type(world_model).__name__} "
                 f"is none: use its own objective()."
             )
-        self._noise: NoiseSource = world_model.noise_source("observe")
+        model = cast(Any, world_model)
+        self._noise = NoiseSource(Composite(stoch=model.dynamics.latent.noise_spec(), **model.preprocessing_noise()))
         common = {"reward_scale": reward_scale, "continue_scale": continue_scale, "discount": discount}
         super().__init__(world_model, coefficients=common | dict(coefficients or {}), seed=seed, reduction=reduction)
 
@@ -108,8 +110,8 @@ class RSSMModelLoss(ModelLoss):
         """The weighted terms between posterior and prior, ``[B, L]`` each, by the names of ``divergence_terms``."""
 
     def draw(self, arrivals: Arrivals) -> Noise | None:
-        """The noise that training on a batch takes, ``[B, L, ...]`` each: by default that of the posterior."""
-        return None if self._noise.empty else self._noise(arrivals.is_init.shape[:-1], self.generator)
+        """The noise that training on a batch takes, ``[B, L, ...]`` each: of the posterior, and of preprocessing."""
+        return self._noise(arrivals.is_init.shape[:-1], self.generator)
 
     def _written(self) -> list[NestedKey]:
         model = self.world_model
