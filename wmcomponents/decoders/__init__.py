@@ -5,3 +5,4 @@ from wmcomponents.decoders.mlp import MLPDecoder as MLPDecoder
 from wmcomponents.decoders.multi import MultiDecoder as MultiDecoder
 from wmcomponents.decoders.planes import PlanesDecoder as PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder as TransposedConvDecoder
+from wmcomponents.decoders.vae import VAEDecoder as VAEDecoder

@@ -14,6 +14,10 @@ from wmcomponents.dynamics.latent import Latent as Latent
 from wmcomponents.dynamics.latent import SigmoidSpread as SigmoidSpread
 from wmcomponents.dynamics.latent import SoftplusSpread as SoftplusSpread
 from wmcomponents.dynamics.latent import Spread as Spread
+from wmcomponents.dynamics.mdn_rnn import MDNRNN as MDNRNN
+from wmcomponents.dynamics.mixture import DimensionMixture as DimensionMixture
+from wmcomponents.dynamics.mixture import Mixture as Mixture
+from wmcomponents.dynamics.mixture import VectorMixture as VectorMixture
 from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence
