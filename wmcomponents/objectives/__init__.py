@@ -7,3 +7,4 @@ from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.objectives.rssm import Filtered as Filtered
 from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss
+from wmcomponents.objectives.world_models import WorldModelsLoss as WorldModelsLoss

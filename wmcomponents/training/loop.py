@@ -134,7 +134,8 @@ class Trainer:
             steps: the total to reach.
 
         Returns:
-            The losses and diagnostics, averaged over about the last 50 steps.
+            The losses and diagnostics, averaged over about the last 50 steps; of an objective with stages, those of the
+            last step's stage.
 
         Raises:
             DivergedError: if a loss is not finite.
@@ -235,10 +236,13 @@ class Trainer:
 
     def _look(self, pending: list[dict[str, Tensor]]) -> dict[str, float]:
         """Average the steps not looked at yet; returns the newest. This is where the host waits for the device."""
-        table = torch.stack([torch.stack([value.float().mean() for value in row.values()]) for row in pending])
+        table = torch.stack([value.float().mean() for row in pending for value in row.values()])
+        numbers = iter(table.cpu().tolist())
         newest: dict[str, float] = {}
-        for step, row in enumerate(table.cpu().tolist(), start=self.steps - len(pending) + 1):
-            newest = dict(zip(pending[0], row, strict=True))
+        for step, row in enumerate(pending, start=self.steps - len(pending) + 1):
+            newest = {key: next(numbers) for key in row}
+            # An objective with stages speaks of other losses in each; those of a stage that is over are not shown on.
+            self.losses = {key: value for key, value in self.losses.items() if key in newest}
             for key, value in newest.items():
                 if not math.isfinite(value):
                     raise DivergedError(f"{key} became {value} at step {step}. {self._remedy()}")
