@@ -11,21 +11,22 @@ from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
 from wmcomponents.models.planet import PlaNet as PlaNet
 from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
-from wmcomponents.models.world_models import WorldModels as WorldModels
-from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.tdmpc2 import TDMPC2 as TDMPC2
 from wmcomponents.models.tdmpc2 import TDMPC2Config as TDMPC2Config
+from wmcomponents.models.world_models import WorldModels as WorldModels
+from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV1": DreamerV1,
     "DreamerV3": DreamerV3,
     "PlaNet": PlaNet,
+    "TDMPC2": TDMPC2,
     "WorldModels": WorldModels,
 }
 """Families by the name that their saved config carries."""
 
-OFFICIAL: dict[str, type[PretrainedModel]] = {}
+OFFICIAL: dict[str, type[PretrainedModel]] = {"tdmpc2": TDMPC2}
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
 
 

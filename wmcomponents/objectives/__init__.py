@@ -7,4 +7,5 @@ from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.objectives.rssm import Filtered as Filtered
 from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss
+from wmcomponents.objectives.tdmpc2 import TDMPC2Loss as TDMPC2Loss
 from wmcomponents.objectives.world_models import WorldModelsLoss as WorldModelsLoss

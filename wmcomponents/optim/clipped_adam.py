@@ -15,11 +15,13 @@ class ClippedAdam(Adam):
     .. math::
         g \leftarrow g \min(1, c / \|g\|), \qquad w \leftarrow \text{Adam}((1 - d)\, w, g)
 
-    The norm is that of all gradients of all groups together. The decay is not multiplied with the learning rate
-    (DreamerV2's official code: 1e-6 on every variable).
+    The norm is that of all gradients of all groups together, or of those that have the same ``clip``. The decay is not
+    multiplied with the learning rate (DreamerV2's official code: 1e-6 on every variable).
 
     Args:
-        params: parameters or parameter groups; a group may have its own ``lr`` (TD-MPC2's encoder: 0.3 of the rest).
+        params: parameters or parameter groups; a group may have its own ``lr`` (TD-MPC2's encoder: 0.3 of the rest)
+            and its own ``max_value`` (World Models: of M's gradients only). Groups with the same ``clip``, a name, are
+            clipped together and apart from the others (TD-MPC2's policy).
         lr: learning rate.
         betas: averaging rates of the two moments.
         eps: added to the root of the second moment.
@@ -58,6 +60,7 @@ class ClippedAdam(Adam):
         self.max_norm, self.max_value, self.decay = max_norm, max_value, decay
         for group in self.param_groups:
             group.setdefault("warmup", warmup)
+            group.setdefault("clip", "all")
             group.setdefault("age", 0)  # in the group, so that it is saved with the optimiser's state
 
     @torch.no_grad()
@@ -67,11 +70,17 @@ class ClippedAdam(Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moving = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if self.max_value is not None:
-            clip_grad_value_(moving, self.max_value)
+        moving: list[Tensor] = []
+        for group in self.param_groups:
+            reached = [p for p in group["params"] if p.grad is not None]
+            limit = group.get("max_value", self.max_value)
+            if limit is not None and reached:
+                clip_grad_value_(reached, limit)
+            moving += reached
         if self.max_norm is not None:
-            clip_grad_norm_(moving, self.max_norm)
+            for name in dict.fromkeys(group["clip"] for group in self.param_groups):
+                groups = [group["params"] for group in self.param_groups if group["clip"] == name]
+                clip_grad_norm_([p for params in groups for p in params if p.grad is not None], self.max_norm)
         if self.decay and moving:
             for p in moving:
                 p.mul_(1.0 - self.decay)

@@ -1,0 +1,122 @@
+"""Where the weights of nicklashansen/tdmpc2 go, in the layouts of 2023 and of today."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
+
+from wmcomponents.pretrained import BadModelError, Rule, section
+
+LOG_STD_LOW, LOG_STD_RANGE = -10.0, 12.0
+"""Bounds that checkpoints hold as buffers; the policy prior's defaults."""
+
+FIELDS = ("weight", "bias", "ln.weight", "ln.bias")
+"""Of a layer of the value functions, in the order in which files of 2023 number them."""
+
+RULES = (
+    Rule(r"_encoder\.state\.(.+)", r"encoder.head.\1"),
+    Rule(r"_encoder\.rgb\.([2468])\.(\w+)", lambda match: f"encoder.conv.conv.{int(match[1]) // 2 - 1}.{match[2]}"),
+    Rule(r"_dynamics\.(.+)", r"dynamics.mlp.\1"),
+    Rule(r"_(reward|termination)\.2\.(.+)", r"\1_head.out.\2"),
+    Rule(r"_(reward|termination)\.(.+)", r"\1_head.mlp.\2"),
+    Rule(r"_pi\.2\.(.+)", r"policy.out.\1"),
+    Rule(r"_pi\.(.+)", r"policy.mlp.\1"),
+    Rule(r"_Qs\.params\.2\.(.+)", r"q.out.\1"),
+    Rule(r"_Qs\.params\.(.+)", r"q.mlp.\1"),
+    Rule(r"_target_Qs_params\.2\.(.+)", r"target_q.out.\1"),
+    Rule(r"_target_Qs_params\.(.+)", r"target_q.mlp.\1"),
+    Rule(r"_task_emb\.weight", "task_embedding.weight"),
+    Rule(r"_detach_Qs_params\..+|log_std_(min|dif)|_action_masks", None),  # checked by `plain_state`
+)
+"""From keys of today's layout to ours."""
+
+
+def plain_state(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights by the keys of today's layout, without placeholders, and with what is there twice compared.
+
+    Args:
+        weights: ``{"model": state_dict}``, or the ``state_dict``.
+
+    Raises:
+        BadModelError: if copies of the value functions differ, or bounds are not the ones that the family has.
+    """
+    state: dict[str, Any] = {}
+    for key, value in section(weights, "model", optional=True).items():
+        old = re.fullmatch(r"_(target_)?Qs\.params\.(\d+)", key)
+        if old is not None:
+            layer, field = divmod(int(old[2]), len(FIELDS))
+            key = f"{'_target_Qs_params' if old[1] else '_Qs.params'}.{layer}.{FIELDS[field]}"
+        # tensordict's notes on batch size and device; modules without numbers, whose parameters stand under "params".
+        if not re.fullmatch(r"(.*\.)?__\w+|_(target_|detach_)?Qs\.module\..+", key):
+            state[key] = value
+    for key, value in state.items():
+        twin = state.get(key.replace("_detach_Qs_params", "_Qs.params"))
+        if not isinstance(value, Tensor) or not isinstance(twin, Tensor) or value is twin:
+            continue
+        if value.shape != twin.shape or not torch.equal(value, twin):
+            raise BadModelError(f"{key} of the checkpoint is a copy of the trained value functions, and differs.")
+    for key, wanted in (("log_std_min", LOG_STD_LOW), ("log_std_dif", LOG_STD_RANGE)):
+        if key in state and float(state[key]) != wanted:
+            raise BadModelError(f"{key} of the checkpoint is {float(state[key])}; this family has {wanted}.")
+    return state
+
+
+def sizes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a config that the shapes of weights tell.
+
+    Args:
+        state: as :func:`plain_state` gives it.
+
+    Raises:
+        BadModelError: if a weight is missing, or tasks' actions are not padded at their end.
+    """
+    latent, units = _shape(state, "_dynamics.2.weight")
+    members, bins, _ = _shape(state, "_Qs.params.2.weight", 3)
+    found: dict[str, Any] = {
+        **{"latent": latent, "units": units, "members": members, "bins": bins},
+        "episodic": "_termination.0.weight" in state,
+    }
+    layers = len([key for key in state if re.fullmatch(r"_encoder\.state\.\d+\.weight", key)])
+    if layers:
+        found.update(encoder_layers=layers, encoder_units=_shape(state, "_encoder.state.0.weight")[0])
+    else:
+        found["channels"] = _shape(state, "_encoder.rgb.2.weight", 4)[0]
+    if "_task_emb.weight" in state:
+        tasks, task_size = _shape(state, "_task_emb.weight")
+        _, size = _shape(state, "_action_masks")
+        masks = state["_action_masks"].cpu().float()
+        counts = masks.sum(-1)
+        if not torch.equal(masks, (torch.arange(size) < counts[:, None]).float()):
+            raise BadModelError("_action_masks of the checkpoint do not begin with ones and end with zeros.")
+        found.update(task_size=task_size, action_sizes=tuple(int(n) for n in counts), episode_lengths=(500,) * tasks)
+    return found
+
+
+def specs(state: Mapping[str, Any]) -> tuple[Composite, TensorSpec]:
+    """The observation and the action, as far as the shapes of weights tell them.
+
+    Args:
+        state: as :func:`plain_state` gives it.
+
+    Raises:
+        BadModelError: if a weight is missing.
+    """
+    tasks, task_size = _shape(state, "_task_emb.weight") if "_task_emb.weight" in state else (0, 0)
+    if "_encoder.rgb.2.weight" in state:
+        colours = _shape(state, "_encoder.rgb.2.weight", 4)[1]
+        observed = Composite(pixels=Bounded(0, 255, (64, 64, colours), dtype=torch.uint8))
+    else:
+        observed = Composite(observation=Unbounded(_shape(state, "_encoder.state.0.weight")[1] - task_size))
+    if tasks:
+        observed["task"] = Categorical(tasks)
+    return observed, Bounded(-1.0, 1.0, (_shape(state, "_pi.2.bias", 1)[0] // 2,))
+
+
+def _shape(state: Mapping[str, Any], key: str, dims: int = 2) -> tuple[int, ...]:
+    value = state.get(key)
+    if not isinstance(value, Tensor) or value.ndim != dims:
+        raise BadModelError(f"the checkpoint has no weight {key} with {dims} dimension(s): it is no TD-MPC2.")
+    return tuple(value.shape)

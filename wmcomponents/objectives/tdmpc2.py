@@ -1,0 +1,379 @@
+"""TD-MPC2's objective (Hansen, Su, Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control, eq. 3 to 6)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
+from torch.optim import Optimizer
+
+from wmcomponents.functional import percentile_range, shifted_images
+from wmcomponents.objectives.arrivals import check_sequences
+from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.optim import ClippedAdam
+from wmcomponents.world_model import Observation, WorldModel
+
+SHIFT = 3
+"""Pixels by which pictures are moved at most, in each direction."""
+
+
+@dataclass
+class Windows:
+    """N windows of H transitions, each from one episode as far as its weight says.
+
+    Attributes:
+        start: the first observation of each window, ``[N, ...]`` each.
+        following: the observation after each transition, ``[N, H, ...]`` each.
+        action: the action taken in each transition, ``[N, H, ...]``.
+        reward: received for it, ``[N, H, 1]``.
+        terminated: whether it ended its episode by termination, bool ``[N, H, 1]``.
+        weight: of each transition, ``[N, H]``; 0 after the end of the window's first episode and where data were
+            padding.
+    """
+
+    start: Observation
+    following: Observation
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    weight: Tensor
+
+
+@dataclass
+class Draws:
+    """Everything random in one update.
+
+    Attributes:
+        target_noise: of the policy's actions in the value targets, ``[N, H, ...]``.
+        target_members: the two target value functions whose smaller one counts, int64 ``[2]``.
+        policy_noise: of the actions in the policy's loss, ``[N, H + 1, ...]``.
+        policy_members: the two value functions whose mean counts there, int64 ``[2]``.
+        value_keep: dropout in the value loss, ``[N, H, members, units]``; or ``None``.
+        policy_keep: dropout in the policy's loss, ``[N, H + 1, 2, units]``; or ``None``.
+    """
+
+    target_noise: Tensor
+    target_members: Tensor
+    policy_noise: Tensor
+    policy_members: Tensor
+    value_keep: Tensor | None = None
+    policy_keep: Tensor | None = None
+
+
+class TDMPC2Loss(ModelLoss):
+    r"""World-model objective of TD-MPC2 and the loss of its policy prior, on TorchRL-layout sequences.
+
+    .. math::
+        L = \tfrac{1}{H} \sum_{t=0}^{H-1} \rho^t \left( c_z \|z_{t+1} - \bar z_{t+1}\|^2 + c_r CE(\hat r_t, r_t)
+            + c_q CE(\hat q_t, \hat y_t) \right) + c_d BCE(\hat d, d), \qquad
+        L_\pi = -\tfrac{1}{H+1} \sum_{t=0}^{H} \rho^t \left( \bar q(z_t, a_t) / S + c_e \mathcal H_t \right)
+
+    Here z_0 encodes the first observation of a window, and z_{t+1} follows from z_t and a_t by the model's dynamics;
+    the targets are the encoder's own latents of the later observations, without gradient. The value target is
+    ``r + gamma (1 - terminated) min(q_i, q_j)`` of two target value functions, drawn anew in each update, at an action
+    of the policy. The policy's loss takes z as given and leaves the value functions as they are: its gradient reaches
+    the policy alone (and the task embedding, as in the authors' code).
+
+    Sequences ``[B, T]`` are cut into windows of H transitions, side by side; what is left over at the end is not used,
+    and a shorter sequence is one window. Where an episode ends inside a window, by any flag or cut, the transitions
+    after it have no weight. Sums over time are divided by the number of transitions that have weight.
+
+    Noise, the choice of value functions, dropout and the shift of pictures come from this module's own generator.
+
+    Keys read (rename with ``set_keys``): the observation keys, ``action``, ``is_init``; under ``next`` the observation
+    keys, ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")``, whose padding may
+    hold anything, and ``priority_weight``, one for each transition.
+
+    Keys written: ``loss_consistency``, ``loss_reward``, ``loss_value``, ``loss_termination`` (if the model is
+    episodic), ``loss_policy``, each weighted and meant to be summed; and detached diagnostics: ``value_target``,
+    ``policy_entropy``, ``policy_scale`` (S).
+
+    The training loop's hooks do the rest: :meth:`after_update` moves the target value functions and S.
+
+    Args:
+        world_model: a :class:`wmcomponents.models.TDMPC2`.
+        horizon: H, transitions in a window.
+        rho: weight of a step relative to the one before it.
+        consistency_scale: c_z.
+        reward_scale: c_r.
+        value_scale: c_q.
+        termination_scale: c_d.
+        entropy_scale: c_e.
+        tau: share by which targets, and S, move at each update.
+        discounts: gamma, one for each task.
+        encoder_lr_scale: learning rate of the encoder, relative to the rest.
+        seed: of the noise.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[N, H]``, the policy's
+            ``[N, H + 1]``). Diagnostics are means.
+
+    Raises:
+        TypeError: if the model has no parts of these kinds.
+        ValueError: for an unknown reduction, or another number of discounts than of tasks; on call, if the sequences
+            have no batch ``[B, T]``.
+        KeyError: on call, if a key is missing.
+    """
+
+    rho: Tensor
+    consistency_scale: Tensor
+    reward_scale: Tensor
+    value_scale: Tensor
+    termination_scale: Tensor
+    entropy_scale: Tensor
+    discounts: Tensor
+    policy_scale: Tensor
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        *,
+        horizon: int = 3,
+        rho: float = 0.5,
+        consistency_scale: float = 20.0,
+        reward_scale: float = 0.1,
+        value_scale: float = 0.1,
+        termination_scale: float = 1.0,
+        entropy_scale: float = 1e-4,
+        tau: float = 0.01,
+        discounts: tuple[float, ...] = (0.99,),
+        encoder_lr_scale: float = 0.3,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        lacking = [name for name in ("encode", "q", "target_q", "policy") if not hasattr(world_model, name)]
+        if lacking:
+            raise TypeError(f"this loss trains models.TDMPC2; a {type(world_model).__name__} has no {lacking[0]!r}.")
+        if horizon < 1:
+            raise ValueError(f"horizon is at least 1; got {horizon}.")
+        tasks = max(1, cast(Any, world_model).tasks)
+        if len(discounts) != tasks:
+            raise ValueError(f"one discount for each of {tasks} task(s); got {len(discounts)}.")
+        super().__init__(
+            world_model,
+            coefficients={
+                "rho": rho,
+                "consistency_scale": consistency_scale,
+                "reward_scale": reward_scale,
+                "value_scale": value_scale,
+                "termination_scale": termination_scale,
+                "entropy_scale": entropy_scale,
+            },
+            seed=seed,
+            reduction=reduction,
+        )
+        self.horizon, self.tau, self.encoder_lr_scale = horizon, tau, encoder_lr_scale
+        device = next(world_model.parameters()).device
+        self.register_buffer("discounts", torch.tensor(discounts, device=device))
+        self.register_buffer("policy_scale", torch.ones((), device=device))
+        self._next_scale: Tensor | None = None
+
+    def _written(self) -> list[NestedKey]:
+        ending = [] if self.world_model.termination_head is None else ["loss_termination"]
+        return [
+            *("loss_consistency", "loss_reward", "loss_value"),
+            *ending,
+            *("loss_policy", "value_target", "policy_entropy", "policy_scale"),
+        ]
+
+    # -- what the training loop asks ---------------------------------------------------------------------------------
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """Adam, its gradients clipped at a norm of 20: the policy's by themselves, all others together.
+
+        Args:
+            lr: learning rate; 3e-4 if not given.
+            warmup: TD-MPC2 has no warm-up: ``None`` or 0.
+
+        Raises:
+            ValueError: for another warm-up.
+        """
+        if warmup:
+            raise ValueError(f"TD-MPC2 trains without warm-up; got warmup={warmup}. Leave it out.")
+        lr = 3e-4 if lr is None else lr
+        groups: dict[str, list[Tensor]] = {"encoder": [], "policy": [], "": []}
+        for name, parameter in self.world_model_params.flatten_keys(".").items():
+            if parameter.requires_grad:
+                part = str(name).partition(".")[0]
+                groups[part if part in groups else ""].append(parameter)
+        return ClippedAdam(
+            [
+                {"params": groups["encoder"], "lr": self.encoder_lr_scale * lr},
+                {"params": groups[""]},
+                {"params": groups["policy"], "eps": 1e-5, "clip": "policy"},
+            ],
+            lr,
+            max_norm=20.0,
+        )
+
+    @torch.no_grad()
+    def after_update(self, step: int) -> None:
+        """Move the target value functions towards the trained ones, and S to what the last batch said."""
+        params = self.world_model_params.flatten_keys(".")
+        pairs = [(params["target_" + str(name)], value) for name, value in params.items() if str(name).startswith("q.")]
+        targets, values = (list(tensors) for tensors in zip(*pairs, strict=True))
+        cast(Any, torch)._foreach_lerp_([value.detach() for value in targets], values, self.tau)
+        if self._next_scale is not None:
+            self.policy_scale.copy_(self._next_scale)
+            self._next_scale = None
+
+    # -- the objective -------------------------------------------------------------------------------------------------
+
+    def elements(self, tensordict: TensorDictBase) -> Terms:
+        """The terms of a batch of sequences, with fresh noise."""
+        windows = self.windows(tensordict)
+        draws = self.draw(*windows.weight.shape)
+        windows.start, windows.following = self._moved(windows.start), self._moved(windows.following)
+        losses, info, latents = self.model_terms(windows, draws)
+        policy, more = self.policy_terms(latents, self.world_model.task_of(windows.start), draws, windows.weight[:, 0])
+        # The latent in which a window ends counts for the policy as the transition that led there does.
+        weight = torch.cat([windows.weight, windows.weight[:, -1:]], 1)
+        return Terms({**losses, **policy}, {**info, **more}, weight)
+
+    def windows(self, tensordict: TensorDictBase) -> Windows:
+        """Sequences ``[B, T]``, cut into windows."""
+        keys = self.tensor_keys
+        below = {name: ("next", getattr(keys, name)) for name in ("reward", "terminated", "done")}
+        after = {key: ("next", key) for key in self.observation_keys}
+        check_sequences(
+            tensordict, [*self.observation_keys, keys.action, keys.is_init, *after.values(), *below.values()]
+        )
+        rows, time = tensordict.batch_size
+        horizon = min(self.horizon, time)
+        count = time // horizon
+
+        def cut(key: NestedKey, tail: tuple[int, ...] | None = None) -> Tensor:
+            value = tensordict.get(key)[:, : count * horizon]
+            return value.reshape(rows * count, horizon, *(value.shape[2:] if tail is None else tail))
+
+        reward, terminated, done = (cut(key, (1,)) for key in below.values())
+        done = (done | terminated).squeeze(-1)
+        goes_on = torch.ones_like(done)
+        goes_on[:, 1:] = ~done[:, :-1] & ~cut(keys.is_init, (1,))[:, 1:, 0]
+        weight = torch.ones_like(done, dtype=torch.float32)
+        if tensordict.get(keys.priority_weight, None) is not None:
+            weight = cut(keys.priority_weight, ()).float()
+        mask = None
+        if tensordict.get(keys.mask, None) is not None:
+            mask = cut(keys.mask, ()).bool()
+            goes_on = goes_on & mask
+        weight = weight * goes_on.cumprod(1)
+        observed = {key: cut(key)[:, 0] for key in self.observation_keys}
+        following = {key: cut(after[key]) for key in self.observation_keys}
+        action = cut(keys.action)
+        if mask is not None:
+            observed = {key: _kept(value, mask[:, 0]) for key, value in observed.items()}
+            following = {key: _kept(value, mask) for key, value in following.items()}
+            action, reward = _kept(action, mask), _kept(reward, mask)
+        return Windows(observed, following, action, reward, terminated, weight)
+
+    def draw(self, rows: int, time: int) -> Draws:
+        """What is random in an update on ``rows`` windows of ``time`` transitions."""
+        q, policy, generator = self.world_model.q, self.world_model.policy, self.generator
+
+        def two() -> Tensor:
+            return torch.randperm(q.members, generator=generator, device=generator.device)[:2]
+
+        return Draws(
+            target_noise=policy.draw((rows, time), generator),
+            target_members=two(),
+            policy_noise=policy.draw((rows, time + 1), generator),
+            policy_members=two(),
+            value_keep=q.draw_keep((rows, time), q.members, generator),
+            policy_keep=q.draw_keep((rows, time + 1), min(2, q.members), generator),
+        )
+
+    def model_terms(self, windows: Windows, draws: Draws) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Every weighted term of the model's objective, element by element.
+
+        Returns:
+            Losses and diagnostics, each ``[N, H]``, and the latents z_0..z_H, ``[N, H + 1, L]``.
+        """
+        model = self.world_model
+        task = model.task_of(windows.start)
+        if task is not None:
+            model.task_embedding.renormalize_(task)
+        time = windows.weight.shape[1]
+        tasks = None if task is None else task[:, None].expand(-1, time)
+        with torch.no_grad():
+            following = model.encode(windows.following, tasks)
+            target = self.value_target(windows, following, tasks, draws)
+        action = model.vector_of(windows.action, tasks)
+        context = None if task is None else model.task_embedding(task)
+        latents = [model.encode(windows.start, task)]
+        for t in range(time):
+            latents.append(model.dynamics.compute(_joined(latents[-1], context, action[:, t])))
+        z = torch.stack(latents, 1)
+        x = _joined(z[:, :-1], None if context is None else context[:, None].expand(-1, time, -1), action)
+        fade = self.rho ** torch.arange(time, device=z.device)
+        q = model.q.logits(x, keep=draws.value_keep)
+        # A two-hot target is finite for any reward; the last term is 0, or NaN for a reward that is not a number.
+        reward = model.reward_head.loss(model.reward_head.raw(x), windows.reward) + 0.0 * windows.reward.squeeze(-1)
+        losses = {
+            "consistency": self.consistency_scale * fade * (z[:, 1:] - following).square().mean(-1),
+            "reward": self.reward_scale * fade * reward,
+            "value": self.value_scale * fade * model.q.loss(q, target),
+        }
+        if model.termination_head is not None:
+            raw = model.termination_head.raw(z[:, 1:])
+            losses["termination"] = self.termination_scale * model.termination_head.loss(raw, windows.terminated)
+        return losses, {"value_target": target.squeeze(-1)}, z
+
+    def value_target(self, windows: Windows, following: Tensor, tasks: Tensor | None, draws: Draws) -> Tensor:
+        """``r + gamma (1 - terminated) min(q_i, q_j)`` at the latents that follow, ``[N, H, 1]``."""
+        model = self.world_model
+        feat = model.joined(following, tasks)
+        action = model.policy.choose(feat, draws.target_noise, model.mask_of(tasks)).action
+        q = model.target_q
+        values = q.mean(q.logits(torch.cat([feat, action], -1), draws.target_members))
+        discount = self.discounts[0] if tasks is None else self.discounts[tasks].unsqueeze(-1)
+        going_on = (~windows.terminated).to(values.dtype)
+        return windows.reward + discount * going_on * values.amin(-1, keepdim=True)
+
+    def policy_terms(
+        self, latents: Tensor, task: Tensor | None, draws: Draws, weight: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss of the policy prior, element by element.
+
+        Args:
+            latents: z_0..z_H, ``[N, H + 1, L]``; no gradient reaches them.
+            task: index of each window's task, ``[N]``; ``None`` if there is one alone.
+            draws: noise.
+            weight: of each window; those of weight 0 do not count in S. All count if not given.
+
+        Returns:
+            The loss and diagnostics, each ``[N, H + 1]``.
+        """
+        model = self.world_model
+        time = latents.shape[1]
+        tasks = None if task is None else task[:, None].expand(-1, time)
+        feat = model.joined(latents.detach(), tasks)
+        chosen = model.policy.choose(feat, draws.policy_noise, model.mask_of(tasks))
+        x = torch.cat([feat, chosen.action], -1)
+        raw = model.q.logits(x, draws.policy_members, keep=draws.policy_keep, detach=True)
+        value = model.q.mean(raw).mean(-1)
+        spread = percentile_range(value[:, 0].detach(), None if weight is None else weight > 0).clamp(min=1.0)
+        scale = torch.where(spread.isnan(), self.policy_scale, torch.lerp(self.policy_scale, spread, self.tau))
+        self._next_scale = scale
+        fade = self.rho ** torch.arange(time, device=value.device)
+        loss = -fade * (value / scale + self.entropy_scale * chosen.bonus)
+        return {"policy": loss}, {"policy_entropy": chosen.entropy, "policy_scale": scale.expand_as(loss)}
+
+    def _moved(self, observation: Mapping[str, Tensor]) -> Observation:
+        """Pictures moved by a few pixels, each by its own; all pictures of one observation alike."""
+        keys = self.world_model.encoder.image_keys
+        if not keys:
+            return dict(observation)
+        lead = observation[keys[0]].shape[:-3]
+        generator = self.generator
+        shift = torch.randint(2 * SHIFT + 1, (*lead, 2), generator=generator, device=generator.device)
+        return {k: shifted_images(v, shift, SHIFT) if k in keys else v for k, v in observation.items()}
+
+
+def _joined(latent: Tensor, context: Tensor | None, action: Tensor) -> Tensor:
+    return torch.cat([latent, action] if context is None else [latent, context, action], -1)
+
+
+def _kept(value: Tensor, real: Tensor) -> Tensor:
+    """Zero where the data are padding."""
+    return torch.where(real.view(*real.shape, *(1,) * (value.ndim - real.ndim)), value, torch.zeros_like(value))
