@@ -6,8 +6,12 @@ from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
 from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
+from wmcomponents.models.dreamer_v2 import DreamerV2 as DreamerV2
+from wmcomponents.models.dreamer_v2 import DreamerV2Config as DreamerV2Config
 from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
 from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
+from wmcomponents.models.dreamer_v3_preprint import DreamerV3Preprint as DreamerV3Preprint
+from wmcomponents.models.dreamer_v3_preprint import DreamerV3PreprintConfig as DreamerV3PreprintConfig
 from wmcomponents.models.planet import PlaNet as PlaNet
 from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
@@ -19,14 +23,16 @@ from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV1": DreamerV1,
+    "DreamerV2": DreamerV2,
     "DreamerV3": DreamerV3,
+    "DreamerV3Preprint": DreamerV3Preprint,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
     "WorldModels": WorldModels,
 }
 """Families by the name that their saved config carries."""
 
-OFFICIAL: dict[str, type[PretrainedModel]] = {"tdmpc2": TDMPC2}
+OFFICIAL: dict[str, type[PretrainedModel]] = {"tdmpc2": TDMPC2, "world-models": WorldModels}
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
 
 

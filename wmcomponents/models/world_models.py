@@ -1,6 +1,6 @@
 """World Models: V and M of Ha and Schmidhuber, World Models (2018)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from wmcomponents.decoders import MLPDecoder, PlanesDecoder, TransposedConvDecod
 from wmcomponents.dynamics import MDNRNN, DimensionMixture, VectorMixture
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder, VAEEncoder
 from wmcomponents.heads import BernoulliHead, MSEHead
+from wmcomponents.models import world_models_official as official
 from wmcomponents.nn import (
     Identity,
     SigmoidSquaredError,
@@ -26,6 +27,7 @@ from wmcomponents.nn import (
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.objectives.world_models import WorldModelsLoss
 from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
 
@@ -154,6 +156,33 @@ class WorldModels(PretrainedModel):
         head = {"units": c.units, "layers": c.head_layers, "norm": "none"}
         self.reward_head = MSEHead(c.hidden, transform=Standardize(1) if c.standardize else None, **head)
         self.termination_head = BernoulliHead(c.hidden, **head, out_keys=("terminated_logits", "terminated"))
+
+    @classmethod
+    def from_official(
+        cls,
+        weights: Mapping[str, Any],
+        *,
+        observation_spec: Composite | None = None,
+        action_spec: TensorSpec | None = None,
+    ) -> "WorldModels":
+        """The model of a checkpoint of ctallec/world-models: V and M.
+
+        Args:
+            weights: the repository's ``logdir`` as a mapping from file names (``vae/best.tar``, ``mdrnn/best.tar``), or
+                a mapping with ``vae`` and ``mdrnn``.
+            observation_spec: the key of the picture; ``pixels`` if not given.
+            action_spec: of the environment, as the model was trained on; unbounded numbers if not given.
+
+        Raises:
+            BadModelError: if a key is unknown, missing, or of another shape.
+        """
+        merged = official.merged(weights)
+        sizes = official.sizes(merged)
+        shown, acted = official.specs(sizes, observation_spec, action_spec)
+        kept = {key: value for key, value in sizes.items() if key not in ("pixels", "action")}
+        config = WorldModelsConfig(**kept, mixture="vector", forget_bias=0.0, dense_act="relu", kl_tolerance=0.0)
+        model = cls(config, shown, acted)
+        return load_mapped(model, official.translated(merged, sizes, model.action_vector), official.RULES).eval()
 
     @property
     def temperature(self) -> float:

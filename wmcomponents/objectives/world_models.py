@@ -143,13 +143,8 @@ class WorldModelsLoss(ModelLoss):
 
         Args:
             lr: learning rate of M; the paper's if not given. V's is ``vision_rate`` times that.
-            warmup: there is none; only 0 is taken.
-
-        Raises:
-            ValueError: if warm-up steps are asked for.
+            warmup: steps over which each grows to its rate; none if not given, as in the paper.
         """
-        if warmup:
-            raise ValueError(f"World Models are trained without warm-up; got warmup={warmup}. Leave it out.")
         rate = 1e-3 if lr is None else lr
         vision: list[Tensor] = []
         memory: list[Tensor] = []
@@ -160,7 +155,7 @@ class WorldModelsLoss(ModelLoss):
             {"params": vision, "lr": self.vision_rate * rate},
             {"params": memory, "lr": rate, "max_value": 1.0},
         ]
-        return ClippedAdam(groups)
+        return ClippedAdam(groups, warmup=warmup or 0)
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "vision":
