@@ -161,10 +161,10 @@ class QEnsemble(Component):
         self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
 
     def draw_keep(self, batch_size: Sequence[int], members: int, generator: torch.Generator) -> Tensor | None:
-        """What dropout keeps: ``[*batch_size, members, units]``, or ``None`` where nothing is ever dropped."""
+        """What dropout keeps: ``[members, *batch_size, units]``, or ``None`` where nothing is ever dropped."""
         if self.dropout == 0:
             return None
-        kept = torch.empty(*batch_size, members, self.units, device=generator.device)
+        kept = torch.empty(members, *batch_size, self.units, device=generator.device)
         return kept.bernoulli_(1.0 - self.dropout, generator=generator) / (1.0 - self.dropout)
 
     def logits(
@@ -175,15 +175,15 @@ class QEnsemble(Component):
         Args:
             x: state and action.
             members: indices of those wanted, in their order; all if not given.
-            keep: of dropout, ``[*B, M, units]``; none is dropped if not given.
+            keep: of dropout, ``[M, *B, units]``; none is dropped if not given.
             detach: leave the weights out of the gradient, which then reaches the input alone.
         """
         first, second = self.mlp
-        hidden = first(
-            x.reshape(-1, 1, x.shape[-1]), members, detach, None if keep is None else keep.reshape(-1, *keep.shape[-2:])
-        )
-        out = self.out(second(hidden, members, detach), members, detach)
-        return out.reshape(*x.shape[:-1], *out.shape[-2:])
+        keep = None if keep is None else keep.reshape(keep.shape[0], -1, self.units)
+        count = self.members if members is None else len(members)
+        inputs = x.reshape(1, -1, x.shape[-1]).expand(count, -1, -1)
+        out = self.out(second(first(inputs, members, detach, keep), members, detach), members, detach)
+        return out.movedim(0, -2).reshape(*x.shape[:-1], *out.shape[::2])
 
     def mean(self, raw: Tensor) -> Tensor:
         """Values ``[*B, M]``: expectation in symlog space, mapped back."""

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from wmcomponents.functional.categorical import softmax
+
 EPS = 1e-5
 STD = 0.02
 """Of initial weights; truncated at 2, which is a hundred deviations away."""
@@ -30,7 +32,7 @@ class SimNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Normalise; the last dimension is a multiple of the group's size."""
-        return x.unflatten(-1, (-1, self.group)).softmax(-1).flatten(-2)
+        return softmax(x.unflatten(-1, (-1, self.group))).flatten(-2)
 
     def extra_repr(self) -> str:
         """Size of a group."""
@@ -106,19 +108,17 @@ class EnsembleLinear(nn.Module):
             nn.init.trunc_normal_(self.weight, std=STD * outscale)
 
     def forward(
-        self, x: Float[Tensor, "n m i"], members: Int[Tensor, " m"] | None = None, detach: bool = False
-    ) -> Float[Tensor, "n m o"]:
-        """Each member on its own input; or all of them on one, ``[n, 1, i]``.
+        self, x: Float[Tensor, "m n i"], members: Int[Tensor, " m"] | None = None, detach: bool = False
+    ) -> Float[Tensor, "m n o"]:
+        """Each member on its own input.
 
         Args:
-            x: inputs.
+            x: inputs; one for all may be expanded.
             members: those wanted, in their order; all if not given.
             detach: leave the weights out of the gradient.
         """
         weight, bias = chosen(self.weight, members, detach), chosen(self.bias, members, detach)
-        if x.shape[1] == 1:
-            return F.linear(x.squeeze(1), weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
-        return torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
     def extra_repr(self) -> str:
         """Members and sizes."""
@@ -140,11 +140,11 @@ class EnsembleLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, dim))
 
     def forward(
-        self, x: Float[Tensor, "n m d"], members: Int[Tensor, " m"] | None = None, detach: bool = False
-    ) -> Float[Tensor, "n m d"]:
+        self, x: Float[Tensor, "m n d"], members: Int[Tensor, " m"] | None = None, detach: bool = False
+    ) -> Float[Tensor, "m n d"]:
         """Normalise the last dimension."""
         weight, bias = chosen(self.weight, members, detach), chosen(self.bias, members, detach)
-        return torch.addcmul(bias, F.layer_norm(x, (self.dim,), eps=EPS), weight)
+        return torch.addcmul(bias.unsqueeze(1), F.layer_norm(x, (self.dim,), eps=EPS), weight.unsqueeze(1))
 
 
 class EnsembleNormedLinear(EnsembleLinear):
@@ -162,15 +162,15 @@ class EnsembleNormedLinear(EnsembleLinear):
 
     def forward(
         self,
-        x: Float[Tensor, "n m i"],
+        x: Float[Tensor, "m n i"],
         members: Int[Tensor, " m"] | None = None,
         detach: bool = False,
-        keep: Float[Tensor, "n m o"] | None = None,
-    ) -> Float[Tensor, "n m o"]:
+        keep: Float[Tensor, "m n o"] | None = None,
+    ) -> Float[Tensor, "m n o"]:
         """Apply the layers.
 
         Args:
-            x: inputs, one for each member, or one for all: ``[n, 1, i]``.
+            x: inputs; one for all may be expanded.
             members: those wanted, in their order; all if not given.
             detach: leave the weights out of the gradient.
             keep: dropout: 0 where an output is dropped, ``1 / (1 - p)`` where it is kept; none if not given.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -21,24 +21,40 @@ SHIFT = 3
 
 @dataclass
 class Windows:
-    """N windows of H transitions, each from one episode as far as its weight says.
+    """N windows of H transitions.
 
     Attributes:
-        start: the first observation of each window, ``[N, ...]`` each.
+        observation: before each transition, ``[N, H, ...]`` each; read where ``begins``.
+        begins: whether the latent begins anew there, from the observation: where a window or an episode begins, bool
+            ``[N, H]``.
         following: the observation after each transition, ``[N, H, ...]`` each.
         action: the action taken in each transition, ``[N, H, ...]``.
         reward: received for it, ``[N, H, 1]``.
         terminated: whether it ended its episode by termination, bool ``[N, H, 1]``.
-        weight: of each transition, ``[N, H]``; 0 after the end of the window's first episode and where data were
-            padding.
+        weight: of each transition, ``[N, H]``; 0 where data were padding.
     """
 
-    start: Observation
+    observation: Observation
+    begins: Tensor
     following: Observation
     action: Tensor
     reward: Tensor
     terminated: Tensor
     weight: Tensor
+
+
+class Latents(NamedTuple):
+    """Where the policy prior is trained.
+
+    Attributes:
+        z: z_0..z_H, without gradient, ``[N, H + 1, L]``.
+        age: steps from where the latent began, ``[N, H + 1]``.
+        tasks: index of the task, ``[N, H + 1]``; ``None`` if there is one alone.
+    """
+
+    z: Tensor
+    age: Tensor
+    tasks: Tensor | None
 
 
 @dataclass
@@ -50,8 +66,8 @@ class Draws:
         target_members: the two target value functions whose smaller one counts, int64 ``[2]``.
         policy_noise: of the actions in the policy's loss, ``[N, H + 1, ...]``.
         policy_members: the two value functions whose mean counts there, int64 ``[2]``.
-        value_keep: dropout in the value loss, ``[N, H, members, units]``; or ``None``.
-        policy_keep: dropout in the policy's loss, ``[N, H + 1, 2, units]``; or ``None``.
+        value_keep: dropout in the value loss, ``[members, N, H, units]``; or ``None``.
+        policy_keep: dropout in the policy's loss, ``[2, N, H + 1, units]``; or ``None``.
     """
 
     target_noise: Tensor
@@ -70,15 +86,15 @@ class TDMPC2Loss(ModelLoss):
             + c_q CE(\hat q_t, \hat y_t) \right) + c_d BCE(\hat d, d), \qquad
         L_\pi = -\tfrac{1}{H+1} \sum_{t=0}^{H} \rho^t \left( \bar q(z_t, a_t) / S + c_e \mathcal H_t \right)
 
-    Here z_0 encodes the first observation of a window, and z_{t+1} follows from z_t and a_t by the model's dynamics;
-    the targets are the encoder's own latents of the later observations, without gradient. The value target is
-    ``r + gamma (1 - terminated) min(q_i, q_j)`` of two target value functions, drawn anew in each update, at an action
-    of the policy. The policy's loss takes z as given and leaves the value functions as they are: its gradient reaches
-    the policy alone (and the task embedding, as in the authors' code).
+    Here z_0 encodes the first observation of a window, and z_{t+1} follows from z_t and a_t by the model's dynamics; t
+    counts from there. The targets are the encoder's own latents of the later observations, without gradient. The value
+    target is ``r + gamma (1 - terminated) min(q_i, q_j)`` of two target value functions, drawn anew in each update, at
+    an action of the policy. The policy's loss takes z as given and leaves the value functions as they are: its gradient
+    reaches the policy alone (and the task embedding, as in the authors' code).
 
     Sequences ``[B, T]`` are cut into windows of H transitions, side by side; what is left over at the end is not used,
-    and a shorter sequence is one window. Where an episode ends inside a window, by any flag or cut, the transitions
-    after it have no weight. Sums over time are divided by the number of transitions that have weight.
+    and a shorter sequence is one window. Where another episode begins inside a window, the latent and the count of t
+    begin anew with it.
 
     Noise, the choice of value functions, dropout and the shift of pictures come from this module's own generator.
 
@@ -223,11 +239,10 @@ class TDMPC2Loss(ModelLoss):
         """The terms of a batch of sequences, with fresh noise."""
         windows = self.windows(tensordict)
         draws = self.draw(*windows.weight.shape)
-        windows.start, windows.following = self._moved(windows.start), self._moved(windows.following)
         losses, info, latents = self.model_terms(windows, draws)
-        policy, more = self.policy_terms(latents, self.world_model.task_of(windows.start), draws, windows.weight[:, 0])
         # The latent in which a window ends counts for the policy as the transition that led there does.
         weight = torch.cat([windows.weight, windows.weight[:, -1:]], 1)
+        policy, more = self.policy_terms(latents, draws, weight)
         return Terms({**losses, **policy}, {**info, **more}, weight)
 
     def windows(self, tensordict: TensorDictBase) -> Windows:
@@ -247,25 +262,23 @@ class TDMPC2Loss(ModelLoss):
             return value.reshape(rows * count, horizon, *(value.shape[2:] if tail is None else tail))
 
         reward, terminated, done = (cut(key, (1,)) for key in below.values())
-        done = (done | terminated).squeeze(-1)
-        goes_on = torch.ones_like(done)
-        goes_on[:, 1:] = ~done[:, :-1] & ~cut(keys.is_init, (1,))[:, 1:, 0]
-        weight = torch.ones_like(done, dtype=torch.float32)
+        begins = cut(keys.is_init, (1,)).squeeze(-1).clone()
+        begins[:, 0] = True
+        begins[:, 1:] |= (done | terminated)[:, :-1, 0]
+        weight = torch.ones_like(begins, dtype=torch.float32)
         if tensordict.get(keys.priority_weight, None) is not None:
             weight = cut(keys.priority_weight, ()).float()
-        mask = None
-        if tensordict.get(keys.mask, None) is not None:
-            mask = cut(keys.mask, ()).bool()
-            goes_on = goes_on & mask
-        weight = weight * goes_on.cumprod(1)
-        observed = {key: cut(key)[:, 0] for key in self.observation_keys}
+        observation = {key: cut(key) for key in self.observation_keys}
         following = {key: cut(after[key]) for key in self.observation_keys}
         action = cut(keys.action)
-        if mask is not None:
-            observed = {key: _kept(value, mask[:, 0]) for key, value in observed.items()}
+        if tensordict.get(keys.mask, None) is not None:
+            mask = cut(keys.mask, ()).bool()
+            begins[:, 1:] |= ~mask[:, :-1]
+            weight = weight * mask
+            observation = {key: _kept(value, mask) for key, value in observation.items()}
             following = {key: _kept(value, mask) for key, value in following.items()}
             action, reward = _kept(action, mask), _kept(reward, mask)
-        return Windows(observed, following, action, reward, terminated, weight)
+        return Windows(observation, begins, following, action, reward, terminated, weight)
 
     def draw(self, rows: int, time: int) -> Draws:
         """What is random in an update on ``rows`` windows of ``time`` transitions."""
@@ -283,41 +296,67 @@ class TDMPC2Loss(ModelLoss):
             policy_keep=q.draw_keep((rows, time + 1), min(2, q.members), generator),
         )
 
-    def model_terms(self, windows: Windows, draws: Draws) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    def model_terms(self, windows: Windows, draws: Draws) -> tuple[dict[str, Tensor], dict[str, Tensor], Latents]:
         """Every weighted term of the model's objective, element by element.
 
         Returns:
-            Losses and diagnostics, each ``[N, H]``, and the latents z_0..z_H, ``[N, H + 1, L]``.
+            Losses and diagnostics, each ``[N, H]``, and what :meth:`policy_terms` needs of the latents.
         """
         model = self.world_model
-        task = model.task_of(windows.start)
-        if task is not None:
-            model.task_embedding.renormalize_(task)
-        time = windows.weight.shape[1]
-        tasks = None if task is None else task[:, None].expand(-1, time)
+        tasks = model.task_of(windows.observation)
+        if tasks is not None:
+            model.task_embedding.renormalize_(tasks)
         with torch.no_grad():
-            following = model.encode(windows.following, tasks)
+            following = model.encode(self._moved(windows.following), tasks)
             target = self.value_target(windows, following, tasks, draws)
         action = model.vector_of(windows.action, tasks)
-        context = None if task is None else model.task_embedding(task)
-        latents = [model.encode(windows.start, task)]
-        for t in range(time):
-            latents.append(model.dynamics.compute(_joined(latents[-1], context, action[:, t])))
-        z = torch.stack(latents, 1)
-        x = _joined(z[:, :-1], None if context is None else context[:, None].expand(-1, time, -1), action)
-        fade = self.rho ** torch.arange(time, device=z.device)
-        q = model.q.logits(x, keep=draws.value_keep)
+        before, after, age = self.roll_out(windows, action, tasks)
+        x = torch.cat([model.joined(before, tasks), action], -1)
+        fade = self.rho**age
         # A two-hot target is finite for any reward; the last term is 0, or NaN for a reward that is not a number.
         reward = model.reward_head.loss(model.reward_head.raw(x), windows.reward) + 0.0 * windows.reward.squeeze(-1)
         losses = {
-            "consistency": self.consistency_scale * fade * (z[:, 1:] - following).square().mean(-1),
+            "consistency": self.consistency_scale * fade * (after - following).square().mean(-1),
             "reward": self.reward_scale * fade * reward,
-            "value": self.value_scale * fade * model.q.loss(q, target),
+            "value": self.value_scale * fade * model.q.loss(model.q.logits(x, keep=draws.value_keep), target),
         }
         if model.termination_head is not None:
-            raw = model.termination_head.raw(z[:, 1:])
+            raw = model.termination_head.raw(after)
             losses["termination"] = self.termination_scale * model.termination_head.loss(raw, windows.terminated)
-        return losses, {"value_target": target.squeeze(-1)}, z
+        latents = Latents(
+            torch.cat([before, after[:, -1:]], 1).detach(),
+            torch.cat([age, age[:, -1:] + 1], 1),
+            None if tasks is None else torch.cat([tasks, tasks[:, -1:]], 1),
+        )
+        return losses, {"value_target": target.squeeze(-1)}, latents
+
+    def roll_out(self, windows: Windows, action: Tensor, tasks: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents along the windows, by the dynamics from where they begin.
+
+        Args:
+            windows: where latents begin, and from what.
+            action: action vectors, ``[N, H, A]``.
+            tasks: ``[N, H]``, or ``None``.
+
+        Returns:
+            z_t before each transition and z_{t+1} after it, ``[N, H, L]``; and t, counted from where the latent
+            began, ``[N, H]``.
+        """
+        model, begins = self.world_model, windows.begins
+        rows, steps = begins.nonzero(as_tuple=True)
+        seen = self._moved({key: value[rows, steps] for key, value in windows.observation.items()})
+        fresh = model.encode(seen, None if tasks is None else tasks[rows, steps])
+        start = fresh.new_zeros(*begins.shape, fresh.shape[-1]).index_put((rows, steps), fresh)
+        context = None if tasks is None else model.task_embedding(tasks)
+        befores, afters = [], []
+        for t in range(begins.shape[1]):
+            z = start[:, t] if t == 0 else torch.where(begins[:, t, None], start[:, t], afters[-1])
+            befores.append(z)
+            parts = [z, action[:, t]] if context is None else [z, context[:, t], action[:, t]]
+            afters.append(model.dynamics.compute(torch.cat(parts, -1)))
+        steps = torch.arange(begins.shape[1], device=begins.device)
+        age = steps - torch.where(begins, steps, 0).cummax(1).values
+        return torch.stack(befores, 1), torch.stack(afters, 1), age
 
     def value_target(self, windows: Windows, following: Tensor, tasks: Tensor | None, draws: Draws) -> Tensor:
         """``r + gamma (1 - terminated) min(q_i, q_j)`` at the latents that follow, ``[N, H, 1]``."""
@@ -331,32 +370,28 @@ class TDMPC2Loss(ModelLoss):
         return windows.reward + discount * going_on * values.amin(-1, keepdim=True)
 
     def policy_terms(
-        self, latents: Tensor, task: Tensor | None, draws: Draws, weight: Tensor | None = None
+        self, latents: Latents, draws: Draws, weight: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The loss of the policy prior, element by element.
 
         Args:
-            latents: z_0..z_H, ``[N, H + 1, L]``; no gradient reaches them.
-            task: index of each window's task, ``[N]``; ``None`` if there is one alone.
+            latents: where it acts.
             draws: noise.
-            weight: of each window; those of weight 0 do not count in S. All count if not given.
+            weight: ``[N, H + 1]``; windows whose first latent has weight 0 do not count in S. All count if not given.
 
         Returns:
             The loss and diagnostics, each ``[N, H + 1]``.
         """
-        model = self.world_model
-        time = latents.shape[1]
-        tasks = None if task is None else task[:, None].expand(-1, time)
-        feat = model.joined(latents.detach(), tasks)
+        model, tasks = self.world_model, latents.tasks
+        feat = model.joined(latents.z, tasks)
         chosen = model.policy.choose(feat, draws.policy_noise, model.mask_of(tasks))
         x = torch.cat([feat, chosen.action], -1)
         raw = model.q.logits(x, draws.policy_members, keep=draws.policy_keep, detach=True)
         value = model.q.mean(raw).mean(-1)
-        spread = percentile_range(value[:, 0].detach(), None if weight is None else weight > 0).clamp(min=1.0)
+        spread = percentile_range(value[:, 0].detach(), None if weight is None else weight[:, 0] > 0).clamp(min=1.0)
         scale = torch.where(spread.isnan(), self.policy_scale, torch.lerp(self.policy_scale, spread, self.tau))
         self._next_scale = scale
-        fade = self.rho ** torch.arange(time, device=value.device)
-        loss = -fade * (value / scale + self.entropy_scale * chosen.bonus)
+        loss = -(self.rho**latents.age) * (value / scale + self.entropy_scale * chosen.bonus)
         return {"policy": loss}, {"policy_entropy": chosen.entropy, "policy_scale": scale.expand_as(loss)}
 
     def _moved(self, observation: Mapping[str, Tensor]) -> Observation:
@@ -368,10 +403,6 @@ class TDMPC2Loss(ModelLoss):
         generator = self.generator
         shift = torch.randint(2 * SHIFT + 1, (*lead, 2), generator=generator, device=generator.device)
         return {k: shifted_images(v, shift, SHIFT) if k in keys else v for k, v in observation.items()}
-
-
-def _joined(latent: Tensor, context: Tensor | None, action: Tensor) -> Tensor:
-    return torch.cat([latent, action] if context is None else [latent, context, action], -1)
 
 
 def _kept(value: Tensor, real: Tensor) -> Tensor:
