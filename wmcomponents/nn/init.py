@@ -8,7 +8,7 @@ from torch import Tensor, nn
 TRUNCATION_GAIN = 1.1368
 
 
-def trunc_normal_init_(weight: Tensor, fan_in: int, outscale: float = 1.0) -> Tensor:
+def trunc_normal_init_(weight: Tensor, fan_in: float, outscale: float = 1.0) -> Tensor:
     """Fill ``weight`` in place from a normal truncated at two sigma, with variance ``outscale^2 / fan_in``.
 
     Args:
@@ -38,6 +38,21 @@ def glorot_init_(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(layer.weight)
+
+
+def fan_average_init_(module: nn.Module) -> None:
+    """Fill the weights of all linear and convolution layers from a truncated normal whose variance is 1 / mean fan.
+
+    The mean of fan-in and fan-out; biases are left alone. DreamerV3's preprint begins so.
+
+    Args:
+        module: whatever holds the layers.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            # Either order of a kernel's channels gives the same sum of fans.
+            fans = (layer.weight.shape[0] + layer.weight.shape[1]) * layer.weight[0, 0].numel()
+            trunc_normal_init_(layer.weight, fans / 2)
 
 
 def linear(in_features: int, out_features: int, outscale: float = 1.0, bias: bool = True) -> nn.Linear:
