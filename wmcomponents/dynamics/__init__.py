@@ -22,3 +22,6 @@ from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence
 from wmcomponents.dynamics.simnorm import SimNormDynamics as SimNormDynamics
+from wmcomponents.dynamics.transition import ConvTransition as ConvTransition
+from wmcomponents.dynamics.transition import MLPTransition as MLPTransition
+from wmcomponents.dynamics.transition import StateTransition as StateTransition

@@ -4,6 +4,9 @@ from wmcomponents.encoders.conv import ConvEncoder as ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder as MLPEncoder
 from wmcomponents.encoders.multi import MultiEncoder as MultiEncoder
 from wmcomponents.encoders.planes import PlanesEncoder as PlanesEncoder
+from wmcomponents.encoders.representation import ConvRepresentation as ConvRepresentation
+from wmcomponents.encoders.representation import MLPRepresentation as MLPRepresentation
+from wmcomponents.encoders.representation import StateRepresentation as StateRepresentation
 from wmcomponents.encoders.simnorm import ShallowConvEncoder as ShallowConvEncoder
 from wmcomponents.encoders.simnorm import SimNormEncoder as SimNormEncoder
 from wmcomponents.encoders.vae import VAEEncoder as VAEEncoder

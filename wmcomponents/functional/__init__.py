@@ -12,6 +12,7 @@ from wmcomponents.functional.categorical import softmax as softmax
 from wmcomponents.functional.categorical import straight_through as straight_through
 from wmcomponents.functional.categorical import unimix_log_probs as unimix_log_probs
 from wmcomponents.functional.categorical import unimix_probs as unimix_probs
+from wmcomponents.functional.cosine import negative_cosine as negative_cosine
 from wmcomponents.functional.discount import episode_discount as episode_discount
 from wmcomponents.functional.gaussian import gaussian_entropy as gaussian_entropy
 from wmcomponents.functional.gaussian import gaussian_kl as gaussian_kl
@@ -23,13 +24,16 @@ from wmcomponents.functional.kl import excess_nats as excess_nats
 from wmcomponents.functional.kl import free_nats as free_nats
 from wmcomponents.functional.kl import mixed_kl as mixed_kl
 from wmcomponents.functional.kl import split_kl as split_kl
-from wmcomponents.functional.percentiles import percentile_range as percentile_range
 from wmcomponents.functional.mdn import mixture_component as mixture_component
 from wmcomponents.functional.mdn import mixture_log_prob as mixture_log_prob
 from wmcomponents.functional.mdn import normal_log_prob as normal_log_prob
 from wmcomponents.functional.mdn import sample_mixture as sample_mixture
 from wmcomponents.functional.mdn import sample_vector_mixture as sample_vector_mixture
 from wmcomponents.functional.mdn import vector_mixture_log_prob as vector_mixture_log_prob
+from wmcomponents.functional.min_max import min_max_scale as min_max_scale
+from wmcomponents.functional.n_step import ahead as ahead
+from wmcomponents.functional.n_step import n_step_return as n_step_return
+from wmcomponents.functional.percentiles import percentile_range as percentile_range
 from wmcomponents.functional.precision import at_least_float32 as at_least_float32
 from wmcomponents.functional.quantize import dequantized as dequantized
 from wmcomponents.functional.quantize import quantized as quantized
@@ -37,6 +41,7 @@ from wmcomponents.functional.reconstruction import bernoulli_cross_entropy as be
 from wmcomponents.functional.reconstruction import categorical_cross_entropy as categorical_cross_entropy
 from wmcomponents.functional.reconstruction import squared_error as squared_error
 from wmcomponents.functional.reconstruction import unit_normal_nll as unit_normal_nll
+from wmcomponents.functional.scale_gradient import scale_gradient as scale_gradient
 from wmcomponents.functional.squashed_gaussian import bounded_log_std as bounded_log_std
 from wmcomponents.functional.squashed_gaussian import noise_log_prob as noise_log_prob
 from wmcomponents.functional.squashed_gaussian import tanh_log_slope as tanh_log_slope
@@ -56,3 +61,7 @@ from wmcomponents.functional.two_hot import two_hot as two_hot
 from wmcomponents.functional.two_hot import two_hot_cross_entropy as two_hot_cross_entropy
 from wmcomponents.functional.two_hot import two_hot_mean as two_hot_mean
 from wmcomponents.functional.two_hot import two_hot_neighbours as two_hot_neighbours
+from wmcomponents.functional.value_transform import decode_from_support as decode_from_support
+from wmcomponents.functional.value_transform import encode_on_support as encode_on_support
+from wmcomponents.functional.value_transform import inverse_value_transform as inverse_value_transform
+from wmcomponents.functional.value_transform import value_transform as value_transform

@@ -2,11 +2,15 @@
 
 from wmcomponents.heads.bernoulli import BernoulliHead as BernoulliHead
 from wmcomponents.heads.categorical import CategoricalHead as CategoricalHead
+from wmcomponents.heads.latent_reward import RewardHead as RewardHead
+from wmcomponents.heads.latent_reward import ValuePrefixHead as ValuePrefixHead
 from wmcomponents.heads.mse import MSEHead as MSEHead
 from wmcomponents.heads.normal import NormalHead as NormalHead
 from wmcomponents.heads.policy_prior import CategoricalPolicyPrior as CategoricalPolicyPrior
 from wmcomponents.heads.policy_prior import GaussianPolicyPrior as GaussianPolicyPrior
+from wmcomponents.heads.prediction import PredictionHead as PredictionHead
 from wmcomponents.heads.preprint_two_hot import PreprintTwoHotHead as PreprintTwoHotHead
+from wmcomponents.heads.projection import SimSiamProjection as SimSiamProjection
 from wmcomponents.heads.simnorm import QEnsemble as QEnsemble
 from wmcomponents.heads.simnorm import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.simnorm import TerminationHead as TerminationHead

@@ -12,11 +12,14 @@ from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
 from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
 from wmcomponents.models.dreamer_v3_preprint import DreamerV3Preprint as DreamerV3Preprint
 from wmcomponents.models.dreamer_v3_preprint import DreamerV3PreprintConfig as DreamerV3PreprintConfig
+from wmcomponents.models.muzero import MuZero as MuZero
+from wmcomponents.models.muzero import MuZeroConfig as MuZeroConfig
 from wmcomponents.models.planet import PlaNet as PlaNet
 from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
 from wmcomponents.models.tdmpc2 import TDMPC2 as TDMPC2
 from wmcomponents.models.tdmpc2 import TDMPC2Config as TDMPC2Config
+from wmcomponents.models.value_equivalent import ValueEquivalentModel as ValueEquivalentModel
 from wmcomponents.models.world_models import WorldModels as WorldModels
 from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.pretrained import PretrainedModel
@@ -26,13 +29,14 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV2": DreamerV2,
     "DreamerV3": DreamerV3,
     "DreamerV3Preprint": DreamerV3Preprint,
+    "MuZero": MuZero,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
     "WorldModels": WorldModels,
 }
 """Families by the name that their saved config carries."""
 
-OFFICIAL: dict[str, type[PretrainedModel]] = {"tdmpc2": TDMPC2, "world-models": WorldModels}
+OFFICIAL: dict[str, type[PretrainedModel]] = {"muzero-general": MuZero, "tdmpc2": TDMPC2, "world-models": WorldModels}
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
 
 

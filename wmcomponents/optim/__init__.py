@@ -2,3 +2,6 @@
 
 from wmcomponents.optim.clipped_adam import ClippedAdam as ClippedAdam
 from wmcomponents.optim.laprop import LaProp as LaProp
+from wmcomponents.optim.scheduled import ScheduledAdam as ScheduledAdam
+from wmcomponents.optim.scheduled import ScheduledSGD as ScheduledSGD
+from wmcomponents.optim.scheduled import learning_rate_factor as learning_rate_factor
