@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, TDMPC2Config
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 
@@ -28,12 +28,23 @@ PointMass = example("bring_your_own_model").PointMass
 VECTOR = Composite(observation=Unbounded(3))
 MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))
 IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
+WIDE = Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8))
+TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
+TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100, 25)}
 
 
 def dreamer(*arguments) -> DreamerV3:
     """A DreamerV3 whose reward is not zero, as it is before training: its output layer begins at zero."""
     model = DreamerV3(*arguments)
     torch.nn.init.normal_(model.reward_head.out.weight, std=0.01)
+    return model
+
+
+def tdmpc2(*arguments) -> TDMPC2:
+    """A TD-MPC2 whose rewards and values are not zero, as they are before training."""
+    model = TDMPC2(*arguments)
+    torch.nn.init.normal_(model.reward_head.out.weight, std=0.01)
+    torch.nn.init.normal_(model.q.out.weight, std=0.01)
     return model
 
 
@@ -44,7 +55,14 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("no-decoder", lambda: ToyWorldModel(VECTOR, Bounded(-2, 2, (2,)), parts=("features", "reward", "continue"))),
     ("categorical", lambda: ToyWorldModel(VECTOR, Categorical(4), noise="normal")),
     ("image", lambda: ToyWorldModel(IMAGE, OneHot(2), noise="uniform")),
+    ("dreamer-v1", lambda: DreamerV1(DreamerV1Config.tiny(deter=32), VECTOR, OneHot(3))),
+    ("dreamer-v1-image", lambda: DreamerV1(DreamerV1Config.tiny(mults=(1, 2)), IMAGE, Bounded(-2, 2, (2,)))),
+    ("planet", lambda: PlaNet(PlaNetConfig.tiny(deter=32), VECTOR, Bounded(-2, 2, (2,)))),
+    ("planet-dict", lambda: PlaNet(PlaNetConfig.tiny(mults=(1, 2)), MIXED, OneHot(3))),
     ("dreamer-v3", lambda: dreamer(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
     ("dreamer-v3-gaussian", lambda: dreamer(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
     ("dreamer-v3-dict", lambda: dreamer(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
+    ("td-mpc2", lambda: tdmpc2(TDMPC2Config.tiny(), VECTOR, OneHot(3))),
+    ("td-mpc2-image", lambda: tdmpc2(TDMPC2Config.tiny(latent=32, channels=8), WIDE, Bounded(-2, 2, (2,)))),
+    ("td-mpc2-tasks", lambda: tdmpc2(TDMPC2Config.tiny(**TASKS), TASKED, Bounded(-1, 1, (2,)))),
 ]

@@ -14,12 +14,32 @@ from torchrl.data import Binary, Bounded, Composite, LazyTensorStorage, TensorDi
 from torchrl.envs import EnvBase
 from torchrl.objectives import LossModule
 
+from tests.parts import scramble
 from wmcomponents import decoders, dynamics, encoders, heads
 from wmcomponents.component import Component
 from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
-from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence
-from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
-from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, NormalHead, PreprintTwoHotHead, TwoHotHead
+from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence, SimNormDynamics
+from wmcomponents.encoders import (
+    ConvEncoder,
+    MLPEncoder,
+    MultiEncoder,
+    PlanesEncoder,
+    ShallowConvEncoder,
+    SimNormEncoder,
+)
+from wmcomponents.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    CategoricalPolicyPrior,
+    GaussianPolicyPrior,
+    MSEHead,
+    NormalHead,
+    PreprintTwoHotHead,
+    QEnsemble,
+    SymlogTwoHotHead,
+    TerminationHead,
+    TwoHotHead,
+)
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -27,6 +47,8 @@ SHOWN = Composite(
     position=Unbounded(3),
 )
 IMAGE = Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)
+PICTURE = Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)
+SEEN = Composite(board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool), camera=PICTURE, position=Unbounded(3))
 BOARD = Bounded(0, 1, (5, 5, 2), dtype=torch.bool)
 DETER, STOCH, ACTION, EMBED, NOISE = (
     Unbounded(8),
@@ -77,6 +99,20 @@ COMPONENTS = {
     "NormalHead": (lambda: NormalHead(6, units=4), [EMBED]),
     "PreprintTwoHotHead": (lambda: PreprintTwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
     "TwoHotHead": (lambda: TwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
+    "CategoricalPolicyPrior": (
+        lambda: scramble(CategoricalPolicyPrior(6, (3, 2), units=4)),
+        [EMBED, Bounded(0, 1, (2,))],
+    ),
+    "GaussianPolicyPrior": (lambda: scramble(GaussianPolicyPrior(6, 2, units=4)), [EMBED, Unbounded(2)]),
+    "QEnsemble": (lambda: scramble(QEnsemble(6, units=4, members=3, bins=7)), [EMBED]),
+    "ShallowConvEncoder": (lambda: ShallowConvEncoder((52, 52, 3), channels=2), [PICTURE]),
+    "SimNormDynamics": (lambda: scramble(SimNormDynamics(6, 8, units=4, group=4)), [EMBED]),
+    "SimNormEncoder": (
+        lambda: SimNormEncoder(SEEN, latent=8, units=4, group=4),
+        [SEEN[key] for key in sorted(SEEN.keys())],
+    ),
+    "SymlogTwoHotHead": (lambda: scramble(SymlogTwoHotHead(6, units=4, bins=7)), [EMBED]),
+    "TerminationHead": (lambda: TerminationHead(6, units=4), [EMBED]),
 }
 
 
