@@ -20,6 +20,13 @@ FAMILIES = [
     pytest.param("ALE/Pong-v5", {}, PICTURE, OneHot, id="pong"),
     pytest.param("MinAtar/Breakout-v1", {}, {"observation": ((10, 10, 4), torch.bool)}, OneHot, id="minatar"),
     pytest.param(
+        "MinAtar/Breakout-v1",
+        {"from_pixels": True, "image_size": 16},
+        {"pixels": ((16, 16, 3), torch.uint8)},
+        OneHot,
+        id="minatar pixels",
+    ),
+    pytest.param(
         "dm_control/cartpole-swingup",
         {},
         {"position": ((3,), torch.float32), "velocity": ((2,), torch.float32)},
@@ -232,3 +239,16 @@ def test_a_count_below_one_is_refused(name):
 def test_sticky_actions_are_refused_where_there_are_none():
     with pytest.raises(ValueError, match="Atari and MinAtar"):
         make_env("CartPole-v1", sticky_actions=0.1)
+
+
+def test_minatar_in_pixels_shows_its_board():
+    boards = run(make_env("MinAtar/Breakout-v1", seed=3), 8)
+    env = make_env("MinAtar/Breakout-v1", seed=3, from_pixels=True, image_size=24)
+    pixels = env.reset()["pixels"]
+    assert pixels.shape == (24, 24, 3)
+    assert not pixels[:2].any() and not pixels[:, :2].any()  # a border: 2 times 10 in the middle of 24
+    board = boards["observation"][0]
+    shown = pixels[2:22:2, 2:22:2].any(-1)
+    assert torch.equal(shown, board.any(-1)) and torch.equal(pixels[2:22:2, 2:22:2], pixels[3:22:2, 3:22:2])
+    with pytest.raises(ValueError, match="needs an image of that size"):
+        make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=8).reset()

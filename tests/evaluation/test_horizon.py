@@ -158,3 +158,17 @@ def test_a_longer_horizon_does_not_change_the_shorter_ones(burn_in, horizon):
     long = horizon_errors(model, sequences, burn_in=burn_in, horizon=horizon + 1)
     assert long.observation["observation"].model[:-1] == pytest.approx(short.observation["observation"].model)
     assert long.reward.model[:-1] == pytest.approx(short.reward.model)
+
+
+def test_events_that_are_foretold_and_real_by_hand():
+    sequences = counting_sequences(end_of_first=4)
+    sure = horizon_errors(Counter(cont=0.25), sequences, burn_in=2, horizon=5).detections["termination"]
+    # Row 0 ends in its fourth imagined step and is not counted after it; row 1 runs on for five: nine steps, one end.
+    assert (sure.real, sure.foretold) == (1, 9)
+    assert sure.precision == pytest.approx(1 / 9) and sure.recall == 1.0
+    never = horizon_errors(Counter(cont=0.75), sequences, burn_in=2, horizon=5).detections
+    assert never["termination"].recall == 0.0 and math.isnan(never["termination"].precision)
+    assert never["reward"].precision == never["reward"].recall == 1.0  # counts are never 0
+    assert horizon_errors(Counter(), sequences, burn_in=2, horizon=5).to_json()["detections"]["termination"] == {
+        "precision": None, "recall": 0.0, "foretold": 0.0, "real": 1.0,
+    }  # fmt: skip

@@ -25,6 +25,7 @@ from torchrl.envs import (
 )
 
 from wmcomponents._extras import MissingExtraError, require
+from wmcomponents.data.boards import fitted, painted
 
 # Written by transforms for bookkeeping: part of a TorchRL env's observation spec, not of what the environment shows.
 BOOKKEEPING_KEYS = frozenset({"is_init", "step_count", "episode_reward", "traj_count"})
@@ -68,7 +69,8 @@ def make_env(
     ============================== =========================================== ===================================
     Gymnasium (``CartPole-v1``)    ``observation`` float32, or ``pixels``       one-hot, or bounded float32
     ``ALE/<Game>-v5``              ``pixels`` uint8 ``[H, W, 3]``              one-hot
-    ``MinAtar/<Game>-v1``          ``observation`` bool ``[10, 10, C]``        one-hot
+    ``MinAtar/<Game>-v1``          ``observation`` bool ``[10, 10, C]``, or    one-hot
+                                   ``pixels``
     ``dm_control/<domain>-<task>`` one float32 key each, or ``pixels``         bounded float32
     ============================== =========================================== ===================================
 
@@ -78,7 +80,8 @@ def make_env(
 
     Atari follows Gymnasium's ``AtariPreprocessing``: up to 30 no-ops at reset, the maximum over the last two frames of
     each action, area interpolation, colour kept. A game that ends in the middle of a repeated action keeps the picture
-    of the frames seen so far.
+    of the frames seen so far. MinAtar's pixels are its board with one colour a plane, enlarged by a whole factor into
+    the middle of the image.
 
     Args:
         env_id: see the table. Any id in Gymnasium's registry works, also of packages you registered yourself.
@@ -153,6 +156,8 @@ def _builder(
     if namespace == "ALE":
         return lambda: _make_atari(env_id, image_size, action_repeat or ATARI_FRAME_SKIP, sticky_actions, device)
     kwargs = {} if sticky_actions is None else {"sticky_action_prob": sticky_actions}
+    if namespace == "MinAtar" and from_pixels:
+        return lambda: _make_minatar_pixels(env_id, image_size, action_repeat or 1, device, **kwargs)
     return lambda: _make_gym(env_id, image_size, action_repeat or 1, from_pixels, device, **kwargs)
 
 
@@ -179,6 +184,21 @@ def _make_gym(
         require("cv2", extra="atari")
         env = ResizeObservation(env, (image_size, image_size))
     return GymWrapper(env, frame_skip=action_repeat, device=device)
+
+
+def _make_minatar_pixels(
+    env_id: str, image_size: int | None, action_repeat: int, device: torch.device | str, **kwargs: Any
+) -> EnvBase:
+    import numpy as np
+    from gymnasium.spaces import Box, Dict
+    from gymnasium.wrappers import TransformObservation
+
+    env = _gym_make(env_id, **kwargs)
+    shape = env.observation_space.shape or ()
+    size = image_size if image_size is not None else max(shape[:2])
+    space = Dict(pixels=Box(0, 255, (size, size, 3), np.uint8))
+    drawn = TransformObservation(env, lambda board: {"pixels": fitted(painted(board), size)}, space)
+    return GymWrapper(drawn, frame_skip=action_repeat, device=device)
 
 
 def _make_atari(

@@ -7,18 +7,11 @@ import numpy as np
 import torch
 from torchrl.data import Bounded, Composite
 
+from wmcomponents.data.boards import PALETTE, painted
 from wmcomponents.dream.simulator import Simulator
 
 SIZE = 256
 """Height and width of a drawn frame, in pixels."""
-
-_PALETTE = np.array(
-    [
-        (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
-        (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207), (127, 127, 127),
-    ],
-    dtype=np.uint8,
-)  # fmt: skip
 
 
 def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) -> np.ndarray:
@@ -40,7 +33,7 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
         image = images[0]
         return _enlarged(np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image)
     if cubes:
-        return _enlarged(_painted(cubes[0]))
+        return _enlarged(painted(cubes[0]))
     return _bars(observation, spec)
 
 
@@ -67,13 +60,6 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def _painted(planes: np.ndarray) -> np.ndarray:
-    canvas = np.zeros((*planes.shape[:2], 3), dtype=np.uint8)
-    for channel in range(planes.shape[-1]):
-        canvas[planes[..., channel] > 0] = _PALETTE[channel % len(_PALETTE)]
-    return canvas
-
-
 def _bars(observation: Mapping[str, np.ndarray], spec: Composite | None) -> np.ndarray:
     canvas = np.full((SIZE, SIZE, 3), 255, dtype=np.uint8)
     heights = np.concatenate([_unit(key, np.asarray(value), spec).ravel() for key, value in observation.items()])[:SIZE]
@@ -82,7 +68,7 @@ def _bars(observation: Mapping[str, np.ndarray], spec: Composite | None) -> np.n
     for i, height in enumerate(heights):
         top, bottom = sorted((middle, middle - int(round(float(height) * (middle - 1)))))
         gap = 1 if width > 3 else 0
-        canvas[top : bottom + 1, i * width + gap : (i + 1) * width - gap] = _PALETTE[i % len(_PALETTE)]
+        canvas[top : bottom + 1, i * width + gap : (i + 1) * width - gap] = PALETTE[i % len(PALETTE)]
     return canvas
 
 

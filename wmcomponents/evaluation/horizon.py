@@ -1,7 +1,6 @@
 """How far a world model can be trusted: prediction error by the number of steps since it last saw reality."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,14 +10,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from wmcomponents.evaluation.measures import IMAGE_METRIC, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
-from wmcomponents.nn.observation import (
-    DiscreteObservation,
-    ImageObservation,
-    Observation,
-    VectorObservation,
-    describe_observations,
-)
+from wmcomponents.nn.observation import describe_observations
 from wmcomponents.world_model import CapabilityError, WorldModel
 
 BINS = 10
@@ -62,6 +56,23 @@ class CalibrationBin:
 
 
 @dataclass(frozen=True)
+class Detection:
+    """How well an event is foretold, over all imagined steps.
+
+    Attributes:
+        precision: share of the foretold events that were real; NaN if none was foretold.
+        recall: share of the real events that were foretold; NaN if there was none.
+        foretold: how many the dreams showed, in the average over samples.
+        real: how many there were.
+    """
+
+    precision: float
+    recall: float
+    foretold: float
+    real: int
+
+
+@dataclass(frozen=True)
 class HorizonErrors:
     """Prediction errors by horizon; see :func:`horizon_errors`.
 
@@ -71,9 +82,13 @@ class HorizonErrors:
         samples: dreams from each prefix.
         rows: real sequences left at each horizon: those whose episode had not ended before.
         observation: error of each observation by key; empty if the model has no decoder.
+        moving: of images and boards by key, the error of those places alone that differ from the last observation seen;
+            copying is wrong in all of them.
         reward: mean absolute error, in env units; ``None`` if the model predicts no reward.
         termination: Brier score of P(terminated) in each step; ``None`` if the model does not predict it.
         calibration: of P(terminated), over all steps; empty bins left out.
+        detections: of the events ``"reward"`` (not zero: at least half the smallest real one) and ``"termination"``
+            (more likely than not).
     """
 
     burn_in: int
@@ -81,9 +96,11 @@ class HorizonErrors:
     samples: int
     rows: list[int]
     observation: dict[str, Curve]
+    moving: dict[str, Curve]
     reward: Curve | None
     termination: Curve | None
     calibration: list[CalibrationBin]
+    detections: dict[str, Detection]
 
     @property
     def calibration_error(self) -> float | None:
@@ -113,15 +130,17 @@ class HorizonErrors:
             "samples": self.samples,
             "rows": self.rows,
             "observation": {key: curve.to_json() for key, curve in self.observation.items()},
+            "moving": {key: curve.to_json() for key, curve in self.moving.items()},
             "psnr": {key: _json(self.psnr(key)) for key in images},
             "reward": None if self.reward is None else self.reward.to_json(),
             "termination": None if self.termination is None else self.termination.to_json(),
             "calibration": [vars(bin) for bin in self.calibration],
             "calibration_error": self.calibration_error,
+            "detections": {
+                name: {key: _json([value])[0] for key, value in vars(found).items()}
+                for name, found in self.detections.items()
+            },
         }
-
-
-VECTOR_METRIC, IMAGE_METRIC, SYMBOL_METRIC = "normalised MSE", "MSE", "error rate"
 
 
 def horizon_errors(
@@ -166,25 +185,34 @@ def horizon_errors(
     steps = open_loop(model, sequences, burn_in=burn_in, horizon=horizon, samples=samples, generator=generator)
     first = next(steps)  # checks the sequences before they are read
     kinds = describe_observations(model.observation_spec) if "decode" in can else {}
-    measures = {key: _measure(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
+    measures = {key: measure_of(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
     last_seen = {key: sequences[key][:, burn_in - 1] for key in kinds}
     reward = _RewardTally(sequences, burn_in) if "reward" in can else None
     ends = _EndTally() if "continue" in can else None
     tallies = {key: _Tally() for key in kinds}
+    moves: dict[str, _Tally] = {}
     rows: list[int] = []
     for step in chain([first], steps):
         alive = step.alive.cpu()
         rows.append(int(alive.sum()))
         for key, measure in measures.items():
             assert step.observation is not None
-            truth = step.transition["next", key].cpu()
-            model_error = measure.error(step.observation[key].cpu(), truth.repeat_interleave(samples, 0))
+            truth, shown = step.transition["next", key].cpu(), step.observation[key].cpu()
+            last, typical = last_seen[key].cpu(), measure.typical.expand_as(truth)
+            repeated = truth.repeat_interleave(samples, 0)
             tallies[key].add(
                 alive,
-                model_error.reshape(-1, samples).mean(1),
-                measure.error(last_seen[key].cpu(), truth),
-                measure.error(measure.typical.expand_as(truth), truth),
+                measure.error(shown, repeated).reshape(-1, samples).mean(1),
+                measure.error(last, truth),
+                measure.error(typical, truth),
             )
+            moved = measure.moving_error(shown, repeated, last.repeat_interleave(samples, 0))
+            if moved is not None:
+                copied, averaged = (measure.moving_error(one, truth, last) for one in (last, typical))
+                assert copied is not None and averaged is not None
+                moves.setdefault(key, _Tally()).add(
+                    alive & copied.isfinite(), moved.reshape(-1, samples).mean(1), copied, averaged
+                )
         if reward is not None:
             reward.add(step, alive, samples)
         if ends is not None:
@@ -195,91 +223,14 @@ def horizon_errors(
         samples=samples,
         rows=rows,
         observation={key: tallies[key].curve(measure.metric) for key, measure in measures.items()},
+        moving={key: tally.curve(measures[key].metric) for key, tally in moves.items()},
         reward=None if reward is None else reward.curve("mean absolute error"),
         termination=None if ends is None else ends.curve(),
         calibration=[] if ends is None else ends.calibration(),
+        detections={
+            name: tally.detection() for name, tally in (("reward", reward), ("termination", ends)) if tally is not None
+        },
     )
-
-
-class _Measure(ABC):
-    """The error of one kind of observation, and its typical value in the data."""
-
-    metric: str
-    typical: Tensor
-
-    def __init__(self, kind: Observation) -> None:
-        self.kind = kind
-
-    @abstractmethod
-    def fit(self, data: Tensor) -> "_Measure":
-        """Read the typical value off ``[B, T, ...]``."""
-
-    @abstractmethod
-    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        """``[N, ...]`` against ``[N, ...]``: ``[N]``."""
-
-
-class _VectorMeasure(_Measure):
-    metric = VECTOR_METRIC
-
-    def fit(self, data: Tensor) -> "_VectorMeasure":
-        values = data.cpu().flatten(0, 1).double()
-        self.typical = values.mean(0)
-        variance = values.var(0, correction=0).reshape(-1)
-        # A component that does not vary says nothing about the model, and has no scale to measure it by.
-        self._varies = variance > 1e-12 * (1.0 + self.typical.reshape(-1).square())
-        self._variance = variance[self._varies]
-        return self
-
-    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        squares = (shown.double() - truth.double()).square().reshape(len(truth), -1)
-        if not bool(self._varies.any()):
-            return squares.mean(1)
-        return (squares[:, self._varies] / self._variance).mean(1)
-
-
-class _ImageMeasure(_Measure):
-    metric = IMAGE_METRIC
-
-    def fit(self, data: Tensor) -> "_ImageMeasure":
-        # A frame at a time: the whole batch in floating point would take several times its size.
-        self.typical = torch.stack([data[:, t].cpu().double().mean(0) for t in range(data.shape[1])]).mean(0)
-        return self
-
-    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        return ((shown.float() - truth.float()) / 255.0).square().flatten(1).mean(1).double()
-
-
-class _SymbolMeasure(_Measure):
-    metric = SYMBOL_METRIC
-
-    def fit(self, data: Tensor) -> "_SymbolMeasure":
-        values = data.cpu().flatten(0, 1)
-        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
-            hottest = [
-                torch.nn.functional.one_hot(part.sum(0).argmax(-1), part.shape[-1])
-                for part in values.long().split(self.kind.classes, -1)
-            ]
-            self.typical = torch.cat(hottest, -1).to(values.dtype)
-        else:
-            self.typical = values.long().mode(0).values.to(values.dtype)
-        return self
-
-    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        differs = shown.to(truth.dtype) != truth
-        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
-            wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
-        else:
-            wrong = differs.any(-1) if differs.ndim == 4 else differs
-        return wrong.reshape(len(wrong), -1).double().mean(1)
-
-
-def _measure(kind: Observation) -> _Measure:
-    if isinstance(kind, VectorObservation):
-        return _VectorMeasure(kind)
-    if isinstance(kind, ImageObservation):
-        return _ImageMeasure(kind)
-    return _SymbolMeasure(kind)
 
 
 class _Tally:
@@ -307,6 +258,9 @@ class _RewardTally(_Tally):
         if burn_in > 1:
             fresh = sequences["is_init"][:, burn_in - 1, 0].cpu()
             self._last = torch.where(fresh, self._mean, rewards[:, burn_in - 2, 0])
+        sizes = rewards.abs()[rewards != 0]
+        self._least = float(sizes.min()) / 2 if len(sizes) else math.inf
+        self._events: list[tuple[Tensor, Tensor]] = []
 
     def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:  # type: ignore[override]
         assert step.reward is not None
@@ -318,6 +272,10 @@ class _RewardTally(_Tally):
             (self._last - truth).abs(),
             (self._mean - truth).abs(),
         )
+        self._events.append((truth[alive].abs() >= self._least, shown[alive].abs() >= self._least))
+
+    def detection(self) -> Detection:
+        return _detection(self._events)
 
 
 class _EndTally:
@@ -341,6 +299,11 @@ class _EndTally:
             mean.append(float((rate - ends).square().mean()))
         return Curve("Brier score", model, copy, mean)
 
+    def detection(self) -> Detection:
+        return _detection([
+            (ends > 0.5, chances > 0.5) for ends, chances in zip(self._ends, self._chances, strict=True)
+        ])  # fmt: skip
+
     def calibration(self) -> list[CalibrationBin]:
         chances = torch.cat([chances.reshape(-1) for chances in self._chances])
         ends = torch.cat([
@@ -356,6 +319,14 @@ class _EndTally:
                     CalibrationBin(int(inside.sum()), float(chances[inside].mean()), float(ends[inside].mean()))
                 )
         return bins
+
+
+def _detection(events: list[tuple[Tensor, Tensor]]) -> Detection:
+    """From pairs of what happened, bool ``[rows]``, and what was foretold, bool ``[rows, samples]``."""
+    both = sum(float((real[:, None] & foretold).double().mean(1).sum()) for real, foretold in events)
+    foretold = sum(float(shown.double().mean(1).sum()) for _, shown in events)
+    real = sum(int(truth.sum()) for truth, _ in events)
+    return Detection(both / foretold if foretold else math.nan, both / real if real else math.nan, foretold, real)
 
 
 def _json(values: Sequence[float]) -> list[float | None]:

@@ -1,0 +1,37 @@
+"""Errors of places that move, by hand."""
+
+import pytest
+import torch
+from torchrl.data import Bounded, Unbounded
+
+from wmcomponents.evaluation.measures import measure_of
+from wmcomponents.nn.observation import describe_observation
+
+
+def test_the_moving_error_of_an_image_is_that_of_the_pixels_that_changed():
+    measure = measure_of(describe_observation(Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)))
+    last = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    truth = last.clone()
+    truth[0, 3, 4] = 255  # one pixel appears in row 0; nothing moves in row 1
+    shown = last.clone()
+    shown[:, 9, 9] = 255  # an error elsewhere does not count here
+    assert measure.moving_error(shown, truth, last)[0] == 1.0
+    assert measure.moving_error(truth, truth, last)[0] == 0.0
+    assert bool(measure.moving_error(shown, truth, last)[1].isnan())
+    assert measure.error(shown, truth)[0] == pytest.approx(2 / 256)
+
+
+def test_the_moving_error_of_a_board_is_the_share_of_changed_cells_shown_wrong():
+    measure = measure_of(describe_observation(Bounded(0, 1, (5, 5, 2), dtype=torch.bool)))
+    last = torch.zeros(1, 5, 5, 2, dtype=torch.bool)
+    truth = last.clone()
+    truth[0, 0, 0, 0] = truth[0, 1, 1, 1] = True
+    shown = last.clone()
+    shown[0, 0, 0, 0] = shown[0, 4, 4, 0] = True
+    assert measure.moving_error(shown, truth, last)[0] == 0.5
+    assert measure.moving_error(last, truth, last)[0] == 1.0
+
+
+def test_vectors_have_no_places():
+    one = torch.zeros(1, 3)
+    assert measure_of(describe_observation(Unbounded(3))).moving_error(one, one, one) is None

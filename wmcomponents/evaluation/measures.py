@@ -1,0 +1,134 @@
+"""The error of one kind of observation, and its typical value in the data."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from wmcomponents.nn.observation import DiscreteObservation, ImageObservation, Observation, VectorObservation
+
+VECTOR_METRIC, IMAGE_METRIC, SYMBOL_METRIC = "normalised MSE", "MSE", "error rate"
+
+
+class Measure(ABC):
+    """The error of one kind of observation.
+
+    Attributes:
+        metric: its name.
+        typical: the value that no model is needed for, once fitted.
+    """
+
+    metric: str
+    typical: Tensor
+
+    def __init__(self, kind: Observation) -> None:
+        self.kind = kind
+
+    @abstractmethod
+    def fit(self, data: Tensor) -> "Measure":
+        """Read the typical value off ``[B, T, ...]``."""
+
+    @abstractmethod
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        """``[N, ...]`` against ``[N, ...]``: ``[N]``."""
+
+    def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor | None:
+        """The error of the places where ``truth`` differs from ``last``: ``[N]``, NaN for rows where none does.
+
+        ``None`` for observations without places. Copying ``last`` is wrong in all of these places.
+        """
+        return None
+
+
+class VectorMeasure(Measure):
+    """Squared error over the variance of the data, averaged over the components that vary."""
+
+    metric = VECTOR_METRIC
+
+    def fit(self, data: Tensor) -> "VectorMeasure":
+        """Mean and variance of every component."""
+        values = data.cpu().flatten(0, 1).double()
+        self.typical = values.mean(0)
+        variance = values.var(0, correction=0).reshape(-1)
+        # A component that does not vary says nothing about the model, and has no scale to measure it by.
+        self._varies = variance > 1e-12 * (1.0 + self.typical.reshape(-1).square())
+        self._variance = variance[self._varies]
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        """Squared error over the variance."""
+        squares = (shown.double() - truth.double()).square().reshape(len(truth), -1)
+        if not bool(self._varies.any()):
+            return squares.mean(1)
+        return (squares[:, self._varies] / self._variance).mean(1)
+
+
+class ImageMeasure(Measure):
+    """Mean squared error of values in [0, 1]."""
+
+    metric = IMAGE_METRIC
+
+    def fit(self, data: Tensor) -> "ImageMeasure":
+        """The mean image."""
+        # A frame at a time: the whole batch in floating point would take several times its size.
+        self.typical = torch.stack([data[:, t].cpu().double().mean(0) for t in range(data.shape[1])]).mean(0)
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        """Mean squared error of values in [0, 1]."""
+        return ((shown.float() - truth.float()) / 255.0).square().flatten(1).mean(1).double()
+
+    def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor:
+        """Mean squared error of the pixels that changed in any channel."""
+        squares = ((shown.float() - truth.float()) / 255.0).square().mean(-1).double()
+        return _mean_where(squares, (truth != last).any(-1))
+
+
+class SymbolMeasure(Measure):
+    """Share of cells, categories or bits that are wrong."""
+
+    metric = SYMBOL_METRIC
+
+    def fit(self, data: Tensor) -> "SymbolMeasure":
+        """The most common values."""
+        values = data.cpu().flatten(0, 1)
+        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+            hottest = [
+                torch.nn.functional.one_hot(part.sum(0).argmax(-1), part.shape[-1])
+                for part in values.long().split(self.kind.classes, -1)
+            ]
+            self.typical = torch.cat(hottest, -1).to(values.dtype)
+        else:
+            self.typical = values.long().mode(0).values.to(values.dtype)
+        return self
+
+    def error(self, shown: Tensor, truth: Tensor) -> Tensor:
+        """Share that is wrong; a cell of a board is wrong if any of its planes is."""
+        differs = shown.to(truth.dtype) != truth
+        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+            wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
+        else:
+            wrong = differs.any(-1) if differs.ndim == 4 else differs
+        return wrong.reshape(len(wrong), -1).double().mean(1)
+
+    def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor | None:
+        """Share of the cells of a board that changed and are shown wrong."""
+        if truth.ndim != 4:
+            return None
+        wrong = (shown.to(truth.dtype) != truth).any(-1).double()
+        return _mean_where(wrong, (truth != last).any(-1))
+
+
+def measure_of(kind: Observation) -> Measure:
+    """The measure of a kind of observation."""
+    if isinstance(kind, VectorObservation):
+        return VectorMeasure(kind)
+    if isinstance(kind, ImageObservation):
+        return ImageMeasure(kind)
+    return SymbolMeasure(kind)
+
+
+def _mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over the places ``[N, H, W]`` that are true; NaN for rows without one."""
+    total = (values * where).flatten(1).sum(1)
+    return total / where.flatten(1).sum(1)
