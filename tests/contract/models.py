@@ -9,7 +9,16 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, TDMPC2Config
+from wmcomponents.models import (
+    TDMPC2,
+    DreamerV1,
+    DreamerV1Config,
+    DreamerV3,
+    DreamerV3Config,
+    PlaNet,
+    PlaNetConfig,
+    TDMPC2Config,
+)
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 

@@ -13,12 +13,16 @@ from wmcomponents.dynamics import (
     BlockGRUCell,
     CategoricalLatent,
     GaussianLatent,
+    LearnedInitialState,
     Prior,
     RecurrentPosterior,
     RSSMObserve,
     RSSMObserveSequence,
+    SigmoidSpread,
+    SoftplusSpread,
 )
 from wmcomponents.functional import balanced_kl
+from wmcomponents.nn import NormGRU, ResetAfterGRU, ResetBeforeGRU
 
 DETER, ACTION, EMBED, UNITS = 16, 3, 5, 8
 
@@ -47,7 +51,34 @@ def deep() -> RSSM:
     return categorical(cell_layers=2, prior_layers=1, posterior_layers=2, norm="layer", act="gelu")
 
 
-MODELS = {"categorical": categorical, "gaussian": gaussian, "absolute": absolute, "deep": deep}
+def planet() -> RSSM:
+    return scramble(RSSM.dense_gru(EMBED, ACTION, ResetBeforeGRU(UNITS, DETER), GaussianLatent(6), act="relu"))
+
+
+def dreamer_v1() -> RSSM:
+    return scramble(RSSM.dense_gru(EMBED, ACTION, ResetAfterGRU(UNITS, DETER), GaussianLatent(6)))
+
+
+def dreamer_v2() -> RSSM:
+    return scramble(RSSM.dense_gru(EMBED, ACTION, NormGRU(UNITS, DETER), CategoricalLatent(4, 6, unimix=0.0)))
+
+
+def dreamer_v3_2023() -> RSSM:
+    gru, initial = NormGRU(UNITS, DETER, bias=False), LearnedInitialState(DETER)
+    kind = {"norm": "keras_layer", "act": "silu", "bias": False, "initial": initial}
+    return scramble(RSSM.dense_gru(EMBED, ACTION, gru, CategoricalLatent(4, 6), **kind))
+
+
+MODELS = {
+    "categorical": categorical,
+    "gaussian": gaussian,
+    "absolute": absolute,
+    "deep": deep,
+    "planet": planet,
+    "dreamer-v1": dreamer_v1,
+    "dreamer-v2": dreamer_v2,
+    "dreamer-v3-2023": dreamer_v3_2023,
+}
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 
 
@@ -270,3 +301,39 @@ def test_the_model_compiles_whole_to_the_same_numbers(build):
     imagine = torch.compile(rssm.imagine_step, fullgraph=True, backend="eager")
     torch.testing.assert_close(observe(*inputs), rssm.observe_sequence(*inputs))
     torch.testing.assert_close(imagine(deter, stoch, action, noise), rssm.imagine_step(deter, stoch, action, noise))
+
+
+@pytest.mark.parametrize("spread", [SoftplusSpread(), SigmoidSpread()], ids=["softplus", "sigmoid"])
+def test_spreads_are_positive_and_their_slopes_are_their_derivatives(spread):
+    raw = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
+    value = spread(raw)
+    assert (value > 0).all()
+    (slope,) = torch.autograd.grad(value.sum(), raw)
+    torch.testing.assert_close(spread.slope(raw.detach()), slope)
+
+
+def test_a_learned_episode_begins_at_the_mode_of_the_prior_of_a_learned_state():
+    rssm = dreamer_v3_2023()
+    deter, stoch = rssm.initial_state((2, 3))
+    assert deter.shape == (2, 3, DETER) and deter.abs().max() < 1 and deter.abs().sum() > 0
+    torch.testing.assert_close(deter[1, 2], rssm.initial.weight.tanh())
+    assert torch.equal(stoch.detach(), rssm.latent.sample(rssm.prior(deter), None).detach())
+
+
+def test_the_initial_state_is_where_is_init_leads():
+    rssm = dreamer_v3_2023()
+    deter, stoch, action, embed, _, noise = sequence(rssm, (3,), 1)
+    begins, goes_on = torch.ones(3, 1, dtype=torch.bool), torch.zeros(3, 1, dtype=torch.bool)
+    reset = rssm.observe_step(deter, stoch, action[:, 0], embed[:, 0], begins, noise[:, 0])
+    none = torch.zeros_like(action[:, 0])
+    begun = rssm.observe_step(*rssm.initial_state((3,)), none, embed[:, 0], goes_on, noise[:, 0])
+    for a, b in zip(reset, begun, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_rows_in_the_middle_of_an_episode_are_not_moved_by_the_learned_start():
+    rssm = dreamer_v3_2023()
+    deter, stoch, action, embed, is_init, noise = sequence(rssm, (3,), 4)
+    deter, _, _ = rssm.observe_sequence(deter, stoch, action, embed, torch.zeros_like(is_init), noise)
+    (gradient,) = torch.autograd.grad(deter.sum(), rssm.initial.weight)
+    assert not gradient.any()

@@ -9,7 +9,17 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from tests.parts import scramble
-from wmcomponents.dynamics import RSSM, AbsolutePosterior, BlockGRUCell, GaussianLatent, Prior, RecurrentPosterior
+from wmcomponents.dynamics import (
+    RSSM,
+    AbsolutePosterior,
+    BlockGRUCell,
+    GaussianLatent,
+    LearnedInitialState,
+    Prior,
+    RecurrentPosterior,
+    SigmoidSpread,
+    SoftplusSpread,
+)
 from wmcomponents.nn import Dense
 
 BATCH, TIME, ACTION, EMBED = 3, 6, 2, 5
@@ -60,8 +70,9 @@ def test_values_and_every_gradient_agree_with_autograd(with_noise, classes, unim
 
 
 @pytest.mark.parametrize("with_noise", [True, False])
-def test_a_gaussian_latent_is_scanned_too(with_noise):
-    latent = GaussianLatent(6)
+@pytest.mark.parametrize("spread", [SoftplusSpread(), SigmoidSpread()], ids=["softplus", "sigmoid"])
+def test_a_gaussian_latent_is_scanned_too(with_noise, spread):
+    latent = GaussianLatent(6, spread=spread)
     cell, prior = BlockGRUCell(16, latent.size, ACTION, 8, blocks=4), Prior(16, latent.params, 8)
     rssm = RSSM(cell, latent, prior, RecurrentPosterior(16, EMBED, latent.params, 8))
     assert_scan_is_loop(scramble(rssm).double(), with_noise)
@@ -87,6 +98,8 @@ def test_the_standard_model_is_scanned_and_others_are_not():
     for options in ({"norm": "layer"}, {"act": "gelu"}, {"cell_layers": 2}):
         assert not build(**options).cell.can_scan
     assert not build(posterior_layers=2).posterior.can_scan
+    learned = RSSM(plain.cell, plain.latent, plain.prior, plain.posterior, LearnedInitialState(16))
+    assert plain._can_scan(torch.zeros(1)) and not learned._can_scan(torch.zeros(1))
     other = AbsolutePosterior(4, 4)
     assert GaussianLatent(3).can_scan and not other.can_scan
     with pytest.raises(NotImplementedError, match="offers no scan"):
