@@ -24,6 +24,10 @@ from wmcomponents.functional.kl import excess_nats as excess_nats
 from wmcomponents.functional.kl import free_nats as free_nats
 from wmcomponents.functional.kl import mixed_kl as mixed_kl
 from wmcomponents.functional.kl import split_kl as split_kl
+from wmcomponents.functional.masks import block_causal_mask as block_causal_mask
+from wmcomponents.functional.masks import causal_mask as causal_mask
+from wmcomponents.functional.masks import slot_positions as slot_positions
+from wmcomponents.functional.masks import visible as visible
 from wmcomponents.functional.mdn import mixture_component as mixture_component
 from wmcomponents.functional.mdn import mixture_log_prob as mixture_log_prob
 from wmcomponents.functional.mdn import normal_log_prob as normal_log_prob
@@ -62,6 +66,6 @@ from wmcomponents.functional.two_hot import two_hot_cross_entropy as two_hot_cro
 from wmcomponents.functional.two_hot import two_hot_mean as two_hot_mean
 from wmcomponents.functional.two_hot import two_hot_neighbours as two_hot_neighbours
 from wmcomponents.functional.value_transform import decode_from_support as decode_from_support
-from wmcomponents.functional.value_transform import encode_on_support as encode_on_support
 from wmcomponents.functional.value_transform import inverse_value_transform as inverse_value_transform
+from wmcomponents.functional.value_transform import lifted_value_transform as lifted_value_transform
 from wmcomponents.functional.value_transform import value_transform as value_transform

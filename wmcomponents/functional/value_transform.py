@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wmcomponents.functional.precision import at_least_float32
-from wmcomponents.functional.two_hot import two_hot
 
 EPS = 1e-3
 """Slope that keeps h invertible where its root flattens (Pohlen et al. 2018; MuZero, appendix F)."""
@@ -21,6 +20,19 @@ def value_transform(x: Float[Tensor, "*batch"], eps: float = EPS) -> Float[Tenso
         eps: slope at infinity, positive.
     """
     return x.sign() * ((x.abs() + 1.0).sqrt() - 1.0) + eps * x
+
+
+def lifted_value_transform(x: Float[Tensor, "*batch"], eps: float = EPS) -> Float[Tensor, "*batch"]:
+    """EfficientZero-V2's transform for Atari, which adds ``eps |x|`` in the place of ``eps x``.
+
+    It agrees with :func:`value_transform` for positive numbers, and is decoded by the same inverse, so that negative
+    ones come back a little smaller in size.
+
+    Args:
+        x: in env units.
+        eps: slope at infinity.
+    """
+    return x.sign() * ((x.abs() + 1.0).sqrt() - 1.0) + eps * x.abs()
 
 
 def inverse_value_transform(
@@ -46,20 +58,6 @@ def inverse_value_transform(
     return x
 
 
-def encode_on_support(
-    x: Float[Tensor, "*batch"], bins: Float[Tensor, " bins"], eps: float = EPS
-) -> Float[Tensor, "*batch bins"]:
-    """A number as weights on the two bins around ``h(x)``; beyond the last bin, all weight is on that bin.
-
-    Args:
-        x: in env units.
-        bins: increasing bin centres on the scale of h: integers -300..300 in MuZero, 51 evenly spaced in
-            EfficientZero-V2's continuous control.
-        eps: of the transform.
-    """
-    return two_hot(value_transform(x, eps), bins)
-
-
 def decode_from_support(
     logits: Float[Tensor, "*batch bins"], bins: Float[Tensor, " bins"], eps: float = EPS, dead_zone: float = 0.0
 ) -> Float[Tensor, "*batch"]:
@@ -67,7 +65,8 @@ def decode_from_support(
 
     Args:
         logits: unnormalised log probabilities.
-        bins: as in :func:`encode_on_support`.
+        bins: increasing bin centres on the scale of h: integers -300..300 in MuZero, 51 evenly spaced in
+            EfficientZero-V2's continuous control.
         eps: of the transform.
         dead_zone: of :func:`inverse_value_transform`.
     """

@@ -1,11 +1,13 @@
 """Rewards and values as categories."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmcomponents.functional import at_least_float32
-from wmcomponents.functional.value_transform import EPS, decode_from_support, encode_on_support, value_transform
+from wmcomponents.functional import at_least_float32, two_hot
+from wmcomponents.functional.value_transform import decode_from_support, value_transform
 
 
 class Support(nn.Module):
@@ -14,7 +16,7 @@ class Support(nn.Module):
     Args:
         bins: increasing bin centres on the transformed scale.
         dead_zone: decoded numbers of a smaller size become 0 (EfficientZero: 1e-3).
-        eps: of h.
+        transform: from env units to the bins' scale; its inverse is that of MuZero's h.
 
     Raises:
         ValueError: if there are fewer than two bins, or they do not increase.
@@ -27,12 +29,17 @@ class Support(nn.Module):
 
     bins: Tensor
 
-    def __init__(self, bins: Float[Tensor, " bins"], dead_zone: float = 0.0, eps: float = EPS) -> None:
+    def __init__(
+        self,
+        bins: Float[Tensor, " bins"],
+        dead_zone: float = 0.0,
+        transform: Callable[[Tensor], Tensor] = value_transform,
+    ) -> None:
         super().__init__()
         if bins.ndim != 1 or len(bins) < 2 or (not bins.is_meta and not bool((bins.diff() > 0).all())):
             raise ValueError(f"a support has at least two increasing bins; got {bins.tolist()}.")
         self.register_buffer("bins", bins, persistent=False)
-        self.dead_zone, self.eps = dead_zone, eps
+        self.dead_zone, self.transform = dead_zone, transform
 
     @classmethod
     def integers(cls, limit: int = 300, dead_zone: float = 0.0) -> "Support":
@@ -51,12 +58,12 @@ class Support(nn.Module):
         return self.bins.shape[0]
 
     def encode(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch bins"]:
-        """Weights of the two bins around each number; they sum to 1."""
-        return encode_on_support(x, self.bins, self.eps)
+        """Weights of the two bins around each number; they sum to 1. Beyond the last bin, all is on that bin."""
+        return two_hot(self.transform(x), self.bins)
 
     def mean(self, logits: Float[Tensor, "*batch bins"]) -> Float[Tensor, "*batch"]:
         """Numbers in env units."""
-        return decode_from_support(logits, self.bins, self.eps, self.dead_zone)
+        return decode_from_support(logits, self.bins, dead_zone=self.dead_zone)
 
     def loss(self, logits: Float[Tensor, "*batch bins"], target: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Cross entropy with the encoded target, which gets no gradient."""
