@@ -13,8 +13,12 @@ from wmcomponents.models import (
     TDMPC2,
     DreamerV1,
     DreamerV1Config,
+    DreamerV2,
+    DreamerV2Config,
     DreamerV3,
     DreamerV3Config,
+    DreamerV3Preprint,
+    DreamerV3PreprintConfig,
     PlaNet,
     PlaNetConfig,
     TDMPC2Config,
@@ -44,7 +48,18 @@ TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100
 
 def dreamer(*arguments) -> DreamerV3:
     """A DreamerV3 whose reward is not zero, as it is before training: its output layer begins at zero."""
-    model = DreamerV3(*arguments)
+    return rewarded(DreamerV3(*arguments))
+
+
+def preprint(*arguments) -> DreamerV3Preprint:
+    """Its preprint's model, whose reward begins at zero likewise, and whose initial state was learned."""
+    model = rewarded(DreamerV3Preprint(*arguments))
+    torch.nn.init.normal_(model.dynamics.initial.weight)
+    return model
+
+
+def rewarded(model):
+    """The model with weights in its reward's output layer."""
     torch.nn.init.normal_(model.reward_head.out.weight, std=0.01)
     return model
 
@@ -68,6 +83,14 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("dreamer-v1-image", lambda: DreamerV1(DreamerV1Config.tiny(mults=(1, 2)), IMAGE, Bounded(-2, 2, (2,)))),
     ("planet", lambda: PlaNet(PlaNetConfig.tiny(deter=32), VECTOR, Bounded(-2, 2, (2,)))),
     ("planet-dict", lambda: PlaNet(PlaNetConfig.tiny(mults=(1, 2)), MIXED, OneHot(3))),
+    ("dreamer-v2", lambda: DreamerV2(DreamerV2Config.tiny(deter=32, rewards="tanh"), VECTOR, OneHot(3))),
+    ("dreamer-v2-gaussian", lambda: DreamerV2(DreamerV2Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
+    ("dreamer-v2-image", lambda: DreamerV2(DreamerV2Config.tiny(mults=(1, 2)), IMAGE, OneHot(2))),
+    ("dreamer-v3-preprint", lambda: preprint(DreamerV3PreprintConfig.tiny(deter=32), VECTOR, OneHot(3))),
+    (
+        "dreamer-v3-preprint-dict",
+        lambda: preprint(DreamerV3PreprintConfig.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,))),
+    ),
     ("dreamer-v3", lambda: dreamer(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
     ("dreamer-v3-gaussian", lambda: dreamer(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
     ("dreamer-v3-dict", lambda: dreamer(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
