@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Categorical, Composite, TensorSpec
+from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
 
 from wmcomponents.dynamics import SimNormDynamics
 from wmcomponents.encoders import SimNormEncoder
@@ -195,7 +195,7 @@ class TDMPC2(PretrainedModel):
     def __init__(self, config: TDMPC2Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         self.tasks = _tasks(c, observation_spec)
-        state_spec = Composite(latent=Bounded(0.0, 1.0, (c.latent,)))
+        state_spec = Composite(latent=Unbounded((c.latent,)))
         if self.tasks:
             state_spec["task_index"] = Categorical(self.tasks)
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
