@@ -14,6 +14,17 @@ from wmcomponents.functional.categorical import unimix_log_probs as unimix_log_p
 from wmcomponents.functional.categorical import unimix_probs as unimix_probs
 from wmcomponents.functional.cosine import negative_cosine as negative_cosine
 from wmcomponents.functional.discount import episode_discount as episode_discount
+from wmcomponents.functional.edm import EDMCoefficients as EDMCoefficients
+from wmcomponents.functional.edm import edm_coefficients as edm_coefficients
+from wmcomponents.functional.edm import edm_loss_weight as edm_loss_weight
+from wmcomponents.functional.edm import edm_target as edm_target
+from wmcomponents.functional.edm import from_bytes as from_bytes
+from wmcomponents.functional.edm import karras_sigmas as karras_sigmas
+from wmcomponents.functional.edm import log_normal_sigma as log_normal_sigma
+from wmcomponents.functional.edm import on_byte_grid as on_byte_grid
+from wmcomponents.functional.edm import to_bytes as to_bytes
+from wmcomponents.functional.edm import with_noise as with_noise
+from wmcomponents.functional.edm_sampler import EDMSampler as EDMSampler
 from wmcomponents.functional.gaussian import gaussian_entropy as gaussian_entropy
 from wmcomponents.functional.gaussian import gaussian_kl as gaussian_kl
 from wmcomponents.functional.gaussian import gaussian_log_prob as gaussian_log_prob

@@ -11,6 +11,7 @@ from wmcomponents.heads.policy_prior import GaussianPolicyPrior as GaussianPolic
 from wmcomponents.heads.prediction import PredictionHead as PredictionHead
 from wmcomponents.heads.preprint_two_hot import PreprintTwoHotHead as PreprintTwoHotHead
 from wmcomponents.heads.projection import SimSiamProjection as SimSiamProjection
+from wmcomponents.heads.reward_end import RewardEndHead as RewardEndHead
 from wmcomponents.heads.simnorm import QEnsemble as QEnsemble
 from wmcomponents.heads.simnorm import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.simnorm import TerminationHead as TerminationHead

@@ -20,6 +20,7 @@ from wmcomponents.nn.conv import padded_growth as padded_growth
 from wmcomponents.nn.conv import transposed_conv2d as transposed_conv2d
 from wmcomponents.nn.conv import unpadded_growth as unpadded_growth
 from wmcomponents.nn.frames import Frames as Frames
+from wmcomponents.nn.fourier import FourierFeatures as FourierFeatures
 from wmcomponents.nn.gru import GRU as GRU
 from wmcomponents.nn.gru import NormGRU as NormGRU
 from wmcomponents.nn.gru import ResetAfterGRU as ResetAfterGRU
@@ -83,3 +84,10 @@ from wmcomponents.nn.transforms import Standardize as Standardize
 from wmcomponents.nn.transforms import Symlog as Symlog
 from wmcomponents.nn.transforms import Tanh as Tanh
 from wmcomponents.nn.transforms import Transform as Transform
+from wmcomponents.nn.unet import AdaptiveGroupNorm as AdaptiveGroupNorm
+from wmcomponents.nn.unet import AdaptiveResidualBlock as AdaptiveResidualBlock
+from wmcomponents.nn.unet import AdaptiveResidualBlocks as AdaptiveResidualBlocks
+from wmcomponents.nn.unet import Downsample as Downsample
+from wmcomponents.nn.unet import SelfAttention2d as SelfAttention2d
+from wmcomponents.nn.unet import UNet as UNet
+from wmcomponents.nn.unet import Upsample as Upsample

@@ -18,6 +18,8 @@ class LSTM(nn.Module):
         in_features: size of x.
         hidden: size of h and c.
         forget_bias: :math:`b_f`, not learned: 1 keeps the memory alive at the start of training.
+        hidden_bias: whether there is a second bias beside U h, as torch's and cuDNN's cells have it: no other function,
+            but under Adam its sum with the first learns twice as fast.
 
     Reference: Gers, Schmidhuber and Cummins, Learning to Forget (2000).
 
@@ -29,12 +31,13 @@ class LSTM(nn.Module):
         (torch.Size([2, 5, 8]), torch.Size([2, 5, 8]))
     """
 
-    def __init__(self, in_features: int, hidden: int, forget_bias: float = 1.0) -> None:
+    def __init__(self, in_features: int, hidden: int, forget_bias: float = 1.0, hidden_bias: bool = False) -> None:
         super().__init__()
         self.in_features, self.hidden, self.forget_bias = in_features, hidden, forget_bias
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden, in_features))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(4 * hidden))
+        self.bias_hh = nn.Parameter(torch.zeros(4 * hidden)) if hidden_bias else None
         nn.init.xavier_uniform_(self.weight_ih)
         nn.init.xavier_uniform_(self.weight_hh)
 
@@ -79,8 +82,9 @@ class LSTM(nn.Module):
 
     def _prepare(self, x: Tensor) -> Tensor:
         """The input's share of the gates, bias included."""
-        n = self.hidden
-        bias = torch.cat([self.bias[:n], self.bias[n : 2 * n] + self.forget_bias, self.bias[2 * n :]])
+        n, bias = self.hidden, self.bias if self.bias_hh is None else self.bias + self.bias_hh
+        if self.forget_bias:
+            bias = torch.cat([bias[:n], bias[n : 2 * n] + self.forget_bias, bias[2 * n :]])
         return nn.functional.linear(x, self.weight_ih, bias)
 
     def _step(self, prepared: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,4 @@
+"""From noise and context to pictures."""
+
+from wmcomponents.denoisers.edm import EDMDenoiser as EDMDenoiser
+from wmcomponents.denoisers.network import FrameNetwork as FrameNetwork
