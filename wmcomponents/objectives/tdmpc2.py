@@ -199,13 +199,8 @@ class TDMPC2Loss(ModelLoss):
 
         Args:
             lr: learning rate; 3e-4 if not given.
-            warmup: TD-MPC2 has no warm-up: ``None`` or 0.
-
-        Raises:
-            ValueError: for another warm-up.
+            warmup: warm-up steps; none if not given.
         """
-        if warmup:
-            raise ValueError(f"TD-MPC2 trains without warm-up; got warmup={warmup}. Leave it out.")
         lr = 3e-4 if lr is None else lr
         groups: dict[str, list[Tensor]] = {"encoder": [], "policy": [], "": []}
         for name, parameter in self.world_model_params.flatten_keys(".").items():
@@ -220,6 +215,7 @@ class TDMPC2Loss(ModelLoss):
             ],
             lr,
             max_norm=20.0,
+            warmup=warmup or 0,
         )
 
     @torch.no_grad()
