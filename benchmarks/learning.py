@@ -210,13 +210,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=list(ENVS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="of those of each environment; all if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--no-table", action="store_true", help="fit only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for env_id in arguments.envs:
-        for seed in ENVS[env_id]:
+        for seed in [seed for seed in ENVS[env_id] if arguments.seeds is None or seed in arguments.seeds]:
             for family in arguments.families:
                 made = fit(family, env_id, seed, arguments.runs)
                 short = {name: errors["model"] for name, errors in made["errors"].items()}
