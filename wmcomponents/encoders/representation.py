@@ -1,5 +1,6 @@
 """MuZero's representation function h: a stack of frames to the first latent."""
 
+import math
 from collections.abc import Sequence
 
 from tensordict import NestedKey
@@ -52,10 +53,7 @@ class MLPRepresentation(Component):
     ) -> None:
         super().__init__(in_keys, out_keys)
         self.shape, self.latent_shape = tuple(shape), (units,)
-        features = 1
-        for side in self.shape:
-            features *= side
-        self.net = Perceptron(features, hidden, units, norm, act)
+        self.net = Perceptron(math.prod(self.shape), hidden, units, norm, act)
         self.scale = nn.Identity() if scale is None else scale
 
     def compute(self, stack: Tensor) -> Tensor:

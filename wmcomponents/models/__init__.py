@@ -12,6 +12,8 @@ from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
 from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
 from wmcomponents.models.dreamer_v3_preprint import DreamerV3Preprint as DreamerV3Preprint
 from wmcomponents.models.dreamer_v3_preprint import DreamerV3PreprintConfig as DreamerV3PreprintConfig
+from wmcomponents.models.efficientzero import EfficientZero as EfficientZero
+from wmcomponents.models.efficientzero import EfficientZeroConfig as EfficientZeroConfig
 from wmcomponents.models.muzero import MuZero as MuZero
 from wmcomponents.models.muzero import MuZeroConfig as MuZeroConfig
 from wmcomponents.models.planet import PlaNet as PlaNet
@@ -29,6 +31,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV2": DreamerV2,
     "DreamerV3": DreamerV3,
     "DreamerV3Preprint": DreamerV3Preprint,
+    "EfficientZero": EfficientZero,
     "MuZero": MuZero,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
@@ -36,7 +39,12 @@ MODELS: dict[str, type[PretrainedModel]] = {
 }
 """Families by the name that their saved config carries."""
 
-OFFICIAL: dict[str, type[PretrainedModel]] = {"muzero-general": MuZero, "tdmpc2": TDMPC2, "world-models": WorldModels}
+OFFICIAL: dict[str, type[PretrainedModel]] = {
+    "EfficientZero": EfficientZero,
+    "muzero-general": MuZero,
+    "tdmpc2": TDMPC2,
+    "world-models": WorldModels,
+}
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
 
 

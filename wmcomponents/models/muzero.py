@@ -1,5 +1,6 @@
 """MuZero (Schrittwieser et al., Mastering Atari, Go, Chess and Shogi by Planning with a Learned Model, 2020)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,25 +14,22 @@ from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead
 from wmcomponents.models.muzero_official import official_rules
 from wmcomponents.models.value_equivalent import ValueEquivalentModel
 from wmcomponents.nn import (
-    ActionCode,
     ActionVector,
-    FractionCode,
     FrameActionHistory,
     Frames,
     History,
     MinMaxScale,
     NoHistory,
-    OneHotCode,
     Perceptron,
     PlainStem,
     PooledStem,
     ReducedHead,
     ResidualStem,
     Support,
+    action_code,
     policy_code,
     residual_blocks,
 )
-from wmcomponents.nn.observation import DiscreteObservation
 from wmcomponents.nn.residual import Stem
 from wmcomponents.objectives.muzero import MuZeroLoss
 from wmcomponents.pretrained import load_mapped, section
@@ -183,15 +181,13 @@ class MuZero(ValueEquivalentModel):
         else:
             stem = _stem(c, frames, history.channels)
             representation = ConvRepresentation(stem, frames.space, c.channels, c.blocks, scale)
-            transition = ConvTransition(c.channels, _action_code(c, action), c.blocks, scale=scale)
+            transition = ConvTransition(c.channels, action_code(action, c.action_planes), c.blocks, scale=scale)
             trunk = residual_blocks(c.channels, c.blocks)
             reward, policy, value = (
                 ReducedHead(representation.latent_shape, c.reduced, c.reduced_heads, size)
                 for size in (support.size, params, support.size)
             )
-        size = 1
-        for side in representation.latent_shape:
-            size *= side
+        size = math.prod(representation.latent_shape)
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
@@ -249,19 +245,9 @@ class MuZero(ValueEquivalentModel):
 def _history(config: MuZeroConfig, frames: Frames, action: ActionVector) -> History:
     if not config.past:
         return NoHistory(frames.shape)
-    return FrameActionHistory(frames.shape, config.past, _action_code(config, action), action.size, frames.dtype)
-
-
-def _action_code(config: MuZeroConfig, action: ActionVector) -> ActionCode:
-    if config.action_planes == "one_hot":
-        return OneHotCode(action.size)
-    described = action.described
-    if not isinstance(described, DiscreteObservation) or len(described.classes) != 1:
-        raise ValueError(
-            f"only a single choice is a fraction a / |A|; the action has {action.size} numbers: use "
-            f"action_planes='one_hot', which gives each a plane."
-        )
-    return FractionCode(action.size)
+    return FrameActionHistory(
+        frames.shape, config.past, action_code(action, config.action_planes), action.size, frames.dtype
+    )
 
 
 def _scale(config: MuZeroConfig, event_dims: int) -> nn.Module | None:

@@ -1,10 +1,16 @@
 """How an action enters a convolutional world: as planes of one number each."""
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from wmcomponents.nn.action import ActionVector
+from wmcomponents.nn.observation import DiscreteObservation
+
+ActionPlanes = Literal["fraction", "one_hot"]
 
 
 class ActionCode(nn.Module, ABC):
@@ -57,3 +63,24 @@ class OneHotCode(ActionCode):
     def forward(self, action: Float[Tensor, "*batch a"]) -> Float[Tensor, "*batch a"]:
         """The vector itself."""
         return action
+
+
+def action_code(action: ActionVector, planes: ActionPlanes) -> ActionCode:
+    """The code of a name.
+
+    Args:
+        action: turns actions into vectors.
+        planes: ``"fraction"`` for a single choice, or ``"one_hot"`` for any action.
+
+    Raises:
+        ValueError: if a fraction is asked for of an action that is not one choice.
+    """
+    if planes == "one_hot":
+        return OneHotCode(action.size)
+    described = action.described
+    if not isinstance(described, DiscreteObservation) or len(described.classes) != 1:
+        raise ValueError(
+            f"only a single choice is a fraction a / |A|; the action has {action.size} numbers: use "
+            f"action_planes='one_hot', which gives each a plane."
+        )
+    return FractionCode(action.size)

@@ -1,7 +1,5 @@
 """EfficientZero's loss (Ye et al., Mastering Atari Games with Limited Data, 2021, eq. 4 and appendix A)."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,10 @@ class EfficientZeroLoss(ValueEquivalentLoss):
     :class:`~wmcomponents.objectives.ValueEquivalentLoss`.
     """
 
-    absorbing: ClassVar[bool] = False
+    @property
+    def absorbing(self) -> bool:
+        """Nothing is learned beyond an episode's end."""
+        return False
 
     def step_weights(self, before: Ahead) -> Tensor:
         """1 / K for every step."""

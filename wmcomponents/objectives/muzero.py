@@ -1,7 +1,5 @@
 """MuZero's loss (Schrittwieser et al., 2020, eq. 1 and appendix G)."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -13,11 +11,15 @@ class MuZeroLoss(ValueEquivalentLoss):
     """MuZero's objective, in muzero-general's weighting.
 
     Steps after the start weigh 1 / min(K, steps left in the game). Beyond a game's end the model is held to absorbing
-    states: no reward, no value, a uniform policy, under random actions. For everything else see
+    states: no reward, no value, a uniform policy, under random actions; unless it has a continue head, with which dreams
+    end there, and rewards are those of a dream that goes on. For everything else see
     :class:`~wmcomponents.objectives.ValueEquivalentLoss`.
     """
 
-    absorbing: ClassVar[bool] = True
+    @property
+    def absorbing(self) -> bool:
+        """As in the paper; but where a head predicts terminations, dreams end, and nothing is to be known beyond."""
+        return self.world_model.continue_head is None
 
     def step_weights(self, before: Ahead) -> Tensor:
         """1 at the start, then 1 / min(K, steps left, the final observation among them)."""

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -95,8 +95,6 @@ class ValueEquivalentLoss(ModelLoss):
 
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
-    absorbing: ClassVar[bool]
-    """Whether steps beyond a termination are learned as states without reward and value; else they are masked."""
 
     def __init__(
         self,
@@ -158,6 +156,11 @@ class ValueEquivalentLoss(ModelLoss):
             reduction=reduction,
             create_target_params=True,
         )
+
+    @property
+    @abstractmethod
+    def absorbing(self) -> bool:
+        """Whether steps beyond a termination are learned as states without reward and value; else they are masked."""
 
     @abstractmethod
     def step_weights(self, before: Ahead) -> Tensor:
