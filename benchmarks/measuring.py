@@ -206,7 +206,7 @@ def row(
         config: sizes.
         flop: FLOPs of one call.
         rivals: variants of which the one with the lower median is compared with.
-        goal: largest ratio to it.
+        goal: largest ratio to it; without rivals, largest gap to the floor.
         steps: environment steps of one call, for a rate.
         profiled: what :func:`profile` found.
     """
@@ -231,9 +231,10 @@ def row(
         best = min(rivals, key=lambda rival: statistics.median(times[rival]))
         made["ratio"] = round(statistics.median(t / r for t, r in zip(mine, times[best], strict=True)), 3)
         made["against"] = best
-    if goal is not None:
+    judged = made.get("ratio", made.get("gap"))
+    if goal is not None and judged is not None:
         made["goal"] = goal
-        made["met"] = made["ratio"] <= goal
+        made["met"] = judged <= goal
     if profiled is not None:
         made["profile"] = profiled
     return made

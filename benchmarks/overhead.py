@@ -6,13 +6,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from wmcomponents.component import Component
 from wmcomponents.dream.imagine import compiled_rollout, imagine, latent_policy
@@ -21,7 +22,7 @@ from wmcomponents.dream.starts import PoolStarts
 from wmcomponents.integrations.gymnasium import DreamVectorEnv
 from wmcomponents.integrations.sb3 import DreamVecEnv
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv
-from wmcomponents.world_model import Prediction, WorldModel
+from wmcomponents.world_model import Prediction, State, WorldModel
 
 LATENT, ACTION, HIDDEN = 32, 4, 64
 STEPS = 15
@@ -78,27 +79,40 @@ class TinyWorld(WorldModel):
 
 
 class LeanPolicy(Component):
-    """A linear policy with names."""
+    """A policy with names."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Callable[[Tensor], Tensor]) -> None:
         super().__init__(["latent"], ["action"])
         self.net = net
 
     def compute(self, latent: Tensor) -> Tensor:
-        """A linear map."""
+        """The policy's action."""
         return self.net(latent)
 
 
-def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str, Callable[[], Any]]:
-    """One call of each is ``STEPS`` steps of ``batch`` rows; ``plain`` is what the others are measured against."""
+@dataclass
+class Subject:
+    """What is stepped.
+
+    Attributes:
+        model: the world model.
+        policy: from features to actions, as the model's ``action_spec`` says.
+        pool: states that dreams begin in, ``[N, ...]`` with N at least the batch.
+        plain: ``STEPS`` steps of the same maths from given states, as one would write them without this library.
+    """
+
+    model: WorldModel
+    policy: Callable[[Tensor], Tensor]
+    pool: State
+    plain: Callable[[State], Any]
+
+
+def tiny(batch: int, device: str = "cpu") -> Subject:
+    """The tiny world under a linear policy."""
     world = TinyWorld().eval().to(device)
     policy = nn.Linear(LATENT, ACTION, device=device)
-    pool = {"z": torch.randn(max(batch, 64), LATENT, device=device)}
-    start = {"z": pool["z"][:batch].clone()}
-    # Long episodes: the horizon is checked at every step and reached at none that is timed.
-    options: dict[str, Any] = {"view": "latent", "termination": "off", "horizon": 1_000_000}
 
-    def plain() -> tuple[Tensor, ...]:
+    def plain(start: State) -> tuple[Tensor, ...]:
         z, zs, actions, rewards = start["z"], [], [], []
         for _ in range(STEPS):
             action = policy(z)
@@ -108,7 +122,27 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
             rewards.append(reward)
         return torch.stack(zs), torch.stack(actions), torch.stack(rewards)
 
-    simulator = Simulator(world, PoolStarts(pool), batch_size=batch, **options)
+    return Subject(world, policy, {"z": torch.randn(max(batch, 64), LATENT, device=device)}, plain)
+
+
+def variants(
+    batch: int, compiled: bool = True, device: str = "cpu", subject: Subject | None = None
+) -> dict[str, Callable[[], Any]]:
+    """One call of each is ``STEPS`` steps of ``batch`` rows; ``plain`` is what the others are measured against.
+
+    Args:
+        batch: rows.
+        compiled: compiled imagination too.
+        device: where the subject is.
+        subject: what is stepped; the tiny world if not given.
+    """
+    subject = tiny(batch, device) if subject is None else subject
+    world, policy, pool = subject.model, subject.policy, PoolStarts(subject.pool)
+    start = {key: value[:batch].clone() for key, value in subject.pool.items()}
+    # Long episodes: the horizon is checked at every step and reached at none that is timed.
+    options: dict[str, Any] = {"starts": pool, "view": "latent", "termination": "off", "horizon": 1_000_000}
+
+    simulator = Simulator(world, batch_size=batch, **options)
     first = simulator.reset()
 
     def simulated() -> None:
@@ -116,12 +150,15 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
         for _ in range(STEPS):
             latent = simulator.step(policy(latent)).observation["latent"]
 
-    def decide(latent: Any) -> np.ndarray:
-        if device == "cpu":
-            return policy(torch.from_numpy(latent)).numpy()
-        return policy(torch.from_numpy(latent).to(device)).cpu().numpy()
+    is_one_hot = isinstance(world.action_spec, OneHot)
 
-    vector = DreamVectorEnv(world, batch, starts=PoolStarts(pool), **options)
+    def decide(latent: Any) -> np.ndarray:
+        seen = torch.from_numpy(latent)
+        action = policy(seen if device == "cpu" else seen.to(device))
+        action = action.argmax(-1) if is_one_hot else action
+        return action.numpy() if device == "cpu" else action.cpu().numpy()
+
+    vector = DreamVectorEnv(world, batch, **options)
     seen, _ = vector.reset(seed=0)
 
     def gymnasium() -> None:
@@ -129,7 +166,7 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
         for _ in range(STEPS):
             latent = vector.step(decide(latent))[0]
 
-    vec = DreamVecEnv(world, batch, starts=PoolStarts(pool), **options)
+    vec = DreamVecEnv(world, batch, **options)
     shown = vec.reset()
 
     def sb3() -> None:
@@ -137,30 +174,31 @@ def variants(batch: int, compiled: bool = True, device: str = "cpu") -> dict[str
         for _ in range(STEPS):
             latent = vec.step(decide(latent))[0]
 
-    env = TorchRLDreamEnv(world, [batch], starts=PoolStarts(pool), **options)
+    env = TorchRLDreamEnv(world, [batch], **options)
     lean = LeanPolicy(policy)
 
     def torchrl() -> TensorDictBase:
         return env.rollout(STEPS, lean, break_when_any_done=False)
 
     act = latent_policy(world, policy)
+    noise = torch.Generator(device).manual_seed(0)
     runs: dict[str, Callable[[], Any]] = {
-        "plain": plain,
+        "plain": lambda: subject.plain(start),
         "simulator": simulated,
         "gymnasium": gymnasium,
         "sb3": sb3,
-        "imagine": lambda: imagine(world, act, start, STEPS),
+        "imagine": lambda: imagine(world, act, start, STEPS, generator=noise),
         "torchrl": torchrl,
     }
     if compiled:
         scan = compiled_rollout()
-        runs["imagine_compiled"] = lambda: imagine(world, act, start, STEPS, scan=scan)
+        runs["imagine_compiled"] = lambda: imagine(world, act, start, STEPS, generator=noise, scan=scan)
         if device == "cpu":
             lean_scan = compiled_rollout(options={"cpp_wrapper": True})
-            runs["imagine_compiled_cpp"] = lambda: imagine(world, act, start, STEPS, scan=lean_scan)
+            runs["imagine_compiled_cpp"] = lambda: imagine(world, act, start, STEPS, generator=noise, scan=lean_scan)
         else:
             graph_scan = compiled_rollout(mode="reduce-overhead")
-            runs["imagine_cudagraph"] = lambda: imagine(world, act, start, STEPS, scan=graph_scan)
+            runs["imagine_cudagraph"] = lambda: imagine(world, act, start, STEPS, generator=noise, scan=graph_scan)
     return runs
 
 

@@ -1,5 +1,6 @@
 """The measured figures as Markdown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.reasons import reason
@@ -69,12 +70,34 @@ COLUMNS = (
 )
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The page."""
-    sections = {name: result["sections"][name] for name in TITLES if name in result["sections"]}
-    parts = [_head(), _summary(sections)]
+HEAD = "# Speed\n\nWritten by `make bench` (`python -m benchmarks`); the same figures are in [speed.json](speed.json)."
+
+METHOD = (
+    "Every row is the median of interleaved repeats: each repeat runs every variant, so that all see the same machine. "
+    "The ratio is the median over the repeats of the ratio within one repeat. The *floor* is the FLOPs of matrix "
+    "products alone over the rate of `torch.mm` on 2048x2048 matrices, timed among the variants; the *gap* is the "
+    "median over the floor. Elementwise work is not in the FLOPs, and compiled rows have those of their eager twin."
+)
+
+
+def markdown(
+    result: dict[str, Any],
+    titles: Mapping[str, str] = TITLES,
+    leads: Mapping[str, str] = LEADS,
+    head: str = HEAD,
+) -> str:
+    """A page.
+
+    Args:
+        result: ``"sections"``: by name and device, ``settings`` and ``rows``.
+        titles: of the sections, by name, in the order of the page.
+        leads: what is said before their tables.
+        head: what the page begins with.
+    """
+    sections = {name: result["sections"][name] for name in titles if name in result["sections"]}
+    parts = [f"{head} {METHOD}", _summary(sections)]
     for name, devices in sections.items():
-        parts.append(f"## {TITLES[name]}\n\n{LEADS[name]}")
+        parts.append(f"## {titles[name]}\n\n{leads[name]}")
         for device, measured in devices.items():
             if "skipped" in measured:
                 parts.append(f"On {device}: skipped, {measured['skipped']}.")
@@ -82,17 +105,6 @@ def markdown(result: dict[str, Any]) -> str:
                 parts.append(f"{_settings(measured['settings'])}\n\n{_table(measured['rows'])}")
     parts.append(_machine(sections))
     return "\n\n".join(parts) + "\n"
-
-
-def _head() -> str:
-    return (
-        "# Speed\n\n"
-        "Written by `make bench` (`python -m benchmarks`); the same figures are in [speed.json](speed.json). Every row "
-        "is the median of interleaved repeats: each repeat runs every variant, so that all see the same machine. The "
-        "ratio is the median over the repeats of the ratio within one repeat. The *floor* is the FLOPs of matrix "
-        "products alone over the rate of `torch.mm` on 2048x2048 matrices, timed among the variants; the *gap* is the "
-        "median over the floor. Elementwise work is not in the FLOPs, and compiled rows have those of their eager twin."
-    )
 
 
 def _summary(sections: dict[str, Any]) -> str:
@@ -106,13 +118,18 @@ def _summary(sections: dict[str, Any]) -> str:
     missed = [item for item in judged if not item[2]["met"]]
     lines = [f"## Goals\n\n{len(judged) - len(missed)} of {len(judged)} are met."]
     if missed:
-        lines.append("| missed | size | variant | ratio | goal | why |\n|---|---|---|---|---|---|")
+        lines.append("| missed | size | variant | figure | goal | why |\n|---|---|---|---|---|---|")
         lines[-1] += "".join(
-            f"\n| {row['work']} ({device}) | {row['config']} | {row['variant']} | {row['ratio']} | {row['goal']} | "
+            f"\n| {row['work']} ({device}) | {row['config']} | {row['variant']} | {_judged(row)} | {row['goal']} | "
             f"{reason(name, row)} |"
             for name, device, row in missed
         )
     return "\n\n".join(lines)
+
+
+def _judged(row: dict[str, Any]) -> str:
+    """The figure that a goal is for: the ratio, or the gap where there is no rival."""
+    return f"x{row['ratio']}" if "ratio" in row else f"gap {row['gap']}"
 
 
 def _settings(settings: dict[str, Any]) -> str:
@@ -139,7 +156,8 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     low, high = row["range"]
     goal = ""
     if "goal" in row:
-        goal = f"at most {row['goal']}: {'met' if row['met'] else '**missed**'}"
+        of = "" if "ratio" in row else "gap "
+        goal = f"{of}at most {row['goal']}: {'met' if row['met'] else '**missed**'}"
     return {
         "work": row["work"],
         "config": row["config"],
