@@ -19,6 +19,10 @@ from wmcomponents.models import (
     DreamerV3Config,
     DreamerV3Preprint,
     DreamerV3PreprintConfig,
+    EfficientZero,
+    EfficientZeroConfig,
+    MuZero,
+    MuZeroConfig,
     PlaNet,
     PlaNetConfig,
     TDMPC2Config,
@@ -40,6 +44,7 @@ PointMass = example("bring_your_own_model").PointMass
 
 VECTOR = Composite(observation=Unbounded(3))
 MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))
+PLANES = Composite(observation=Bounded(0, 1, (6, 6, 2), dtype=torch.bool))
 IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
 WIDE = Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8))
 TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
@@ -72,6 +77,14 @@ def tdmpc2(*arguments) -> TDMPC2:
     return model
 
 
+def efficientzero(*arguments) -> EfficientZero:
+    """An EfficientZero whose prefixes and values are not zero, as they are before training."""
+    model = EfficientZero(*arguments)
+    for net in (model.reward_head.fc, model.prediction.value):
+        torch.nn.init.normal_([m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1].weight, std=0.1)
+    return model
+
+
 MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("point-mass", PointMass),
     ("normal-noise-one-hot", lambda: ToyWorldModel(VECTOR, OneHot(3), noise="normal")),
@@ -97,4 +110,13 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("td-mpc2", lambda: tdmpc2(TDMPC2Config.tiny(), VECTOR, OneHot(3))),
     ("td-mpc2-image", lambda: tdmpc2(TDMPC2Config.tiny(latent=32, channels=8), WIDE, Bounded(-2, 2, (2,)))),
     ("td-mpc2-tasks", lambda: tdmpc2(TDMPC2Config.tiny(**TASKS), TASKED, Bounded(-1, 1, (2,)))),
+    ("muzero", lambda: MuZero(MuZeroConfig.tiny(units=16), VECTOR, OneHot(3))),
+    ("muzero-continuous", lambda: MuZero(MuZeroConfig.tiny(units=16, past=2), VECTOR, Bounded(-2, 2, (2,)))),
+    ("muzero-two-players", lambda: MuZero(MuZeroConfig.tiny(channels=4, players=2), PLANES, OneHot(3))),
+    ("muzero-dict", lambda: MuZero(MuZeroConfig.tiny(channels=4), MIXED, Bounded(-1, 1, (2,)))),
+    ("muzero-image", lambda: MuZero(MuZeroConfig.tiny(channels=4, past=1), IMAGE, Categorical(3))),
+    ("efficientzero", lambda: efficientzero(EfficientZeroConfig.tiny(units=16), VECTOR, OneHot(3))),
+    ("efficientzero-continuous", lambda: efficientzero(EfficientZeroConfig.tiny(), VECTOR, Bounded(-2, 2, (2,)))),
+    ("efficientzero-planes", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4), PLANES, OneHot(3))),
+    ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
 ]

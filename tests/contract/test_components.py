@@ -18,14 +18,25 @@ from tests.parts import scramble
 from wmcomponents import decoders, dynamics, encoders, heads
 from wmcomponents.component import Component
 from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
-from wmcomponents.dynamics import RSSM, RSSMObserve, RSSMObserveSequence, SimNormDynamics
+from wmcomponents.dynamics import (
+    RSSM,
+    ConvTransition,
+    MLPTransition,
+    RSSMObserve,
+    RSSMObserveSequence,
+    SimNormDynamics,
+    StateTransition,
+)
 from wmcomponents.encoders import (
     ConvEncoder,
+    ConvRepresentation,
     MLPEncoder,
+    MLPRepresentation,
     MultiEncoder,
     PlanesEncoder,
     ShallowConvEncoder,
     SimNormEncoder,
+    StateRepresentation,
 )
 from wmcomponents.heads import (
     BernoulliHead,
@@ -34,12 +45,17 @@ from wmcomponents.heads import (
     GaussianPolicyPrior,
     MSEHead,
     NormalHead,
+    PredictionHead,
     PreprintTwoHotHead,
     QEnsemble,
+    RewardHead,
+    SimSiamProjection,
     SymlogTwoHotHead,
     TerminationHead,
     TwoHotHead,
+    ValuePrefixHead,
 )
+from wmcomponents.nn import MinMaxScale, OneHotCode, Perceptron, PlainStem, ReducedHead, Support
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -68,6 +84,15 @@ def rssm():
 def timed(leaf, steps=3):
     """The same leaf with a time dimension in front."""
     return leaf.expand(steps, *leaf.shape)
+
+
+LATENT = Unbounded((4, 3, 3))
+SUPPORT = Support.integers(3)
+
+
+def prefix():
+    lstm = ValuePrefixHead(nn.Identity(), 6, SUPPORT, lstm=4, hidden=[4], zero=False)
+    return lstm, [EMBED, *lstm.memory_specs().values()]
 
 
 # One line for each export: a small one, and the specs of what it reads, in the order of its in_keys.
@@ -113,6 +138,19 @@ COMPONENTS = {
     ),
     "SymlogTwoHotHead": (lambda: scramble(SymlogTwoHotHead(6, units=4, bins=7)), [EMBED]),
     "TerminationHead": (lambda: TerminationHead(6, units=4), [EMBED]),
+    "ConvRepresentation": (lambda: ConvRepresentation(PlainStem(2, 4), (3, 3), 4), [Unbounded((2, 3, 3))]),
+    "MLPRepresentation": (lambda: MLPRepresentation((2, 3), [4], 6, MinMaxScale()), [Unbounded((2, 3))]),
+    "StateRepresentation": (lambda: StateRepresentation((2, 3), 6, 4), [Unbounded((2, 3))]),
+    "ConvTransition": (lambda: ConvTransition(4, OneHotCode(2), skip=True), [LATENT, ACTION]),
+    "MLPTransition": (lambda: MLPTransition(6, 2, [4], MinMaxScale()), [EMBED, ACTION]),
+    "StateTransition": (lambda: StateTransition(6, 2, 4, 4), [EMBED, ACTION]),
+    "PredictionHead": (
+        lambda: PredictionHead(nn.Identity(), Perceptron(6, [4], 3), Perceptron(6, [4], 7), SUPPORT),
+        [EMBED],
+    ),
+    "RewardHead": (lambda: RewardHead(ReducedHead((4, 3, 3), 2, [4], 7), SUPPORT, event_dims=3), [LATENT]),
+    "SimSiamProjection": (lambda: SimSiamProjection(6, 4, 4, 2), [EMBED]),
+    "ValuePrefixHead": (lambda: prefix()[0], prefix()[1]),
 }
 
 
