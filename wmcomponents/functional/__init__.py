@@ -71,6 +71,7 @@ from wmcomponents.functional.truncated_normal import truncated_normal_log_prob a
 from wmcomponents.functional.truncated_normal import truncated_normal_mean as truncated_normal_mean
 from wmcomponents.functional.truncated_normal import truncated_normal_mode as truncated_normal_mode
 from wmcomponents.functional.truncated_normal import truncated_normal_sample as truncated_normal_sample
+from wmcomponents.functional.two_hot import even_bins as even_bins
 from wmcomponents.functional.two_hot import symexp_bins as symexp_bins
 from wmcomponents.functional.two_hot import two_hot as two_hot
 from wmcomponents.functional.two_hot import two_hot_cross_entropy as two_hot_cross_entropy

@@ -28,6 +28,22 @@ def symexp_bins(count: int = 255, limit: float = 20.0) -> Float[Tensor, " bins"]
     return torch.cat([half, -mirrored.flip(0)])
 
 
+def even_bins(count: int = 101, limit: float = 10.0) -> Float[Tensor, " bins"]:
+    """Bins that are evenly spaced, symmetric around zero to the last bit: for scalars in symlog space (TD-MPC2).
+
+    Args:
+        count: number of bins.
+        limit: the outermost bins lie at ``±limit``.
+
+    Raises:
+        ValueError: if ``count`` is smaller than 2 or ``limit`` is not positive.
+    """
+    if count < 2 or limit <= 0:
+        raise ValueError(f"Need at least 2 bins and a positive limit; got count={count}, limit={limit}.")
+    ascending = torch.linspace(-limit, limit, count)
+    return 0.5 * (ascending - ascending.flip(0))
+
+
 def two_hot_neighbours(
     target: Float[Tensor, "*batch"], bins: Float[Tensor, " bins"]
 ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:

@@ -7,7 +7,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.functional import symexp, symlog, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.heads.bernoulli import BernoulliHead
 from wmcomponents.heads.two_hot import TwoHotHead
 from wmcomponents.nn.simnorm import EnsembleLinear, EnsembleNormedLinear, NormedMLP, small_linear
@@ -58,7 +58,7 @@ class SymlogTwoHotHead(TwoHotHead):
         self.mlp = NormedMLP(in_features, *[units] * layers)
         self.out = small_linear(units, bins)
         nn.init.zeros_(self.out.weight)
-        self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
+        self.register_buffer("bins", even_bins(bins, limit), persistent=False)
 
     def mean(self, raw: Tensor) -> Tensor:
         """Value ``[*B, 1]``: expectation in symlog space, mapped back."""
@@ -158,7 +158,7 @@ class QEnsemble(Component):
             [EnsembleNormedLinear(members, in_features, units), EnsembleNormedLinear(members, units, units)]
         )
         self.out = EnsembleLinear(members, units, bins, outscale=0.0)
-        self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
+        self.register_buffer("bins", even_bins(bins, limit), persistent=False)
 
     def draw_keep(self, batch_size: Sequence[int], members: int, generator: torch.Generator) -> Tensor | None:
         """What dropout keeps: ``[members, *batch_size, units]``, or ``None`` where nothing is ever dropped."""
