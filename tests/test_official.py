@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 import wmcomponents
-from wmcomponents.models import OFFICIAL
+from tests.golden_vectors import load
+from wmcomponents.models import OFFICIAL, MuZeroConfig
 from wmcomponents.official import load_official, read_checkpoint
 from wmcomponents.pretrained import BadModelError, PretrainedModel, Rule, load_mapped, map_keys, section
 from wmcomponents.world_model import Prediction
@@ -76,7 +77,7 @@ def same(model, official):
     )
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".tar", ".checkpoint", ".ckpt", ".pth.tar"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".p", ".tar", ".checkpoint", ".ckpt", ".pth.tar"])
 def test_a_file_of_torch_is_read(tmp_path, suffix):
     official = weights()
     model = load_official("shift", saved(tmp_path / f"a{suffix}", {"model": official}))
@@ -380,3 +381,95 @@ def test_a_section_that_is_missing_is_named():
         section({"model": 3}, "model")
     assert section({"a": {"b": {"c": 1}}}, "a", "b") == {"c": 1}
     assert section({"c": 1}, "a", optional=True) == {"c": 1}
+
+
+# -- the families ------------------------------------------------------------------------------------------------------
+
+
+def under(tensors, prefix):
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def tdmpc2():
+    return {"": {"model": under(load("tdmpc2_world_model_single")[1], "state_dict.")}}, {}
+
+
+def world_models():
+    parts = {f"{part}/best.tar": load(name)[1] for part, name in (("vae", "wm_vae"), ("mdrnn", "wm_mdnrnn"))}
+    rest = {"epoch": 3, "precision": np.float64(0.5), "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]}}
+    return {name: {**rest, "state_dict": under(part, "w/")} for name, part in parts.items()}, {}
+
+
+def muzero_general():
+    meta, tensors = load("muzero_general_fc")
+    c = meta["config"]
+    config = MuZeroConfig(
+        units=c["encoding_size"],
+        representation=tuple(c["fc_representation_layers"]),
+        dynamics=tuple(c["fc_dynamics_layers"]),
+        heads=tuple(c["fc_value_layers"]),
+        support=c["support_size"],
+        past=c["stacked_observations"],
+    )
+    spec = Composite(observation=Unbounded(c["observation_shape"][-1]))
+    details = {"config": config, "observation_spec": spec, "action_spec": OneHot(c["action_space_size"])}
+    return {"": {"weights": under(tensors, "state_dict."), "mean_value": np.float64(1.5), "lr": 0.02}}, details
+
+
+FAMILIES = {
+    "tdmpc2": (tdmpc2, "model", "a.pt"),
+    "world-models": (world_models, "state_dict", ""),
+    "muzero-general": (muzero_general, "weights", "model.checkpoint"),
+}
+
+
+def written(folder, files, name):
+    for relative, content in files.items():
+        path = folder / (relative or name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, path)
+    return folder / name if name else folder
+
+
+def unchanged(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_familys_files_are_read_whole_or_not_at_all(family, tmp_path):
+    build, entry, name = FAMILIES[family]
+    files, details = build()
+    whole = load_official(family, written(tmp_path, files, name), **details)
+    again = type(whole).from_pretrained(whole.save_pretrained(tmp_path / "ours"))
+    assert unchanged(whole, again)
+    for file, content in files.items():
+        for key in random.Random(0).sample(sorted(content[entry]), min(10, len(content[entry]))):
+            value = content[entry][key]
+            for other in ({}, {key: value[..., None]}, {key: value.long() + 2**40}, {key: "text"}):
+                weights = {k: v for k, v in content[entry].items() if k != key}
+                odd = {**files, file: {**content, entry: {**weights, **other}}}
+                try:
+                    found = load_official(family, written(tmp_path, odd, name), **details)
+                except BadModelError:
+                    continue
+                assert unchanged(whole, found), (file, key, list(other))  # a copy or a constant, which is not needed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_familys_damaged_files_give_the_same_model_or_none(family, tmp_path):
+    build, _, name = FAMILIES[family]
+    files, details = build()
+    path, draw = written(tmp_path, files, name), random.Random(0)
+    whole = load_official(family, path, **details)
+    damaged = path if name else path / "mdrnn" / "best.tar"
+    data, refusals = damaged.read_bytes(), 0
+    for _ in range(60):
+        broken = bytearray(data)
+        broken[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        damaged.write_bytes(broken if draw.random() < 0.7 else data[: draw.randrange(len(data))])
+        try:
+            assert unchanged(whole, load_official(family, path, **details))
+        except BadModelError:
+            refusals += 1
+    assert refusals > 30

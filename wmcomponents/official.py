@@ -16,7 +16,7 @@ from wmcomponents.pretrained import BadModelError, PretrainedModel
 from wmcomponents.pretrained.budget import Budget
 from wmcomponents.pretrained.model import SPARE_ELEMENTS, SPARE_TENSORS
 
-TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".tar", ".checkpoint", ".ckpt"), ".safetensors"
+TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint"), ".safetensors"
 SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -31,7 +31,7 @@ def load_official(
 
     Args:
         name: the repository's name, a key of :data:`wmcomponents.models.OFFICIAL`.
-        path: a ``.pt``, ``.pth``, ``.tar``, ``.ckpt`` or ``.checkpoint`` file as ``torch.save`` writes it, a
+        path: a ``.pt``, ``.pth``, ``.p``, ``.tar``, ``.ckpt`` or ``.checkpoint`` file as ``torch.save`` writes it, a
             ``.safetensors`` file, or a folder of them where the repository spreads a model over several files.
         device: where the weights go; the CPU if not given.
         **details: what the checkpoint does not say itself, such as the specs of the environment; each family's

@@ -31,6 +31,8 @@ def merged(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     for part, file in FILES.items():
         inner = section(weights, file if file in weights else part)
         for key, value in section(inner, "state_dict", optional=True).items():
+            if not isinstance(value, Tensor) or not value.is_floating_point():  # some are added up further on
+                raise BadModelError(f"{key} of {file} is no tensor of floating-point numbers.")
             # The cell of a dream has the sequence's weights without the number of their layer.
             found[f"{part}.{str(key).removesuffix('_l0')}"] = value
     return found
