@@ -65,7 +65,7 @@ class DreamerV1Config:
         KL, made for thousands of pixels, nothing would be told: the weight is smaller by as much.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "continue_layers": 2}
-        ours = {"vectors": "standardize", "pcont": True, "kl_scale": 1e-3, "free_nats": 0.1, "continue_scale": 1.0}
+        ours = {"vectors": "standardize", "pcont": True, "kl_scale": 0.02, "free_nats": 0.1, "continue_scale": 1.0}
         return cls(**{**sizes, **ours, **changes})
 
     @classmethod

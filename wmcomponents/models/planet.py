@@ -70,7 +70,7 @@ class PlaNetConfig:
         The KL weighs little, as a few standardised numbers are worth few nats: see ``DreamerV1Config.tiny``.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "reward_layers": 2}
-        ours = {"vectors": "standardize", "continues": True, "kl_scale": 1e-3, "free_nats": 0.1, "reward_scale": 1.0}
+        ours = {"vectors": "standardize", "continues": True, "kl_scale": 0.02, "free_nats": 0.1, "reward_scale": 1.0}
         return cls(**{**sizes, **ours, **changes})
 
     @classmethod

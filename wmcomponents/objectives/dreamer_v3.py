@@ -1,6 +1,6 @@
 """DreamerV3's world-model loss (Hafner et al., Mastering Diverse Domains through World Models, eq. 4 and 5)."""
 
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class DreamerV3ModelLoss(RSSMModelLoss):
         KeyError: on call, if a key is missing.
     """
 
-    divergence_terms: ClassVar[tuple[str, ...]] = ("dyn", "rep")
+    divergence_terms: tuple[str, ...] = ("dyn", "rep")
 
     free_nats: Tensor
     dyn_scale: Tensor

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -78,7 +78,7 @@ class RSSMModelLoss(ModelLoss):
         KeyError: on call, if a key is missing.
     """
 
-    divergence_terms: ClassVar[tuple[str, ...]] = ("divergence",)
+    divergence_terms: tuple[str, ...] = ("divergence",)
 
     reward_scale: Tensor
     continue_scale: Tensor
