@@ -61,7 +61,7 @@ def test_every_kind_of_observation_and_action_is_modelled(observation, action):
     _, state = started(model)
     prediction = model.imagine(state, action.rand((3,)), None)
     for latent in (state["latent"], prediction.state["latent"]):
-        torch.testing.assert_close(latent.unflatten(-1, (-1, 8)).sum(-1), torch.ones(3, 8))
+        torch.testing.assert_close(latent.unflatten(-1, (-1, 8)).sum(-1), torch.ones(3, 16))
     assert model.value(state).shape == prediction.reward.shape == prediction.cont.shape == (3, 1)
 
 
@@ -69,8 +69,8 @@ def test_a_picture_gives_the_latent_its_size_and_says_so():
     spec = Composite(pixels=Bounded(0, 255, (64, 64, 9), dtype=torch.uint8))
     model = TDMPC2(TDMPC2Config.size5(), spec, Bounded(-1, 1, (2,)))
     assert model.encoder.conv.out_features == 512
-    with pytest.raises(ValueError, match="set latent to 64"):
-        TDMPC2(TDMPC2Config.tiny(latent=128), spec, Bounded(-1, 1, (2,)))
+    with pytest.raises(ValueError, match="set latent to 128"):
+        TDMPC2(TDMPC2Config.tiny(latent=64), spec, Bounded(-1, 1, (2,)))
     with pytest.raises(ValueError, match="too small"):
         small = Composite(pixels=Bounded(0, 255, (32, 32, 3), dtype=torch.uint8))
         TDMPC2(TDMPC2Config.tiny(), small, Bounded(-1, 1, (2,)))
@@ -93,7 +93,7 @@ def test_the_task_is_observed_once_and_stays():
     seen, state = started(model)
     assert torch.equal(state["task_index"], seen["task"])
     assert torch.equal(model.imagine(state, torch.rand(3, 3), None).state["task_index"], seen["task"])
-    assert model.features(state).shape == (3, 64 + 4)
+    assert model.features(state).shape == (3, 128 + 4)
     other = {**state, "task_index": (state["task_index"] + 1) % 3}
     assert not torch.equal(model.value(state), model.value(other))
 

@@ -53,7 +53,7 @@ KINDS = {
     "continuous": {},
     "choice": {"action": OneHot(3)},
     "index": {"action": Categorical(3)},
-    "picture": {"observation": Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)), "latent": 16},
+    "picture": {"observation": Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)), "latent": 32},
     "tasks": {
         "observation": Composite(observation=Unbounded(4), task=Categorical(2)),
         **{"task_size": 4, "action_sizes": (1, 2), "episode_lengths": (500, 100)},
