@@ -118,7 +118,7 @@ class DreamerV3Preprint(RSSMWorldModel):
     def __init__(self, config: DreamerV3PreprintConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         transform = vector_transform(c.vectors, observation_spec)
-        layer = {"norm": "keras_layer", "act": "silu", "bias": False}
+        layer: dict[str, Any] = {"norm": "keras_layer", "act": "silu", "bias": False}
         dense = {"units": c.units, "layers": c.layers, **layer}
         image = {"depth": c.depth, "mults": c.mults, **layer}
         encoder = MultiEncoder(
