@@ -26,6 +26,8 @@ from wmcomponents.models import (
     PlaNet,
     PlaNetConfig,
     TDMPC2Config,
+    WorldModels,
+    WorldModelsConfig,
 )
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
@@ -46,6 +48,8 @@ VECTOR = Composite(observation=Unbounded(3))
 MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(3))
 PLANES = Composite(observation=Bounded(0, 1, (6, 6, 2), dtype=torch.bool))
 IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
+SCREEN = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+PORT = {"mixture": "vector", "channels": (4, 4, 4, 8), "growth_channels": (16, 4, 4, 4), "hidden": 16}
 WIDE = Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8))
 TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
 TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100, 25)}
@@ -107,6 +111,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("dreamer-v3", lambda: dreamer(DreamerV3Config.tiny(deter=32, blocks=4), VECTOR, OneHot(3))),
     ("dreamer-v3-gaussian", lambda: dreamer(DreamerV3Config.tiny(latent="gaussian"), VECTOR, Bounded(-2, 2, (2,)))),
     ("dreamer-v3-dict", lambda: dreamer(DreamerV3Config.tiny(mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
+    ("world-models", lambda: WorldModels(WorldModelsConfig.tiny(hidden=16, begins=True), VECTOR, OneHot(3))),
+    ("world-models-image", lambda: WorldModels(WorldModelsConfig.tiny(**PORT), SCREEN, Bounded(-2, 2, (2,)))),
     ("td-mpc2", lambda: tdmpc2(TDMPC2Config.tiny(), VECTOR, OneHot(3))),
     ("td-mpc2-image", lambda: tdmpc2(TDMPC2Config.tiny(latent=32, channels=8), WIDE, Bounded(-2, 2, (2,)))),
     ("td-mpc2-tasks", lambda: tdmpc2(TDMPC2Config.tiny(**TASKS), TASKED, Bounded(-1, 1, (2,)))),

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -17,10 +18,19 @@ from torchrl.objectives import LossModule
 from tests.parts import scramble
 from wmcomponents import decoders, dynamics, encoders, heads
 from wmcomponents.component import Component
-from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
+from wmcomponents.decoders import (
+    ConvDecoder,
+    MLPDecoder,
+    MultiDecoder,
+    PlanesDecoder,
+    TransposedConvDecoder,
+    VAEDecoder,
+)
 from wmcomponents.dynamics import (
+    MDNRNN,
     RSSM,
     ConvTransition,
+    DimensionMixture,
     MLPTransition,
     RSSMObserve,
     RSSMObserveSequence,
@@ -37,6 +47,7 @@ from wmcomponents.encoders import (
     ShallowConvEncoder,
     SimNormEncoder,
     StateRepresentation,
+    VAEEncoder,
 )
 from wmcomponents.heads import (
     BernoulliHead,
@@ -112,6 +123,15 @@ COMPONENTS = {
     ),
     "PlanesDecoder": (lambda: PlanesDecoder(8, (4, 3), (5, 5, 2), depth=2, units=4), [DETER, STOCH]),
     "TransposedConvDecoder": (lambda: TransposedConvDecoder(8, (4, 3), (16, 16, 3), **CONV), [DETER, STOCH]),
+    "VAEDecoder": (lambda: VAEDecoder(SHOWN, 6, images=partial(TransposedConvDecoder, **CONV)), [EMBED]),
+    "VAEEncoder": (
+        lambda: VAEEncoder(MultiEncoder(SHOWN, images=partial(ConvEncoder, **CONV)), 4),
+        [*(SHOWN[key] for key in sorted(SHOWN.keys())), Unbounded(4)],
+    ),
+    "MDNRNN": (
+        lambda: MDNRNN(DimensionMixture(6, 2), 2, 8),
+        [EMBED, DETER, DETER, ACTION, Bounded(0, 1, (6,)), Unbounded(6)],
+    ),
     "RSSM": (rssm, [DETER, STOCH, ACTION, NOISE]),
     "RSSMObserve": (lambda: RSSMObserve(rssm()), [DETER, STOCH, ACTION, EMBED, FLAG, NOISE]),
     "RSSMObserveSequence": (

@@ -7,10 +7,10 @@ from torch import Tensor
 from torchrl.data import Composite
 
 from wmcomponents.component import Component
-from wmcomponents.decoders.conv import ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.multi import BoardDecoderPart, DecoderPart, FlatDecoderPart, MultiDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
+from wmcomponents.decoders.transposed import TransposedConvDecoder
 from wmcomponents.nn import Transform
 
 
@@ -53,7 +53,7 @@ class VAEDecoder(Component):
         observation_spec: Composite,
         latent: int = 32,
         vectors: Callable[[int, Sequence[int], Mapping[str, int]], FlatDecoderPart] = MLPDecoder,
-        images: Callable[[int, Sequence[int], tuple[int, int, int]], DecoderPart] = ConvDecoder,
+        images: Callable[[int, Sequence[int], tuple[int, int, int]], DecoderPart] = TransposedConvDecoder,
         boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = PlanesDecoder,
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] = ("z",),

@@ -94,7 +94,7 @@ class WorldModelsConfig:
         times: with the paper's weight it would keep one or two digits of what decides whether CartPole's pole falls.
         """
         sizes = {"latent": 16, "hidden": 128, "units": 64, "layers": 0, "head_layers": 1, "standardize": True}
-        return cls(**{**sizes, "reconstruction_scale": 1000.0, "vision_rate": 10.0, "vision_steps": 200, **changes})
+        return cls(**{**sizes, "reconstruction_scale": 1000.0, "vision_rate": 5.0, "vision_steps": 300, **changes})
 
     @classmethod
     def carracing(cls, **changes: Any) -> "WorldModelsConfig":

@@ -1,0 +1,89 @@
+"""One call trains an objective with stages; a run stopped in either goes on in it, to the bit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training import corridor, killed_stages
+from wmcomponents.models import WorldModels, WorldModelsConfig
+from wmcomponents.training import Trainer
+from wmcomponents.training.progress import progress_bar
+
+VISION = 4
+
+
+def trainer(out=None, **options):
+    torch.manual_seed(0)
+    config = WorldModelsConfig.tiny(vision_steps=VISION, latent=4, hidden=8, units=8)
+    example = corridor.model()
+    model = WorldModels(config, example.observation_spec, example.action_spec)
+    return Trainer(model, corridor.replay(), out=out, lr=1e-3, **{"progress": False, **options})
+
+
+def parts(model):
+    """The weights of V and of M."""
+    state = {key: value.clone() for key, value in model.state_dict().items() if "transform" not in key}
+    vision = {key for key in state if key.startswith(("encoder.", "decoder."))}
+    return {key: state[key] for key in vision}, {key: state[key] for key in state.keys() - vision}
+
+
+def same(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_v_learns_in_the_first_stage_and_m_in_the_second():
+    one = trainer()
+    begin = parts(one.model)
+    assert "loss_kl" in one.train(VISION) and "loss_mixture" not in one.losses
+    middle = parts(one.model)
+    assert not same(begin[0], middle[0]) and same(begin[1], middle[1])
+    assert "loss_mixture" in one.train(2 * VISION) and "loss_kl" not in one.losses
+    end = parts(one.model)
+    assert same(middle[0], end[0]) and not same(middle[1], end[1])
+
+
+@pytest.mark.parametrize("stop", [1, VISION - 1, VISION, VISION + 1, VISION + 3])
+def test_a_run_stopped_in_either_stage_goes_on_in_it_to_the_bit(tmp_path, stop):
+    whole = trainer(tmp_path / "whole")
+    whole.train(9)
+    trainer(tmp_path / "halves").train(stop)
+    again = trainer(tmp_path / "halves")
+    assert again.steps == stop
+    assert again.train(9) == whole.losses
+    one, other = whole.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_losses_looked_at_across_the_border_of_two_stages_keep_their_names():
+    one = trainer(log_every=100)
+    losses = one.train(VISION + 1)
+    assert set(losses) == {"loss_mixture", "loss_reward", "loss_termination", "log_prob"}
+    single = trainer(log_every=1)
+    assert single.train(VISION + 1) == losses
+
+
+def test_progress_shows_the_losses_of_the_stage_alone(capsys):
+    one = trainer(progress=True, log_every=1)
+    one.train(VISION)
+    shown = capsys.readouterr().err
+    assert "kl" in shown and "mixture" not in shown
+    one.train(VISION + 2)
+    shown = capsys.readouterr().err
+    assert "mixture" in shown and "kl" not in shown
+    with progress_bar(False, "nothing", 0, 1) as show:
+        show(1, {})
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_each_stage_ends_with_the_same_bits_and_logs(tmp_path):
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("killed_stages.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["same"] == [True, True, True]
+    assert result["vision"] == list(range(1, killed_stages.VISION + 1))
+    assert result["memory"] == list(range(killed_stages.VISION + 1, killed_stages.STEPS + 1))
