@@ -89,8 +89,8 @@ class TDMPC2Config:
     def tiny(cls, **changes: Any) -> "TDMPC2Config":
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
-        Vectors are standardised. The model is rolled out further than in the paper, with a slower fade, and rewards have
-        ten times the weight, since it is dreamt in rather than planned with. For 64x64 pictures the latent fits.
+        Vectors are standardised. The model is rolled out further than in the paper, with a slower fade, and rewards
+        have ten times the weight, since it is dreamt in rather than planned with.
         """
         sizes = {"latent": 128, "encoder_units": 64, "units": 64, "members": 2, "channels": 8, "dropout": 0.0}
         kinds = {"vectors": "standardize", "episodic": True}
@@ -196,7 +196,7 @@ class TDMPC2(PretrainedModel):
     def __init__(self, config: TDMPC2Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         self.tasks = _tasks(c, observation_spec)
-        state_spec = Composite(latent=Unbounded((c.latent,)))
+        state_spec = Composite(latent=Unbounded(torch.Size([c.latent])))
         if self.tasks:
             state_spec["task_index"] = Categorical(self.tasks)
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)

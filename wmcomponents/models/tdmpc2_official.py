@@ -107,12 +107,12 @@ def specs(state: Mapping[str, Any]) -> tuple[Composite, TensorSpec]:
     tasks, task_size = _shape(state, "_task_emb.weight") if "_task_emb.weight" in state else (0, 0)
     if "_encoder.rgb.2.weight" in state:
         colours = _shape(state, "_encoder.rgb.2.weight", 4)[1]
-        observed = Composite(pixels=Bounded(0, 255, (64, 64, colours), dtype=torch.uint8))
+        observed = Composite(pixels=Bounded(0, 255, torch.Size([64, 64, colours]), dtype=torch.uint8))
     else:
         observed = Composite(observation=Unbounded(_shape(state, "_encoder.state.0.weight")[1] - task_size))
     if tasks:
         observed["task"] = Categorical(tasks)
-    return observed, Bounded(-1.0, 1.0, (_shape(state, "_pi.2.bias", 1)[0] // 2,))
+    return observed, Bounded(-1.0, 1.0, torch.Size([_shape(state, "_pi.2.bias", 1)[0] // 2]))
 
 
 def _shape(state: Mapping[str, Any], key: str, dims: int = 2) -> tuple[int, ...]:
