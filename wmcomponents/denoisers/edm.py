@@ -61,7 +61,7 @@ class EDMDenoiser(Component):
         super().__init__(in_keys, out_keys, optional_keys=optional)
         self.network, self.sigma_data, self.sigma_offset = network, sigma_data, sigma_offset
 
-    def coefficients(self, sigma: Float[Tensor, "n"]) -> EDMCoefficients:
+    def coefficients(self, sigma: Float[Tensor, " n"]) -> EDMCoefficients:
         """The preconditioning of each row."""
         return edm_coefficients(sigma, self.sigma_data, self.sigma_offset)
 
@@ -71,7 +71,7 @@ class EDMDenoiser(Component):
         coefficients: EDMCoefficients,
         context: Float[Tensor, "n tc h w"],
         actions: Float[Tensor, "n t a"] | None = None,
-        sigma_context: Float[Tensor, "n"] | None = None,
+        sigma_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """F of pictures, channels first, the context stacked along the channels; the context's noise has no offset."""
         c_noise_context = None if sigma_context is None else sigma_context.log() / 4.0
@@ -88,10 +88,10 @@ class EDMDenoiser(Component):
     def denoise(
         self,
         noisy: Float[Tensor, "n c h w"],
-        sigma: Float[Tensor, "n"],
+        sigma: Float[Tensor, " n"],
         context: Float[Tensor, "n tc h w"],
         actions: Float[Tensor, "n t a"] | None = None,
-        sigma_context: Float[Tensor, "n"] | None = None,
+        sigma_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """D of pictures, channels first, on the grid of bytes."""
         coefficients = self.coefficients(sigma)

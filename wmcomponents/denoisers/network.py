@@ -68,9 +68,9 @@ class FrameNetwork(nn.Module):
 
     def condition(
         self,
-        c_noise: Float[Tensor, "n"],
+        c_noise: Float[Tensor, " n"],
         actions: Float[Tensor, "n t a"] | None = None,
-        c_noise_context: Float[Tensor, "n"] | None = None,
+        c_noise_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n k"]:
         """The condition of all blocks; a context without noise counts as the level 0.
 
@@ -90,10 +90,10 @@ class FrameNetwork(nn.Module):
     def forward(
         self,
         noisy: Float[Tensor, "n c h w"],
-        c_noise: Float[Tensor, "n"],
+        c_noise: Float[Tensor, " n"],
         context: Float[Tensor, "n tc h w"],
         actions: Float[Tensor, "n t a"] | None = None,
-        c_noise_context: Float[Tensor, "n"] | None = None,
+        c_noise_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Apply the network to a noisy frame and a context that are scaled already."""
         cond = self.condition(c_noise, actions, c_noise_context)

@@ -62,8 +62,8 @@ def edm_loss_weight(
 
 
 def edm_target(
-    clean: Float[Tensor, "n *event"], noisy: Float[Tensor, "n *event"], coefficients: EDMCoefficients
-) -> Float[Tensor, "n *event"]:
+    clean: Float[Tensor, "n c *space"], noisy: Float[Tensor, "n c *space"], coefficients: EDMCoefficients
+) -> Float[Tensor, "n c *space"]:
     r"""What F should say: :math:`(x - c_{skip} \tilde x) / c_{out}`.
 
     Args:
@@ -95,7 +95,7 @@ def log_normal_sigma(
 
 def with_noise(
     clean: Float[Tensor, "n c *space"],
-    sigma: Float[Tensor, "n"],
+    sigma: Float[Tensor, " n"],
     noise: Float[Tensor, "n c *space"],
     offset_noise: Float[Tensor, "n c *ones"] | None = None,
     sigma_offset: float = 0.0,
@@ -120,7 +120,7 @@ def karras_sigmas(
     sigma_max: float = 5.0,
     rho: float = 7.0,
     device: torch.device | str | None = None,
-) -> Float[Tensor, "levels"]:
+) -> Float[Tensor, " levels"]:
     r"""Noise levels to sample along, falling, and 0 at the end.
 
     .. math:: \sigma_i = (\sigma_{max}^{1/\rho} + \tfrac{i}{n-1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho}))^\rho

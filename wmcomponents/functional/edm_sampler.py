@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from torch import Tensor
 
@@ -62,12 +61,14 @@ class EDMSampler:
     order: int = 1
     s_churn: float = 0.0
     s_tmin: float = 0.0
-    s_tmax: float = math.inf
+    s_tmax: float = 1e6
     s_noise: float = 1.0
     s_cond: float = 0.0
 
     def __post_init__(self) -> None:
-        self.sigmas()
+        # In float32, as the official code has them: s_tmin = sigma_min and s_tmax = sigma_max then mean the same levels.
+        levels = karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho, device="cpu").tolist()
+        object.__setattr__(self, "_sigmas", tuple(levels))
         if self.order not in (1, 2):
             raise ValueError(f"order is 1 (Euler) or 2 (Heun); got {self.order}.")
         if min(self.s_churn, self.s_noise, self.s_cond) < 0:
@@ -77,7 +78,7 @@ class EDMSampler:
 
     def sigmas(self) -> list[float]:
         """The noise levels, ``steps + 1`` of them; the last is 0. They are float32 numbers."""
-        return list(_levels(self.steps, self.sigma_min, self.sigma_max, self.rho))
+        return list(self._sigmas)  # pyright: ignore[reportAttributeAccessIssue]
 
     def gammas(self) -> list[float]:
         """How much each step raises its noise level first."""
@@ -115,9 +116,3 @@ class EDMSampler:
     def sample(self, denoise: Denoise, x: Tensor, churn: Tensor | None = None) -> Tensor:
         """The last x of :meth:`trajectory`."""
         return self.trajectory(denoise, x, churn)[-1]
-
-
-@lru_cache
-def _levels(steps: int, sigma_min: float, sigma_max: float, rho: float) -> tuple[float, ...]:
-    # In float32, as the official code has them: s_tmin = sigma_min and s_tmax = sigma_max then mean the same levels.
-    return tuple(karras_sigmas(steps, sigma_min, sigma_max, rho, device="cpu").tolist())

@@ -118,6 +118,15 @@ class RewardEndHead(Component):
         """The memory after each transition of a sequence ``[*B, T, F]``; zero where ``erase`` says so."""
         return self.lstm(code, h, c, erase)
 
+    def unroll(self, code: Float[Tensor, "n t f"], begins: Bool[Tensor, "n t 1"]) -> Float[Tensor, "n t k"]:
+        """h after each transition of a sequence, from zero at its start and before each one that ``begins`` an episode."""
+        h = c = code.new_zeros(len(code), self.hidden)
+        hs = []
+        for step, first in zip(code.unbind(1), begins.unbind(1), strict=True):
+            h, c = self.advance(step, h.masked_fill(first, 0.0), c.masked_fill(first, 0.0))
+            hs.append(h)
+        return torch.stack(hs, 1)
+
     def raw(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of reward ``[*B, 3]`` and end ``[*B, 2]``."""
         logits = self.out(h)

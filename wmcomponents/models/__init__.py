@@ -4,6 +4,8 @@ from typing import Any
 
 from torchrl.data import Composite, TensorSpec
 
+from wmcomponents.models.diamond import Diamond as Diamond
+from wmcomponents.models.diamond import DiamondConfig as DiamondConfig
 from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
 from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
 from wmcomponents.models.dreamer_v2 import DreamerV2 as DreamerV2
@@ -27,6 +29,7 @@ from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsCon
 from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {
+    "Diamond": Diamond,
     "DreamerV1": DreamerV1,
     "DreamerV2": DreamerV2,
     "DreamerV3": DreamerV3,
@@ -40,6 +43,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
 """Families by the name that their saved config carries."""
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {
+    "diamond": Diamond,
     "EfficientZero": EfficientZero,
     "muzero-general": MuZero,
     "tdmpc2": TDMPC2,

@@ -23,12 +23,13 @@ class Terms(NamedTuple):
     Attributes:
         losses: the weighted terms whose sum is minimised, by name, each ``[B, L]`` like ``weight``, or shorter in time.
         info: diagnostics, likewise.
-        weight: of each element, ``[B, L]``; 0 where the data were padding.
+        weight: of each element, ``[B, L]``; 0 where the data were padding. By name where terms have elements of their
+            own, each of its term's shape.
     """
 
     losses: dict[str, Tensor]
     info: dict[str, Tensor]
-    weight: Tensor
+    weight: Tensor | Mapping[str, Tensor]
 
 
 class ModelLoss(LossModule):
@@ -143,9 +144,10 @@ class ModelLoss(LossModule):
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
         with self.world_model_params.to_module(self.world_model):
-            losses, info, weight = self.elements(tensordict)
-        out = {f"loss_{name}": _reduced(value, weight, self.reduction) for name, value in losses.items()}
-        out.update({name: _reduced(value.detach(), weight, "mean") for name, value in info.items()})
+            losses, info, weights = self.elements(tensordict)
+        weight = {name: weights[name] if isinstance(weights, Mapping) else weights for name in (*losses, *info)}
+        out = {f"loss_{name}": _reduced(value, weight[name], self.reduction) for name, value in losses.items()}
+        out.update({name: _reduced(value.detach(), weight[name], "mean") for name, value in info.items()})
         return TensorDict(out)
 
 

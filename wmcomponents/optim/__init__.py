@@ -1,6 +1,8 @@
 """The papers' optimisers, where torch has none that follows their rule."""
 
 from wmcomponents.optim.clipped_adam import ClippedAdam as ClippedAdam
+from wmcomponents.optim.clipped_adamw import ClippedAdamW as ClippedAdamW
+from wmcomponents.optim.clipped_adamw import decayed_names as decayed_names
 from wmcomponents.optim.laprop import LaProp as LaProp
 from wmcomponents.optim.scheduled import ScheduledAdam as ScheduledAdam
 from wmcomponents.optim.scheduled import ScheduledSGD as ScheduledSGD

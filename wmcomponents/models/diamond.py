@@ -1,0 +1,602 @@
+"""DIAMOND (Alonso et al., Diffusion for World Modeling: Visual Details Matter in Atari, 2024), Atari and CS:GO."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
+
+from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
+from wmcomponents.denoisers.edm import stacked
+from wmcomponents.functional.edm import from_bytes, to_bytes
+from wmcomponents.functional.edm_sampler import EDMSampler
+from wmcomponents.heads import RewardEndHead
+from wmcomponents.models.diamond_official import RULES
+from wmcomponents.nn import ActionVector
+from wmcomponents.nn.observation import DiscreteObservation
+from wmcomponents.objectives.diamond import DiamondLoss
+from wmcomponents.pretrained import PretrainedModel, load_mapped
+from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
+
+CPU_PIXELS = 2**15
+"""Pixels of frames that a CPU denoises at once: more would push each other's activations out of its caches."""
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Sizes of a denoiser, its preconditioning and the noise that it is trained on.
+
+    Attributes:
+        cond: size of the condition.
+        depths: residual blocks of each level.
+        channels: of each level.
+        attends: whether a level's blocks attend.
+        sigma_data: standard deviation of the data.
+        sigma_offset: standard deviation of the noise that a channel shares.
+        noised_context: whether the context carries noise, of which the network is told.
+        loc: mean of the logarithm of the noise levels in training.
+        scale: their spread.
+        sigma_min: smallest of them.
+        sigma_max: largest of them.
+    """
+
+    cond: int = 256
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    channels: tuple[int, ...] = (64, 64, 64, 64)
+    attends: tuple[bool, ...] = (False, False, False, False)
+    sigma_data: float = 0.5
+    sigma_offset: float = 0.3
+    noised_context: bool = False
+    loc: float = -0.4
+    scale: float = 1.2
+    sigma_min: float = 0.002
+    sigma_max: float = 20.0
+
+
+@dataclass(frozen=True)
+class RewardEndConfig:
+    """Sizes of the model of reward and termination, and its training.
+
+    Attributes:
+        hidden: size of the LSTM's h and c.
+        cond: size of the action's embedding.
+        depths: residual blocks of each level.
+        channels: of each level.
+        attends: whether a level's blocks attend.
+        steps: transitions of a training window; the memory is zero at its start.
+        windows: of each training sequence.
+    """
+
+    hidden: int = 512
+    cond: int = 128
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    channels: tuple[int, ...] = (32, 32, 32, 32)
+    attends: tuple[bool, ...] = (False, False, False, False)
+    steps: int = 18
+    windows: int = 2
+
+
+@dataclass(frozen=True)
+class UpsamplerConfig:
+    """A second diffusion model, from small frames to those that the environment shows.
+
+    Attributes:
+        factor: of the sides.
+        context: past large frames that it sees beside the small one.
+        autoregressive: training steps on frames of its own after the first.
+        denoiser: its sizes.
+        sampler: how it is sampled.
+    """
+
+    factor: int = 5
+    context: int = 1
+    autoregressive: int = 1
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    sampler: EDMSampler = field(default_factory=EDMSampler)
+
+
+@dataclass(frozen=True)
+class DiamondConfig:
+    """Sizes of a DIAMOND and its training; the defaults are the paper's for Atari.
+
+    Attributes:
+        context: past frames and actions that the denoiser sees.
+        autoregressive: training steps on frames of its own after the first.
+        segments: of each training sequence, drawn anew; the paper has single segments.
+        denoiser: sizes of the denoiser of (small) frames.
+        sampler: how it is sampled; ``model.sampler`` may be set later.
+        reward_end: sizes of the model of reward and termination; ``None`` for none.
+        upsampler: a second diffusion model; ``None`` for none.
+        lr: learning rate.
+        weight_decay: AdamW's.
+        warmup: steps over which the rate grows.
+        max_norm: largest norm of a denoiser's gradient.
+        reward_max_norm: likewise of the model of reward and termination.
+    """
+
+    context: int = 4
+    autoregressive: int = 1
+    segments: int = 2
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    sampler: EDMSampler = field(default_factory=EDMSampler)
+    reward_end: RewardEndConfig | None = field(default_factory=RewardEndConfig)
+    upsampler: UpsamplerConfig | None = None
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+    warmup: int = 100
+    max_norm: float = 1.0
+    reward_max_norm: float = 100.0
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> "DiamondConfig":
+        """For pictures of 16 to 32 pixels a side on a CPU: minutes, not hours. Not a scaled-down paper."""
+        levels = {"depths": (1, 1), "attends": (False, False)}
+        denoiser = DenoiserConfig(cond=64, channels=(16, 32), **levels)
+        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 16), windows=1, **levels)
+        sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3}
+        return cls(**{**sizes, **changes})
+
+    @classmethod
+    def pong(cls, **changes: Any) -> "DiamondConfig":
+        """ALE/Pong at 64x64 on a CPU; ours, like ``tiny``."""
+        levels = {"depths": (1, 1, 1), "attends": (False, False, False)}
+        denoiser = DenoiserConfig(cond=64, channels=(8, 16, 32), **levels)
+        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 8, 16), windows=1, **levels)
+        sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3, "segments": 1}
+        return cls(**{**sizes, **changes})
+
+    @classmethod
+    def atari(cls, **changes: Any) -> "DiamondConfig":
+        """Atari 100k: 4,405,955 and 5,900,864 parameters with four actions."""
+        return cls(**changes)
+
+    @classmethod
+    def csgo(cls, **changes: Any) -> "DiamondConfig":
+        """Counter-Strike at 150x280: 330,489,219 and 51,149,187 parameters; no reward, no termination.
+
+        Sampled as in the authors' fast setting: one step each, a little noise on the context.
+        """
+        noise = {"sigma_offset": 0.1, "noised_context": True, "loc": -1.2, "cond": 2048}
+        denoiser = DenoiserConfig(channels=(128, 256, 512, 1024), attends=(False, False, True, True), **noise)
+        upsampler = DenoiserConfig(channels=(64, 64, 128, 256), attends=(False, False, False, True), **noise)
+        fast = EDMSampler(steps=1)
+        sizes = {"autoregressive": 4, "reward_end": None, "segments": 1, "max_norm": 10.0}
+        models = {"denoiser": denoiser, "upsampler": UpsamplerConfig(denoiser=upsampler, sampler=fast)}
+        return cls(**{**sizes, **models, "sampler": replace(fast, s_cond=0.005), **changes})
+
+
+FINE_DYNAMICS = EDMSampler(steps=3, s_cond=0.005)
+"""CS:GO in higher quality: ``model.sampler = FINE_DYNAMICS``."""
+
+FINE_UPSAMPLER = EDMSampler(steps=10, sigma_min=1.0, s_churn=10.0, s_tmin=1.0, s_tmax=5.0, s_noise=0.9)
+"""CS:GO in higher quality: ``model.upsampler_sampler = FINE_UPSAMPLER``."""
+
+
+class Diamond(PretrainedModel):
+    """DIAMOND: the next frame is drawn by diffusion, from the last frames and actions.
+
+    State: ``frames`` uint8 ``[*B, context, H, W, C]``, the last frames as the environment lays them out, oldest first;
+    ``seen`` int64 ``[*B, 1]``, how many of them there are (at most ``context``): before an episode's first frame the
+    network sees zeros, mid-grey, which is no byte; ``actions`` float ``[*B, context - 1, A]``, the vectors of the actions
+    between them (the first choice where there was none); ``h`` and ``c`` float ``[*B, hidden]``, the memory of the
+    model of reward and termination. With an upsampler (CS:GO) ``frames`` are the small ones, and ``large`` uint8
+    ``[*B, context, H', W', C]`` the last ones that the environment showed.
+
+    Noise of a dream's step: ``frame``, normal, where sampling begins; ``churn`` and ``context_noise``, normal, where
+    the sampler puts noise back; ``reward``, uniform; with an upsampler ``large_frame`` and ``large_churn``.
+
+    How frames are sampled is a property of the model: :attr:`sampler`, which may be set.
+
+    Args:
+        config: sizes; a preset such as ``DiamondConfig.atari()``, varied with its keyword arguments.
+        observation_spec: spec of one real observation: one uint8 picture (H, W, C).
+        action_spec: spec of one real action: a choice, several bits, or numbers.
+
+    Raises:
+        ValueError: if the observation is not a single picture, or sizes do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from torchrl.data import Bounded, Composite, OneHot
+        >>> pixels = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+        >>> model = Diamond(DiamondConfig.tiny(), pixels, OneHot(4))
+        >>> sorted(model.capabilities)
+        ['continue', 'decode', 'objective', 'reward']
+    """
+
+    config_class = DiamondConfig
+    config: DiamondConfig
+    no_action: Tensor
+
+    def __init__(self, config: DiamondConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
+        c = config
+        self._shape = _picture(observation_spec)
+        height, width, planes = self._shape
+        factor = 1 if c.upsampler is None else c.upsampler.factor
+        if height % factor or width % factor:
+            raise ValueError(f"an upsampler by {factor} shows sides that {factor} divides; got {height} x {width}.")
+        if c.context < 1:
+            raise ValueError(f"the denoiser sees at least one frame; got context={c.context}.")
+        small = (height // factor, width // factor, planes)
+        action = ActionVector(action_spec)
+        entries: dict[str, TensorSpec] = {
+            "frames": _bytes(c.context, small),
+            "seen": Bounded(0, c.context, torch.Size([1]), dtype=torch.int64),
+        }
+        if c.context > 1:
+            entries["actions"] = Unbounded(torch.Size([c.context - 1, action.size]))
+        if c.reward_end is not None:
+            entries |= {key: Unbounded(torch.Size([c.reward_end.hidden])) for key in ("h", "c")}
+        if c.upsampler is not None:
+            entries["large"] = _bytes(c.upsampler.context, self._shape)
+        noise = _noise_spec(c, c.sampler, c.upsampler and c.upsampler.sampler, small, self._shape)
+        super().__init__(
+            observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries), noise_spec=noise
+        )
+        self.config = config
+        self.key = keys_of(observation_spec)[0]
+        self.small_shape = small
+        self.action_vector = action
+        self.register_buffer("no_action", _no_action(action), persistent=False)
+        self.denoiser = _denoiser(c.denoiser, planes, c.context, action.size)
+        self.reward_end = self.upsampler = None
+        if c.reward_end is not None:
+            r = c.reward_end
+            self.reward_end = RewardEndHead(small, action.size, r.hidden, r.cond, r.depths, r.channels, r.attends)
+        if c.upsampler is not None:
+            self.upsampler = _denoiser(c.upsampler.denoiser, planes, c.upsampler.context + 1, 0)
+        self._sampler, self._upsampler_sampler = c.sampler, c.upsampler and c.upsampler.sampler
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    # -- how it is sampled -------------------------------------------------------------------------------------------
+
+    @property
+    def sampler(self) -> EDMSampler:
+        """How frames are drawn: number of steps, order, churn, noise on the context.
+
+        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
+        """
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, value: EDMSampler) -> None:
+        self._sampler = value
+        self._respec()
+
+    @property
+    def upsampler_sampler(self) -> EDMSampler | None:
+        """Likewise of the upsampler; ``None`` without one."""
+        return self._upsampler_sampler
+
+    @upsampler_sampler.setter
+    def upsampler_sampler(self, value: EDMSampler) -> None:
+        if self.upsampler is None:
+            raise ValueError("this Diamond has no upsampler, whose sampler could be set; set .sampler.")
+        self._upsampler_sampler = value
+        self._respec()
+
+    def _respec(self) -> None:
+        spec = _noise_spec(self.config, self._sampler, self._upsampler_sampler, self.small_shape, self._shape)
+        self.noise_spec = Composite(observe=Composite(), imagine=spec["imagine"]).to(self.noise_spec.device)
+
+    # -- the protocol ------------------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """No reward and no continuation without a model of them."""
+        return super().capabilities - (set() if self.reward_end is not None else {"reward", "continue"})
+
+    def objective(self) -> DiamondLoss:
+        """The paper's losses for this model."""
+        c, up = self.config, self.config.upsampler
+        return DiamondLoss(
+            self,
+            segments=c.segments,
+            autoregressive=c.autoregressive,
+            reward_steps=c.reward_end.steps if c.reward_end is not None else 0,
+            reward_windows=c.reward_end.windows if c.reward_end is not None else 0,
+            upsampler_autoregressive=up.autoregressive if up is not None else 0,
+            lr=c.lr,
+            weight_decay=c.weight_decay,
+            warmup=c.warmup,
+            max_norm=c.max_norm,
+            reward_max_norm=c.reward_max_norm,
+        )
+
+    def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
+        """No frame, no action: the first choice stands for it, as in the paper."""
+        state = super().initial_state(batch_size, device)
+        if "actions" in state:
+            state["actions"] = state["actions"] + self.no_action.to(device)
+        return state
+
+    def observe(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """One step of the filter: the frame enters, and the memory takes in the real transition."""
+        time = is_init.ndim - 1
+        after = self.observe_sequence(
+            state,
+            action.unsqueeze(time),
+            {self.key: observation[self.key].unsqueeze(time)},
+            is_init.unsqueeze(time),
+            None,
+        )
+        return {key: value.squeeze(time) for key, value in after.items()}
+
+    def observe_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The filter along a sequence: windows of frames and actions; the memory's convolutions all at once."""
+        time, n = is_init.ndim - 2, self.config.context
+        pixels, vector = observation[self.key], self.action_vector(action)
+        small = pixels if self.upsampler is None else self.downsampled(pixels)
+        seen, count = [], state["seen"]
+        for first in is_init.unbind(time):
+            count = torch.where(first, 1, (count + 1).clamp(max=n))
+            seen.append(count)
+        after = {"seen": torch.stack(seen, time)}
+        after["frames"] = _windows(state["frames"], small, after["seen"], time)
+        if "actions" in state:
+            real = (after["seen"] - 1).clamp(max=n - 1)
+            after["actions"] = _windows(state["actions"], vector, real, time, self.no_action)
+        if self.upsampler is not None:
+            after["large"] = _windows(state["large"], pixels, after["seen"], time)
+        if self.reward_end is not None:
+            known = torch.cat([state["seen"].unsqueeze(time), after["seen"].narrow(time, 0, len(seen) - 1)], time) > 0
+            before = torch.cat(
+                [state["frames"].select(time, n - 1).unsqueeze(time), small.narrow(time, 0, len(seen) - 1)], time
+            )
+            before = torch.where(_aligned(known, before), from_bytes(before), 0.0)
+            code = self.code(before, vector, from_bytes(small))
+            after["h"], after["c"] = self.reward_end.advance_sequence(code, state["h"], state["c"], is_init)
+        return {key: after[key] for key in keys_of(self.state_spec)}
+
+    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """One step of the dream: the next frame by diffusion, then what the transition pays and whether it ends."""
+        vector, noise = self.action_vector(action), noise or {}
+        after = self._dream(state, vector, noise)
+        reward = cont = None
+        if self.reward_end is not None:
+            last = state["frames"].select(vector.ndim - 1, -1)
+            last = torch.where(_aligned(state["seen"] > 0, last), from_bytes(last), 0.0)
+            following = after["frames"].select(vector.ndim - 1, -1)
+            code = self.code(last, vector, from_bytes(following))
+            after["h"], after["c"] = self.reward_end.advance(code, state["h"], state["c"])
+            rewards, ends = self.reward_end.raw(after["h"])
+            reward, cont = self.reward_end.reward(rewards, noise.get("reward")), self.reward_end.cont(ends)
+        return Prediction({key: after[key] for key in keys_of(self.state_spec)}, reward, cont)
+
+    def decode(self, state: State) -> Observation:
+        """The last frame."""
+        frames = state["frames" if self.upsampler is None else "large"]
+        return {self.key: frames.select(frames.ndim - 4, -1).clone()}
+
+    # -- parts of the verbs, which the objective shares --------------------------------------------------------------
+
+    def code(self, frame: Tensor, action: Tensor, following: Tensor) -> Tensor:
+        """What the memory reads of transitions between float frames ``[*B, H, W, C]``: ``[*B, F]``."""
+        assert self.reward_end is not None
+        lead = frame.shape[:-3]
+        before, after = (x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2) for x in (frame, following))
+        rows = action.reshape(-1, action.shape[-1])
+        shares = self._shares(len(rows), frame.device)
+        pieces = [self.reward_end.encode(before[part], rows[part], after[part]) for part in shares]
+        return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).reshape(*lead, -1)
+
+    def downsampled(self, pixels: Tensor) -> Tensor:
+        """Large frames as small ones, uint8 ``[*B, H, W, C]``: bicubic, rounded."""
+        height, width, planes = self.small_shape
+        planar = pixels.reshape(-1, *self._shape).permute(0, 3, 1, 2).to(torch.float32)
+        small = F.interpolate(planar, (height, width), mode="bicubic", antialias=True).round().clamp(0.0, 255.0)
+        return small.to(torch.uint8).permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], height, width, planes)
+
+    def upsampled(self, small: Tensor) -> Tensor:
+        """Small float pictures ``[n, C, H, W]`` as the upsampler's network sees them: bicubic, not clamped."""
+        assert self.config.upsampler is not None
+        return F.interpolate(small, scale_factor=float(self.config.upsampler.factor), mode="bicubic")
+
+    def _dream(self, state: State, vector: Tensor, noise: Mapping[str, Tensor]) -> State:
+        """Frames, actions and their number after a step."""
+        lead, axis = vector.shape[:-1], vector.ndim - 1
+        flat = {key: value.reshape(-1, *value.shape[axis:]) for key, value in (*state.items(), *noise.items())}
+        rows = flat["seen"].shape[0]
+        seen = flat["seen"].clamp(max=self.config.context)
+        actions = vector.reshape(rows, 1, -1)
+        if "actions" in state:
+            actions = torch.cat([flat["actions"], actions], 1)
+        after = {"seen": (seen + 1).clamp(max=self.config.context)}
+        if "actions" in state:
+            after["actions"] = actions[:, 1:]
+        fresh: dict[str, list[Tensor]] = {"frames": [], "large": []}
+        for part in self._shares(rows, vector.device):
+            x = self._draw(flat, actions, part)
+            fresh["frames"].append(to_bytes(x).permute(0, 2, 3, 1))
+            if self.upsampler is not None:
+                fresh["large"].append(to_bytes(self._draw_large(flat, x, part)).permute(0, 2, 3, 1))
+        for key, pieces in fresh.items():
+            if pieces:
+                following = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+                after[key] = torch.cat([flat[key][:, 1:], following.unsqueeze(1)], 1)
+        return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
+
+    def _draw(self, flat: Mapping[str, Tensor], actions: Tensor, part: slice) -> Tensor:
+        """The next (small) frame of some rows, ``[n, C, H, W]``."""
+        context = _context(flat["frames"][part], flat["seen"][part])
+        sampler, acts = self._sampler, actions[part]
+        start, churn = _base(flat, "frame", part, context[:, : self.small_shape[2]]), _planar(flat.get("churn"), part)
+        contexts, sigma_context = [context] * sampler.steps, None
+        if sampler.s_cond > 0:
+            sigma_context = context.new_full((len(context),), sampler.s_cond)
+            added = flat.get("context_noise")
+            if added is not None:  # [n, steps, context, H, W, C], each on top of those before
+                steps = (sampler.s_cond * added[part]).cumsum(1).unbind(1)
+                contexts = [context + stacked(step) for step in steps]
+
+        def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
+            return self.denoiser.denoise(x, x.new_full((len(x),), sigma), contexts[step], acts, sigma_context)
+
+        return sampler.sample(denoise, start, churn)
+
+    def _draw_large(self, flat: Mapping[str, Tensor], small: Tensor, part: slice) -> Tensor:
+        """The next large frame, from the small one ``[n, C, H, W]``."""
+        upsampler, sampler = self.upsampler, self._upsampler_sampler
+        assert upsampler is not None and sampler is not None
+        large = flat["large"][part]
+        past = _context(large, flat["seen"][part].clamp(max=large.shape[1]))
+        context = torch.cat([past, self.upsampled(small)], 1)
+        start = _base(flat, "large_frame", part, context[:, : self.small_shape[2]])
+
+        def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
+            return upsampler.denoise(x, x.new_full((len(x),), sigma), context)
+
+        return sampler.sample(denoise, start, _planar(flat.get("large_churn"), part))
+
+    def _shares(self, rows: int, device: torch.device) -> list[slice]:
+        """Rows to be taken at once: on a CPU few enough to stay in its caches, where no gradient keeps them alive."""
+        if device.type != "cpu" or torch.is_grad_enabled():
+            return [slice(0, rows)]
+        size = max(1, CPU_PIXELS // math.prod(self._shape[:2]))
+        return [slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size)]
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """As torch's; the weights lie channels last afterwards, however they were stored."""
+        result = super().load_state_dict(*arguments, **options)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return result
+
+    @classmethod
+    def from_official(
+        cls,
+        weights: Mapping[str, Any],
+        *,
+        observation_spec: Composite,
+        action_spec: TensorSpec,
+        config: DiamondConfig | None = None,
+    ) -> "Diamond":
+        """A model with the weights of github.com/eloialonso/diamond, branch ``main`` (Atari) or ``csgo``.
+
+        Args:
+            weights: an agent's checkpoint: one flat mapping; what belongs to the actor-critic is left out.
+            observation_spec: of the environment: 64x64 pictures for Atari, 150x280 for CS:GO.
+            action_spec: likewise: a choice of the game's own actions, or 51 bits.
+            config: sizes; those of the paper that go with the weights if not given.
+
+        Raises:
+            BadModelError: if keys or shapes are not those of this configuration.
+        """
+        if config is None:
+            is_csgo = any(str(key).startswith("upsampler.") for key in weights)
+            config = DiamondConfig.csgo() if is_csgo else DiamondConfig.atari()
+        return load_mapped(cls(config, observation_spec, action_spec), weights, RULES)
+
+
+def _picture(observation_spec: Composite) -> tuple[int, int, int]:
+    leaves = [(key, leaf) for key, leaf in observation_spec.items()]
+    if len(leaves) != 1 or leaves[0][1].dtype != torch.uint8 or len(leaves[0][1].shape) != 3:
+        raise ValueError(
+            f"Diamond dreams one uint8 picture (H, W, C); the observations are {[key for key, _ in leaves]} with "
+            f"{[(leaf.dtype, tuple(leaf.shape)) for _, leaf in leaves]}. Render the environment, or drop the others."
+        )
+    height, width, planes = leaves[0][1].shape
+    return height, width, planes
+
+
+def _no_action(action: ActionVector) -> Tensor:
+    """The vector that stands where there was no action: the first choice; zeros where there is no choice."""
+    vector = torch.zeros(action.size)
+    if isinstance(action.described, DiscreteObservation):
+        first = 0
+        for classes in action.described.classes:
+            vector[first] = 1.0
+            first += classes
+    return vector
+
+
+def _bytes(count: int, shape: tuple[int, ...]) -> TensorSpec:
+    return Bounded(0, 255, torch.Size((count, *shape)), dtype=torch.uint8)
+
+
+def _denoiser(config: DenoiserConfig, planes: int, context: int, action: int) -> EDMDenoiser:
+    c = config
+    network = FrameNetwork(
+        image_channels=planes,
+        context=context,
+        action=action,
+        action_steps=context,
+        noised_context=c.noised_context,
+        cond=c.cond,
+        depths=c.depths,
+        channels=c.channels,
+        attends=c.attends,
+    )
+    return EDMDenoiser(network, c.sigma_data, c.sigma_offset)
+
+
+def _noise_spec(
+    config: DiamondConfig,
+    sampler: EDMSampler,
+    upsampler: EDMSampler | None,
+    small: tuple[int, ...],
+    large: tuple[int, ...],
+) -> Composite:
+    """The z of a dream's step: only what these samplers use."""
+    entries: dict[str, TensorSpec] = {"frame": Unbounded(torch.Size(small))}
+    if sampler.churns:
+        entries["churn"] = Unbounded(torch.Size((sampler.steps, *small)))
+    if sampler.s_cond > 0:
+        entries["context_noise"] = Unbounded(torch.Size((sampler.steps, config.context, *small)))
+    if config.reward_end is not None:
+        entries["reward"] = Bounded(0, 1, torch.Size([1]))
+    if upsampler is not None:
+        entries["large_frame"] = Unbounded(torch.Size(large))
+        if upsampler.churns:
+            entries["large_churn"] = Unbounded(torch.Size((upsampler.steps, *large)))
+    return Composite(imagine=Composite(entries))
+
+
+def _aligned(flag: Tensor, like: Tensor) -> Tensor:
+    """``[*B, 1]`` with as many dimensions as another ``[*B, ...]``."""
+    return flag.view(*flag.shape[:-1], *(1,) * (like.ndim - flag.ndim + 1))
+
+
+def _context(frames: Tensor, seen: Tensor) -> Tensor:
+    """Frames ``[n, t, H, W, C]`` as a network reads them, ``[n, tC, H, W]``: zero where there is none."""
+    count = frames.shape[1]
+    known = torch.arange(count, device=frames.device) >= count - seen
+    floats = torch.where(known[:, :, None, None, None], from_bytes(frames), 0.0)
+    return stacked(floats)
+
+
+def _windows(past: Tensor, new: Tensor, real: Tensor, time: int, blank: Tensor | None = None) -> Tensor:
+    """The last entries at each step of a sequence, ``[*B, T, k, ...]``.
+
+    Args:
+        past: before it, ``[*B, k, ...]``.
+        new: along it, ``[*B, T, ...]``.
+        real: how many of the k there are at each step, ``[*B, T, 1]``.
+        time: number of ``*B``.
+        blank: what stands for the others; zero if not given.
+    """
+    k, steps = past.shape[time], new.shape[time]
+    track = torch.cat([past, new], time)
+    places = torch.arange(steps, device=new.device)[:, None] + torch.arange(1, k + 1, device=new.device)
+    windows = track.index_select(time, places.flatten()).unflatten(time, (steps, k))
+    known = torch.arange(k, device=new.device) >= k - real  # (*B, T, k)
+    known = known.view(*known.shape, *(1,) * (windows.ndim - known.ndim))
+    return torch.where(known, windows, torch.zeros_like(windows) if blank is None else blank)
+
+
+def _base(flat: Mapping[str, Tensor], key: str, part: slice, like: Tensor) -> Tensor:
+    """Where sampling begins, ``[n, C, H, W]``; zero without noise."""
+    noise = flat.get(key)
+    return torch.zeros_like(like) if noise is None else noise[part].permute(0, 3, 1, 2)
+
+
+def _planar(noise: Tensor | None, part: slice) -> Tensor | None:
+    """Noise of each step, ``[n, steps, H, W, C]``, as ``[steps, n, C, H, W]``."""
+    return None if noise is None else noise[part].permute(1, 0, 4, 2, 3)
