@@ -65,7 +65,7 @@ def test_importing_the_library_imports_no_optional_dependency():
 
 
 def test_importing_the_parts_and_the_protocol_imports_no_optional_dependency():
-    parts = "functional nn component encoders dynamics decoders heads world_model integrations"
+    parts = "functional nn component encoders dynamics decoders heads tokenizers world_model integrations"
     below = imported_after("import torch, tensordict, torchrl, torchrl.envs, torchrl.modules, torchrl.data")
     imports = "\n".join(f"import wmcomponents.{part}" for part in parts.split())
     assert not (imported_after(imports) - below) & OPTIONAL

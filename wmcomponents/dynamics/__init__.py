@@ -22,6 +22,9 @@ from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence
 from wmcomponents.dynamics.simnorm import SimNormDynamics as SimNormDynamics
+from wmcomponents.dynamics.token_transformer import FrameLogits as FrameLogits
+from wmcomponents.dynamics.token_transformer import Generated as Generated
+from wmcomponents.dynamics.token_transformer import TokenTransformer as TokenTransformer
 from wmcomponents.dynamics.transition import ConvTransition as ConvTransition
 from wmcomponents.dynamics.transition import MLPTransition as MLPTransition
 from wmcomponents.dynamics.transition import StateTransition as StateTransition

@@ -16,6 +16,8 @@ from wmcomponents.models.dreamer_v3_preprint import DreamerV3Preprint as Dreamer
 from wmcomponents.models.dreamer_v3_preprint import DreamerV3PreprintConfig as DreamerV3PreprintConfig
 from wmcomponents.models.efficientzero import EfficientZero as EfficientZero
 from wmcomponents.models.efficientzero import EfficientZeroConfig as EfficientZeroConfig
+from wmcomponents.models.iris import IRIS as IRIS
+from wmcomponents.models.iris import IRISConfig as IRISConfig
 from wmcomponents.models.muzero import MuZero as MuZero
 from wmcomponents.models.muzero import MuZeroConfig as MuZeroConfig
 from wmcomponents.models.planet import PlaNet as PlaNet
@@ -35,6 +37,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV3": DreamerV3,
     "DreamerV3Preprint": DreamerV3Preprint,
     "EfficientZero": EfficientZero,
+    "IRIS": IRIS,
     "MuZero": MuZero,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
@@ -45,6 +48,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
 OFFICIAL: dict[str, type[PretrainedModel]] = {
     "diamond": Diamond,
     "EfficientZero": EfficientZero,
+    "iris": IRIS,
     "muzero-general": MuZero,
     "tdmpc2": TDMPC2,
     "world-models": WorldModels,

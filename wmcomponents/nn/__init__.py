@@ -44,6 +44,7 @@ from wmcomponents.nn.likelihood import QuantizedUnitNormal as QuantizedUnitNorma
 from wmcomponents.nn.likelihood import SigmoidSquaredError as SigmoidSquaredError
 from wmcomponents.nn.likelihood import SquaredError as SquaredError
 from wmcomponents.nn.likelihood import UnitNormal as UnitNormal
+from wmcomponents.nn.lpips import LPIPS as LPIPS
 from wmcomponents.nn.lstm import LSTM as LSTM
 from wmcomponents.nn.mlp import MLP as MLP
 from wmcomponents.nn.mlp import Dense as Dense
@@ -110,3 +111,5 @@ from wmcomponents.nn.unet import Downsample as Downsample
 from wmcomponents.nn.unet import SelfAttention2d as SelfAttention2d
 from wmcomponents.nn.unet import UNet as UNet
 from wmcomponents.nn.unet import Upsample as Upsample
+from wmcomponents.nn.vqgan import VQGANDecoder as VQGANDecoder
+from wmcomponents.nn.vqgan import VQGANEncoder as VQGANEncoder

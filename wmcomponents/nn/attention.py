@@ -91,7 +91,7 @@ class MultiHeadAttention(nn.Module):
         memory: Float[Tensor, "n two heads s d"],
         place: "Place",
     ) -> Float[Tensor, "n t dim"]:
-        """The same for positions that follow on others, whose keys and values are kept; without dropout or gradients.
+        """The same for positions that follow on others, whose keys and values are kept; without gradients.
 
         The keys and values of the new positions are written into ``memory`` IN PLACE.
 

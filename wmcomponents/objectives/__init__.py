@@ -6,6 +6,7 @@ from wmcomponents.objectives.dreamer_v2 import DreamerV2ModelLoss as DreamerV2Mo
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss as DreamerV3ModelLoss
 from wmcomponents.objectives.dreamer_v3_preprint import DreamerV3PreprintModelLoss as DreamerV3PreprintModelLoss
 from wmcomponents.objectives.efficientzero import EfficientZeroLoss as EfficientZeroLoss
+from wmcomponents.objectives.iris import IRISLoss as IRISLoss
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.muzero import MuZeroLoss as MuZeroLoss

@@ -1,0 +1,348 @@
+"""IRIS: Micheli, Alonso and Fleuret, Transformers are Sample-Efficient World Models (ICLR 2023)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
+
+from wmcomponents.dynamics import TokenTransformer
+from wmcomponents.functional.categorical import inverse_cdf_index, softmax
+from wmcomponents.models import iris_official as official
+from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder
+from wmcomponents.objectives.iris import IRISLoss
+from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.pretrained.official import load_mapped
+from wmcomponents.tokenizers import ImageTokenizer
+from wmcomponents.world_model import Noise, Observation, Prediction, State, items_of
+
+REWARDS = 3
+"""Reward classes: -1, 0, 1."""
+
+
+@dataclass(frozen=True)
+class IRISConfig:
+    """Sizes and training of an IRIS world model; the defaults are the paper's for Atari.
+
+    Attributes:
+        grid: side of the square of tokens that stand for a picture: K = grid * grid.
+        channels: of every level of the autoencoder, a multiple of 32. There are as many levels as lead from the
+            picture's side to the grid's by halving.
+        blocks: residual blocks at a level of the encoder; the decoder has one more.
+        attention: sides at which attention follows each residual block.
+        latent_channels: of the encoder's output and the decoder's input.
+        vocabulary: codes in the codebook.
+        code: size of a code.
+        beta: factor on the commitment loss.
+        layers: of the transformer.
+        heads: of its attention.
+        dim: of its embeddings.
+        dropout: in its training.
+        causality: whether tokens of one frame see each other; the paper's is ``"causal"``.
+        max_frames: frames in its context.
+        tokenizer_steps: updates of the tokenizer before those of the transformer.
+        tokenizer_every: after those, every how many updates the tokenizer is trained on; 0 for never again.
+        tokenizer_frames: frames in one of its updates, drawn from the batch; 0 takes all.
+        tokenizer_rate: learning rate of the tokenizer.
+        transformer_rate: learning rate of the transformer.
+    """
+
+    grid: int = 4
+    channels: int = 64
+    blocks: int = 2
+    attention: tuple[int, ...] = (8, 16)
+    latent_channels: int = 512
+    vocabulary: int = 512
+    code: int = 512
+    beta: float = 1.0
+    layers: int = 10
+    heads: int = 4
+    dim: int = 256
+    dropout: float = 0.1
+    causality: Literal["causal", "block_causal"] = "causal"
+    max_frames: int = 20
+    tokenizer_steps: int = 4000
+    tokenizer_every: int = 2
+    tokenizer_frames: int = 256
+    tokenizer_rate: float = 1e-4
+    transformer_rate: float = 1e-4
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> "IRISConfig":
+        """For pictures of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper."""
+        sizes = {"channels": 32, "blocks": 1, "attention": (), "latent_channels": 32, "vocabulary": 64, "code": 16}
+        context = {"layers": 3, "dim": 128, "dropout": 0.0, "max_frames": 8}
+        training = {"tokenizer_steps": 500, "tokenizer_every": 0, "tokenizer_frames": 64}
+        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
+        return cls(**{**sizes, **context, **training, **rates, **changes})
+
+    @classmethod
+    def pong(cls, **changes: Any) -> "IRISConfig":
+        """For ALE/Pong at 64x64 on a CPU: a quarter of an hour."""
+        sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 128, "code": 32}
+        context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
+        training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
+        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
+        return cls(**{**sizes, **context, **training, **rates, **changes})
+
+    @classmethod
+    def atari(cls, **changes: Any) -> "IRISConfig":
+        """Atari 100k at 64x64: 4,027,523 parameters in the tokenizer, 8,447,493 in the transformer with 4 actions."""
+        return cls(**changes)
+
+
+class IRIS(PretrainedModel):
+    """IRIS: a discrete autoencoder of pictures, and a transformer over their tokens and the actions.
+
+    State: ``tokens`` int64 ``[*B, K]``, the present frame; ``cache`` float ``[*B, layers, 2, heads, positions, d]``,
+    keys and values of all that the transformer has read; ``length`` int64 ``[*B, 1]``, how many positions of it are in
+    use; ``hidden`` float ``[*B, dim]``, the transformer's output at the last action, zero where an episode begins.
+    Features: the codes of the tokens, as the decoder reads them, and ``hidden``.
+
+    A step reads the action, and from its output the reward, the end and the first token; each further token from the
+    output at the one before. Where a whole block no longer fits, the context is rebuilt from the present frame alone,
+    and positions start at 0 again: of each row by itself.
+
+    The cache is large (7 MB a row at the paper's size). :meth:`imagine` copies it; :meth:`imagine_donated`, which a
+    simulator uses, writes into the one it is given. Steps are not differentiable: tokens are choices.
+
+    Args:
+        config: sizes; a preset such as ``IRISConfig.atari()``, varied with its keyword arguments.
+        observation_spec: spec of one real observation: one square uint8 picture, whose side is ``grid`` times a power
+            of two.
+        action_spec: spec of one real action, one choice out of several.
+
+    Raises:
+        ValueError: if the observation is not such a picture, or the action not a choice.
+
+    Example:
+        >>> picture = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+        >>> model = IRIS(IRISConfig.tiny(), picture, OneHot(3))
+        >>> sorted(model.capabilities)
+        ['continue', 'decode', 'donate', 'features', 'objective', 'reward']
+    """
+
+    config_class = IRISConfig
+    config: IRISConfig
+
+    def __init__(self, config: IRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
+        c = config
+        self_key, side, colours = _picture(observation_spec, c.grid)
+        actions = _choices(action_spec)
+        words = c.grid * c.grid
+        dynamics = TokenTransformer(
+            c.vocabulary,
+            actions,
+            frame_tokens=words,
+            max_frames=c.max_frames,
+            layers=c.layers,
+            heads=c.heads,
+            dim=c.dim,
+            dropout=c.dropout,
+            causality=c.causality,
+            rewards=REWARDS,
+        )
+        super().__init__(
+            observation_spec=observation_spec,
+            action_spec=action_spec,
+            state_spec=Composite(
+                tokens=Categorical(c.vocabulary, shape=(words,)),
+                cache=Unbounded(dynamics.memory_shape),
+                length=Bounded(0, dynamics.max_positions, (1,), dtype=torch.int64),
+                hidden=Unbounded(c.dim),
+            ),
+            noise_spec=Composite(
+                observe=Composite(), imagine=Composite(reward=Bounded(0, 1, (1,)), tokens=Bounded(0, 1, (words,)))
+            ),
+        )
+        self.config, self.picture = config, self_key
+        levels = (side // c.grid).bit_length()
+        attends = [level for level in range(levels) if side >> level in c.attention]
+        shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
+        self.tokenizer = ImageTokenizer(
+            VQGANEncoder(*shape, channels_in=colours),
+            VQGANDecoder(*shape, channels_out=colours),
+            VectorQuantizer(c.vocabulary, c.code, beta=c.beta),
+            features=c.latent_channels,
+            grid=(c.grid, c.grid),
+            in_keys=(self_key,),
+        )
+        self.dynamics = dynamics
+
+    @classmethod
+    def from_official(
+        cls,
+        weights: Mapping[str, Any],
+        *,
+        heads: int = 4,
+        observation_spec: Composite | None = None,
+        action_spec: TensorSpec | None = None,
+    ) -> "IRIS":
+        """The world model of an agent's checkpoint of eloialonso/iris; its actor and critic are left out.
+
+        Args:
+            weights: the agent's ``state_dict``.
+            heads: of the attention, which the weights do not tell.
+            observation_spec: the key of the picture; ``pixels`` if not given.
+            action_spec: of the environment; a one-hot choice if not given.
+
+        Raises:
+            BadModelError: if a key is unknown, missing, or of another shape.
+        """
+        sizes = official.sizes(weights)
+        side, actions = sizes.pop("side"), sizes.pop("actions")
+        shown = Composite(pixels=Bounded(0, 255, (side, side, 3), dtype=torch.uint8))
+        model = cls(
+            IRISConfig(**sizes, heads=heads),
+            shown if observation_spec is None else observation_spec,
+            OneHot(actions) if action_spec is None else action_spec,
+        )
+        return load_mapped(model, official.merged(weights), official.RULES).eval()
+
+    def objective(self) -> IRISLoss:
+        """The paper's losses for this model: the tokenizer's first, then the transformer's; no perceptual loss.
+
+        For that one: ``IRISLoss(model, perceptual=LPIPS(backbone), ...)``.
+        """
+        c = self.config
+        return IRISLoss(
+            self,
+            tokenizer_steps=c.tokenizer_steps,
+            tokenizer_every=c.tokenizer_every,
+            tokenizer_frames=c.tokenizer_frames,
+            tokenizer_rate=c.tokenizer_rate,
+            transformer_rate=c.transformer_rate,
+        )
+
+    # -- the verbs -----------------------------------------------------------------------------------------------------
+
+    def observe(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """One step of the filter; see :meth:`WorldModel.observe`."""
+        tokens = self.tokenizer.tokens(observation[self.picture])
+        return self._filtered(_owned(state), action, tokens, is_init)
+
+    def observe_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The filter along a sequence, all pictures encoded at once."""
+        states = list(self._along(state, action, observation, is_init))
+        return {key: torch.stack([s[key] for s in states], is_init.ndim - 2) for key in states[0]}
+
+    def observe_last(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The last state of a sequence; the caches of the others are never held at once."""
+        for after in self._along(state, action, observation, is_init, keeps=False):
+            state = after
+        return state
+
+    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        return self.imagine_donated(_owned(state), action, noise)
+
+    @torch.no_grad()
+    def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """The same step, written into the cache that it is given."""
+        lead = state["length"].shape[:-1]
+        rows = _rows(state)
+        made = self.dynamics.imagine(
+            rows["tokens"],
+            rows["cache"],
+            rows["length"],
+            self.action_token(action).reshape(-1),
+            None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length),
+        )
+        reward = softmax(made.reward)
+        chosen = reward.argmax(-1) if noise is None else inverse_cdf_index(reward, noise["reward"].reshape(-1))
+        after = {"tokens": made.tokens, "cache": rows["cache"], "length": made.length, "hidden": made.hidden}
+        return Prediction(
+            {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()},
+            (chosen - 1).to(torch.float32).reshape(*lead, 1),
+            softmax(made.terminated)[:, :1].reshape(*lead, 1),
+        )
+
+    @torch.no_grad()
+    def decode(self, state: State) -> Observation:
+        """What the tokens look like, rounded to bytes."""
+        return {self.picture: self.tokenizer.pixels(state["tokens"])}
+
+    @torch.no_grad()
+    def features(self, state: State) -> Tensor:
+        """The codes of the frame side by side, and the transformer's output at the last action."""
+        return torch.cat([self.tokenizer.quantizer.lookup(state["tokens"]).flatten(-2), state["hidden"]], -1)
+
+    def action_token(self, action: Tensor) -> Tensor:
+        """An action as its number, int64 ``[*B]``; none at all counts as the first.
+
+        Args:
+            action: ``[*B, ...]`` as ``action_spec`` says.
+        """
+        return action.long().argmax(-1) if isinstance(self.action_spec, OneHot) else action.long().clamp_min(0)
+
+    def _along(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, keeps: bool = True
+    ) -> Any:
+        """The states of a sequence in turn; written into each other where none is kept."""
+        time = is_init.ndim - 2
+        tokens = self.tokenizer.tokens(observation[self.picture])
+        state = _owned(state)
+        for t in range(is_init.shape[time]):
+            begins, acted = is_init.select(time, t), action.select(time, t)
+            state = self._filtered(state, acted, tokens.select(time, t), begins)
+            yield state
+            state = _owned(state) if keeps else state
+
+    @torch.no_grad()
+    def _filtered(self, state: State, action: Tensor, tokens: Tensor, is_init: Tensor) -> State:
+        """One step of the filter, written into the cache that it is given."""
+        lead = is_init.shape[:-1]
+        rows = _rows(state)
+        seen = tokens.reshape(-1, tokens.shape[-1])
+        length, hidden = self.dynamics.observe(
+            rows["tokens"],
+            rows["cache"],
+            rows["length"],
+            self.action_token(action).reshape(-1),
+            seen,
+            is_init.reshape(-1, 1),
+        )
+        after = {"tokens": seen.clone(), "cache": rows["cache"], "length": length, "hidden": hidden}
+        return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
+
+
+def _owned(state: State) -> State:
+    """The state with a cache of its own, to be written into."""
+    return {**state, "cache": state["cache"].clone(memory_format=torch.contiguous_format)}
+
+
+def _rows(state: State) -> State:
+    """Leading dimensions flattened into one."""
+    lead = state["length"].ndim - 1
+    return {key: value.reshape(-1, *value.shape[lead:]) for key, value in state.items()}
+
+
+def _picture(spec: Composite, grid: int) -> tuple[str, int, int]:
+    """Key, side and colours of the picture."""
+    entries = items_of(spec)
+    shape = tuple(entries[0][1].shape)
+    if len(entries) != 1 or len(shape) != 3 or entries[0][1].dtype is not torch.uint8 or shape[0] != shape[1]:
+        shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
+        raise ValueError(f"IRIS sees one square uint8 picture [H, H, C] and nothing else; got {shown}.")
+    scale, rest = divmod(shape[0], grid)
+    if rest or scale & (scale - 1):
+        raise ValueError(
+            f"a picture's side is grid={grid} times a power of two, as every level halves it; got {shape[0]}: resize "
+            f"the picture, or choose another grid."
+        )
+    return entries[0][0], shape[0], shape[2]
+
+
+def _choices(spec: TensorSpec) -> int:
+    if not isinstance(spec, (OneHot, Categorical)) or len(spec.shape) > (1 if isinstance(spec, OneHot) else 0):
+        raise ValueError(f"IRIS reads an action as one token: one choice (OneHot or Categorical); got {spec}.")
+    space: Any = spec.space
+    return int(space.n)

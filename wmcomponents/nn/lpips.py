@@ -1,0 +1,76 @@
+"""How unlike two pictures look: distance between the features of a network that was trained on photographs."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+VGG16_CHANNELS = (64, 128, 256, 512, 512)
+"""Of relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
+
+
+class LPIPS(nn.Module):
+    r"""Learned perceptual distance of pictures in [-1, 1].
+
+    .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h, w} w_l \cdot (\hat f_l(x) - \hat f_l(y))^2
+
+    Features :math:`\hat f` have unit length over channels at every pixel. The feature network is the user's, since its
+    weights are not part of this library; nothing here is trained.
+
+    Args:
+        backbone: from pictures ``[N, 3, H, W]``, shifted and scaled, to a sequence of features ``[N, C_l, H_l, W_l]``,
+            such as those of VGG16 before each pooling.
+        channels: :math:`C_l`.
+
+    Reference: Zhang et al., The Unreasonable Effectiveness of Deep Features (2018), eq. 1; shift and scale of its code.
+
+    The reference code drops half of the features in training mode, which IRIS's tokenizer therefore trains with. Here
+    the distance is the same in both modes.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        backbone: Callable[[Tensor], Sequence[Tensor]] | nn.Module,
+        channels: Sequence[int] = VGG16_CHANNELS,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.weights = nn.ParameterList(nn.Parameter(torch.full((size,), 1.0 / size)) for size in channels)
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.requires_grad_(False)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"], y: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+        """Distance of each pair.
+
+        Args:
+            x: pictures in [-1, 1].
+            y: likewise.
+        """
+        return self.distance(self.backbone(self.scaled(x)), self.backbone(self.scaled(y)))
+
+    def scaled(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Pictures as the feature network was trained on them."""
+        return (x - self.shift) / self.scale
+
+    def distance(self, f: Sequence[Tensor], g: Sequence[Tensor]) -> Float[Tensor, " n"]:
+        """Distance of features, level by level ``[N, C_l, H_l, W_l]``."""
+        levels = zip(f, g, cast("Sequence[Tensor]", self.weights), strict=True)
+        return torch.stack([self.level_distance(a, b, w) for a, b, w in levels]).sum(0)
+
+    @staticmethod
+    def level_distance(
+        f: Float[Tensor, "n c h w"], g: Float[Tensor, "n c h w"], weight: Float[Tensor, " c"]
+    ) -> Float[Tensor, " n"]:
+        """One term of the sum."""
+        apart = (_unit(f) - _unit(g)).square()
+        return (apart * weight.view(-1, 1, 1)).sum(1).mean((-2, -1))
+
+
+def _unit(f: Tensor) -> Tensor:
+    return f / (f.square().sum(1, keepdim=True).sqrt() + 1e-10)

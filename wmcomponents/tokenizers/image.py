@@ -1,0 +1,157 @@
+"""Pictures as a grid of tokens: an encoder, a quantizer, a decoder."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from wmcomponents.component import Component
+
+
+class Tokenized(NamedTuple):
+    """What a tokenizer makes of pictures.
+
+    Attributes:
+        tokens: int64 ``[N, K]``, row by row of the grid.
+        codes: the codes' vectors, ``[N, K, E]``; gradients go straight through to the encoder.
+        loss: of codebook and commitment, ``[N]``, a mean over the grid.
+    """
+
+    tokens: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class ImageTokenizer(Component):
+    """A discrete autoencoder of pictures.
+
+    ======== ======================================= =================================
+    key      what                                    shape
+    ======== ======================================= =================================
+    pixels   read: a picture                         uint8 ``[*B, H, W, C]``
+    tokens   written: numbers of codes, row by row   int64 ``[*B, K]``
+    codes    written: their vectors                  float ``[*B, K, E]``
+    ======== ======================================= =================================
+
+    Args:
+        encoder: pictures in [-1, 1] ``[N, C, H, W]`` to a grid of features ``[N, F, h, w]``.
+        decoder: the way back.
+        quantizer: vectors to codes, such as :class:`~wmcomponents.nn.VectorQuantizer` or
+            :class:`~wmcomponents.nn.FSQ`: has ``dim`` and ``codes``, and a ``lookup``.
+        features: F, channels of the encoder's output and of the decoder's input.
+        grid: (h, w).
+        in_keys: key of the picture.
+        out_keys: keys of tokens and codes.
+
+    Reference: van den Oord et al. (2017); Esser et al. (2021); the tokenizer of IRIS (Micheli et al., 2023).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: Any,
+        *,
+        features: int,
+        grid: tuple[int, int],
+        in_keys: Sequence[NestedKey] = ("pixels",),
+        out_keys: Sequence[NestedKey] = ("tokens", "codes"),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
+        self.to_code = nn.Conv2d(features, quantizer.dim, 1)
+        self.from_code = nn.Conv2d(quantizer.dim, features, 1)
+        self.grid = tuple(grid)
+
+    @property
+    def length(self) -> int:
+        """K, tokens of a picture."""
+        return self.grid[0] * self.grid[1]
+
+    def compute(self, pixels: UInt8[Tensor, "*batch h w c"]) -> tuple[Tensor, Tensor]:
+        """Tokens and their codes."""
+        lead = pixels.shape[:-3]
+        tokens, codes, _ = self.tokenize(network_image(pixels.reshape(-1, *pixels.shape[-3:])))
+        return tokens.reshape(*lead, *tokens.shape[1:]), codes.reshape(*lead, *codes.shape[1:])
+
+    def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n e h2 w2"]:
+        """Pictures in [-1, 1] as vectors that are to be quantised."""
+        return self.to_code(self.encoder(x))
+
+    def tokenize(self, x: Float[Tensor, "n c h w"]) -> Tokenized:
+        """Pictures in [-1, 1] as tokens, with codes and loss."""
+        z = self.encode(x).flatten(2).transpose(1, 2)  # (N, K, E)
+        codes, tokens, loss = self.quantizer(z)
+        return Tokenized(tokens, codes, loss.mean(-1))
+
+    @torch.no_grad()
+    def tokens(self, pixels: UInt8[Tensor, "*batch h w c"], rows: int = 1024) -> Int[Tensor, "*batch k"]:
+        """The tokens alone, without gradients.
+
+        Args:
+            pixels: pictures as the environment shows them.
+            rows: how many are encoded at once; more pictures are taken in turns, which bounds the memory.
+        """
+        lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
+        parts = [self._tokens(flat[i : i + rows]) for i in range(0, max(1, flat.shape[0]), rows)]
+        return torch.cat(parts).reshape(*lead, self.length)
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        return self.quantizer.tokens(self.encode(network_image(pixels)).flatten(2).transpose(1, 2))
+
+    def decode(self, codes: Float[Tensor, "n k e"]) -> Float[Tensor, "n c h w"]:
+        """Codes' vectors as pictures, about in [-1, 1]; not clamped."""
+        return self.decoder(self.from_code(codes.transpose(1, 2).unflatten(2, self.grid)))
+
+    def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
+        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes."""
+        lead = tokens.shape[:-1]
+        image = unit_image(self.decode(self.quantizer.lookup(tokens.reshape(-1, self.length))))
+        image = image.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
+        return image.reshape(*lead, *image.shape[1:])
+
+
+class ImageDetokenizer(Component):
+    """The way back from tokens to pictures, with the parts of a tokenizer.
+
+    ============== =============================== =================================
+    key            what                            shape
+    ============== =============================== =================================
+    tokens         read                            int64 ``[*B, K]``
+    reconstruction written: about in [0, 1]        float ``[*B, H, W, C]``
+    ============== =============================== =================================
+
+    Args:
+        tokenizer: whose decoder and codes are used.
+        in_keys: key of the tokens.
+        out_keys: key of the picture.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        *,
+        in_keys: Sequence[NestedKey] = ("tokens",),
+        out_keys: Sequence[NestedKey] = ("reconstruction",),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        self.tokenizer = tokenizer
+
+    def compute(self, tokens: Int[Tensor, "*batch k"]) -> Float[Tensor, "*batch h w c"]:
+        """Pictures that are not clamped, so that gradients pass."""
+        lead, part = tokens.shape[:-1], self.tokenizer
+        image = unit_image(part.decode(part.quantizer.lookup(tokens.reshape(-1, part.length))))
+        return image.reshape(*lead, *image.shape[1:])
+
+
+def network_image(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+    """Bytes as numbers in [-1, 1], channels first."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(255.0).mul(2.0).sub(1.0)
+
+
+def unit_image(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
+    """A picture about in [-1, 1] as one about in [0, 1], channels last."""
+    return image.add(1.0).div(2.0).permute(0, 2, 3, 1)
