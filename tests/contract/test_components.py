@@ -162,7 +162,7 @@ COMPONENTS = {
     "MLPRepresentation": (lambda: MLPRepresentation((2, 3), [4], 6, MinMaxScale()), [Unbounded((2, 3))]),
     "StateRepresentation": (lambda: StateRepresentation((2, 3), 6, 4), [Unbounded((2, 3))]),
     "ConvTransition": (lambda: ConvTransition(4, OneHotCode(2), skip=True), [LATENT, ACTION]),
-    "MLPTransition": (lambda: MLPTransition(6, 2, [4], MinMaxScale()), [EMBED, ACTION]),
+    "MLPTransition": (lambda: MLPTransition(6, 2, [4], scale=MinMaxScale()), [EMBED, ACTION]),
     "StateTransition": (lambda: StateTransition(6, 2, 4, 4), [EMBED, ACTION]),
     "PredictionHead": (
         lambda: PredictionHead(nn.Identity(), Perceptron(6, [4], 3), Perceptron(6, [4], 7), SUPPORT),

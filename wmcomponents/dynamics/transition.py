@@ -31,6 +31,7 @@ class MLPTransition(Component):
         units: size of the latent.
         action: length of an action's vector.
         hidden: widths of the hidden layers.
+        skip: whether the latent is added to what comes out; not in muzero-general.
         scale: of the latent; none if not given.
         norm: of the hidden layers.
         act: of the hidden layers.
@@ -51,6 +52,7 @@ class MLPTransition(Component):
         units: int,
         action: int,
         hidden: Sequence[int],
+        skip: bool = False,
         scale: nn.Module | None = None,
         norm: str = "none",
         act: Activation = "elu",
@@ -58,12 +60,15 @@ class MLPTransition(Component):
         out_keys: Sequence[NestedKey] = OUT_KEYS,
     ) -> None:
         super().__init__(in_keys, out_keys)
+        self.skip = skip
         self.net = Perceptron(units + action, hidden, units, norm, act)
         self.scale = nn.Identity() if scale is None else scale
 
     def compute(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """The next latent, scaled and unscaled."""
         unscaled = self.net(torch.cat([latent, action], -1))
+        if self.skip:
+            unscaled = unscaled + latent
         return self.scale(unscaled), unscaled
 
 

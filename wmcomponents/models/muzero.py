@@ -55,6 +55,7 @@ class MuZeroConfig:
         action_planes: how a choice enters convolutions: one plane filled with ``a / |A|``, or one-hot planes.
         scale: how latents are brought to [0, 1]: as in muzero-general (vectors over features, planes channel by
             channel over space), over the whole latent (LightZero), or not.
+        skip: whether g adds the latent to what it computes (LightZero); not in muzero-general.
         past: observations and actions stacked before the current one.
         support: of reward and value: integers -support..support on the scale of h.
         players: 1, or 2 who move in turn.
@@ -89,6 +90,7 @@ class MuZeroConfig:
     downsample: Literal["none", "resnet", "cnn"] = "resnet"
     action_planes: Literal["fraction", "one_hot"] = "fraction"
     scale: Literal["muzero_general", "whole", "none"] = "muzero_general"
+    skip: bool = False
     past: int = 0
     support: int = 300
     players: int = 1
@@ -173,7 +175,7 @@ class MuZero(ValueEquivalentModel):
         scale = _scale(c, event)
         if event == 1:
             representation = MLPRepresentation(stack, c.representation, c.units, scale, c.norm)
-            transition = MLPTransition(c.units, action.size, c.dynamics, scale, c.norm)
+            transition = MLPTransition(c.units, action.size, c.dynamics, c.skip, scale, c.norm)
             trunk: nn.Module = nn.Identity()
             reward, policy, value = (
                 Perceptron(c.units, c.heads, size, c.norm) for size in (support.size, params, support.size)
@@ -181,7 +183,7 @@ class MuZero(ValueEquivalentModel):
         else:
             stem = _stem(c, frames, history.channels)
             representation = ConvRepresentation(stem, frames.space, c.channels, c.blocks, scale)
-            transition = ConvTransition(c.channels, action_code(action, c.action_planes), c.blocks, scale=scale)
+            transition = ConvTransition(c.channels, action_code(action, c.action_planes), c.blocks, c.skip, scale)
             trunk = residual_blocks(c.channels, c.blocks)
             reward, policy, value = (
                 ReducedHead(representation.latent_shape, c.reduced, c.reduced_heads, size)

@@ -156,6 +156,8 @@ class ValueEquivalentLoss(ModelLoss):
             reduction=reduction,
             create_target_params=True,
         )
+        # TorchRL would warn of a target network without an updater of its own; the training loop's hooks update it.
+        self._has_update_associated = dict.fromkeys(self._has_update_associated, True)
 
     @property
     @abstractmethod
