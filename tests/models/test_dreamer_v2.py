@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
+import wmcomponents
 from wmcomponents.models import DreamerV2, DreamerV2Config, DreamerV3Preprint, DreamerV3PreprintConfig, presets
 from wmcomponents.nn import LayerNorm
 
@@ -197,3 +198,16 @@ def test_pictures_of_the_preprint_come_from_a_plain_output_around_grey():
     white = torch.full((1, 64, 64, 3), 255, dtype=torch.uint8)
     error = model.decoder.loss({"image": raw}, {"image": white})["image"]
     torch.testing.assert_close(error, torch.full((1,), 64 * 64 * 3 * 0.16))
+
+
+@every_family
+def test_a_saved_model_comes_back_and_dreams_the_same(cls, config, tmp_path):
+    model = cls(config.tiny(mults=(1, 2)), PICTURE, OneHot(2)).eval()
+    model.save_pretrained(tmp_path / "model")
+    again = wmcomponents.load(tmp_path / "model")
+    assert type(again) is cls and again.config == model.config
+    state, noise = model.initial_state((2,)), model.noise_source("imagine")((2,), torch.Generator().manual_seed(0))
+    one, other = (each.imagine(state, torch.eye(2), noise) for each in (model, again))
+    assert all(torch.equal(one.state[key], other.state[key]) for key in state)
+    assert torch.equal(one.reward, other.reward) and torch.equal(one.cont, other.cont)
+    assert torch.equal(model.decode(one.state)["image"], again.decode(other.state)["image"])
