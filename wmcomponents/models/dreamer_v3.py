@@ -9,9 +9,8 @@ from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM, BlockGRUCell, CategoricalLatent, GaussianLatent, Prior, RecurrentPosterior
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, TwoHotHead
-from wmcomponents.models.rssm_world_model import RSSMWorldModel
-from wmcomponents.nn import Standardize, Symlog, Transform, describe_observations
-from wmcomponents.nn.observation import VectorObservation
+from wmcomponents.models.rssm_world_model import RSSMWorldModel, vector_transform
+from wmcomponents.nn import describe_observations
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss
 
 
@@ -103,7 +102,6 @@ class DreamerV3Config:
         return cls(**{"deter": 12288, "hidden": 1536, "classes": 96, "depth": 96, "units": 1536, **changes})
 
 
-
 class DreamerV3(RSSMWorldModel):
     """DreamerV3's world model, the current (2024) generation of the official code.
 
@@ -128,7 +126,7 @@ class DreamerV3(RSSMWorldModel):
 
     def __init__(self, config: DreamerV3Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        transform = _transform(c, observation_spec)
+        transform = vector_transform(c.vectors, observation_spec)
         sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults}
         encoder = MultiEncoder.dreamer_v3(observation_spec, **sizes, transform=transform)
         dynamics = _dynamics(c, encoder.out_features, action_spec)
@@ -152,13 +150,6 @@ class DreamerV3(RSSMWorldModel):
     def objective(self) -> DreamerV3ModelLoss:
         """The paper's world-model loss for this model."""
         return DreamerV3ModelLoss(self, free_nats=self.config.free_nats, discount=self.discount)
-
-
-def _transform(config: DreamerV3Config, observation_spec: Composite) -> Transform:
-    if config.vectors == "symlog":
-        return Symlog()
-    described = describe_observations(observation_spec).values()
-    return Standardize(sum(one.size for one in described if isinstance(one, VectorObservation)))
 
 
 def _dynamics(config: DreamerV3Config, embed: int, action_spec: TensorSpec) -> RSSM:
