@@ -94,8 +94,10 @@ def test_the_task_is_observed_once_and_stays():
     assert torch.equal(state["task_index"], seen["task"])
     assert torch.equal(model.imagine(state, torch.rand(3, 3), None).state["task_index"], seen["task"])
     assert model.features(state).shape == (3, 128 + 4)
-    other = {**state, "task_index": (state["task_index"] + 1) % 3}
-    assert not torch.equal(model.value(state), model.value(other))
+    other = model.observe({}, None, {**seen, "task": (seen["task"] + 1) % 3}, None, None)
+    assert (model.value(state) != model.value(other)).all()
+    dreamt = model.imagine(state, torch.rand(3, 3), None).state["latent"]
+    assert torch.equal(dreamt[:, 128:], state["latent"][:, 128:]) and not torch.equal(dreamt, state["latent"])
 
 
 def test_entries_of_the_action_that_a_task_lacks_are_ignored():

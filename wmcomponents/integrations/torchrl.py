@@ -208,7 +208,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
             state = {key: cast(Tensor, tensordict[key]).clone() for key in keys}
         else:
             fresh = self.simulator.starts.sample(size.numel(), self.simulator.generator)
-            state = {key: value.reshape(*size, *value.shape[1:]) for key, value in fresh.items()}
+            state = {key: value.reshape((*size, *value.shape[1:])) for key, value in fresh.items()}
         begun = tensordict.get("elapsed", None) if set_state and tensordict is not None else None
         zeros = torch.zeros(*size, 1, dtype=torch.int64, device=self.device)
         elapsed = zeros if begun is None else cast(Tensor, begun).clone()

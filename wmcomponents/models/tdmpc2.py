@@ -165,9 +165,9 @@ def _sized(size: int, **changes: Any) -> TDMPC2Config:
 class TDMPC2(PretrainedModel):
     """TD-MPC2's world model: a deterministic latent without a decoder, with rewards, values and a policy prior.
 
-    State: ``latent`` float ``[*B, L]``, whose groups sum to 1; with several tasks also ``task_index`` int64 ``[*B]``,
-    which the observation ``task`` sets and which stays. Features: the latent, and the task's embedding behind it. The
-    filter needs no past: a state is the encoding of the latest observation.
+    State: ``latent`` float ``[*B, L]``, whose groups sum to 1. With several tasks the embedding of the task stands
+    behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B]``; both are set by the observation ``task``
+    and stay. Features: the latent. The filter needs no past: a state is the encoding of the latest observation.
 
     The value is the mean of all value functions at the policy prior's mode. Its discount is the config's.
 
@@ -196,7 +196,7 @@ class TDMPC2(PretrainedModel):
     def __init__(self, config: TDMPC2Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         self.tasks = _tasks(c, observation_spec)
-        state_spec = Composite(latent=Unbounded(torch.Size([c.latent])))
+        state_spec = Composite(latent=Unbounded(torch.Size([c.latent + c.task_size])))
         if self.tasks:
             state_spec["task_index"] = Categorical(self.tasks)
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
@@ -269,7 +269,7 @@ class TDMPC2(PretrainedModel):
     ) -> State:
         """The encoding of the observation; nothing else is read."""
         task = self.task_of(observation)
-        seen: State = {"latent": self.encode(observation, task)}
+        seen: State = {"latent": self.joined(self.encode(observation, task), task)}
         return seen if task is None else {**seen, "task_index": task.clone()}
 
     def observe_sequence(
@@ -280,26 +280,26 @@ class TDMPC2(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream; see :meth:`WorldModel.imagine`."""
-        task = state.get("task_index")
-        x = torch.cat([self.joined(state["latent"], task), self.vector_of(action, task)], -1)
+        feat, task = state["latent"], state.get("task_index")
+        x = torch.cat([feat, self.vector_of(action, task)], -1)
         latent = self.dynamics.compute(x)
-        following: State = {"latent": latent}
-        if task is not None:
-            following["task_index"] = task.clone()
         cont = None
         if self.termination_head is not None:
             cont = 1.0 - self.termination_head.mean(self.termination_head.raw(latent))
-        return Prediction(following, self.reward_head.mean(self.reward_head.raw(x)), cont)
+        reward = self.reward_head.mean(self.reward_head.raw(x))
+        if task is None:
+            return Prediction({"latent": latent}, reward, cont)
+        latent = torch.cat([latent, feat[..., self.config.latent :]], -1)
+        return Prediction({"latent": latent, "task_index": task.clone()}, reward, cont)
 
     def features(self, state: State) -> Tensor:
-        """The latent and the task's embedding, ``[*B, F]``."""
-        return self.joined(state["latent"], state.get("task_index")).clone()
+        """The latent, ``[*B, L]``; with several tasks ``[*B, L + E]``."""
+        return state["latent"].clone()
 
     def value(self, state: State) -> Tensor:
         """Mean of all value functions at the policy prior's mode, ``[*B, 1]``."""
-        task = state.get("task_index")
-        feat = self.joined(state["latent"], task)
-        action = self.policy.mode(feat, self.mask_of(task))
+        feat = state["latent"]
+        action = self.policy.mode(feat, self.mask_of(state.get("task_index")))
         return self.q.mean(self.q.logits(torch.cat([feat, action], -1))).mean(-1, keepdim=True)
 
     def objective(self) -> TDMPC2Loss:
