@@ -91,8 +91,9 @@ def test_bounded_actions_enter_scaled_to_one():
 def test_the_task_is_observed_once_and_stays():
     model = woken(TDMPC2Config.tiny(**TASKS), TASKED, Bounded(-1, 1, (3,)))
     seen, state = started(model)
-    assert torch.equal(state["task_index"], seen["task"])
-    assert torch.equal(model.imagine(state, torch.rand(3, 3), None).state["task_index"], seen["task"])
+    task = seen["task"].unsqueeze(-1)
+    assert torch.equal(state["task_index"], task)
+    assert torch.equal(model.imagine(state, torch.rand(3, 3), None).state["task_index"], task)
     assert model.features(state).shape == (3, 128 + 4)
     other = model.observe({}, None, {**seen, "task": (seen["task"] + 1) % 3}, None, None)
     assert (model.value(state) != model.value(other)).all()
@@ -103,14 +104,14 @@ def test_the_task_is_observed_once_and_stays():
 def test_entries_of_the_action_that_a_task_lacks_are_ignored():
     model = woken(TDMPC2Config.tiny(**TASKS), TASKED, Bounded(-1, 1, (3,)))
     _, state = started(model)
-    state["task_index"] = torch.tensor([0, 1, 2])
+    state["task_index"] = torch.tensor([[0], [1], [2]])
     one, other = torch.full((3, 3), 0.3), torch.full((3, 3), 0.3)
     other[:, 2] = -0.9
     changed = model.imagine(state, one, None).state["latent"] != model.imagine(state, other, None).state["latent"]
     assert changed.any(-1).tolist() == [True, False, False]
     noise = torch.randn(3, 3)
     feat = model.features(state)
-    chosen = model.policy.choose(feat, noise, model.mask_of(state["task_index"])).action
+    chosen = model.policy.choose(feat, noise, model.mask_of(torch.tensor([0, 1, 2]))).action
     assert (chosen == 0).tolist() == [[False, False, False], [False, True, True], [False, False, True]]
 
 

@@ -166,7 +166,7 @@ class TDMPC2(PretrainedModel):
     """TD-MPC2's world model: a deterministic latent without a decoder, with rewards, values and a policy prior.
 
     State: ``latent`` float ``[*B, L]``, whose groups sum to 1. With several tasks the embedding of the task stands
-    behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B]``; both are set by the observation ``task``
+    behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B, 1]``; both are set by the observation ``task``
     and stay. Features: the latent. The filter needs no past: a state is the encoding of the latest observation.
 
     The value is the mean of all value functions at the policy prior's mode. Its discount is the config's.
@@ -198,7 +198,7 @@ class TDMPC2(PretrainedModel):
         self.tasks = _tasks(c, observation_spec)
         state_spec = Composite(latent=Unbounded(torch.Size([c.latent + c.task_size])))
         if self.tasks:
-            state_spec["task_index"] = Categorical(self.tasks)
+            state_spec["task_index"] = Categorical(self.tasks, shape=torch.Size([1]))
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
         self.config = c
         shown = Composite({key: leaf for key, leaf in items_of(observation_spec) if not self.tasks or key != TASK})
@@ -262,6 +262,9 @@ class TDMPC2(PretrainedModel):
         """The latent of an observation, ``[*B, L]``."""
         return self.encoder.encode(observation, None if self.task_embedding is None else self.task_embedding(task))
 
+    def _task_in(self, state: State) -> Tensor | None:
+        return state["task_index"].squeeze(-1) if self.tasks else None
+
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
     def observe(
@@ -270,7 +273,7 @@ class TDMPC2(PretrainedModel):
         """The encoding of the observation; nothing else is read."""
         task = self.task_of(observation)
         seen: State = {"latent": self.joined(self.encode(observation, task), task)}
-        return seen if task is None else {**seen, "task_index": task.clone()}
+        return seen if task is None else {**seen, "task_index": task.unsqueeze(-1).clone()}
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
@@ -280,7 +283,7 @@ class TDMPC2(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream; see :meth:`WorldModel.imagine`."""
-        feat, task = state["latent"], state.get("task_index")
+        feat, task = state["latent"], self._task_in(state)
         x = torch.cat([feat, self.vector_of(action, task)], -1)
         latent = self.dynamics.compute(x)
         cont = None
@@ -290,7 +293,7 @@ class TDMPC2(PretrainedModel):
         if task is None:
             return Prediction({"latent": latent}, reward, cont)
         latent = torch.cat([latent, feat[..., self.config.latent :]], -1)
-        return Prediction({"latent": latent, "task_index": task.clone()}, reward, cont)
+        return Prediction({"latent": latent, "task_index": state["task_index"].clone()}, reward, cont)
 
     def features(self, state: State) -> Tensor:
         """The latent, ``[*B, L]``; with several tasks ``[*B, L + E]``."""
@@ -299,7 +302,7 @@ class TDMPC2(PretrainedModel):
     def value(self, state: State) -> Tensor:
         """Mean of all value functions at the policy prior's mode, ``[*B, 1]``."""
         feat = state["latent"]
-        action = self.policy.mode(feat, self.mask_of(state.get("task_index")))
+        action = self.policy.mode(feat, self.mask_of(self._task_in(state)))
         return self.q.mean(self.q.logits(torch.cat([feat, action], -1))).mean(-1, keepdim=True)
 
     def objective(self) -> TDMPC2Loss:
