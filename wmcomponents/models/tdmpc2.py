@@ -166,8 +166,8 @@ class TDMPC2(PretrainedModel):
     """TD-MPC2's world model: a deterministic latent without a decoder, with rewards, values and a policy prior.
 
     State: ``latent`` float ``[*B, L]``, whose groups sum to 1. With several tasks the embedding of the task stands
-    behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B, 1]``; both are set by the observation ``task``
-    and stay. Features: the latent. The filter needs no past: a state is the encoding of the latest observation.
+    behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B, 1]``; both are set by the observation
+    ``task`` and stay. Features: the latent. The filter needs no past: a state is the encoding of the latest observation.
 
     The value is the mean of all value functions at the policy prior's mode. Its discount is the config's.
 
