@@ -167,7 +167,7 @@ class TDMPC2(PretrainedModel):
 
     State: ``latent`` float ``[*B, L]``, whose groups sum to 1. With several tasks the embedding of the task stands
     behind it (``[*B, L + E]``), and beside it ``task_index``, int64 ``[*B, 1]``; both are set by the observation
-    ``task`` and stay. Features: the latent. The filter needs no past: a state is the encoding of the latest observation.
+    ``task`` and stay. Features: the latent. The filter needs no past: a state encodes the latest observation.
 
     The value is the mean of all value functions at the policy prior's mode. Its discount is the config's.
 
