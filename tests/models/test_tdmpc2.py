@@ -6,7 +6,10 @@ import pytest
 import torch
 from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, OneHot, Unbounded
 
+from wmcomponents.data import action_spec, collect, make_env, make_replay, observation_spec
 from wmcomponents.models import TDMPC2, TDMPC2Config
+from wmcomponents.testing import check_world_model
+from wmcomponents.training import Trainer
 from wmcomponents.world_model import CapabilityError
 
 VECTOR = Composite(observation=Unbounded(4))
@@ -164,3 +167,30 @@ def test_standardised_models_fit_their_scale_to_data_once():
     torch.testing.assert_close(model.encoder.transform(data).std((0, 1), correction=0), torch.ones(4))
     model.prepare({"observation": data * 2})
     torch.testing.assert_close(model.encoder.transform(data).std((0, 1), correction=0), torch.ones(4))
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one-task", "several-tasks"])
+def test_it_is_a_world_model(several):
+    spec, changes = (TASKED, TASKS) if several else (VECTOR, {})
+    check_world_model(woken(TDMPC2Config.tiny(**changes), spec, Bounded(-2, 2, (3,))))
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    spec, action = observation_spec(env), action_spec(env)
+    replay = make_replay(200, env, sequence_length=8, batch_size=4, seed=0, print_fn=None)
+    collect(env, replay, 200, seed=0)
+
+    def trainer(out):
+        torch.manual_seed(0)
+        return Trainer(TDMPC2(TDMPC2Config.tiny(dropout=0.1), spec, action), replay, out=out, lr=1e-3, progress=False)
+
+    whole, first = trainer(tmp_path / "whole"), trainer(tmp_path / "parts")
+    whole.train(6)
+    first.train(3)
+    second = trainer(tmp_path / "parts")
+    second.train(6)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[key]), key
+    assert torch.equal(whole.objective.policy_scale, second.objective.policy_scale)
+    assert not torch.equal(whole.model.target_q.out.weight, torch.zeros_like(whole.model.target_q.out.weight))

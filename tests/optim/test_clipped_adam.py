@@ -69,3 +69,13 @@ def test_the_rate_grows_over_the_warm_up_and_a_saved_state_remembers_where_it_st
 def test_hyper_parameters_out_of_range_are_refused(options):
     with pytest.raises(ValueError):
         ClippedAdam(two()[0], **options)
+
+
+def test_groups_of_one_clip_are_clipped_together_and_apart_from_others():
+    weights = [nn.Parameter(torch.zeros(4)) for _ in range(3)]
+    groups = [{"params": weights[:1]}, {"params": weights[1:2]}, {"params": weights[2:], "clip": "alone"}]
+    optimizer = ClippedAdam(groups, max_norm=1.0)
+    for weight, size in zip(weights, (30.0, 40.0, 0.25), strict=True):
+        weight.grad = torch.full((4,), size / 2)
+    optimizer.step()
+    torch.testing.assert_close(torch.stack([w.grad.norm() for w in weights]), torch.tensor([0.6, 0.8, 0.25]))
