@@ -79,6 +79,29 @@ def test_progress_shows_the_losses_of_the_stage_alone(capsys):
 
 
 @pytest.mark.slow
+def test_what_it_learns_of_the_corridor_is_the_corridor():
+    torch.manual_seed(0)
+    example = corridor.model()
+    config = WorldModelsConfig.tiny(vision_steps=150, latent=8, hidden=32, units=32)
+    model = WorldModels(config, example.observation_spec, example.action_spec)
+    replay = corridor.replay(2000, length=16, batch=16)
+    Trainer(model, replay, lr=1e-2, progress=False).train(600)
+    cells, begins = torch.eye(corridor.CELLS), torch.ones(2, 1, dtype=torch.bool)
+    state = model.observe(model.initial_state((2,)), torch.zeros(2, 2), {"observation": cells[[0, 0]]}, begins, None)
+    left_then_right = [0, 1, 1, 0, 1, 1, 1]
+    places, pays, ends = [], [], []
+    for action in left_then_right:
+        with torch.no_grad():
+            step = model.imagine(state, torch.eye(2)[[action, 1]], None)
+        state = step.state
+        places.append(int(model.decode(state)["observation"][0].argmax()))
+        pays.append(round(float(step.reward[0]), 1))
+        ends.append(bool(step.cont[0] < 0.5))
+    assert places == [0, 1, 2, 1, 2, 3, 4]
+    assert pays == pytest.approx([0.0] * 6 + [1.0], abs=0.11) and ends == [False] * 6 + [True]
+
+
+@pytest.mark.slow
 def test_a_run_killed_in_each_stage_ends_with_the_same_bits_and_logs(tmp_path):
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("killed_stages.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)

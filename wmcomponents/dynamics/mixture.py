@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, Unbounded
 
@@ -36,7 +37,7 @@ class Mixture(nn.Module, ABC):
 
     def noise_spec(self) -> Composite:
         """Base noise of one sample: ``component`` uniform ``[choices]``, ``value`` standard normal ``[size]``."""
-        return Composite(component=Bounded(0.0, 1.0, shape=(self.choices,)), value=Unbounded(self.size))
+        return Composite(component=Bounded(0.0, 1.0, shape=torch.Size((self.choices,))), value=Unbounded(self.size))
 
     @abstractmethod
     def unpack(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:

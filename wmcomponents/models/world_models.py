@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from tensordict import TensorDictBase
@@ -327,5 +327,5 @@ def _pictures(
     mults = (*reversed(rest), first // 4)
     part = TransposedConvDecoder(latent, nothing, shape, depth=1, mults=mults, likelihood=SigmoidSquaredError())
     if config.dense_act == "relu":
-        part.map_in = nn.Sequential(part.map_in, nn.ReLU())
+        part.map_in = cast(Any, nn.Sequential(part.map_in, nn.ReLU()))
     return part

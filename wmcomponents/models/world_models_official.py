@@ -71,7 +71,7 @@ def specs(
 ) -> tuple[Composite, TensorSpec]:
     """The specs given, or what the repository's own environment shows: 64x64 pictures, actions taken as they are."""
     if observation_spec is None:
-        shape = (64, 64, found["pixels"])
+        shape = torch.Size((64, 64, found["pixels"]))
         observation_spec = Composite(pixels=Bounded(0, 255, shape, dtype=torch.uint8))
     return observation_spec, Unbounded(found["action"]) if action_spec is None else action_spec
 
