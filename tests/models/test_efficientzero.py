@@ -64,7 +64,7 @@ def test_the_lstm_begins_anew_every_five_steps_and_where_something_is_observed()
 def test_a_fresh_model_normalises_by_running_statistics_so_that_rows_are_independent():
     model = woken(EfficientZero(EfficientZeroConfig.tiny(), BOARD, OneHot(2)))
     assert not any(part.training for part in model.modules())
-    state = {**model.initial_state((4,)), "latent": torch.randn(4, 16, 10, 10)}
+    state = {**model.initial_state((4,)), "latent": torch.randn(4, 1600)}
     together = model.imagine(state, torch.eye(2)[[0, 1, 0, 1]], None)
     alone = model.imagine({key: value[:1] for key, value in state.items()}, torch.eye(2)[:1], None)
     torch.testing.assert_close(together.reward[:1], alone.reward)

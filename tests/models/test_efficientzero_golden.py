@@ -62,7 +62,7 @@ def test_two_steps_of_the_official_network():
 
 def test_a_dream_gives_the_differences_of_the_official_prefixes():
     model, meta, t = build()
-    state = {**model.initial_state((3,)), "latent": model.representation.compute(t["in.obs"])}
+    state = {**model.initial_state((3,)), "latent": model.flat(model.representation.compute(t["in.obs"]))}
     before = torch.zeros(3, 1)
     for step in range(2):
         action = torch.nn.functional.one_hot(t[f"in.action{step}"].squeeze(-1), 6).float()

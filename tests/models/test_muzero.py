@@ -45,7 +45,7 @@ def test_boards_keep_their_size_and_pictures_may_be_pooled():
     small = {"channels": 4, "blocks": 1}
     board = MuZero(MuZeroConfig.board_game(**small), BOARD, OneHot(9))
     assert isinstance(board.representation.stem, PlainStem) and board.latent_shape == (4, 3, 3)
-    pooled = MuZero(MuZeroConfig.tiny(downsample="cnn", **small), PICTURE, OneHot(2))
+    pooled = MuZero(MuZeroConfig.tiny(downsample="cnn", scale="muzero_general", **small), PICTURE, OneHot(2))
     assert isinstance(pooled.representation.stem, PooledStem) and pooled.latent_shape == (4, 6, 6)
     state = pooled.observe(
         pooled.initial_state((2,)),
@@ -54,7 +54,7 @@ def test_boards_keep_their_size_and_pictures_may_be_pooled():
         torch.ones(2, 1).bool(),
         None,
     )
-    assert state["latent"].shape == (2, 4, 6, 6) and 0 <= state["latent"].min() and state["latent"].max() <= 1
+    assert state["latent"].shape == (2, 144) and 0 <= state["latent"].min() and state["latent"].max() <= 1
 
 
 @pytest.mark.parametrize("scale", ["muzero_general", "whole"])
@@ -104,3 +104,9 @@ def test_a_choice_that_is_no_choice_cannot_be_a_fraction():
     config = dataclasses.replace(MuZeroConfig.tiny(), action_planes="fraction")
     with pytest.raises(ValueError, match="one_hot"):
         MuZero(config, BOARD, Bounded(-1, 1, (2,)))
+
+
+def test_planes_of_one_cell_cannot_be_scaled_each_by_its_own_range():
+    small = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+    with pytest.raises(ValueError, match="no range"):
+        MuZero(MuZeroConfig(channels=4, blocks=1), small, OneHot(2))

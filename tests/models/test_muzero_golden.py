@@ -72,8 +72,8 @@ def test_initial_and_recurrent_inference_are_the_official_ones(build):
         close(policy, t[f"out{step}.policy_logits"], meta)
         close(value_logits, t[f"out{step}.value_logits"], meta)
     close(reward_logits, t["out1.reward_logits"], meta)
-    dreamed = model.imagine({**model.initial_state((len(latent),)), "latent": latent}, action, None)
-    close(dreamed.state["latent"], t["out1.hidden"], meta)
+    dreamed = model.imagine({**model.initial_state((len(latent),)), "latent": latent.flatten(1)}, action, None)
+    close(dreamed.state["latent"], t["out1.hidden"].flatten(1), meta)
     torch.testing.assert_close(dreamed.reward, reward)
     assert dreamed.cont is None
 

@@ -237,9 +237,9 @@ def test_two_players_who_move_in_turn_win_and_lose_the_same_game():
     end, second_reward, _ = model.imagine(middle, torch.eye(9)[[4]], None)
     assert [int(state["to_play"]) for state in (start, middle, end)] == [0, 1, 0]
     assert cont is None and "continue" not in model.capabilities
-    values = [float(model.value(state)) for state in (start, middle, end)]
+    values = [model.value(state).item() for state in (start, middle, end)]
     assert values == pytest.approx([-1.0, 1.0, 0.0], abs=0.25)
-    assert [float(first_reward), float(second_reward)] == pytest.approx([0.0, 1.0], abs=0.25)
+    assert [first_reward.item(), second_reward.item()] == pytest.approx([0.0, 1.0], abs=0.25)
 
 
 def test_models_of_other_families_are_refused():

@@ -115,13 +115,15 @@ class MuZeroConfig:
     def tiny(cls, **changes: Any) -> "MuZeroConfig":
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
-        It is unrolled far, from every step of its sequences, and its dreams end: a head predicts termination, which is
-        what forces the physics of a falling pole into a latent that nothing else would ask about it.
+        It is unrolled far, and its dreams end: a head predicts termination, which is what forces the physics of a
+        falling pole into a latent that nothing else would ask about it. Hence the weight of that loss, the gradient
+        that is not shortened, and a transition that need only learn what changes.
         """
         sizes = {"units": 64, "representation": (128,), "dynamics": (128,), "heads": (64,), "norm": "layer"}
         planes = {"blocks": 1, "channels": 16, "reduced": 4, "reduced_heads": (32,)}
-        training = {"unroll": 16, "starts": 0, "optimizer": "adam", "lr": 1e-3, "decay_steps": 0}
-        ours = {"standardize": True, "continue_head": True, "support": 40, "action_planes": "one_hot"}
+        training = {"unroll": 16, "starts": 8, "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "decay_steps": 0}
+        parts = {"skip": True, "scale": "none", "support": 40, "action_planes": "one_hot", "standardize": True}
+        ours = {"continue_head": True, "continue_scale": 5.0, "state_gradient": 1.0, **parts}
         return cls(**{**sizes, **planes, **training, **ours, **changes})
 
     @classmethod
@@ -183,6 +185,11 @@ class MuZero(ValueEquivalentModel):
         else:
             stem = _stem(c, frames, history.channels)
             representation = ConvRepresentation(stem, frames.space, c.channels, c.blocks, scale)
+            if c.scale == "muzero_general" and math.prod(representation.latent_shape[1:]) == 1:
+                raise ValueError(
+                    f"planes of one cell each, such as pictures of {frames.space} give, have no range to be scaled by: "
+                    f"use scale='whole' or 'none', or larger pictures."
+                )
             transition = ConvTransition(c.channels, action_code(action, c.action_planes), c.blocks, c.skip, scale)
             trunk = residual_blocks(c.channels, c.blocks)
             reward, policy, value = (
@@ -253,6 +260,7 @@ def _history(config: MuZeroConfig, frames: Frames, action: ActionVector) -> Hist
 
 
 def _scale(config: MuZeroConfig, event_dims: int) -> nn.Module | None:
+    """The part that brings latents to [0, 1]."""
     if config.scale == "none":
         return None
     if config.scale == "whole":

@@ -16,9 +16,9 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State, keys
 class ValueEquivalentModel(PretrainedModel):
     """A latent world that is held to predict rewards, values and policies, and nothing else.
 
-    It is deterministic, and has no decoder. State: ``latent`` float ``[*B, *latent shape]``; what the history keeps of
-    past frames and actions; what the reward head keeps of past steps; with two players ``to_play``, int64 ``[*B, 1]``.
-    An imagined state has no past frames: zeros stand for them, so a filter that goes on from it knows as much of the
+    It is deterministic, and has no decoder. State: ``latent`` float ``[*B, F]``, planes flattened; what the history
+    keeps of past frames and actions; what the reward head keeps of past steps; with two players ``to_play``, int64
+    ``[*B, 1]``. An imagined state has no past frames: zeros stand for them, so a filter that goes on from it knows as much of the
     past as at an episode's start. Features: the latent, flat.
 
     **Two players.** ``to_play`` is the player (0 or 1) who moves at s_t: 0 at an episode's start, the other after every
@@ -61,7 +61,7 @@ class ValueEquivalentModel(PretrainedModel):
         if players not in (1, 2):
             raise ValueError(f"players is 1 or 2; got {players}.")
         latent_shape = torch.Size(representation.latent_shape)  # pyright: ignore[reportArgumentType]
-        entries: dict[str, TensorSpec] = {"latent": Unbounded(latent_shape)}
+        entries: dict[str, TensorSpec] = {"latent": Unbounded(torch.Size([latent_shape.numel()]))}
         entries.update(history.specs())
         entries.update(reward_head.memory_specs())
         if players == 2:
@@ -104,7 +104,7 @@ class ValueEquivalentModel(PretrainedModel):
     ) -> State:
         """One step of the filter: h of the frames so far; nothing of the latent before enters."""
         stack, memory = self._remember(state, self.action_vector(action), self.frames(observation), is_init)
-        after = {"latent": self.representation.compute(stack), **memory, **self.fresh_memory(is_init)}
+        after = {"latent": self.flat(self.representation.compute(stack)), **memory, **self.fresh_memory(is_init)}
         if self.players == 2:
             after["to_play"] = torch.where(is_init, 0, 1 - state["to_play"])
         return {key: after[key] for key in keys_of(self.state_spec)}
@@ -115,7 +115,7 @@ class ValueEquivalentModel(PretrainedModel):
         """The filter along a sequence, all stacks encoded at once."""
         time = is_init.ndim - 2
         stack, memory = self.stack_sequence(state, self.action_vector(action), observation, is_init)
-        after = {"latent": self.representation.compute(stack), **memory, **self.fresh_memory(is_init)}
+        after = {"latent": self.flat(self.representation.compute(stack)), **memory, **self.fresh_memory(is_init)}
         if self.players == 2:
             turns = []
             turn = state["to_play"]
@@ -127,9 +127,9 @@ class ValueEquivalentModel(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream; the reward in env units."""
-        latent, unscaled = self.transition.compute(state["latent"], self.action_vector(action))
+        latent, unscaled = self.transition.compute(self.shaped(state["latent"]), self.action_vector(action))
         _, reward, memory = self.reward_head.advance(unscaled, {key: state[key] for key in self.memory_keys})
-        after = {"latent": latent, **memory}
+        after = {"latent": self.flat(latent), **memory}
         for key in self.history_keys:
             # Zeros of no stride: a dream's step does not pay for frames that it does not have.
             after[key] = torch.zeros((), dtype=state[key].dtype, device=latent.device).expand(state[key].shape)
@@ -137,13 +137,12 @@ class ValueEquivalentModel(PretrainedModel):
             after["to_play"] = 1 - state["to_play"]
         cont = None
         if self.continue_head is not None:
-            cont = self.continue_head.mean(self.continue_head.raw(self.features(after)))
+            cont = self.continue_head.mean(self.continue_head.raw(after["latent"]))
         return Prediction({key: after[key] for key in keys_of(self.state_spec)}, reward, cont)
 
     def features(self, state: State) -> Tensor:
-        """The latent, flat: ``[*B, F]``, in memory of its own."""
-        latent = state["latent"]
-        return latent.reshape(*latent.shape[: latent.ndim - len(self.latent_shape)], -1).clone()
+        """The latent, ``[*B, F]``, in memory of its own."""
+        return state["latent"].clone()
 
     def value(self, state: State) -> Tensor:
         """Expected return of the player who moves, ``[*B, 1]`` in env units."""
@@ -151,10 +150,18 @@ class ValueEquivalentModel(PretrainedModel):
 
     def predict(self, state: State) -> tuple[Tensor, Tensor]:
         """f: raw policy ``[*B, params]`` (logits of choices; see ``nn.policy``) and value ``[*B, 1]``, for a search."""
-        policy, logits = self.prediction.raw(state["latent"])
+        policy, logits = self.prediction.raw(self.shaped(state["latent"]))
         return policy, self.prediction.mean(logits)
 
     # -- what the objective and the verbs share ------------------------------------------------------------------------
+
+    def flat(self, latent: Tensor) -> Tensor:
+        """``[*B, *latent shape]``, as the parts have it, to ``[*B, F]``, as the state has it."""
+        return latent.flatten(-len(self.latent_shape))
+
+    def shaped(self, latent: Tensor) -> Tensor:
+        """The way back: ``[*B, F]`` to ``[*B, *latent shape]``."""
+        return latent.reshape(*latent.shape[:-1], *self.latent_shape)
 
     def fresh_memory(self, like: Tensor) -> State:
         """The reward head's memory where a dream begins, zeros ``[*B, ...]``.

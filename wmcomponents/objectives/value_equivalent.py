@@ -320,7 +320,7 @@ class ValueEquivalentLoss(ModelLoss):
                 if k == 1:
                     info["reward_error"] = (reward.squeeze(-1) - targets.reward[..., 1]).abs()
                 if model.continue_head is not None:
-                    raw = model.continue_head.raw(model.features({"latent": latent}))
+                    raw = model.continue_head.raw(model.flat(latent))
                     errors["continue"] = self.continue_scale * model.continue_head.loss(
                         raw, targets.cont[:, :, k].unsqueeze(-1)
                     )
@@ -350,7 +350,7 @@ class ValueEquivalentLoss(ModelLoss):
         """The value of each step: the search's where there is one, else the target network's; ``[B, L]``."""
         model = self.world_model
         with self.target_world_model_params.to_module(model), _evaluating(model):
-            value = model.value({"latent": model.representation.compute(stack)}).squeeze(-1)
+            value = model.value({"latent": model.flat(model.representation.compute(stack))}).squeeze(-1)
         if "search_value" in arrivals.observation:
             given = arrivals.observation["search_value"].squeeze(-1).to(value.dtype)
             # The last observation before a cut has no search behind it, and is zero.
