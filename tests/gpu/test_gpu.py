@@ -1,4 +1,4 @@
-"""What only a GPU can show: no step waits for it, compiled and graphed dreams, steady memory."""
+"""What only a GPU can show, for every model under contract: no step waits for it, the same dreams, steady memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,18 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from torchrl.data import Bounded, Composite, OneHot, Unbounded
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import Composite, OneHot, Unbounded
 
+from benchmarks.families import Greedy, build
+from tests.contract.drive import actions, sequences, some_states, view_of
+from tests.contract.models import MODELS
 from wmcomponents.component import Component
 from wmcomponents.dream.imagine import compiled_rollout, imagine, latent_policy
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import PoolStarts
-from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models import MODELS as FAMILIES
+from wmcomponents.models import make_model
+from wmcomponents.world_model import WorldModel
 
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
-VECTOR = Composite(observation=Unbounded(4))
+ROWS = 8
 
 
 @contextmanager
@@ -31,46 +38,57 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def dreamer(**changes: Any) -> DreamerV3:
-    return DreamerV3(DreamerV3Config.tiny(**changes), VECTOR, OneHot(2)).to(DEVICE).eval()
+@pytest.fixture(params=[factory for _, factory in MODELS], ids=[name for name, _ in MODELS])
+def model(request) -> WorldModel:
+    """Each model under contract, on the CPU."""
+    return request.param().eval()
 
 
-def pool(model: DreamerV3, rows: int = 32) -> dict[str, torch.Tensor]:
-    return {key: torch.randn_like(value) for key, value in model.initial_state((rows,), DEVICE).items()}
+@pytest.fixture(params=list(FAMILIES))
+def family(request) -> str:
+    """Each family's name."""
+    return request.param
+
+
+def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.to(DEVICE) for key, value in tensors.items()}
+
+
+def dreaming(model: WorldModel, horizon: int = 3) -> dict[str, Any]:
+    """What drivers of this model are given; the model is on the device afterwards."""
+    pool = moved(some_states(model, 4 * ROWS))
+    model.to(DEVICE)
+    termination = "sample" if "continue" in model.capabilities else "off"
+    return {"starts": PoolStarts(pool), "view": view_of(model), "termination": termination, "horizon": horizon}
 
 
 class Constant(Component):
     """The same action whatever is seen."""
 
-    def __init__(self, action: torch.Tensor) -> None:
-        super().__init__(["observation"], ["action"])
+    def __init__(self, action: Tensor, seen: str) -> None:
+        super().__init__([seen], ["action"])
         self.action = action
 
-    def compute(self, observation: torch.Tensor) -> torch.Tensor:
+    def compute(self, observation: Tensor) -> Tensor:
         return self.action
 
 
-def one_hot(rows: int) -> torch.Tensor:
-    return torch.nn.functional.one_hot(torch.arange(rows, device=DEVICE) % 2, 2)
-
-
-def test_a_dreamer_in_the_simulator_never_waits():
-    model = dreamer()
-    simulator = Simulator(model, PoolStarts(pool(model)), batch_size=8, horizon=3)
+def test_a_model_in_the_simulator_never_waits(model):
+    action = actions(model, ROWS).to(DEVICE)
+    simulator = Simulator(model, batch_size=ROWS, **dreaming(model))
     simulator.reset()
-    action = one_hot(8)
     simulator.step(action)
     with no_waiting():
         for _ in range(7):
             simulator.step(action, restart=simulator.done)
 
 
-def test_a_torchrl_dream_never_waits():
+def test_a_torchrl_dream_never_waits(model):
     from wmcomponents.integrations.torchrl import TorchRLDreamEnv
 
-    model = dreamer()
-    env = TorchRLDreamEnv(model, [8], starts=PoolStarts(pool(model)), horizon=3)
-    policy = Constant(one_hot(8))
+    action = actions(model, ROWS).to(DEVICE)
+    env = TorchRLDreamEnv(model, [ROWS], **dreaming(model))
+    policy = Constant(action, next(iter(env.observation_spec.keys())))
     env.rollout(4, policy, break_when_any_done=False)
     now = policy(env.reset())
     with no_waiting():
@@ -79,63 +97,97 @@ def test_a_torchrl_dream_never_waits():
             now = policy(env.step_mdp(now))
 
 
-def test_a_gymnasium_dream_that_keeps_tensors_never_waits():
+def test_a_gymnasium_dream_that_keeps_tensors_never_waits(model):
     pytest.importorskip("gymnasium")
     from wmcomponents.integrations.gymnasium import DreamVectorEnv
 
-    model = dreamer()
-    env = DreamVectorEnv(model, 8, starts=PoolStarts(pool(model)), horizon=3, output="torch")
+    action = actions(model, ROWS).to(DEVICE)
+    action = action.long().argmax(-1) if isinstance(model.action_spec, OneHot) else action
+    env = DreamVectorEnv(model, ROWS, output="torch", **dreaming(model))
     env.reset(seed=0)
-    action = torch.arange(8, device=DEVICE) % 2
     env.step(action)
     with no_waiting():
         for _ in range(7):
             observation, reward, terminated, truncated, _ = env.step(action)
-    assert all(torch.as_tensor(x).device.type == DEVICE for x in (observation, reward, terminated, truncated))
+    shown = observation.values() if isinstance(observation, dict) else [observation]
+    assert all(torch.as_tensor(x).device.type == DEVICE for x in (*shown, reward, terminated, truncated))
+
+
+def test_a_dream_on_a_gpu_is_the_one_of_the_cpu(model, monkeypatch):
+    exact(monkeypatch)
+    noises, generator = model.noise_source("imagine"), torch.Generator().manual_seed(0)
+    state, action, noise = some_states(model, ROWS), actions(model, ROWS), noises((ROWS,), generator)
+    with torch.no_grad():
+        slow = model.imagine(state, action, noise)
+        model.to(DEVICE)
+        fast = model.imagine(moved(state), action.to(DEVICE), moved(noise))
+    agree(
+        {**fast.state, "reward": fast.reward, "cont": fast.cont},
+        {**slow.state, "reward": slow.reward, "cont": slow.cont},
+    )
+
+
+def test_a_sequence_filtered_on_a_gpu_is_the_one_of_the_cpu(model, monkeypatch):
+    exact(monkeypatch)
+    data = sequences(model, batch=4, time=6)
+    seen = {str(key): data[key] for key in model.observation_spec.keys()}
+    # Drawn on the host: both devices filter with the same noise.
+    noise = model.noise_source("observe")((4, 6), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        slow = model.observe_sequence(model.initial_state((4,)), data["action"], seen, data["is_init"], noise)
+        model.to(DEVICE)
+        begun = model.initial_state((4,), DEVICE)
+        fast = model.observe_sequence(
+            begun, data["action"].to(DEVICE), moved(seen), data["is_init"].to(DEVICE), moved(noise)
+        )
+    agree(fast, slow)
 
 
 @pytest.mark.compile
 @pytest.mark.parametrize("options", [{}, {"mode": "reduce-overhead"}], ids=["compiled", "graphed"])
-def test_an_imagined_rollout_is_the_eager_one(options: dict[str, Any]):
-    model = DreamerV3(DreamerV3Config.tiny(), VECTOR, Bounded(-1, 1, torch.Size([2]))).to(DEVICE).eval()
-    start = pool(model, 8)
-    features = model.features(start).shape[-1]
-    policy = latent_policy(model, torch.nn.Sequential(torch.nn.Linear(features, 2), torch.nn.Tanh()).to(DEVICE))
+def test_an_imagined_rollout_is_the_eager_one(family: str, options: dict[str, Any], monkeypatch):
+    exact(monkeypatch)
+    model = build(family, "tiny").eval()
+    start = moved(some_states(model, ROWS))
+    model.to(DEVICE)
+    policy = latent_policy(model, Greedy(model.features(start).shape[-1], model.action_spec, DEVICE))
     scan = compiled_rollout(**options)
     with torch.no_grad():
         eager = imagine(model, policy, start, 5)
         for _ in range(4):  # graphs are recorded on the second call
             torch.compiler.cudagraph_mark_step_begin()
             fast = imagine(model, policy, start, 5, scan=scan).clone()
-    for key in ("deter", "action", ("next", "reward"), ("next", "continue")):
-        torch.testing.assert_close(fast[key], eager[key], rtol=1e-3, atol=1e-3)
+    keys = [*map(str, model.state_spec.keys()), "action", ("next", "reward")]
+    agree({str(key): fast[key] for key in keys}, {str(key): eager[key].cpu() for key in keys})
 
 
-def test_memory_does_not_grow_with_the_steps_of_a_dream():
-    model = dreamer()
-    simulator = Simulator(model, PoolStarts(pool(model)), batch_size=64, horizon=5)
+def test_memory_does_not_grow_with_the_steps_of_a_dream(model):
+    action = actions(model, ROWS).to(DEVICE)
+    simulator = Simulator(model, batch_size=ROWS, **dreaming(model, horizon=5))
     simulator.reset()
-    action = one_hot(64)
     used = []
-    for step in range(220):
+    for step in range(120):
         simulator.step(action, restart=simulator.done)
-        if step in (19, 219):
+        if step in (19, 119):
             torch.cuda.synchronize()
             used.append(torch.cuda.memory_allocated())
     assert used[0] == used[1]
 
 
-def test_memory_does_not_grow_with_updates():
-    model = dreamer().train()
-    objective = model.objective()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-4)
-    data = sequences().to(DEVICE)
+def test_memory_does_not_grow_with_updates(family: str):
+    model = build(family, "tiny")
+    data = transitions(model).to(DEVICE)
+    objective: Any = model.to(DEVICE).train().objective()
+    optimizer = objective.make_optimizer(lr=1e-4)
     used = []
     for update in range(30):
+        objective.before_update(update)
         out = objective(data)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([value for key, value in out.items() if key.startswith("loss_")]).sum().backward()
         optimizer.step()
+        objective.after_update(update)
+        assert all(value.device.type == DEVICE for value in out.values())
         del out
         if update in (9, 29):
             torch.cuda.synchronize()
@@ -143,25 +195,16 @@ def test_memory_does_not_grow_with_updates():
     assert used[0] == used[1]
 
 
-def test_a_sequence_filtered_on_a_gpu_is_the_one_of_the_cpu():
-    torch.backends.cuda.matmul.allow_tf32 = False
-    model = DreamerV3(DreamerV3Config.tiny(), VECTOR, OneHot(2)).eval()
-    data = sequences()
-    seen, actions, is_init = {"observation": data["observation"]}, data["action"], data["is_init"]
-    # Drawn on the host: both devices filter with the same noise.
-    noise = {"stoch": torch.rand(*is_init.shape[:2], *model.dynamics.latent.noise_shape)}
-    slow = model.observe_sequence(model.initial_state((4,)), actions, seen, is_init, noise)
-    moved = [{key: value.to(DEVICE) for key, value in part.items()} for part in (seen, noise)]
-    model.to(DEVICE)
-    fast = model.observe_sequence(
-        model.initial_state((4,), DEVICE), actions.to(DEVICE), moved[0], is_init.to(DEVICE), moved[1]
-    )
-    for key, value in slow.items():
-        torch.testing.assert_close(fast[key].cpu(), value, rtol=1e-3, atol=1e-3)
+def test_an_update_on_a_gpu_is_the_one_of_the_cpu_where_nothing_is_drawn(monkeypatch):
+    exact(monkeypatch)
+    model = make_model("MuZero", "tiny", Composite(observation=Unbounded(4)), OneHot(2))
+    data = transitions(model)
+    slow = model.objective()(data)
+    fast = model.to(DEVICE).objective()(data.to(DEVICE))
+    agree(dict(fast.items()), dict(slow.items()))
 
 
 def test_sequences_are_sampled_on_the_device_they_are_stored_on():
-    from tensordict import TensorDict
     from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
     from wmcomponents.data import SequenceSampler
@@ -175,22 +218,25 @@ def test_sequences_are_sampled_on_the_device_they_are_stored_on():
     assert (sampled["step"].diff(dim=1) == 1).all()
 
 
-def sequences() -> Any:
-    """Four sequences of twelve transitions."""
-    from tensordict import TensorDict
+def transitions(model: WorldModel, batch: int = 4, time: int = 16) -> TensorDict:
+    """Made-up transitions without an end."""
+    data = sequences(model, batch, time)
+    following = {str(key): data[key].roll(-1, 1) for key in model.observation_spec.keys()}
+    ended = torch.zeros(batch, time, 1, dtype=torch.bool)
+    data["is_init"] = ended.clone()
+    data["next"] = {**following, "reward": torch.randn(batch, time, 1), "terminated": ended, "done": ended.clone()}
+    return data
 
-    lead = (4, 12)
-    seen = torch.randn(4, 13, 4)
-    following = {
-        "observation": seen[:, 1:],
-        "reward": torch.randn(*lead, 1),
-        "terminated": torch.zeros(*lead, 1, dtype=torch.bool),
-        "done": torch.zeros(*lead, 1, dtype=torch.bool),
-    }
-    data = {
-        "observation": seen[:, :-1],
-        "action": torch.nn.functional.one_hot(torch.randint(2, lead), 2),
-        "is_init": torch.zeros(*lead, 1, dtype=torch.bool),
-        "next": following,
-    }
-    return TensorDict(data, batch_size=lead)
+
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shortened mantissas on the device."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # of matrix products it is off by default
+
+
+def agree(fast: dict[str, Tensor | None], slow: dict[str, Tensor | None]) -> None:
+    assert fast.keys() == slow.keys()
+    for key, value in slow.items():
+        got = fast[key]
+        assert (got is None) == (value is None), key
+        if got is not None:
+            torch.testing.assert_close(got.cpu(), value, rtol=1e-3, atol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
