@@ -19,7 +19,7 @@ Observation = dict[str, Tensor]
 Noise = dict[str, Tensor]
 Verb = Literal["observe", "imagine"]
 
-CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective")
+CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "donate")
 
 
 PROTOCOL_KEYS = frozenset({"action", "prev_action", "reward", "continue", "is_init", "noise", "next"})
@@ -51,7 +51,8 @@ class WorldModel(nn.Module, ABC):
 
     1. **z is an input.** A step is a deterministic function of (state, action, noise). ``noise=None`` asks for the
        mode, the most likely z.
-    2. **A state is a value.** No verb mutates its inputs or returns a tensor that shares memory with them.
+    2. **A state is a value.** No verb mutates its inputs or returns a tensor that shares memory with them; but for
+       :meth:`imagine_donated`, whose caller gives the state away.
     3. **TorchRL's time.** s_t has seen x_0..x_t and a_0..a_{t-1}; acting with a_t gives r_{t+1}, terminated_{t+1} and
        x_{t+1}.
     4. **Capabilities are asked, not guessed**: see :attr:`capabilities`.
@@ -133,6 +134,23 @@ class WorldModel(nn.Module, ABC):
             noise: z as base noise (``noise_spec["imagine"]``), or ``None`` for the mode; likewise.
         """
 
+    def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """The same step as :meth:`imagine`, from a state that the caller gives away. Optional.
+
+        The one exception to rule 2, for states that are costly to copy, such as a transformer's cache: a model that
+        writes this method (capability ``donate``) may overwrite the tensors of ``state``, and its answer may share
+        memory with them, and with nothing else. The values are those of :meth:`imagine`, exactly. Whoever calls it owns
+        the state, holds no other reference to it, and does not read it again.
+
+        By default it is :meth:`imagine`.
+
+        Args:
+            state: s_t, ``[*B, ...]``; lost to the caller.
+            action: a_t.
+            noise: z as base noise, or ``None`` for the mode.
+        """
+        return self.imagine(state, action, noise)
+
     def decode(self, state: State) -> Observation:
         """The observation that s_t shows, in the real environment's space, dtype and layout. Optional."""
         raise CapabilityError(f"{type(self).__name__} has no decoder; use its latent view, or give it a decoder.")
@@ -186,6 +204,27 @@ class WorldModel(nn.Module, ABC):
             states.append(state)
         return {key: torch.stack([s[key] for s in states], time) for key in states[0]}
 
+    def observe_last(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """Filter a whole sequence and keep the last state, ``[*B, ...]``: :meth:`observe_sequence` at its last index.
+
+        A model whose states are large overrides this, so that they are never held all at once.
+
+        Args:
+            state: as :meth:`observe_sequence`, like everything else.
+            action: ``[*B, T, ...]``.
+            observation: ``[*B, T, ...]``.
+            is_init: bool ``[*B, T, 1]``.
+            noise: ``[*B, T, ...]``, or ``None`` for the mode.
+        """
+        states = self.observe_sequence(state, action, observation, is_init, noise)
+        return {key: value.select(is_init.ndim - 2, -1).clone() for key, value in states.items()}
+
+    def state_bytes(self, rows: int = 1) -> int:
+        """Memory that the states of so many rows take."""
+        return rows * sum(leaf.shape.numel() * leaf.dtype.itemsize for _, leaf in items_of(self.state_spec))
+
     @property
     def capabilities(self) -> frozenset[str]:
         """What this model can do, out of :data:`CAPABILITIES`.
@@ -194,7 +233,8 @@ class WorldModel(nn.Module, ABC):
         could have had (no decoder, no reward head) overrides this to take the name out.
         """
         written = {name for name in ("decode", "features", "value", "objective") if _overrides(self, name)}
-        return frozenset(written | {"reward", "continue"})
+        donate = {"donate"} if _overrides(self, "imagine_donated") else set()
+        return frozenset(written | donate | {"reward", "continue"})
 
     def require(self, *needs: str, driver: str, remedy: str) -> None:
         """Refuse a driver whose needs this model does not meet.

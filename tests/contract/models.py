@@ -10,7 +10,10 @@ import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from wmcomponents.models import (
+    IRIS,
     TDMPC2,
+    Diamond,
+    DiamondConfig,
     DreamerV1,
     DreamerV1Config,
     DreamerV2,
@@ -21,6 +24,7 @@ from wmcomponents.models import (
     DreamerV3PreprintConfig,
     EfficientZero,
     EfficientZeroConfig,
+    IRISConfig,
     MuZero,
     MuZeroConfig,
     PlaNet,
@@ -29,6 +33,7 @@ from wmcomponents.models import (
     WorldModels,
     WorldModelsConfig,
 )
+from wmcomponents.models.diamond import DenoiserConfig, RewardEndConfig
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 
@@ -53,6 +58,23 @@ PORT = {"mixture": "vector", "channels": (4, 4, 4, 8), "growth_channels": (16, 4
 WIDE = Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8))
 TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
 TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100, 25)}
+
+
+DIAMOND_LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 8), "attends": (False, False)}
+DIAMOND_SIZES = DiamondConfig(
+    denoiser=DenoiserConfig(**DIAMOND_LEVELS), reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS)
+)
+SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+WORDS = {
+    "grid": 2,
+    "vocabulary": 16,
+    "code": 8,
+    "latent_channels": 8,
+    "layers": 2,
+    "heads": 2,
+    "dim": 16,
+    "max_frames": 3,
+}
 
 
 def dreamer(*arguments) -> DreamerV3:
@@ -86,6 +108,20 @@ def efficientzero(*arguments) -> EfficientZero:
     model = EfficientZero(*arguments)
     for net in (model.reward_head.fc, model.prediction.value):
         torch.nn.init.normal_([m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1].weight, std=0.1)
+    return model
+
+
+def iris(*arguments) -> IRIS:
+    """An IRIS with weights in the transformer that make it choose, and codes and pictures that rounding leaves alone.
+
+    Before training the codes are as good as equal, and group norm makes a difference of their last digits.
+    """
+    model = IRIS(*arguments)
+    torch.nn.init.normal_(model.tokenizer.quantizer.embedding.weight)
+    with torch.no_grad():
+        model.tokenizer.decoder.conv_out.weight.mul_(0.1)
+        for parameter in model.dynamics.parameters():
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
     return model
 
 
@@ -125,4 +161,6 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("efficientzero-continuous", lambda: efficientzero(EfficientZeroConfig.tiny(), VECTOR, Bounded(-2, 2, (2,)))),
     ("efficientzero-planes", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4), PLANES, OneHot(3))),
     ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
+    ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
+    ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
 ]

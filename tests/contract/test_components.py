@@ -1,4 +1,4 @@
-"""Every exported encoder, decoder, dynamics and head, held to what a component promises."""
+"""Every exported encoder, decoder, dynamics, head and tokenizer, held to what a component promises."""
 
 import copy
 import inspect
@@ -11,12 +11,12 @@ from tensordict import TensorDict, TensorDictParams
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import nn
 from torchrl.collectors import Collector
-from torchrl.data import Binary, Bounded, Composite, LazyTensorStorage, TensorDictReplayBuffer, Unbounded
+from torchrl.data import Binary, Bounded, Categorical, Composite, LazyTensorStorage, TensorDictReplayBuffer, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.objectives import LossModule
 
 from tests.parts import scramble
-from wmcomponents import decoders, dynamics, encoders, heads
+from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
     ConvDecoder,
@@ -26,6 +26,7 @@ from wmcomponents.decoders import (
     TransposedConvDecoder,
     VAEDecoder,
 )
+from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.dynamics import (
     MDNRNN,
     RSSM,
@@ -36,6 +37,7 @@ from wmcomponents.dynamics import (
     RSSMObserveSequence,
     SimNormDynamics,
     StateTransition,
+    TokenTransformer,
 )
 from wmcomponents.encoders import (
     ConvEncoder,
@@ -59,6 +61,7 @@ from wmcomponents.heads import (
     PredictionHead,
     PreprintTwoHotHead,
     QEnsemble,
+    RewardEndHead,
     RewardHead,
     SimSiamProjection,
     SymlogTwoHotHead,
@@ -66,7 +69,18 @@ from wmcomponents.heads import (
     TwoHotHead,
     ValuePrefixHead,
 )
-from wmcomponents.nn import MinMaxScale, OneHotCode, Perceptron, PlainStem, ReducedHead, Support
+from wmcomponents.nn import (
+    MinMaxScale,
+    OneHotCode,
+    Perceptron,
+    PlainStem,
+    ReducedHead,
+    Support,
+    VectorQuantizer,
+    VQGANDecoder,
+    VQGANEncoder,
+)
+from wmcomponents.tokenizers import ImageDetokenizer, ImageTokenizer
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -84,12 +98,20 @@ DETER, STOCH, ACTION, EMBED, NOISE = (
     Unbounded(6),
     Bounded(0, 1, (4,)),
 )
+FRAME, POSITIVE = Bounded(-1, 1, (16, 16, 3)), Bounded(0.1, 5.0, (1,))
+LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 16), "attends": (False, False)}
 FLAG = Binary(1, dtype=torch.bool)
 CONV = {"depth": 2, "mults": (1, 2)}
 
 
 def rssm():
     return RSSM.block_gru(embed=6, action=2, deter=8, hidden=4, groups=4, classes=3, blocks=2)
+
+
+def tokenizer(**keys):
+    shape = (32, (1, 1), 1, (1,), 4)
+    parts = VQGANEncoder(*shape), VQGANDecoder(*shape), VectorQuantizer(6, 4)
+    return ImageTokenizer(*parts, features=4, grid=(8, 8), **keys)
 
 
 def timed(leaf, steps=3):
@@ -168,6 +190,20 @@ COMPONENTS = {
         lambda: PredictionHead(nn.Identity(), Perceptron(6, [4], 3), Perceptron(6, [4], 7), SUPPORT),
         [EMBED],
     ),
+    "EDMDenoiser": (
+        lambda: EDMDenoiser(FrameNetwork(context=2, action=2, action_steps=2, noised_context=True, **LEVELS)),
+        [FRAME, POSITIVE, FRAME.expand(2, 16, 16, 3), Bounded(-1, 1, (2, 2)), POSITIVE],
+    ),
+    "ImageTokenizer": (tokenizer, [IMAGE]),
+    "ImageDetokenizer": (lambda: ImageDetokenizer(tokenizer()), [Categorical(6, shape=(64,))]),
+    "TokenTransformer": (
+        lambda: TokenTransformer(6, 2, frame_tokens=4, max_frames=3, layers=1, heads=2, dim=8),
+        [Categorical(6, shape=(3, 4)), Categorical(2, shape=(3,))],
+    ),
+    "RewardEndHead": (
+        lambda: RewardEndHead((16, 16, 3), 2, hidden=8, **LEVELS),
+        [FRAME, ACTION, FRAME, DETER, DETER],
+    ),
     "RewardHead": (lambda: RewardHead(ReducedHead((4, 3, 3), 2, [4], 7), SUPPORT, event_dims=3), [LATENT]),
     "SimSiamProjection": (lambda: SimSiamProjection(6, 4, 4, 2), [EMBED]),
     "ValuePrefixHead": (lambda: prefix()[0], prefix()[1]),
@@ -175,7 +211,7 @@ COMPONENTS = {
 
 
 def exported():
-    for package in (encoders, decoders, dynamics, heads):
+    for package in (encoders, decoders, denoisers, dynamics, heads, tokenizers):
         for name, value in vars(package).items():
             if inspect.isclass(value) and issubclass(value, Component) and value is not Component:
                 if not inspect.isabstract(value):

@@ -1,10 +1,8 @@
 """IRIS computes what the authors' code computes."""
 
-import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests import golden_vectors
 from wmcomponents.dynamics.token_transformer import Window

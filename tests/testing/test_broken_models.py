@@ -19,6 +19,11 @@ class Toy(ToyWorldModel):
     def __init__(self, **options) -> None:
         super().__init__(Composite(observation=Unbounded(3)), Bounded(-1, 1, (2,)), **options)
 
+    @property
+    def capabilities(self):
+        donates = type(self).imagine_donated is not WorldModel.imagine_donated
+        return super().capabilities | ({"donate"} if donates else set())
+
 
 class MutatesItsState(Toy):
     def imagine(self, state, action, noise):
@@ -251,7 +256,56 @@ class ReturnsABareTuple(Toy):
         return super().imagine(state, action, noise).state
 
 
+class StepsElsewhereInPlace(Toy):
+    def imagine_donated(self, state, action, noise):
+        after, reward, cont = self.imagine(state, action, noise)
+        return Prediction(after, reward + 1e-6, cont)
+
+
+class ReadsWhatItHasWrittenOver(Toy):
+    def imagine_donated(self, state, action, noise):
+        state["memory"].mul_(0.5)
+        after, reward, cont = self.imagine(state, action, noise)
+        return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)
+
+
+class SpoilsTheStateBesideTheDonatedStep(Toy):
+    def imagine(self, state, action, noise):
+        return self.imagine_donated(state, action, noise)
+
+    def imagine_donated(self, state, action, noise):
+        after, reward, cont = super().imagine(state, action, noise)
+        return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)
+
+
+class DonatesItsParameter(Toy):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = nn.Parameter(torch.zeros(8, self.size))
+
+    def imagine(self, state, action, noise):
+        after, reward, cont = super().imagine(state, action, noise)
+        return Prediction({**after, "memory": torch.zeros_like(after["memory"])}, reward, cont)
+
+    def imagine_donated(self, state, action, noise):
+        after, reward, cont = super().imagine(state, action, noise)
+        kept = self.kept.data if after["memory"].shape == self.kept.shape else torch.zeros_like(after["memory"])
+        return Prediction({**after, "memory": kept}, reward, cont)
+
+
+class ScalesTheActionInPlace(Toy):
+    def imagine_donated(self, state, action, noise):
+        answer = self.imagine(state, action, noise)
+        action.mul_(0.5)
+        return answer
+
+
 BROKEN = {
+    StepsElsewhereInPlace: "donate/as-pure",
+    ReadsWhatItHasWrittenOver: "donate/as-pure",
+    SpoilsTheStateBesideTheDonatedStep: "donate/as-pure",
+    DonatesItsParameter: "donate/alone",
+    ScalesTheActionInPlace: "donate/alone",
     MutatesItsState: "state-is-a-value/no-mutation",
     MutatesItsObservation: "state-is-a-value/no-mutation",
     AddsToTheDictItWasGiven: "state-is-a-value/no-mutation",

@@ -6,6 +6,7 @@ from wmcomponents.dream.imagine import latent_policy as latent_policy
 from wmcomponents.dream.imagine import tensordict_policy as tensordict_policy
 from wmcomponents.dream.simulator import DreamStep as DreamStep
 from wmcomponents.dream.simulator import Simulator as Simulator
+from wmcomponents.dream.simulator import announce_states as announce_states
 from wmcomponents.dream.simulator import make_simulator as make_simulator
 from wmcomponents.dream.starts import EmptyStartsError as EmptyStartsError
 from wmcomponents.dream.starts import FixedStarts as FixedStarts
@@ -15,3 +16,4 @@ from wmcomponents.dream.starts import PriorStarts as PriorStarts
 from wmcomponents.dream.starts import ReplayStarts as ReplayStarts
 from wmcomponents.dream.starts import Starts as Starts
 from wmcomponents.dream.starts import filtered_states as filtered_states
+from wmcomponents.dream.starts import last_states as last_states

@@ -16,6 +16,9 @@ from wmcomponents.world_model import Observation, State, WorldModel
 Model = WorldModel | str | Path
 View = Literal["decoded", "latent", "both"]
 Termination = Literal["sample", "threshold", "off"]
+LARGE = 2**30
+"""Bytes of states from which a dream tells what it will take, before it takes it."""
+
 RewardFunction = Callable[[State, Tensor, State], Tensor]
 """r_{t+1} = f(s_t, a_t, s_{t+1}), in env units, ``[*B, 1]``."""
 
@@ -56,6 +59,10 @@ class Simulator:
         penalty: subtracted from the reward; for example a disagreement of an ensemble, same signature.
         seed: of the rows' common generator.
         compile: compile the model's step.
+        print_fn: is told how much memory the rows' states take, before they take it, where that is a gigabyte or more.
+
+    A model that can step in place (capability ``donate``) does so, since the simulator owns its state; but not where
+    ``reward``, ``penalty`` or held rows still need the state before.
 
     Attributes:
         state: the rows' states; empty before the first reset.
@@ -80,6 +87,7 @@ class Simulator:
         penalty: RewardFunction | None = None,
         seed: int = 0,
         compile: bool = False,
+        print_fn: Callable[[str], None] = print,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"a dream has at least one row; got batch_size={batch_size}.")
@@ -102,6 +110,7 @@ class Simulator:
             model.require("continue", driver="learned termination", remedy="pass termination='off'.")
         if reward is None:
             model.require("reward", driver="a dream", remedy="pass reward=, a function of (state, action, next state).")
+        announce_states(model, batch_size, print_fn)
         self.model = model.eval()
         self.batch_size = batch_size
         self.horizon = horizon
@@ -114,7 +123,8 @@ class Simulator:
         self._penalty = penalty
         self._noise = model.noise_source("imagine")
         self._compile = compile
-        self._imagine = self._stepper()
+        self._donates = "donate" in model.capabilities and reward is None and penalty is None
+        self._imagine, self._imagine_pure = self._steppers()
         self._no_flags = torch.zeros(batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
         self.done = ~self._no_flags
@@ -171,7 +181,8 @@ class Simulator:
             raise RuntimeError("no dream was begun: call reset() before step().")
         with torch.no_grad():
             before, rows = self.state, (self.batch_size,)
-            self.state, reward, cont = self._advance(before, action, rows)
+            imagine = self._imagine_pure if self._donates and hold is not None else self._imagine
+            self.state, reward, cont = self._advance(imagine, before, action, rows)
             self._clock += 1
             due = self.horizon is not None and self._clock - self._oldest >= self.horizon
             truncated = self._born <= self._clock - cast(int, self.horizon) if due else self._no_flags.clone()
@@ -205,7 +216,7 @@ class Simulator:
         Raises:
             ValueError: if a reward or a continuation has another shape than ``[*B, 1]``.
         """
-        after, reward, cont = self._advance(state, action, batch_size)
+        after, reward, cont = self._advance(self._imagine_pure, state, action, batch_size)
         if self.termination == "off":
             return after, reward, torch.zeros(reward.shape, dtype=torch.bool, device=self.device)
         return after, reward, self._ended(cont, batch_size)
@@ -296,20 +307,26 @@ class Simulator:
         twin.generator.set_state(self.generator.get_state())
         return twin
 
-    def _stepper(self) -> Callable[..., Any]:
-        return torch.compile(self.model.imagine) if self._compile else self.model.imagine
+    def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The step of the rows, in place where that may be, and the pure one."""
+        pure: Any = torch.compile(self.model.imagine) if self._compile else self.model.imagine
+        if not self._donates:
+            return pure, pure
+        return torch.compile(self.model.imagine_donated) if self._compile else self.model.imagine_donated, pure
 
     def __getstate__(self) -> dict[str, Any]:
         # A compiled step cannot be pickled, nor copied with its model; it is made again on the other side.
-        return {name: value for name, value in self.__dict__.items() if name != "_imagine"}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_imagine")}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
         self.__dict__.update(content)
-        self._imagine = self._stepper()
+        self._imagine, self._imagine_pure = self._steppers()
 
-    def _advance(self, state: State, action: Tensor, batch_size: Sequence[int]) -> tuple[State, Tensor, Tensor | None]:
+    def _advance(
+        self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int]
+    ) -> tuple[State, Tensor, Tensor | None]:
         noise = self._noise(batch_size, self.generator, self.device)
-        after, reward, cont = self._imagine(state, action, noise)
+        after, reward, cont = imagine(state, action, noise)
         shape = (*batch_size, 1)
         if self._reward is None:
             reward = _shaped(reward, shape, "the model's reward")
@@ -369,6 +386,27 @@ class Simulator:
                 f"{type(self.model).__name__} has the state {expected}, and the start states are {got}; build them "
                 f"with this model (ReplayStarts, PriorStarts) and for {self.batch_size} rows."
             )
+
+
+def announce_states(model: WorldModel, rows: int, print_fn: Callable[[str], None] = print) -> int:
+    """Tell what the states of so many rows will take, where that is a gigabyte or more (:data:`LARGE`).
+
+    Args:
+        model: the world model.
+        rows: number of states.
+        print_fn: what to tell it.
+
+    Returns:
+        Bytes.
+    """
+    size = model.state_bytes(rows)
+    if size >= LARGE:
+        each = model.state_bytes() / 2**20
+        print_fn(
+            f"{rows} states of {type(model).__name__} take {size / 2**30:.1f} GiB, {each:.1f} MiB each; a step that "
+            f"copies them takes it twice. Fewer rows take less."
+        )
+    return size
 
 
 def make_simulator(model: Model, starts: Starts | None = None, **options: Any) -> Simulator:

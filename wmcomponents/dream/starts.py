@@ -197,10 +197,13 @@ class ReplayStarts(Starts):
     def _filled(self) -> PoolStarts:
         chunks: list[State] = []
         count = 0
+        while self._burn_in is None and count < self._pool_size:
+            chunks.append(last_states(self._model, self._sample_sequences(), generator=self._generator))
+            count += _length(chunks[-1])
         while count < self._pool_size:
             states = filtered_states(self._model, self._sample_sequences(), generator=self._generator)
             length = next(iter(states.values())).shape[1]
-            first = length - 1 if self._burn_in is None else self._burn_in
+            first = cast(int, self._burn_in)
             if not 0 <= first < length:
                 raise ValueError(
                     f"burn_in={self._burn_in} leaves no step of sequences of length {length}; use less than {length}."
@@ -211,7 +214,6 @@ class ReplayStarts(Starts):
         return PoolStarts({key: torch.cat([chunk[key] for chunk in chunks])[: self._pool_size] for key in chunks[0]})
 
 
-@torch.no_grad()
 def filtered_states(model: WorldModel, sequences: TensorDictBase, *, generator: torch.Generator | None = None) -> State:
     """The filter's states along real sequences, from the state before anything was seen.
 
@@ -223,15 +225,37 @@ def filtered_states(model: WorldModel, sequences: TensorDictBase, *, generator: 
     Returns:
         s_0..s_{T-1}, ``[B, T, ...]``.
     """
+    return _filtered(model.observe_sequence, model, sequences, generator)
+
+
+def last_states(model: WorldModel, sequences: TensorDictBase, *, generator: torch.Generator | None = None) -> State:
+    """The last of :func:`filtered_states`, ``[B, ...]``; a model with large states need not hold the others.
+
+    Args:
+        model: the world model.
+        sequences: ``[B, T]``, T at least 1.
+        generator: of the filter's noise.
+
+    Raises:
+        ValueError: for sequences without a step.
+    """
+    if sequences.batch_size[1] < 1:
+        raise ValueError(f"a start needs at least one real step; got sequences of length {sequences.batch_size[1]}.")
+    return _filtered(model.observe_last, model, sequences, generator)
+
+
+@torch.no_grad()
+def _filtered(
+    observe: Callable[..., State], model: WorldModel, sequences: TensorDictBase, generator: torch.Generator | None
+) -> State:
     device = model_device(model)
     sequences = sequences.to(device)
-    is_init = sequences["is_init"]
     noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
-    return model.observe_sequence(
+    return observe(
         model.initial_state(sequences.batch_size[:1], device),
         previous_action(sequences["action"]),
         {str(key): cast(Tensor, sequences[key]) for key in model.observation_spec.keys()},
-        is_init,
+        sequences["is_init"],
         noise,
     )
 

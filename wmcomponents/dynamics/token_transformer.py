@@ -190,7 +190,14 @@ class TokenTransformer(Component):
         return empty_memory(batch_size, self.layers, self.heads, self.max_positions, self.dim, device=device)
 
     @torch.no_grad()
-    def extend(self, x: Float[Tensor, "n t dim"], memory: Tensor, length: Tensor, window: "Window") -> Tensor:
+    def extend(
+        self,
+        x: Float[Tensor, "n t dim"],
+        memory: Tensor,
+        length: Tensor,
+        window: "Window",
+        present: Tensor | None = None,
+    ) -> Tensor:
         """Read embedded entries on top of what the memory holds, which is written IN PLACE; outputs ``[N, T, dim]``.
 
         Args:
@@ -198,6 +205,7 @@ class TokenTransformer(Component):
             memory: ``[N, *memory_shape]``.
             length: positions in use, int64 ``[N, 1]``; the entries follow on them.
             window: what is known of the lengths without looking.
+            present: see :class:`~wmcomponents.nn.Place`.
         """
         count = x.shape[1]
         position = length + torch.arange(count, device=x.device)
@@ -207,6 +215,7 @@ class TokenTransformer(Component):
             block=self._mask_block,
             uniform=window.uniform,
             reach=None if window.longest is None else window.longest + count,
+            present=present,
         )
         return self.transformer.extend(x + self.positions(position), memory, place)
 
@@ -275,11 +284,11 @@ class TokenTransformer(Component):
         room, window = self.make_room(tokens, memory, torch.where(is_init, 0, length), is_init)
         begun = is_init.unsqueeze(-1)
         # A row that begins has its frame first. What its last place is filled with is wiped out below.
-        hidden = self.extend(
-            torch.where(begun, torch.cat([words, act], 1), torch.cat([act, words], 1)), memory, room, window
-        )
+        x = torch.where(begun, torch.cat([words, act], 1), torch.cat([act, words], 1))
+        after = room + torch.where(is_init, self.frame_tokens, self.block)
+        hidden = self.extend(x, memory, room, window, None if self._mask_block == 1 else after)
         self._wipe(memory, is_init)
-        return room + torch.where(is_init, self.frame_tokens, self.block), hidden[:, 0].masked_fill(is_init, 0.0)
+        return after, hidden[:, 0].masked_fill(is_init, 0.0)
 
     @torch.no_grad()
     def imagine(

@@ -122,6 +122,8 @@ class Place:
         uniform: the position of the first new one where it is the same in all rows and known without looking at a
             tensor: memory that is not in use yet is then not read, and a single new position needs no mask.
         reach: how many positions of the memory are read at most; all of them if not given.
+        present: how many positions of each row mean anything once the new ones are written, int64 ``[N, 1]``; up to the
+            last new one if not given. Only blocks whose positions see ahead need it.
 
     Attributes:
         position: see above.
@@ -137,7 +139,9 @@ class Place:
         block: int = 1,
         uniform: int | None = None,
         reach: int | None = None,
+        present: Int[Tensor, "n 1"] | None = None,
     ) -> None:
+        uniform = uniform if present is None else None
         self.position, self.uniform = position, uniform
         self.count = position.shape[1]
         self.mask: Tensor | None = None
@@ -151,7 +155,8 @@ class Place:
         self._rows = torch.arange(position.shape[0], device=position.device).unsqueeze(1)
         seen = visible(position, self.reach, block)
         if block > 1:  # what the memory holds beyond the new positions is not there yet
-            seen = seen & (torch.arange(self.reach, device=position.device) <= position[:, -1:, None])
+            present = position[:, -1:] + 1 if present is None else present
+            seen = seen & (torch.arange(self.reach, device=position.device) < present.unsqueeze(-1))
         self.mask = _added(seen).unsqueeze(1)
 
     def write(self, memory: Tensor, new: Tensor) -> None:

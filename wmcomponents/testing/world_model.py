@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wmcomponents.testing.clauses import capabilities, layout, modes, randomness, rows, time, values
+from wmcomponents.testing.clauses import capabilities, donation, layout, modes, randomness, rows, time, values
 from wmcomponents.testing.probe import Probe
 from wmcomponents.testing.report import Clause, Conformance, examine
 from wmcomponents.testing.sampling import untouched_globals
@@ -20,6 +20,7 @@ CLAUSES: tuple[Clause[Probe], ...] = (
     *randomness.NOISE,
     *time.CLAUSES,
     *rows.CLAUSES,
+    *donation.CLAUSES,
     *modes.CLAUSES,
 )
 
@@ -67,10 +68,12 @@ def check_world_model(
     time/observe-action                a filter that carries its past uses the action given, not an earlier one
     time/observation-matters           the filter depends on what it is shown
     time/is-init-erases                where ``is_init`` is true the state and action given do not matter, row by row
-    time/sequence                      ``observe_sequence`` equals single observes, with ``is_init`` inside
+    time/sequence                      ``observe_sequence`` and ``observe_last`` equal single observes
     rows/alone                         a batch answers as its rows do alone
     rows/permuted                      permuted rows give permuted answers
     rows/independent                   other values in the rows beside change nothing
+    donate/as-pure                     ``imagine_donated`` gives what ``imagine`` gives, bit by bit; that is pure
+    donate/alone                       it writes into the state given and shares memory with nothing else
     modes/grad                         the same values with gradients and under inference mode
     modes/compile                      with ``compile=True``: one graph, the eager values
     saving/round-trip                  a ``PretrainedModel`` answers alike after saving and loading

@@ -136,7 +136,10 @@ def is_init_erases(probe: Probe) -> Iterator[Failure]:
 
 
 def sequence(probe: Probe) -> Iterator[Failure]:
-    """``observe_sequence`` over T steps equals T calls of ``observe``, with episodes that begin in between."""
+    """``observe_sequence`` over T steps equals T calls of ``observe``, with episodes that begin in between.
+
+    ``observe_last`` gives the last of these states.
+    """
     model = probe.model
     for batch in ((3,), ()):
         time = len(batch)
@@ -163,6 +166,17 @@ def sequence(probe: Probe) -> Iterator[Failure]:
                     "the states of T single observes; action[t] is the one that LED to observation t",
                     text,
                     "do not shift actions inside: the caller hands a_{t-1} at index t; reset rows where is_init[t].",
+                )
+            with torch.no_grad():
+                last = model.observe_last(start, given.action, given.observation, is_init, noise)
+            text = difference(flat("state", last), flat("state", steps[-1]))
+            if text:
+                yield Failure(
+                    "time/sequence",
+                    f"observe_last, batch {batch}, {'mode' if noise is None else 'with noise'}",
+                    "the last state of T single observes",
+                    text,
+                    "leave observe_last() to WorldModel, or step through the whole sequence.",
                 )
 
 
