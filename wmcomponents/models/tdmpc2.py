@@ -94,7 +94,7 @@ class TDMPC2Config:
         """
         sizes = {"latent": 128, "encoder_units": 64, "units": 64, "members": 2, "channels": 8, "dropout": 0.0}
         kinds = {"vectors": "standardize", "episodic": True}
-        training = {"horizon": 8, "rho": 0.95, "reward_scale": 1.0, "encoder_lr_scale": 1.0}
+        training = {"horizon": 8, "rho": 0.95, "reward_scale": 1.0}
         return cls(**{**sizes, **kinds, **training, **changes})
 
     @classmethod
