@@ -102,9 +102,13 @@ def test_a_block_that_is_not_all_there_is_not_read_ahead():
 
 
 def test_memory_is_written_where_the_positions_are_and_nowhere_else():
-    block, memory = TransformerBlock(8, 2).eval(), torch.zeros(2, 2, 2, 5, 4)
-    block.extend(torch.randn(2, 1, 8), memory, Place(torch.tensor([[1], [3]]), 5))
-    used = memory.abs().sum((1, 2, 4)) > 0
+    block, memory, place = (
+        TransformerBlock(8, 2).eval(),
+        torch.zeros(2, 1, 2, 2, 5, 4),
+        Place(torch.tensor([[1], [3]]), 5),
+    )
+    block.extend(torch.randn(2, 8), place.layers(memory)[0], place)
+    used = memory.abs().sum((1, 2, 3, 5)) > 0
     assert used.tolist() == [[False, True, False, False, False], [False, False, False, True, False]]
 
 

@@ -1,6 +1,7 @@
 """Attention with many heads over the last positions of a sequence, and the memory that spares reading them again."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -85,31 +86,42 @@ class MultiHeadAttention(nn.Module):
         return self._out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
 
     @torch.no_grad()
-    def extend(
-        self,
-        x: Float[Tensor, "n t dim"],
-        memory: Float[Tensor, "n two heads s d"],
-        place: "Place",
-    ) -> Float[Tensor, "n t dim"]:
+    def extend(self, x: Float[Tensor, "nt dim"], layer: "LayerMemory", place: "Place") -> Float[Tensor, "nt dim"]:
         """The same for positions that follow on others, whose keys and values are kept; without gradients.
 
-        The keys and values of the new positions are written into ``memory`` IN PLACE.
+        The keys and values of the new positions are written into the memory IN PLACE.
 
         Args:
-            x: the new positions' inputs, ``[N, T, D]``.
-            memory: keys and values of one layer, ``[N, 2, heads, S, D / heads]``, as :func:`empty_memory` makes it.
+            x: the new positions' inputs, rows and positions in one dimension, which spares reshaping around each map.
+            layer: this layer's memory, out of :meth:`Place.layers`.
             place: where the new positions stand, and what they see.
         """
-        new = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (N, T, 3, heads, d)
+        rows, count = place.position.shape
+        new = self.qkv(x).view(rows, count, 3, self.heads, -1)
         if self.rope is not None:
             turned = self.rope(new[:, :, :2].permute(0, 2, 3, 1, 4), place.position.unsqueeze(1)).permute(0, 3, 1, 2, 4)
             new = torch.cat([turned, new[:, :, 2:]], 2)
-        place.write(memory, new[:, :, 1:])
-        k, v = memory[..., : place.reach, :].unbind(1)
-        return self._out(F.scaled_dot_product_attention(new[:, :, 0].transpose(1, 2), k, v, attn_mask=place.mask))
+        place.write(layer, new[:, :, 1:])
+        q = new[:, :, 0].transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=place.mask)
+        return self.out_dropout(self.proj(y.transpose(1, 2).reshape(x.shape)))
 
     def _out(self, heads: Tensor) -> Tensor:
         return self.out_dropout(self.proj(heads.transpose(-2, -3).flatten(-2)))
+
+
+class LayerMemory(NamedTuple):
+    """One layer's part of a memory.
+
+    Attributes:
+        target: where new keys and values are written.
+        keys: those that are read, ``[N, heads, reach, d]``.
+        values: likewise.
+    """
+
+    target: Tensor
+    keys: Tensor
+    values: Tensor
 
 
 class Place:
@@ -159,12 +171,18 @@ class Place:
             seen = seen & (torch.arange(self.reach, device=position.device) < present.unsqueeze(-1))
         self.mask = _added(seen).unsqueeze(1)
 
-    def write(self, memory: Tensor, new: Tensor) -> None:
-        """Put keys and values ``[N, T, 2, heads, d]`` into a layer's memory, in place."""
+    def layers(self, memory: Float[Tensor, "n layers two heads s d"]) -> list[LayerMemory]:
+        """A memory, layer by layer, as attention reads and writes it here; nothing is copied."""
+        keys, values = memory[..., : self.reach, :].unbind(2)
+        target = memory if self.uniform is None else memory[..., self.uniform : self.reach, :]
+        return [LayerMemory(*one) for one in zip(target.unbind(1), keys.unbind(1), values.unbind(1), strict=True)]
+
+    def write(self, layer: LayerMemory, new: Float[Tensor, "n t two heads d"]) -> None:
+        """Put keys and values into a layer's memory, in place."""
         if self.uniform is not None:
-            memory[..., self.uniform : self.reach, :] = new.permute(0, 2, 3, 1, 4)
+            layer.target.copy_(new.permute(0, 2, 3, 1, 4))
         else:
-            memory[self._rows, :, :, self.position] = new.to(memory.dtype)
+            layer.target[self._rows, :, :, self.position] = new.to(layer.target.dtype)
 
 
 def _added(seen: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wmcomponents.nn.attention import MultiHeadAttention, Place
+from wmcomponents.nn.attention import LayerMemory, MultiHeadAttention, Place
 from wmcomponents.nn.positions import RoPE
 
 
@@ -57,11 +57,9 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     @torch.no_grad()
-    def extend(
-        self, x: Float[Tensor, "n t dim"], memory: Float[Tensor, "n two heads s d"], place: Place
-    ) -> Float[Tensor, "n t dim"]:
-        """Positions that follow on others; ``memory`` is written in place."""
-        x = x + self.attention.extend(self.norm1(x), memory, place)
+    def extend(self, x: Float[Tensor, "nt dim"], layer: LayerMemory, place: Place) -> Float[Tensor, "nt dim"]:
+        """Positions that follow on others; the memory is written in place. See :meth:`MultiHeadAttention.extend`."""
+        x = x + self.attention.extend(self.norm1(x), layer, place)
         return x + self.mlp(self.norm2(x))
 
 
@@ -109,9 +107,10 @@ class Transformer(nn.Module):
 
         No gradients are recorded: what was written over cannot be differentiated.
         """
-        for number, block in enumerate(self.blocks):
-            x = cast(TransformerBlock, block).extend(x, memory.select(1, number), place)
-        return self.norm(x)
+        y = x.reshape(-1, x.shape[-1])
+        for block, layer in zip(self.blocks, place.layers(memory), strict=True):
+            y = cast(TransformerBlock, block).extend(y, layer, place)
+        return self.norm(y).view(x.shape)
 
 
 def gpt_init_(module: nn.Module, std: float = 0.02) -> None:
