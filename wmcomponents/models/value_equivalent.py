@@ -4,13 +4,18 @@ from collections.abc import Sequence
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
+from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
+from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead, SimSiamProjection, ValuePrefixHead
 from wmcomponents.nn import ActionVector, Frames, History, policy_code, stacked
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
+
+Representation = MLPRepresentation | StateRepresentation | ConvRepresentation
+Transition = MLPTransition | StateTransition | ConvTransition
 
 
 class ValueEquivalentModel(PretrainedModel):
@@ -18,8 +23,8 @@ class ValueEquivalentModel(PretrainedModel):
 
     It is deterministic, and has no decoder. State: ``latent`` float ``[*B, F]``, planes flattened; what the history
     keeps of past frames and actions; what the reward head keeps of past steps; with two players ``to_play``, int64
-    ``[*B, 1]``. An imagined state has no past frames: zeros stand for them, so a filter that goes on from it knows as much of the
-    past as at an episode's start. Features: the latent, flat.
+    ``[*B, 1]``. An imagined state has no past frames: zeros stand for them, so a filter that goes on from it knows as
+    much of the past as at an episode's start. Features: the latent, flat.
 
     **Two players.** ``to_play`` is the player (0 or 1) who moves at s_t: 0 at an episode's start, the other after every
     step. The value of s_t is that of the player who moves there. The reward r_{t+1} is that of the player who moved at
@@ -50,8 +55,8 @@ class ValueEquivalentModel(PretrainedModel):
         action_spec: TensorSpec,
         frames: Frames,
         history: History,
-        representation: nn.Module,
-        transition: nn.Module,
+        representation: Representation,
+        transition: Transition,
         reward_head: RewardHead | ValuePrefixHead,
         prediction: PredictionHead,
         continue_head: BernoulliHead | None = None,
@@ -60,7 +65,7 @@ class ValueEquivalentModel(PretrainedModel):
     ) -> None:
         if players not in (1, 2):
             raise ValueError(f"players is 1 or 2; got {players}.")
-        latent_shape = torch.Size(representation.latent_shape)  # pyright: ignore[reportArgumentType]
+        latent_shape = torch.Size(representation.latent_shape)
         entries: dict[str, TensorSpec] = {"latent": Unbounded(torch.Size([latent_shape.numel()]))}
         entries.update(history.specs())
         entries.update(reward_head.memory_specs())

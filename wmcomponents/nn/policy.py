@@ -70,7 +70,8 @@ class CategoricalPolicy(PolicyCode):
 class SquashedGaussianPolicy(PolicyCode):
     r"""A Gaussian squashed by tanh into [-1, 1] (EfficientZero-V2).
 
-    Its mean before the squashing is ``5 tanh(m / 5)``, its standard deviation ``softplus(s + 1) + 0.1``. Its target is an action, the behaviour's or the search's best, as an action's vector, clipped to 0.999 in size.
+    Its mean before the squashing is ``5 tanh(m / 5)``, its standard deviation ``softplus(s + 1) + 0.1``. Its target is
+    an action, the behaviour's or the search's best, as an action's vector, clipped to 0.999 in size.
 
     Args:
         size: numbers in an action.

@@ -18,7 +18,8 @@ class MinMaxScale(nn.Module):
 
     def __init__(self, event_dims: int = 1, guard: Guard = "add", eps: float = 1e-5) -> None:
         super().__init__()
-        self.event_dims, self.guard, self.eps = event_dims, guard, eps
+        self.event_dims, self.eps = event_dims, eps
+        self.guard: Guard = guard
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Scale the last dimensions."""

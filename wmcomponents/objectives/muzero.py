@@ -11,8 +11,8 @@ class MuZeroLoss(ValueEquivalentLoss):
     """MuZero's objective, in muzero-general's weighting.
 
     Steps after the start weigh 1 / min(K, steps left in the game). Beyond a game's end the model is held to absorbing
-    states: no reward, no value, a uniform policy, under random actions; unless it has a continue head, with which dreams
-    end there, and rewards are those of a dream that goes on. For everything else see
+    states: no reward, no value, a uniform policy, under random actions; unless it has a continue head, with which
+    dreams end there, and rewards are those of a dream that goes on. For everything else see
     :class:`~wmcomponents.objectives.ValueEquivalentLoss`.
     """
 
