@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
+from wmcomponents.functional import EDMSampler
 from wmcomponents.models import (
     IRIS,
     TDMPC2,
@@ -62,7 +63,9 @@ TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100
 
 DIAMOND_LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 8), "attends": (False, False)}
 DIAMOND_SIZES = DiamondConfig(
-    denoiser=DenoiserConfig(**DIAMOND_LEVELS), reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS)
+    denoiser=DenoiserConfig(**DIAMOND_LEVELS),
+    reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
+    sampler=EDMSampler(steps=1),  # compiled as one graph, step by step
 )
 SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 WORDS = {
@@ -162,5 +165,5 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("efficientzero-planes", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4), PLANES, OneHot(3))),
     ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
-    ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
+    ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
 ]

@@ -66,7 +66,7 @@ class EDMSampler:
     s_cond: float = 0.0
 
     def __post_init__(self) -> None:
-        # In float32, as the official code has them: s_tmin = sigma_min and s_tmax = sigma_max then mean the same levels.
+        # In float32, as the official code has them: so s_tmin = sigma_min and s_tmax = sigma_max mean the same levels.
         levels = karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho, device="cpu").tolist()
         object.__setattr__(self, "_sigmas", tuple(levels))
         if self.order not in (1, 2):

@@ -119,7 +119,7 @@ class RewardEndHead(Component):
         return self.lstm(code, h, c, erase)
 
     def unroll(self, code: Float[Tensor, "n t f"], begins: Bool[Tensor, "n t 1"]) -> Float[Tensor, "n t k"]:
-        """h after each transition of a sequence, from zero at its start and before each one that ``begins`` an episode."""
+        """The h after each transition of a sequence; zero at first, and before one that ``begins`` an episode."""
         h = c = code.new_zeros(len(code), self.hidden)
         hs = []
         for step, first in zip(code.unbind(1), begins.unbind(1), strict=True):

@@ -136,7 +136,7 @@ class DiamondConfig:
         """For pictures of 16 to 32 pixels a side on a CPU: minutes, not hours. Not a scaled-down paper."""
         levels = {"depths": (1, 1), "attends": (False, False)}
         denoiser = DenoiserConfig(cond=64, channels=(16, 32), **levels)
-        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 16), windows=1, **levels)
+        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 16), steps=12, windows=1, **levels)
         sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3}
         return cls(**{**sizes, **changes})
 
@@ -181,7 +181,7 @@ class Diamond(PretrainedModel):
 
     State: ``frames`` uint8 ``[*B, context, H, W, C]``, the last frames as the environment lays them out, oldest first;
     ``seen`` int64 ``[*B, 1]``, how many of them there are (at most ``context``): before an episode's first frame the
-    network sees zeros, mid-grey, which is no byte; ``actions`` float ``[*B, context - 1, A]``, the vectors of the actions
+    network sees zeros, mid-grey, which is no byte; ``actions`` float ``[*B, context - 1, A]``, vectors of the actions
     between them (the first choice where there was none); ``h`` and ``c`` float ``[*B, hidden]``, the memory of the
     model of reward and termination. With an upsampler (CS:GO) ``frames`` are the small ones, and ``large`` uint8
     ``[*B, context, H', W', C]`` the last ones that the environment showed.

@@ -1,7 +1,7 @@
 """The U-Net of diffusion models: residual blocks under adaptive group normalisation, self-attention, skips.
 
-Tensors are ``[n, c, h, w]``; weights and activations may lie channels last in memory, which is what convolutions on a CPU
-like best.
+Tensors are ``[n, c, h, w]``; weights and activations may lie channels last in memory, which is what convolutions on a
+CPU like best.
 """
 
 from collections.abc import Sequence

@@ -156,7 +156,7 @@ class DiamondLoss(ModelLoss):
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms, on windows and with noise drawn anew; denoising ``[N, targets]``, reward and end ``[N, steps]``."""
+        """The terms, on windows and noise drawn anew; denoising ``[N, targets]``, reward and end ``[N, steps]``."""
         keys, model = self.tensor_keys, self.world_model
         arrivals = arrivals_from(
             tensordict,
