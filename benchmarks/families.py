@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ OBSERVATIONS = (
 ACTIONS = (Bounded(-1, 1, torch.Size([6])), OneHot(6))
 """Those of a walker; the first that a preset takes."""
 
+PATIENCE = 60.0
+"""Seconds: a batch at which the plain loop alone would take longer is left out."""
+
 GAP = 1.6
 """Largest gap of TD-MPC2's update to the floor of its matrix products."""
 
@@ -40,10 +44,11 @@ TITLES = {"steps": "A step of the dream", "updates": "An update of TD-MPC2"}
 LEADS = {
     "steps": (
         f"{STEPS} steps of each family's dream under a policy of one linear layer, without gradients, in the latent "
-        "view: through the simulator, the Gymnasium and the SB3 adapter, and as `imagine`, which returns a TensorDict. "
-        "`plain` draws the noise, calls the model and stacks what comes out, with nothing of this library around it; "
-        "the ratio is to it. Observations are 24 numbers and actions 6 (64x64 pictures, or 6 discrete actions, where "
-        "the preset takes no others). One thread. Rates are environment steps a second."
+        "view (the decoded one where a family has no features): through the simulator, the Gymnasium and the SB3 "
+        "adapter, and as `imagine`, which returns a TensorDict. `plain` draws the noise, calls the model and stacks "
+        "what comes out, with nothing of this library around it; the ratio is to it. Observations are 24 numbers and "
+        "actions 6 (64x64 pictures, or 6 discrete actions, where the preset takes no others). Batches that would take "
+        "minutes are left out. One thread. Rates are environment steps a second."
     ),
     "updates": (
         "Loss, backward pass and optimiser step of TD-MPC2 from 256 windows of 3 transitions with 24 numbers observed "
@@ -57,16 +62,16 @@ HEAD = (
 
 
 class Greedy(nn.Module):
-    """One linear layer; of discrete actions the best one, as a one-hot vector."""
+    """One linear layer on features or a picture; of discrete actions the best one, as a one-hot vector."""
 
-    def __init__(self, features: int, action_spec: Any, device: str) -> None:
+    def __init__(self, shape: torch.Size, action_spec: Any, device: str) -> None:
         super().__init__()
-        self.net = nn.Linear(features, action_spec.shape[-1], device=device)
-        self.discrete = isinstance(action_spec, OneHot)
+        self.net = nn.Linear(shape.numel(), action_spec.shape[-1], device=device)
+        self.discrete, self.dims = isinstance(action_spec, OneHot), len(shape)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """``[*B, F]`` to ``[*B, A]``."""
-        out = self.net(features)
+    def forward(self, shown: Tensor) -> Tensor:
+        """``[*B, *shape]`` to ``[*B, A]``."""
+        out = self.net(shown.flatten(-self.dims).to(self.net.weight.dtype))
         return nn.functional.one_hot(out.argmax(-1), out.shape[-1]) if self.discrete else out.tanh()
 
 
@@ -82,27 +87,30 @@ def build(family: str, preset: str) -> PretrainedModel:
     raise ValueError(f"{family} {preset} takes none of the observations and actions here: {refused}")
 
 
-def subject(model: PretrainedModel, batch: int, device: str = "cpu") -> Subject:
-    """A family's model, in states that its filter made of random observations."""
+def subject(model: PretrainedModel, batch: int, device: str = "cpu", least: int = 64) -> Subject:
+    """A family's model, in at least so many states, which its filter made of random observations."""
     model = model.to(device).eval()
-    rows = max(batch, 64)
+    rows = max(batch, least)
     generator = torch.Generator(device).manual_seed(0)
     sources = {verb: model.noise_source(verb) for verb in ("observe", "imagine")}
     seen = {str(key): value for key, value in model.observation_spec.rand(torch.Size([rows])).to(device).items()}
     begin, null = model.initial_state((rows,), device), model.null_action((rows,), device)
     is_init = torch.ones(rows, 1, dtype=torch.bool, device=device)
     pool = model.observe(begin, null, seen, is_init, sources["observe"]((rows,), generator))
-    policy = Greedy(model.features(pool).shape[-1], model.action_spec, device)
+    key = "latent" if "features" in model.capabilities else next(iter(seen))
+    shown = model.features(pool) if key == "latent" else model.decode(pool)[key]
+    policy = Greedy(shown.shape[1:], model.action_spec, device)
 
     def plain(state: State) -> list[Tensor]:
         steps = []
         for _ in range(STEPS):
-            action = policy(model.features(state))
+            action = policy(stepped.look(state))
             state, reward, cont = model.imagine(state, action, sources["imagine"]((batch,), generator))
             steps.append([action, *state.values(), *(x for x in (reward, cont) if x is not None)])
         return [torch.stack(values) for values in zip(*steps, strict=True)]
 
-    return Subject(model, policy, pool, plain)
+    stepped = Subject(model, policy, pool, plain, key)
+    return stepped
 
 
 def sizes(family: str) -> list[str]:
@@ -116,7 +124,11 @@ def steps(setup: Setup, families: list[str], batches: tuple[int, ...] = BATCHES)
     rows = []
     for family in families:
         for preset in sizes(family):
+            last, seconds = 1, 0.0
             for column, batch in enumerate(batches):
+                if seconds * batch / last > PATIENCE:
+                    print(f"  {family} {preset}, B={batch}: left out", flush=True)
+                    continue
                 torch.manual_seed(0)
                 torch.compiler.reset()
                 with torch.no_grad():
@@ -124,6 +136,7 @@ def steps(setup: Setup, families: list[str], batches: tuple[int, ...] = BATCHES)
                     runs = variants(batch, setup.compiled, setup.device, stepped)
                     runs = {name: run for name, run in runs.items() if name in MEASURED or "compiled" in name}
                     times = interleaved(runs, setup)
+                last, seconds = batch, statistics.median(times["plain"])
                 for name in runs:
                     judged = name in TARGETS and batches == BATCHES
                     rows.append(

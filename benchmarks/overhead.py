@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from wmcomponents.component import Component
-from wmcomponents.dream.imagine import compiled_rollout, imagine, latent_policy
+from wmcomponents.dream.imagine import compiled_rollout, imagine
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import PoolStarts
 from wmcomponents.integrations.gymnasium import DreamVectorEnv
@@ -81,8 +81,8 @@ class TinyWorld(WorldModel):
 class LeanPolicy(Component):
     """A policy with names."""
 
-    def __init__(self, net: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(["latent"], ["action"])
+    def __init__(self, net: Callable[[Tensor], Tensor], key: str) -> None:
+        super().__init__([key], ["action"])
         self.net = net
 
     def compute(self, latent: Tensor) -> Tensor:
@@ -96,15 +96,21 @@ class Subject:
 
     Attributes:
         model: the world model.
-        policy: from features to actions, as the model's ``action_spec`` says.
+        policy: from what is shown to actions, as the model's ``action_spec`` says.
         pool: states that dreams begin in, ``[N, ...]`` with N at least the batch.
         plain: ``STEPS`` steps of the same maths from given states, as one would write them without this library.
+        key: what is shown: ``"latent"``, the features; or the one observation that the model decodes.
     """
 
     model: WorldModel
     policy: Callable[[Tensor], Tensor]
     pool: State
     plain: Callable[[State], Any]
+    key: str = "latent"
+
+    def look(self, state: State) -> Tensor:
+        """What a state shows."""
+        return self.model.features(state) if self.key == "latent" else self.model.decode(state)[self.key]
 
 
 def tiny(batch: int, device: str = "cpu") -> Subject:
@@ -140,15 +146,16 @@ def variants(
     world, policy, pool = subject.model, subject.policy, PoolStarts(subject.pool)
     start = {key: value[:batch].clone() for key, value in subject.pool.items()}
     # Long episodes: the horizon is checked at every step and reached at none that is timed.
-    options: dict[str, Any] = {"starts": pool, "view": "latent", "termination": "off", "horizon": 1_000_000}
+    view, key = "latent" if subject.key == "latent" else "decoded", subject.key
+    options: dict[str, Any] = {"starts": pool, "view": view, "termination": "off", "horizon": 1_000_000}
 
     simulator = Simulator(world, batch_size=batch, **options)
     first = simulator.reset()
 
     def simulated() -> None:
-        latent = first["latent"]
+        shown = first[key]
         for _ in range(STEPS):
-            latent = simulator.step(policy(latent)).observation["latent"]
+            shown = simulator.step(policy(shown)).observation[key]
 
     is_one_hot = isinstance(world.action_spec, OneHot)
 
@@ -175,12 +182,14 @@ def variants(
             latent = vec.step(decide(latent))[0]
 
     env = TorchRLDreamEnv(world, [batch], **options)
-    lean = LeanPolicy(policy)
+    lean = LeanPolicy(policy, key)
 
     def torchrl() -> TensorDictBase:
         return env.rollout(STEPS, lean, break_when_any_done=False)
 
-    act = latent_policy(world, policy)
+    def act(state: State) -> Tensor:
+        return policy(subject.look(state))
+
     noise = torch.Generator(device).manual_seed(0)
     runs: dict[str, Callable[[], Any]] = {
         "plain": lambda: subject.plain(start),

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torchrl.data import OneHot
 
-from benchmarks import families
+from benchmarks import families, overhead
 from benchmarks.measuring import Setup, flops, row
-from benchmarks.overhead import variants
 from wmcomponents.models import MODELS
 
 QUICK = Setup(repeats=1, threads=1, cpu_time=True, compiled=False)
@@ -26,10 +25,14 @@ def test_a_dream_is_measured_beside_a_plain_loop(small):
     assert all(("against" in found) == (found["variant"] != "plain") and "goal" not in found for found in rows)
 
 
-@pytest.mark.parametrize("family", list(MODELS))
-def test_the_plain_loop_is_the_same_maths_as_imagine(family):
-    stepped = families.subject(families.build(family, "tiny"), batch=3)
-    runs = variants(3, compiled=False, subject=stepped)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("Diamond", "IRIS"))) for name in MODELS]
+)
+def test_the_plain_loop_is_the_same_maths_as_imagine(family, monkeypatch):
+    for module in (families, overhead):
+        monkeypatch.setattr(module, "STEPS", 2)
+    stepped = families.subject(families.build(family, "tiny"), batch=3, least=3)
+    runs = overhead.variants(3, compiled=False, subject=stepped)
     with torch.no_grad():
         plain = runs["plain"]()
         assert flops(runs["plain"]) == pytest.approx(flops(runs["imagine"]), rel=0.05)
@@ -45,8 +48,14 @@ def test_every_family_has_a_preset_of_its_paper_beside_tiny(family):
         assert families.build(family, paper).action_spec is not None
 
 
+def test_a_batch_that_would_take_minutes_is_left_out(small, monkeypatch):
+    monkeypatch.setattr(families, "PATIENCE", 0.0)
+    monkeypatch.setattr(families, "MEASURED", ("plain",))
+    assert {found["work"] for found in families.steps(QUICK, ["DreamerV3"], batches=(1, 2))} == {"DreamerV3, B=1"}
+
+
 def test_a_policy_over_discrete_actions_writes_one_hot_vectors():
-    actions = families.Greedy(5, OneHot(3), "cpu")(torch.randn(4, 5))
+    actions = families.Greedy(torch.Size([5]), OneHot(3), "cpu")(torch.randn(4, 5))
     assert actions.shape == (4, 3) and (actions.sum(-1) == 1).all()
 
 

@@ -10,11 +10,11 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Composite, OneHot, Unbounded
 
-from benchmarks.families import Greedy, build
+from benchmarks.families import build
 from tests.contract.drive import actions, sequences, some_states, view_of
 from tests.contract.models import MODELS
 from wmcomponents.component import Component
-from wmcomponents.dream.imagine import compiled_rollout, imagine, latent_policy
+from wmcomponents.dream.imagine import compiled_rollout, imagine
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import PoolStarts
 from wmcomponents.models import MODELS as FAMILIES
@@ -148,9 +148,12 @@ def test_a_sequence_filtered_on_a_gpu_is_the_one_of_the_cpu(model, monkeypatch):
 def test_an_imagined_rollout_is_the_eager_one(family: str, options: dict[str, Any], monkeypatch):
     exact(monkeypatch)
     model = build(family, "tiny").eval()
-    start = moved(some_states(model, ROWS))
+    action, start = actions(model, ROWS).to(DEVICE), moved(some_states(model, ROWS))
     model.to(DEVICE)
-    policy = latent_policy(model, Greedy(model.features(start).shape[-1], model.action_spec, DEVICE))
+
+    def policy(state: dict[str, Tensor]) -> Tensor:
+        return action
+
     scan = compiled_rollout(**options)
     with torch.no_grad():
         eager = imagine(model, policy, start, 5)
