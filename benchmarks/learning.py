@@ -32,7 +32,7 @@ from wmcomponents.models import MODELS, make_model
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
 REAL_STEPS, HELD_OUT_STEPS, REPEAT_PROBABILITY = 20_000, 5_000, 0.3
-BURN_IN, KS, HELD_OUT_SEQUENCES = 5, (1, 5, 10, 15), 1024
+BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
 ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
 
 
@@ -47,7 +47,7 @@ class Fit:
         lr: learning rate; the objective's own if not given.
     """
 
-    updates: int = 1500
+    updates: int = 1000
     sequence_length: int = 32
     batch_size: int = 16
     lr: float | None = 1e-3
@@ -62,8 +62,9 @@ INTRODUCTION = f"""\
 
 Each family's `tiny` preset, fitted once for each seed on {REAL_STEPS:,} real steps of a random policy that keeps its
 last action with probability {REPEAT_PROBABILITY}. Then {HELD_OUT_SEQUENCES:,} held-out sequences of other episodes:
-the filter sees {BURN_IN} real observations, the model imagines k steps with the real actions (the most likely dream,
-without noise), and each step is held against what really followed. Medians over the seeds.
+the filter sees {BURN_IN} real observations, the model dreams k steps with the real actions {DREAMS} times, and what the
+dreams forecast together (their mean; of boards, what most of them show) is held against what really followed. Medians
+over the seeds.
 
 - *copy* repeats the last thing observed (for termination: the episode never ends); *mean* predicts the data's mean (the
   most common value of every cell, the base rate of ends).
@@ -110,7 +111,16 @@ def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
         probe_data = data(env_id, seed, REAL_STEPS, how.sequence_length, REAL_STEPS // how.sequence_length, folder)
         probed = fit_probe(model, probe_data.sample(), seed=seed)
     held_out.set_rng(torch.Generator().manual_seed(seed))
-    found = horizon_errors(probed, cast(TensorDictBase, held_out.sample()), burn_in=BURN_IN, horizon=KS[-1])
+    model.save_pretrained(folder / f"{family}-{env_id.replace('/', '-')}-{seed}")
+    found = horizon_errors(
+        probed,
+        cast(TensorDictBase, held_out.sample()),
+        burn_in=BURN_IN,
+        horizon=KS[-1],
+        samples=DREAMS,
+        generator=torch.Generator().manual_seed(seed),
+        of="forecast",
+    )
     made = {
         "family": family,
         "env": env_id,

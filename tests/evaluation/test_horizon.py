@@ -172,3 +172,16 @@ def test_events_that_are_foretold_and_real_by_hand():
     assert horizon_errors(Counter(), sequences, burn_in=2, horizon=5).to_json()["detections"]["termination"] == {
         "precision": None, "recall": 0.0, "foretold": 0.0, "real": 1.0,
     }  # fmt: skip
+
+
+def test_a_forecast_is_the_mean_of_dreams():
+    # Dreams shake with unit variance around the truth: the error of one is 1, that of the mean of n is 1 / n.
+    sequences = counting_sequences(lengths=(8,) * 400)
+    variance = float(torch.arange(1.0, 9.0).var(correction=0))
+    errors = {}
+    for of in ("dream", "forecast"):
+        generator = torch.Generator().manual_seed(0)
+        found = horizon_errors(Counter(), sequences, burn_in=3, horizon=1, samples=16, generator=generator, of=of)
+        errors[of] = found.observation["observation"].model[0] * variance
+    assert errors["dream"] == pytest.approx(1.0, rel=0.1)
+    assert errors["forecast"] == pytest.approx(1 / 16, rel=0.3)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchrl.data import Bounded, Unbounded
+from torchrl.data import Bounded, OneHot, Unbounded
 
 from wmcomponents.evaluation.measures import measure_of
 from wmcomponents.nn.observation import describe_observation
@@ -35,3 +35,13 @@ def test_the_moving_error_of_a_board_is_the_share_of_changed_cells_shown_wrong()
 def test_vectors_have_no_places():
     one = torch.zeros(1, 3)
     assert measure_of(describe_observation(Unbounded(3))).moving_error(one, one, one) is None
+
+
+def test_several_dreams_together_show_the_mean_and_of_symbols_what_most_show():
+    numbers = measure_of(describe_observation(Unbounded(2)))
+    assert numbers.average(torch.tensor([[[0.0, 2.0], [1.0, 4.0]]])).tolist() == [[0.5, 3.0]]
+    board = measure_of(describe_observation(Bounded(0, 1, (1, 1, 2), dtype=torch.bool)))
+    seen = torch.tensor([[True, False], [True, True], [False, False]]).reshape(1, 3, 1, 1, 2)
+    assert board.average(seen).flatten().tolist() == [True, False]
+    category = measure_of(describe_observation(OneHot(3)))
+    assert category.average(torch.eye(3).long()[[1, 2, 2]][None]).tolist() == [[0, 0, 1]]

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.evaluation.measures import IMAGE_METRIC, measure_of
+from wmcomponents.evaluation.measures import IMAGE_METRIC, Measure, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
 from wmcomponents.nn.observation import describe_observations
 from wmcomponents.world_model import CapabilityError, WorldModel
@@ -151,6 +151,7 @@ def horizon_errors(
     horizon: int = 32,
     samples: int = 1,
     generator: torch.Generator | None = None,
+    of: Literal["dream", "forecast"] = "dream",
 ) -> HorizonErrors:
     """k-step prediction error on real sequences that the model was not trained on.
 
@@ -163,7 +164,8 @@ def horizon_errors(
     * planes: share of cells shown wrong in any plane; categories and bits: share that is wrong;
     * reward: mean absolute error in env units; termination: Brier score.
 
-    With several samples the error of each dream is averaged, so that it measures a dream and not the mean of dreams.
+    With several samples the errors of the single dreams are averaged, which measures a dream; or the dreams are, and
+    the error is that of their mean (for symbols: of what most dreams show), which measures the model as a forecaster.
 
     Args:
         model: any world model; what it cannot do is left out.
@@ -172,6 +174,7 @@ def horizon_errors(
         horizon: imagined steps.
         samples: dreams from each sequence.
         generator: of the noise; ``None`` takes the mode of every step.
+        of: what is held against reality, each ``"dream"`` or the ``"forecast"`` that they make together.
 
     Raises:
         CapabilityError: if the model neither decodes nor predicts reward or continuation.
@@ -192,31 +195,34 @@ def horizon_errors(
     tallies = {key: _Tally() for key in kinds}
     moves: dict[str, _Tally] = {}
     rows: list[int] = []
+    kept = samples if of == "dream" else 1
     for step in chain([first], steps):
+        if of == "forecast":
+            step = _forecast(step, samples, measures)
         alive = step.alive.cpu()
         rows.append(int(alive.sum()))
         for key, measure in measures.items():
             assert step.observation is not None
             truth, shown = step.transition["next", key].cpu(), step.observation[key].cpu()
             last, typical = last_seen[key].cpu(), measure.typical.expand_as(truth)
-            repeated = truth.repeat_interleave(samples, 0)
+            repeated = truth.repeat_interleave(kept, 0)
             tallies[key].add(
                 alive,
-                measure.error(shown, repeated).reshape(-1, samples).mean(1),
+                measure.error(shown, repeated).reshape(-1, kept).mean(1),
                 measure.error(last, truth),
                 measure.error(typical, truth),
             )
-            moved = measure.moving_error(shown, repeated, last.repeat_interleave(samples, 0))
+            moved = measure.moving_error(shown, repeated, last.repeat_interleave(kept, 0))
             if moved is not None:
                 copied, averaged = (measure.moving_error(one, truth, last) for one in (last, typical))
                 assert copied is not None and averaged is not None
                 moves.setdefault(key, _Tally()).add(
-                    alive & copied.isfinite(), moved.reshape(-1, samples).mean(1), copied, averaged
+                    alive & copied.isfinite(), moved.reshape(-1, kept).mean(1), copied, averaged
                 )
         if reward is not None:
-            reward.add(step, alive, samples)
+            reward.add(step, alive, kept)
         if ends is not None:
-            ends.add(step, alive, samples)
+            ends.add(step, alive, kept)
     return HorizonErrors(
         burn_in=burn_in,
         horizon=horizon,
@@ -231,6 +237,21 @@ def horizon_errors(
             name: tally.detection() for name, tally in (("reward", reward), ("termination", ends)) if tally is not None
         },
     )
+
+
+def _forecast(step: OpenLoopStep, samples: int, measures: dict[str, Measure]) -> OpenLoopStep:
+    """The dreams of each sequence as one."""
+
+    def mean(value: Tensor) -> Tensor:
+        return value.unflatten(0, (-1, samples)).double().mean(1)
+
+    observation = step.observation
+    if observation is not None:
+        observation = {
+            key: measures[key].average(value.unflatten(0, (-1, samples)).cpu()) for key, value in observation.items()
+        }
+    reward, cont = (None if value is None else mean(value) for value in (step.reward, step.cont))
+    return step._replace(observation=observation, reward=reward, cont=cont)
 
 
 class _Tally:

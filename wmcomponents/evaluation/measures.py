@@ -32,6 +32,10 @@ class Measure(ABC):
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
         """``[N, ...]`` against ``[N, ...]``: ``[N]``."""
 
+    def average(self, shown: Tensor) -> Tensor:
+        """What several dreams ``[N, samples, ...]`` show together, ``[N, ...]``: their mean."""
+        return shown.double().mean(1)
+
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor | None:
         """The error of the places where ``truth`` differs from ``last``: ``[N]``, NaN for rows where none does.
 
@@ -110,6 +114,14 @@ class SymbolMeasure(Measure):
         else:
             wrong = differs.any(-1) if differs.ndim == 4 else differs
         return wrong.reshape(len(wrong), -1).double().mean(1)
+
+    def average(self, shown: Tensor) -> Tensor:
+        """What most dreams show, symbol by symbol."""
+        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+            votes = shown.double().mean(1).split(self.kind.classes, -1)
+            winners = [torch.nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in votes]
+            return torch.cat(winners, -1).to(shown.dtype)
+        return shown.long().mode(1).values.to(shown.dtype)
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor | None:
         """Share of the cells of a board that changed and are shown wrong."""
