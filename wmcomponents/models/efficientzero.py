@@ -58,7 +58,9 @@ class EfficientZeroConfig:
         scale: whether convolutional latents are brought to [0, 1] over the whole latent; the official code's
             ``state_norm``, off for Atari.
         frames: observations stacked, the current one among them.
-        support: of value prefix and value: integers -support..support on the scale of h.
+        support: of the value: integers -support..support on the scale of h.
+        reward_support: of the value prefix, likewise; as the value's if 0.
+        norm: in the heads: by batches as in the paper, or by layers, which knows no running statistics.
         lstm: size of the value prefix's LSTM.
         lstm_horizon: steps after which it begins anew.
         projection: width of SimSiam's projector and size of a projection.
@@ -98,6 +100,8 @@ class EfficientZeroConfig:
     scale: bool = False
     frames: int = 4
     support: int = 300
+    reward_support: int = 0
+    norm: Literal["batch", "layer"] = "batch"
     lstm: int = 512
     lstm_horizon: int = 5
     projection: int = 1024
@@ -129,9 +133,16 @@ class EfficientZeroConfig:
         """
         vectors = {"units": 64, "hidden": 128, "action_units": 32, "state_blocks": 1, "state_heads": (64,)}
         planes = {"channels": 16, "reduced": 4, "frames": 1, "action_planes": "one_hot"}
-        shared = {"support": 40, "lstm": 64, "projection": 128, "bottleneck": 64, "standardize": True}
-        training = {"unroll": 10, "starts": 8, "discount": 0.997, "continue_head": True, "target_interval": 100}
-        rate = {"optimizer": "adam", "lr": 1e-3, "warmup": 0, "weight_decay": 0.0, "decay_steps": 0}
+        shared = {"support": 60, "reward_support": 10, "norm": "layer", "lstm": 64, "projection": 128, "bottleneck": 64}
+        training = {"unroll": 10, "starts": 4, "discount": 0.997, "target_interval": 100, "standardize": True}
+        rate = {
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "warmup": 0,
+            "weight_decay": 0.0,
+            "decay_steps": 0,
+            "continue_head": True,
+        }
         return cls(**{**vectors, **planes, **shared, **training, **rate, **changes})
 
     @classmethod
@@ -179,13 +190,14 @@ class EfficientZero(ValueEquivalentModel):
         if c.frames > 1:
             history = FrameHistory(frames.shape, c.frames, frames.dtype)
         params, support = policy_code(action).params, Support.integers(c.support, dead_zone=1e-3)
+        rewards = Support.integers(c.reward_support or c.support, dead_zone=1e-3)
         if len(frames.space) == 1:
             event = 1
             representation = StateRepresentation((history.channels, *frames.space), c.units, c.hidden, c.state_blocks)
             transition = StateTransition(c.units, action.size, c.hidden, c.action_units, c.state_blocks)
             trunk: nn.Module = nn.Sequential(ResidualPerceptron(c.units, c.hidden), LayerNorm(c.units, eps=1e-5))
             policy, value = (
-                Perceptron(c.units, c.state_heads, size, "batch", "relu", zero=True) for size in (params, support.size)
+                Perceptron(c.units, c.state_heads, size, c.norm, "relu", zero=True) for size in (params, support.size)
             )
             entry, features = nn.Identity(), c.units
         else:
@@ -200,11 +212,13 @@ class EfficientZero(ValueEquivalentModel):
             trunk = residual_blocks(c.channels, c.blocks)
             shape = representation.latent_shape
             policy, value = (
-                ReducedHead(shape, c.reduced, c.reduced_heads, size, "batch", "relu", zero=True)
+                ReducedHead(shape, c.reduced, c.reduced_heads, size, c.norm, "relu", zero=True)
                 for size in (params, support.size)
             )
-            entry, features = ReducedPlanes(c.channels, c.reduced, True), c.reduced * shape[1] * shape[2]
-        prefix = ValuePrefixHead(entry, features, support, c.lstm, c.reduced_heads, c.lstm_horizon, event_dims=event)
+            entry, features = ReducedPlanes(c.channels, c.reduced, c.norm == "batch"), c.reduced * shape[1] * shape[2]
+        prefix = ValuePrefixHead(
+            entry, features, rewards, c.lstm, c.reduced_heads, c.lstm_horizon, c.norm, event_dims=event
+        )
         size = math.prod(representation.latent_shape)
         super().__init__(
             observation_spec=observation_spec,

@@ -57,7 +57,8 @@ class MuZeroConfig:
             channel over space), over the whole latent (LightZero), or not.
         skip: whether g adds the latent to what it computes (LightZero); not in muzero-general.
         past: observations and actions stacked before the current one.
-        support: of reward and value: integers -support..support on the scale of h.
+        support: of the value: integers -support..support on the scale of h.
+        reward_support: of the reward, likewise; as the value's if 0.
         players: 1, or 2 who move in turn.
         standardize: whether vector observations are standardised, fitted to data before training.
         continue_head: whether P(not terminated) is predicted: not in the paper, whose episodes pass into absorbing
@@ -93,6 +94,7 @@ class MuZeroConfig:
     skip: bool = False
     past: int = 0
     support: int = 300
+    reward_support: int = 0
     players: int = 1
     standardize: bool = False
     continue_head: bool = False
@@ -122,7 +124,14 @@ class MuZeroConfig:
         sizes = {"units": 64, "representation": (128,), "dynamics": (128,), "heads": (64,), "norm": "layer"}
         planes = {"blocks": 1, "channels": 16, "reduced": 4, "reduced_heads": (32,)}
         training = {"unroll": 16, "starts": 8, "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "decay_steps": 0}
-        parts = {"skip": True, "scale": "none", "support": 40, "action_planes": "one_hot", "standardize": True}
+        parts = {
+            "skip": True,
+            "scale": "none",
+            "support": 60,
+            "reward_support": 10,
+            "action_planes": "one_hot",
+            "standardize": True,
+        }
         ours = {"continue_head": True, "continue_scale": 5.0, "state_gradient": 1.0, **parts}
         return cls(**{**sizes, **planes, **training, **ours, **changes})
 
@@ -173,14 +182,15 @@ class MuZero(ValueEquivalentModel):
         history = _history(c, frames, action)
         stack = (history.channels, *frames.space)
         params = policy_code(action).params
-        support, event = Support.integers(c.support), len(frames.space) if len(frames.space) == 1 else 3
+        support, event = Support.integers(c.support), 1 if len(frames.space) == 1 else 3
+        rewards = Support.integers(c.reward_support or c.support)
         scale = _scale(c, event)
         if event == 1:
             representation = MLPRepresentation(stack, c.representation, c.units, scale, c.norm)
             transition = MLPTransition(c.units, action.size, c.dynamics, c.skip, scale, c.norm)
             trunk: nn.Module = nn.Identity()
             reward, policy, value = (
-                Perceptron(c.units, c.heads, size, c.norm) for size in (support.size, params, support.size)
+                Perceptron(c.units, c.heads, size, c.norm) for size in (rewards.size, params, support.size)
             )
         else:
             stem = _stem(c, frames, history.channels)
@@ -194,7 +204,7 @@ class MuZero(ValueEquivalentModel):
             trunk = residual_blocks(c.channels, c.blocks)
             reward, policy, value = (
                 ReducedHead(representation.latent_shape, c.reduced, c.reduced_heads, size)
-                for size in (support.size, params, support.size)
+                for size in (rewards.size, params, support.size)
             )
         size = math.prod(representation.latent_shape)
         super().__init__(
@@ -204,7 +214,7 @@ class MuZero(ValueEquivalentModel):
             history=history,
             representation=representation,
             transition=transition,
-            reward_head=RewardHead(reward, support, event),
+            reward_head=RewardHead(reward, rewards, event),
             prediction=PredictionHead(trunk, policy, value, support, event),
             continue_head=BernoulliHead(size, c.continue_units) if c.continue_head else None,
             players=c.players,
