@@ -261,6 +261,13 @@ def test_set_state_starts_from_the_given_state_and_clock(model):
     assert not all(torch.equal(unasked[key], value) for key, value in state.items())
 
 
+def test_a_given_state_that_lacks_a_part_is_refused(model):
+    state = some_states(model, 2)
+    lost = next(iter(state))
+    with pytest.raises(KeyError, match=lost):
+        stateless(model).reset(TensorDict(state, batch_size=[2]).exclude(lost), set_state=True)
+
+
 def test_the_stateful_form_refuses_to_be_given_a_state(model):
     with pytest.raises(NotImplementedError):
         stateful(model).reset(TensorDict(batch_size=[3]), set_state=True)

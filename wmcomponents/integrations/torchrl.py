@@ -204,7 +204,13 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, *, set_state: bool = False, **kwargs: Any) -> TensorDict:
         size = torch.Size([]) if tensordict is None else tensordict.batch_size
         keys = [str(key) for key in self.simulator.model.state_spec.keys()]
-        if set_state and tensordict is not None and all(key in tensordict.keys() for key in keys):
+        if set_state and tensordict is not None:
+            lacking = [key for key in keys if key not in tensordict.keys()]
+            if lacking:
+                raise KeyError(
+                    f"reset(set_state=True) begins in the given state, and it lacks {lacking} of "
+                    f"{type(self.simulator.model).__name__}'s {keys}. Leave set_state out to begin anew."
+                )
             state = {key: cast(Tensor, tensordict[key]).clone() for key in keys}
         else:
             fresh = self.simulator.starts.sample(size.numel(), self.simulator.generator)
