@@ -1,7 +1,5 @@
 """Optimisers of MuZero's family."""
 
-import math
-
 import pytest
 import torch
 
@@ -49,7 +47,20 @@ def test_adam_goes_on_from_its_state_dict():
     second.load_state_dict(first.state_dict())
     take(rest, second, 3)
     assert torch.equal(whole, rest)
-    assert second.param_groups[0]["lr"] == pytest.approx(0.1 * math.pow(0.8, 2.5))
+    assert second.param_groups[0]["taken"] == 6 and second.param_groups[0]["lr"] == 0.1
+
+
+def test_a_schedule_from_outside_multiplies():
+    outer, inner = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    both = ScheduledSGD([outer], lr=0.2, decay_rate=0.5, decay_steps=1, staircase=True)
+    plain = torch.optim.SGD([inner], lr=0.2, momentum=0.9, weight_decay=1e-4)
+    for step in range(3):
+        both.param_groups[0]["lr"] = 0.2 * (1.0 - step / 4)
+        plain.param_groups[0]["lr"] = 0.2 * (1.0 - step / 4) * 0.5**step
+        for parameter, optimizer in ((outer, both), (inner, plain)):
+            parameter.grad = parameter.detach().clone()
+            optimizer.step()
+    torch.testing.assert_close(outer, inner)
 
 
 @pytest.mark.parametrize("wrong", [{"max_norm": 0.0}, {"warmup": -1}, {"decay_rate": 0.0}, {"decay_steps": -1}])

@@ -31,7 +31,8 @@ def learning_rate_factor(
 class Scheduled(Optimizer):
     """The clipping and the schedule, before another optimiser's step.
 
-    Each parameter group keeps its rate before the schedule (``base_lr``) and how many steps it has ``taken``.
+    Each parameter group keeps how many steps it has ``taken``, and in ``lr`` its rate before the schedule: another
+    schedule from outside multiplies with this one.
     """
 
     def _follow(
@@ -52,7 +53,7 @@ class Scheduled(Optimizer):
             "staircase": staircase,
         }
         for group in self.param_groups:
-            group["base_lr"], group["taken"] = group["lr"], 0
+            group["taken"] = 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -64,10 +65,13 @@ class Scheduled(Optimizer):
         if self.max_norm is not None:
             moving = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
             clip_grad_norm_(moving, self.max_norm)
-        for group in self.param_groups:
-            group["lr"] = group["base_lr"] * learning_rate_factor(group["taken"], **self.schedule)
+        rates = [group["lr"] for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate * learning_rate_factor(group["taken"], **self.schedule)
             group["taken"] += 1
         super().step()
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
         return loss
 
 
