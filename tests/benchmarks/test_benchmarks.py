@@ -51,7 +51,8 @@ def test_a_fit_is_held_against_reality_and_drawn_as_a_table(tmp_path, monkeypatc
     monkeypatch.setattr(learning, "REAL_STEPS", 300)
     monkeypatch.setattr(learning, "HELD_OUT_STEPS", 300)
     monkeypatch.setattr(learning, "HELD_OUT_SEQUENCES", 32)
-    monkeypatch.setitem(learning.FITS, ("DreamerV3", "Pendulum-v1"), learning.Fit(updates=2, sequence_length=16, batch_size=4))
+    quick = learning.Fit(updates=2, sequence_length=16, batch_size=4)
+    monkeypatch.setitem(learning.FITS, ("DreamerV3", "Pendulum-v1"), quick)
     found = learning.fit("DreamerV3", "Pendulum-v1", 0, tmp_path)
     assert found == learning.fit("DreamerV3", "Pendulum-v1", 0, tmp_path)  # kept
     assert all(len(error["model"]) == len(learning.KS) for error in found["errors"].values())
