@@ -274,6 +274,24 @@ def test_a_checkpoint_with_a_key_too_many_or_too_few_is_refused(tmp_path):
         load_official("iris", path)
 
 
+def test_a_codebook_begins_with_real_frames_once_and_only_where_it_should():
+    from tests.contract.drive import sequences
+
+    torch.manual_seed(0)
+    model = IRIS(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))
+    data, before = sequences(model), model.tokenizer.quantizer.embedding.weight.clone()
+    model.prepare(data)
+    begun = model.tokenizer.quantizer.embedding.weight.clone()
+    assert not torch.equal(begun, before) and bool(model.state_dict()["fitted"])
+    assert len(model.tokenizer.tokens(data["pixels"]).unique()) == 16  # every code is somebody's
+    model.prepare(sequences(model, seed=1))
+    assert torch.equal(model.tokenizer.quantizer.embedding.weight, begun)
+    paper = IRIS(IRISConfig.tiny(**WORDS, codes_from_data=False), SMALL, OneHot(3))
+    before = paper.tokenizer.quantizer.embedding.weight.clone()
+    paper.prepare(data)
+    assert torch.equal(paper.tokenizer.quantizer.embedding.weight, before) and "fitted" not in paper.state_dict()
+
+
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         IRISConfig.tiny().dim = 3

@@ -12,6 +12,7 @@ from wmcomponents.nn import (
     CodebookUsage,
     VectorQuantizer,
     code_counts,
+    farthest_first,
     nearest_code,
     perplexity,
     revived,
@@ -125,6 +126,18 @@ def test_expired_codes_come_to_life_as_vectors_of_the_batch():
     usage.revive_(codebook, z, torch.tensor([0.0, 0.0, 0.4, 0.999]))
     assert torch.equal(codebook, torch.stack([before[0], before[1], z[1], z[2]]))
     torch.testing.assert_close(usage.frequency, torch.tensor([0.5, 0.5, 0.25, 0.25]))
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(1, 6))
+def test_what_is_taken_farthest_first_lies_apart_and_is_all_there_is_if_need_be(seed, codes):
+    torch.manual_seed(seed)
+    z = torch.randn(6, 2)
+    taken = farthest_first(z, codes)
+    assert all(bool((z == one).all(-1).any()) for one in taken) and len(taken.unique(dim=0)) == codes
+    nearest = torch.cdist(z, taken).amin(1)
+    assert nearest.max() <= torch.cdist(taken, taken).fill_diagonal_(torch.inf).amin() + 1e-5
+    assert torch.equal(taken[0], z[0]) and len(farthest_first(z[:1], 3)) == 3
 
 
 def test_numbers_out_of_range_are_refused():

@@ -5,21 +5,30 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional.categorical import inverse_cdf_index, softmax
 from wmcomponents.models import iris_official as official
-from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder
+from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
 from wmcomponents.objectives.iris import IRISLoss
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
+from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import Noise, Observation, Prediction, State, items_of
 
 REWARDS = 3
 """Reward classes: -1, 0, 1."""
+
+
+_HURRY = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "absolute": 0.1, "squared": 1.0, "codes_from_data": True}
+"""Of our own presets: a few hundred updates must do."""
+
+FITTING_FRAMES = 256
+"""Real frames out of which a codebook begins."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,10 @@ class IRISConfig:
         tokenizer_every: after those, every how many updates the tokenizer is trained on; 0 for never again.
         tokenizer_frames: frames in one of its updates, drawn from the batch; 0 takes all.
         tokenizer_rate: learning rate of the tokenizer.
+        absolute: factor on the absolute error of a reconstruction.
+        squared: factor on its squared error; the paper has none.
+        codes_from_data: whether the codebook begins with vectors of real frames that lie far apart, fitted before
+            training, instead of small random numbers.
         transformer_rate: learning rate of the transformer.
     """
 
@@ -67,6 +80,9 @@ class IRISConfig:
     tokenizer_every: int = 2
     tokenizer_frames: int = 256
     tokenizer_rate: float = 1e-4
+    absolute: float = 1.0
+    squared: float = 0.0
+    codes_from_data: bool = False
     transformer_rate: float = 1e-4
 
     @classmethod
@@ -75,8 +91,7 @@ class IRISConfig:
         sizes = {"channels": 32, "blocks": 1, "attention": (), "latent_channels": 32, "vocabulary": 64, "code": 16}
         context = {"layers": 3, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 500, "tokenizer_every": 0, "tokenizer_frames": 64}
-        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
-        return cls(**{**sizes, **context, **training, **rates, **changes})
+        return cls(**{**sizes, **context, **training, **_HURRY, **changes})
 
     @classmethod
     def pong(cls, **changes: Any) -> "IRISConfig":
@@ -84,8 +99,7 @@ class IRISConfig:
         sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 128, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
-        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
-        return cls(**{**sizes, **context, **training, **rates, **changes})
+        return cls(**{**sizes, **context, **training, **_HURRY, **changes})
 
     @classmethod
     def atari(cls, **changes: Any) -> "IRISConfig":
@@ -148,13 +162,17 @@ class IRIS(PretrainedModel):
             observation_spec=observation_spec,
             action_spec=action_spec,
             state_spec=Composite(
-                tokens=Categorical(c.vocabulary, shape=(words,)),
+                tokens=Categorical(c.vocabulary, shape=torch.Size([words])),
                 cache=Unbounded(dynamics.memory_shape),
-                length=Bounded(0, dynamics.max_positions, (1,), dtype=torch.int64),
+                length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
                 hidden=Unbounded(c.dim),
             ),
             noise_spec=Composite(
-                observe=Composite(), imagine=Composite(reward=Bounded(0, 1, (1,)), tokens=Bounded(0, 1, (words,)))
+                observe=Composite(),
+                imagine=Composite(
+                    reward=Bounded(0, 1, torch.Size([1])),
+                    tokens=Bounded(0, 1, torch.Size([words])),
+                ),
             ),
         )
         self.config, self.picture = config, self_key
@@ -170,6 +188,10 @@ class IRIS(PretrainedModel):
             in_keys=(self_key,),
         )
         self.dynamics = dynamics
+        if c.codes_from_data:
+            self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    fitted: Tensor
 
     @classmethod
     def from_official(
@@ -193,7 +215,7 @@ class IRIS(PretrainedModel):
         """
         sizes = official.sizes(weights)
         side, actions = sizes.pop("side"), sizes.pop("actions")
-        shown = Composite(pixels=Bounded(0, 255, (side, side, 3), dtype=torch.uint8))
+        shown = Composite(pixels=Bounded(0, 255, torch.Size([side, side, 3]), dtype=torch.uint8))
         model = cls(
             IRISConfig(**sizes, heads=heads),
             shown if observation_spec is None else observation_spec,
@@ -213,8 +235,22 @@ class IRIS(PretrainedModel):
             tokenizer_every=c.tokenizer_every,
             tokenizer_frames=c.tokenizer_frames,
             tokenizer_rate=c.tokenizer_rate,
+            absolute=c.absolute,
+            squared=c.squared,
             transformer_rate=c.transformer_rate,
         )
+
+    @torch.no_grad()
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Let the codebook begin with vectors of real frames, once, where the configuration says so."""
+        if not self.config.codes_from_data or bool(self.fitted):
+            return
+        pixels = sequences[self.picture].flatten(0, sequences.ndim - 1)
+        chosen = torch.linspace(0, pixels.shape[0] - 1, min(FITTING_FRAMES, pixels.shape[0])).long()
+        z = self.tokenizer.encode(network_image(pixels[chosen].to(self.fitted.device)))
+        codebook = self.tokenizer.quantizer.embedding.weight
+        codebook.copy_(farthest_first(z.permute(0, 2, 3, 1).flatten(0, 2), codebook.shape[0]))
+        self.fitted.fill_(True)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ from wmcomponents.nn.quantizers import CodebookUsage as CodebookUsage
 from wmcomponents.nn.quantizers import Quantized as Quantized
 from wmcomponents.nn.quantizers import VectorQuantizer as VectorQuantizer
 from wmcomponents.nn.quantizers import code_counts as code_counts
+from wmcomponents.nn.quantizers import farthest_first as farthest_first
 from wmcomponents.nn.quantizers import nearest_code as nearest_code
 from wmcomponents.nn.quantizers import perplexity as perplexity
 from wmcomponents.nn.quantizers import revived as revived

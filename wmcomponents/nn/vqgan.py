@@ -219,15 +219,3 @@ class VQGANDecoder(nn.Module):
             x = self.levels[number](x)
             x = self.doublings[number - 1](x) if number else x
         return self.conv_out(F.silu(self.norm(x)))
-
-
-def grid_side(side: int, levels: int) -> int:
-    """Side of the grid of vectors for a picture of a side.
-
-    Raises:
-        ValueError: if the side does not halve without remainder between the levels.
-    """
-    factor = 2 ** (levels - 1)
-    if side % factor:
-        raise ValueError(f"{levels} levels halve a side {levels - 1} times; {side} is no multiple of {factor}.")
-    return side // factor

@@ -48,7 +48,8 @@ class IRISLoss(ModelLoss):
     *Tokenizer*: every frame by itself, in [-1, 1].
 
     .. math::
-        L = \overline{|x - \hat x|} + \overline{(sg(z) - e)^2} + \beta\, \overline{(z - sg(e))^2} + LPIPS(x, \hat x)
+        L = a \overline{|x - \hat x|} + b \overline{(x - \hat x)^2}
+        + LPIPS(x, \hat x) + \overline{(sg(z) - e)^2} + \beta\, \overline{(z - sg(e))^2}
 
     *Transformer*: three mean cross entropies on the tokens of the tokenizer as it is, which gets no gradient: of all
     tokens but the first frame's first one, of the sign of r_{t+1}, of terminated_{t+1}.
@@ -63,9 +64,9 @@ class IRISLoss(ModelLoss):
     Keys read (rename with ``set_keys``): the picture, ``action``, ``is_init``; under ``next`` the picture, ``reward``,
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
-    Keys written: in the tokenizer's stage ``loss_reconstruction``, ``loss_commitment``, with a perceptual distance
-    ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the other ``loss_tokens``,
-    ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
+    Keys written: in the tokenizer's stage ``loss_reconstruction``, ``loss_commitment``, where they count
+    ``loss_squared`` and ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the other
+    ``loss_tokens``, ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
 
     Args:
         world_model: an :class:`~wmcomponents.models.IRIS`, or one made of the same parts.
@@ -74,6 +75,9 @@ class IRISLoss(ModelLoss):
         tokenizer_frames: frames of an update of the tokenizer, drawn from the batch; 0 takes all.
         tokenizer_rate: the tokenizer's learning rate.
         transformer_rate: the transformer's.
+        absolute: a, factor on the absolute error; the paper's is 1.
+        squared: b, factor on the squared error, which the paper does not have: where few pixels are not the background,
+            the absolute error is content with the background for long. Delta-IRIS has a = 0.1 and b = 1.
         perceptual: distance of pictures, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
         seed: of the choice of frames.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[frames, 1]`` in the tokenizer's
@@ -88,6 +92,9 @@ class IRISLoss(ModelLoss):
     Reference: Micheli et al. (2023), section 2.1, 2.2, appendix A.
     """
 
+    absolute: Tensor
+    squared: Tensor
+
     def __init__(
         self,
         world_model: WorldModel,
@@ -97,6 +104,8 @@ class IRISLoss(ModelLoss):
         tokenizer_frames: int = 256,
         tokenizer_rate: float = 1e-4,
         transformer_rate: float = 1e-4,
+        absolute: float = 1.0,
+        squared: float = 0.0,
         perceptual: Perceptual | nn.Module | None = None,
         seed: int = 0,
         reduction: str = "mean",
@@ -117,7 +126,10 @@ class IRISLoss(ModelLoss):
         self.rates = {"tokenizer": tokenizer_rate, "dynamics": transformer_rate}
         self._stage: Stage = "tokenizer" if tokenizer_steps else "transformer"
         self._has_perceptual = perceptual is not None
-        super().__init__(world_model, seed=seed, reduction=reduction)
+        self._has_squared = squared > 0
+        super().__init__(
+            world_model, coefficients={"absolute": absolute, "squared": squared}, seed=seed, reduction=reduction
+        )
         if isinstance(perceptual, nn.Module):
             perceptual.requires_grad_(False)
         self.perceptual = perceptual
@@ -174,7 +186,8 @@ class IRISLoss(ModelLoss):
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "tokenizer":
-            extra: list[NestedKey] = ["loss_perceptual"] if self._has_perceptual else []
+            extra: list[NestedKey] = ["loss_squared"] if self._has_squared else []
+            extra += ["loss_perceptual"] if self._has_perceptual else []
             return ["loss_reconstruction", "loss_commitment", *extra, "perplexity"]
         return ["loss_tokens", "loss_reward", "loss_termination", "accuracy"]
 
@@ -201,7 +214,10 @@ class IRISLoss(ModelLoss):
         x = network_image(pixels)
         tokens, codes, commitment = tokenizer.tokenize(x)
         image = tokenizer.decode(codes)
-        losses = {"reconstruction": (x - image).abs().mean((1, 2, 3)), "commitment": commitment}
+        error = x - image
+        losses = {"reconstruction": self.absolute * error.abs().mean((1, 2, 3)), "commitment": commitment}
+        if self._has_squared:
+            losses["squared"] = self.squared * error.square().mean((1, 2, 3))
         if self.perceptual is not None:
             losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
         used = perplexity(code_counts(tokens, tokenizer.quantizer.codes)).expand(x.shape[0])

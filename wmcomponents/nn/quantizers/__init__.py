@@ -3,6 +3,7 @@
 from wmcomponents.nn.quantizers.fsq import FSQ as FSQ
 from wmcomponents.nn.quantizers.usage import CodebookUsage as CodebookUsage
 from wmcomponents.nn.quantizers.usage import code_counts as code_counts
+from wmcomponents.nn.quantizers.usage import farthest_first as farthest_first
 from wmcomponents.nn.quantizers.usage import perplexity as perplexity
 from wmcomponents.nn.quantizers.usage import revived as revived
 from wmcomponents.nn.quantizers.usage import usage_entropy as usage_entropy

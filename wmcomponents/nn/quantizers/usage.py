@@ -44,6 +44,26 @@ def revived(
     return torch.where(expired.unsqueeze(-1), z.detach()[index], codebook)
 
 
+@torch.no_grad()
+def farthest_first(z: Float[Tensor, "n dim"], codes: int) -> Float[Tensor, "codes dim"]:
+    """Vectors out of many that lie far apart: the first, then each time the one farthest from all that were taken.
+
+    A codebook that begins with them uses all its codes from the start.
+
+    Args:
+        z: vectors to choose from; where there are fewer different ones than ``codes``, some are taken twice.
+        codes: how many to take.
+
+    Reference: Gonzalez, Clustering to Minimize the Maximum Intercluster Distance (1985).
+    """
+    chosen = [z.new_zeros((), dtype=torch.int64)]
+    apart = (z - z[0]).square().sum(-1)
+    for _ in range(codes - 1):
+        chosen.append(apart.argmax())
+        apart = torch.minimum(apart, (z - z[chosen[-1]]).square().sum(-1))
+    return z[torch.stack(chosen)]
+
+
 class CodebookUsage(nn.Module):
     r"""Running shares of each code, and which codes have expired.
 
