@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import TransformedEnv
 
+from wmcomponents.cli.errors import changed
 from wmcomponents.data import RandomPolicy, RealCollector, action_spec, make_env, make_replay, observation_spec
 from wmcomponents.dream.starts import PriorStarts, ReplayStarts
 from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
@@ -48,6 +49,7 @@ class DemoConfig:
         lr: learning rate of the world model.
         family: of the world model (``models.MODELS``).
         preset: size of the world model (``models.presets``).
+        changes: entries of the model's config that differ from the preset, as ``name=value``.
         view: what the agent sees: the decoded observation, or the model's latent features (needed for pixels);
             ``auto`` decides by the observation and by what the model can.
         episodes: episodes of each evaluation.
@@ -71,6 +73,7 @@ class DemoConfig:
     lr: float = 1e-3
     family: str = "DreamerV3"
     preset: str = "tiny"
+    changes: tuple[str, ...] = ()
     view: Literal["auto", "decoded", "latent"] = "auto"
     episodes: int = 20
     max_episode_steps: int | None = None
@@ -127,7 +130,9 @@ class Demo:
             seed=config.seed,
             print_fn=say,
         )
-        self.model = make_model(config.family, config.preset, self.observation_spec, self.action_spec)
+        self.model = make_model(
+            config.family, config.preset, self.observation_spec, self.action_spec, **changed(config.changes)
+        )
         self.latent = _wants_latent(config.view, self.model)
         self.trainer = Trainer(
             self.model,

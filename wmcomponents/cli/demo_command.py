@@ -15,7 +15,7 @@ def run(config: DemoConfig) -> dict[str, Any]:
     """Run the demo and show what came out."""
     counts = ("real_steps", "rounds", "updates", "dream_steps", "final_dream_steps", "dreams", "horizon", "episodes")
     at_least(1, **{name: getattr(config, name) for name in counts})
-    known_family(config.family, config.preset)
+    known_family(config.family, config.preset, config.changes)
     quiet()
     result = run_demo(config, say=say)
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wmcomponents.cli.console import quiet, say
-from wmcomponents.cli.errors import UsageError, at_least, known_family
+from wmcomponents.cli.errors import UsageError, at_least, changed, known_family
 
 RUN = "run.json"
 TRAINING = "training.json"
@@ -25,6 +25,8 @@ class TrainConfig:
     """Family of the world model; wmc info lists them."""
     preset: str = "tiny"
     """Size of the world model; wmc info lists them."""
+    changes: tuple[str, ...] = ()
+    """Entries of the model's config that differ from the preset, as name=value."""
     steps: int = 2000
     """Updates in all, counting those of a run that is resumed."""
     batch_size: int = 16
@@ -68,7 +70,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
     at_least(0, warmup=config.warmup or 0, seed=config.seed)
     if config.lr is not None and config.lr <= 0:
         raise UsageError(f"--lr is positive; got {config.lr}.")
-    known_family(config.family, config.preset)
+    known_family(config.family, config.preset, config.changes)
     import time
 
     import torch
@@ -88,7 +90,9 @@ def run(config: TrainConfig) -> dict[str, Any]:
     )
     _same_run(config)
     seed_everything(config.seed)
-    model = make_model(config.family, config.preset, data.observation_spec, data.action_spec).to(config.device)
+    model = make_model(
+        config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes)
+    ).to(config.device)
     trainer = Trainer(
         model,
         data.replay,
@@ -156,6 +160,7 @@ def _same_run(config: TrainConfig) -> None:
         "data": [str(path) for path in config.data],
         "lr": config.rate,
         "warmup": config.growth,
+        "changes": list(config.changes),
         **{name: getattr(config, name) for name in ("family", "preset", "batch_size", "sequence_length", "seed")},
     }
     file = config.out / RUN
