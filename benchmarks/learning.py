@@ -33,6 +33,7 @@ from wmcomponents.training import Cooling, Trainer, seed_everything
 
 REAL_STEPS, HELD_OUT_STEPS, REPEAT_PROBABILITY = 20_000, 5_000, 0.3
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
+FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero")
 ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
 
 
@@ -176,7 +177,7 @@ def table(fits: list[dict[str, Any]]) -> str:
             continue
         lines += [f"## {env_id}", ""]
         for name in dict.fromkeys(key for one in here for key in one["errors"]):
-            members = {family: [one for one in here if one["family"] == family] for family in MODELS}
+            members = {family: [one for one in here if one["family"] == family] for family in FAMILIES}
             members = {
                 family: found for family, found in members.items() if any(name in one["errors"] for one in found)
             }
@@ -218,7 +219,7 @@ def table(fits: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Fit what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(MODELS))
     parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=list(ENVS))
     parser.add_argument("--seeds", nargs="+", type=int, help="of those of each environment; all if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
@@ -235,7 +236,7 @@ def main() -> None:
     if arguments.no_table:
         return
     fits = [json.loads(file.read_text()) for file in sorted(arguments.runs.glob("*-[0-9].json"))]
-    fits = [one for one in fits if one["family"] in MODELS]
+    fits = [one for one in fits if one["family"] in FAMILIES]
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "learning.json").write_text(json.dumps(facts, indent=1) + "\n")
