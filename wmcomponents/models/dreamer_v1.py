@@ -27,6 +27,7 @@ class DreamerV1Config:
         mults: channel factors of the image stages.
         units: width of the heads, and of the encoder and decoder of vectors and boards, which the paper does not have.
         layers: layers of the vector encoder and decoder.
+        norm: normalisation of all layers but the recurrent unit; the paper has none.
         reward_layers: hidden layers of the reward head.
         continue_layers: hidden layers of the continue head.
         pcont: whether there is a continue head: none in control tasks, which do not terminate.
@@ -47,6 +48,7 @@ class DreamerV1Config:
     mults: tuple[int, ...] = (1, 2, 4, 8)
     units: int = 400
     layers: int = 3
+    norm: Literal["none", "keras_layer"] = "none"
     reward_layers: int = 2
     continue_layers: int = 3
     pcont: bool = False
@@ -62,7 +64,8 @@ class DreamerV1Config:
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
         Under a unit normal, a standardised number is worth half a nat at most, so that with the paper's weight of the
-        KL, made for thousands of pixels, nothing would be told: the weight is smaller by as much.
+        KL, made for thousands of pixels, nothing would be told: the weight is smaller by as much. Boards of many cells can
+        pay for more, and learn faster in normalised layers: ``tiny(kl_scale=0.1, norm="keras_layer")``.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "continue_layers": 2}
         ours = {"vectors": "standardize", "pcont": True, "kl_scale": 0.02, "free_nats": 0.1, "continue_scale": 1.0}
@@ -104,15 +107,16 @@ class DreamerV1(RSSMWorldModel):
     def __init__(self, config: DreamerV1Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         transform = vector_transform(c.vectors, observation_spec)
-        sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults}
+        sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults, "norm": c.norm}
         encoder = MultiEncoder.planet(observation_spec, **sizes, transform=transform)
         latent = GaussianLatent(c.stoch, c.min_std)
         action = describe_observation(action_spec).size
-        dynamics = RSSM.dense_gru(encoder.out_features, action, ResetAfterGRU(c.hidden, c.deter), latent, act="elu")
+        gru = ResetAfterGRU(c.hidden, c.deter)
+        dynamics = RSSM.dense_gru(encoder.out_features, action, gru, latent, c.norm, act="elu")
         decoder = None
         if c.decoder:
             decoder = MultiDecoder.planet(observation_spec, c.deter, latent.shape, **sizes, transform=transform)
-        head = {"in_features": dynamics.feat_size, "units": c.units, "norm": "none", "act": "elu"}
+        head = {"in_features": dynamics.feat_size, "units": c.units, "norm": c.norm, "act": "elu"}
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,

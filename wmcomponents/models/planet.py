@@ -32,6 +32,7 @@ class PlaNetConfig:
         bits: of the pixels that the model sees and shows.
         units: width of the heads, and of the encoder and decoder of vectors and boards, which the paper does not have.
         layers: layers of the vector encoder and decoder.
+        norm: normalisation of all layers but the recurrent unit; the paper has none.
         reward_layers: hidden layers of the reward head.
         continues: whether there is a head that predicts the end of episodes; the paper has none.
         vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
@@ -53,6 +54,7 @@ class PlaNetConfig:
     bits: int = 5
     units: int = 300
     layers: int = 3
+    norm: Literal["none", "keras_layer"] = "none"
     reward_layers: int = 3
     continues: bool = False
     vectors: Literal["identity", "symlog", "standardize"] = "identity"
@@ -109,11 +111,12 @@ class PlaNet(RSSMWorldModel):
         transform = vector_transform(c.vectors, observation_spec)
         sizes = {"units": c.units, "layers": c.layers}
         channels = {"depth": c.depth, "mults": c.mults}
-        plain = {"norm": "none", "act": "relu"}
-        encoder = MultiEncoder.planet(observation_spec, **sizes, **channels, transform=transform)
+        plain = {"norm": c.norm, "act": "relu"}
+        encoder = MultiEncoder.planet(observation_spec, **sizes, **channels, **plain, transform=transform)
         latent = GaussianLatent(c.stoch, c.min_std)
         action = describe_observation(action_spec).size
-        dynamics = RSSM.dense_gru(encoder.out_features, action, ResetBeforeGRU(c.hidden, c.deter), latent, act="relu")
+        gru = ResetBeforeGRU(c.hidden, c.deter)
+        dynamics = RSSM.dense_gru(encoder.out_features, action, gru, latent, **plain)
         decoder = None
         if c.decoder:
             decoder = MultiDecoder(
