@@ -64,8 +64,8 @@ class DreamerV1Config:
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
         Under a unit normal, a standardised number is worth half a nat at most, so that with the paper's weight of the
-        KL, made for thousands of pixels, nothing would be told: the weight is smaller by as much. Boards of many cells can
-        pay for more, and learn faster in normalised layers: ``tiny(kl_scale=0.1, norm="keras_layer")``.
+        KL, made for thousands of pixels, nothing would be told: the weight is smaller by as much. Boards of many cells
+        can pay for more, and learn faster in normalised layers: ``tiny(kl_scale=0.1, norm="keras_layer")``.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "continue_layers": 2}
         ours = {"vectors": "standardize", "pcont": True, "kl_scale": 0.02, "free_nats": 0.1, "continue_scale": 1.0}

@@ -111,7 +111,7 @@ class PlaNet(RSSMWorldModel):
         transform = vector_transform(c.vectors, observation_spec)
         sizes = {"units": c.units, "layers": c.layers}
         channels = {"depth": c.depth, "mults": c.mults}
-        plain = {"norm": c.norm, "act": "relu"}
+        plain: dict[str, Any] = {"norm": c.norm, "act": "relu"}
         encoder = MultiEncoder.planet(observation_spec, **sizes, **channels, **plain, transform=transform)
         latent = GaussianLatent(c.stoch, c.min_std)
         action = describe_observation(action_spec).size
