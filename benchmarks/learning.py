@@ -29,6 +29,7 @@ from wmcomponents.data import (
 )
 from wmcomponents.evaluation import HorizonErrors, fit_probe, horizon_errors
 from wmcomponents.models import MODELS, make_model
+from wmcomponents.saving import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
 REAL_STEPS, HELD_OUT_STEPS, REPEAT_PROBABILITY = 20_000, 5_000, 0.3
@@ -71,8 +72,8 @@ over the seeds.
   most common value of every cell, the base rate of ends).
 - Vectors: squared error over the variance. Boards: share of cells shown wrong. Reward: mean absolute error.
   Termination: Brier score.
-- Families without a decoder are read through a probe: a small network fitted to read observations off the filter's
-  states of the training data, and then given imagined ones.
+- Families without a decoder are read through a probe: a small network fitted, on the training data, to read observations
+  off the states of the filter and of dreams of up to {KS[-1]} steps.
 - **Bold**: better than both baselines.
 """
 
@@ -94,25 +95,32 @@ def data(env_id: str, seed: int, steps: int, length: int, batch: int, folder: Pa
 
 def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     """Fit one model and hold it against reality, or return what an earlier run found."""
-    result = folder / f"{family}-{env_id.replace('/', '-')}-{seed}.json"
+    name = f"{family}-{env_id.replace('/', '-')}-{seed}"
+    result, fitted = folder / f"{name}.json", folder / f"{name}.fit.json"
     if result.is_file():
         return json.loads(result.read_text())
     how = FITS.get((family, env_id), FITS.get(("", env_id), Fit()))
     replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder)
     held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], HELD_OUT_SEQUENCES, folder)
-    env = make_env(env_id)
-    seed_everything(seed)
-    model = make_model(family, "tiny", observation_spec(env), action_spec(env))
-    begun = time.perf_counter()
-    trainer = Trainer(model, replay, lr=how.lr, warmup=100, schedule=Cooling(how.updates), seed=seed, progress=False)
-    losses = trainer.train(how.updates)
-    seconds = time.perf_counter() - begun
+    if fitted.is_file():  # fitted by a run that was stopped before it was measured
+        facts, model = json.loads(fitted.read_text()), load(folder / name)
+    else:
+        env = make_env(env_id)
+        seed_everything(seed)
+        model = make_model(family, "tiny", observation_spec(env), action_spec(env))
+        begun = time.perf_counter()
+        trainer = Trainer(
+            model, replay, lr=how.lr, warmup=100, schedule=Cooling(how.updates), seed=seed, progress=False
+        )
+        losses = {key: digits(value, 4) for key, value in trainer.train(how.updates).items()}
+        facts = {"seconds": round(time.perf_counter() - begun, 1), "losses": losses}
+        model.save_pretrained(folder / name)
+        fitted.write_text(json.dumps(facts) + "\n")
     probed = model
     if "decode" not in model.capabilities:
         probe_data = data(env_id, seed, REAL_STEPS, how.sequence_length, REAL_STEPS // how.sequence_length, folder)
-        probed = fit_probe(model, probe_data.sample(), seed=seed)
+        probed = fit_probe(model, probe_data.sample(), horizon=KS[-1], seed=seed)
     held_out.set_rng(torch.Generator().manual_seed(seed))
-    model.save_pretrained(folder / f"{family}-{env_id.replace('/', '-')}-{seed}")
     found = horizon_errors(
         probed,
         cast(TensorDictBase, held_out.sample()),
@@ -128,14 +136,12 @@ def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
         "seed": seed,
         "real_steps": REAL_STEPS,
         **asdict(how),
+        **facts,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(seconds, 1),
         "observation_is": "decoded" if probed is model else "probed from the latent",
-        "losses": {key: digits(value, 4) for key, value in losses.items()},
         "errors": rows(found),
         "rows": [found.rows[k - 1] for k in KS],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(made) + "\n")
     return made
 

@@ -9,7 +9,7 @@ from torchrl.data import Bounded, Composite, OneHot, Unbounded
 from tests.evaluation.worlds import PointMass, point_mass_sequences, transitions
 from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.testing.toy import ToyWorldModel
-from wmcomponents.world_model import CapabilityError
+from wmcomponents.world_model import CapabilityError, Prediction
 
 QUICK = {"updates": 300, "batch_size": 64, "lr": 3e-3}
 
@@ -42,6 +42,38 @@ def test_what_the_latent_does_not_hold_stays_unknown():
     probed = fit_probe(Deaf(), point_mass_sequences(batch=64), **QUICK)
     found = horizon_errors(probed, point_mass_sequences(batch=32, seed=1), burn_in=2, horizon=3)
     assert min(found.observation["observation"].model) > 0.5
+
+
+def test_a_probe_learns_from_imagined_states_too():
+    class Drifting(Blind):
+        """Each imagined step turns the sign of its features' axis: the filter's states say nothing of it."""
+
+        def __init__(self):
+            super().__init__()
+            self.state_spec["age"] = Unbounded(1)
+
+        def observe(self, state, action, observation, is_init, noise):
+            seen = super().observe({"point": state["point"]}, action, observation, is_init, noise)
+            return {**seen, "age": torch.zeros_like(seen["point"][..., :1])}
+
+        def imagine(self, state, action, noise):
+            after, reward, cont = super().imagine({"point": state["point"]}, action, noise)
+            return Prediction({**after, "age": state["age"] + 1.0}, reward, cont)
+
+        def features(self, state):
+            return torch.cat([state["point"] * (1.0 - 2.0 * state["age"].clamp(max=1.0)), state["age"]], -1)
+
+    errors = []
+    for horizon in (0, 6):
+        probed = fit_probe(Drifting(), point_mass_sequences(batch=64), horizon=horizon, **{**QUICK, "updates": 1000})
+        found = horizon_errors(probed, point_mass_sequences(batch=32, seed=1), burn_in=2, horizon=6)
+        errors.append(max(found.observation["observation"].model))
+    assert errors[1] < 0.1 < 1.0 < errors[0]
+
+
+def test_a_horizon_longer_than_the_sequences_is_refused():
+    with pytest.raises(ValueError, match="at least one more; got 20"):
+        fit_probe(Blind(), point_mass_sequences(), horizon=20)
 
 
 def test_boards_and_images_are_read_too():

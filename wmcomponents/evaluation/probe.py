@@ -149,12 +149,14 @@ def fit_probe(
     batch_size: int = 256,
     lr: float = 1e-3,
     units: int = 128,
+    horizon: int = 0,
     seed: int = 0,
 ) -> ProbedModel:
-    """Teach a probe to read observations off the states of a model's filter; the model stays as it is.
+    """Teach a probe to read observations off a model's states; the model stays as it is.
 
-    It is fitted on filtered states alone: what it reads off an imagined state is right as far as that state is one
-    that the filter would have reached.
+    Fitted on filtered states alone, what it reads off an imagined state is right as far as that state is one that the
+    filter would have reached. Value-equivalent models (MuZero) are not held to that; with a ``horizon`` the probe
+    learns from imagined states too, each paired with what really followed under the same actions.
 
     Args:
         model: offers features.
@@ -163,6 +165,7 @@ def fit_probe(
         batch_size: states in a step.
         lr: learning rate, which falls to zero along a cosine.
         units: width of the probe.
+        horizon: imagined steps to learn from, after each of several prefixes; 0 for filtered states alone.
         seed: of the probe's weights and batches.
 
     Returns:
@@ -170,13 +173,16 @@ def fit_probe(
 
     Raises:
         CapabilityError: if the model offers no features.
+        ValueError: if the sequences are not longer than the horizon.
     """
     model.require("features", driver="fit_probe", remedy="write features(), from which to read.")
+    if not 0 <= horizon < sequences.batch_size[1]:
+        raise ValueError(
+            f"a horizon of {horizon} steps needs sequences of at least one more; got {sequences.batch_size[1]}."
+        )
     device = model_device(model)
     with evaluating(model), torch.no_grad():
-        states = filtered_states(model, sequences)
-        features = model.features(states).flatten(0, 1)
-    seen = {key: sequences[key].to(device).flatten(0, 1) for key in keys_of(model.observation_spec)}
+        features, seen = _examples(model, sequences.to(device), horizon)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = Probe(features.shape[-1], model, units).to(device)
@@ -191,3 +197,23 @@ def fit_probe(
         optimizer.step()
         schedule.step()
     return ProbedModel(model, probe.eval().requires_grad_(False))
+
+
+def _examples(model: WorldModel, sequences: TensorDictBase, horizon: int) -> tuple[Tensor, Observation]:
+    """Features of filtered and of imagined states, ``[N, F]``, and the observations that belong to them."""
+    keys = keys_of(model.observation_spec)
+    states = filtered_states(model, sequences)
+    features = [model.features(states).flatten(0, 1)]
+    seen = {key: [cast(Tensor, sequences[key]).flatten(0, 1)] for key in keys}
+    starts = range(0, sequences.batch_size[1] - horizon, max(1, horizon // 3)) if horizon else ()
+    for start in starts:
+        state = {key: value[:, start] for key, value in states.items()}
+        alive = torch.ones_like(sequences["is_init"][:, 0, 0])
+        for t in range(start, start + horizon):
+            if t > start:
+                alive = alive & ~(sequences["next", "done"][:, t - 1] | sequences["is_init"][:, t]).squeeze(-1)
+            state = model.imagine(state, cast(Tensor, sequences["action"][:, t]), None).state
+            features.append(model.features(state)[alive])
+            for key in keys:
+                seen[key].append(cast(Tensor, sequences["next", key][:, t])[alive])
+    return torch.cat(features), {key: torch.cat(values) for key, values in seen.items()}
