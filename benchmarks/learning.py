@@ -72,8 +72,8 @@ over the seeds.
   most common value of every cell, the base rate of ends).
 - Vectors: squared error over the variance. Boards: share of cells shown wrong. Reward: mean absolute error.
   Termination: Brier score.
-- Families without a decoder are read through a probe: a small network fitted, on the training data, to read observations
-  off the states of the filter and of dreams of up to {KS[-1]} steps.
+- Families without a decoder are read through a probe: a small network fitted, on the training data, to read
+  observations off the states of the filter and of dreams of up to {KS[-1]} steps.
 - **Bold**: better than both baselines.
 """
 
