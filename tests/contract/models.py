@@ -61,7 +61,7 @@ TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
 TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100, 25)}
 
 
-DIAMOND_LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 8), "attends": (False, False)}
+DIAMOND_LEVELS = {"cond": 8, "depths": (1,), "channels": (8,), "attends": (False,)}
 DIAMOND_SIZES = DiamondConfig(
     denoiser=DenoiserConfig(**DIAMOND_LEVELS),
     reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
