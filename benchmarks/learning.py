@@ -9,7 +9,7 @@ import json
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,15 +47,22 @@ class Fit:
         sequence_length: steps in a training sequence.
         batch_size: sequences in a batch.
         lr: learning rate; the objective's own if not given.
+        changes: entries of the model's config that differ from ``tiny``.
     """
 
     updates: int = 1000
     sequence_length: int = 32
     batch_size: int = 16
     lr: float | None = 1e-3
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
-FITS: dict[tuple[str, str], Fit] = {}
+BOARDS = Fit(updates=1200, changes={"norm": "keras_layer", "kl_scale": 0.1})
+FITS: dict[tuple[str, str], Fit] = {
+    ("DreamerV1", "MinAtar/Breakout-v1"): BOARDS,
+    ("PlaNet", "MinAtar/Breakout-v1"): BOARDS,
+    ("WorldModels", "MinAtar/Breakout-v1"): Fit(updates=2000, changes={"vision_steps": 800}),
+}
 """Fits that differ from the default, by family and environment; an empty family stands for all."""
 
 
@@ -107,7 +114,7 @@ def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     else:
         env = make_env(env_id)
         seed_everything(seed)
-        model = make_model(family, "tiny", observation_spec(env), action_spec(env))
+        model = make_model(family, "tiny", observation_spec(env), action_spec(env), **how.changes)
         begun = time.perf_counter()
         trainer = Trainer(
             model, replay, lr=how.lr, warmup=100, schedule=Cooling(how.updates), seed=seed, progress=False
