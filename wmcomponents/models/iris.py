@@ -163,7 +163,7 @@ class IRIS(PretrainedModel):
             action_spec=action_spec,
             state_spec=Composite(
                 tokens=Categorical(c.vocabulary, shape=torch.Size([words])),
-                cache=Unbounded(dynamics.memory_shape),
+                cache=Unbounded(torch.Size(dynamics.memory_shape)),
                 length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
                 hidden=Unbounded(c.dim),
             ),
