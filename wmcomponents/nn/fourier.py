@@ -23,7 +23,7 @@ class FourierFeatures(nn.Module):
 
     Example:
         >>> import torch
-        >>> FourierFeatures(8)(torch.zeros(3))[0]
+        >>> FourierFeatures(8)(torch.zeros(3))[0].abs()
         tensor([1., 1., 1., 1., 0., 0., 0., 0.])
     """
 
