@@ -36,7 +36,7 @@ family's `tiny` preset fitted to them, Stable-Baselines3's PPO trained only insi
 real environment without exploration. The agent sees the decoded observation; where nothing decodes, the model's latent,
 and in reality the filter's. A random policy earns about 22; the most is 500. **Bold**: {GOAL:.0f} or more.
 
-| family | sees | real steps | dreamed steps | real return, seeds {", ".join(map(str, SEEDS))} | median | wall time |
+| family | sees | real steps | dreamed steps | real return, one seed after the other | median | wall time |
 |---|---|---|---|---|---|---|
 """
 
@@ -73,6 +73,11 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
             f"{seconds:.0f} s",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    short = [
+        f"{family} {len(SEEDS) - len(runs.get(family, []))}" for family in FAMILIES if len(runs.get(family, [])) < 3
+    ]
+    if short:
+        lines += ["", f"Runs of {len(SEEDS)} seeds that are still missing: {', '.join(short)}."]
     lines += ["", f"Options that differ from the demo's defaults: `{written(COMMON)}`."]
     lines += [f"{family}: `{written(given)}`." for family, given in OPTIONS.items() if family in runs]
     lines += [
@@ -92,9 +97,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--runs", type=Path, default=Path("runs/dream-agents"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--report", action="store_true", help="run nothing; write the table of what was found so far")
     arguments = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {}
-    for seed in arguments.seeds:
+    for family in arguments.families:
+        kept = sorted((arguments.runs / family).glob("[0-9].json")) if arguments.report else []
+        runs |= {family: [json.loads(file.read_text()) for file in kept]} if kept else {}
+    for seed in [] if arguments.report else arguments.seeds:
         for family in arguments.families:
             options = {"--family": family, **COMMON, **OPTIONS.get(family, {})}
             found = run_demo(
@@ -102,9 +111,11 @@ def main() -> None:
                 arguments.runs / family,
                 *(word for name, value in options.items() for word in (name, *value.split())),
             )
-            found.pop("files")
             runs.setdefault(family, []).append(found)
             print(f"{family} seed {seed}: {found['real_return']} in {found['seconds']} s", flush=True)
+    for found in runs.values():
+        for run in found:
+            run.pop("files", None)
     arguments.out.mkdir(parents=True, exist_ok=True)
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "common": COMMON, "options": OPTIONS, "runs": runs}
     (arguments.out / "dream_agents.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -203,8 +203,8 @@ def table(fits: list[dict[str, Any]]) -> str:
             lines += [
                 f"**{name}** ({base['metric']})",
                 "",
-                "| | " + " | ".join(f"k = {k}" for k in KS) + " | updates | wall time |",
-                "|---|" + "---|" * (len(KS) + 2),
+                "| | " + " | ".join(f"k = {k}" for k in KS) + " | updates | wall time | seeds |",
+                "|---|" + "---|" * (len(KS) + 3),
             ]
             for family, found in members.items():
                 errors = pooled(found, name)["model"]
@@ -217,10 +217,11 @@ def table(fits: list[dict[str, Any]]) -> str:
                 )
                 seconds = statistics.median(one["seconds"] for one in found)
                 lines.append(
-                    f"| {family}{probed} | " + " | ".join(cells) + f" | {found[0]['updates']:,} | {seconds:.0f} s |"
+                    f"| {family}{probed} | " + " | ".join(cells) + f" | {found[0]['updates']:,} | {seconds:.0f} s "
+                    f"| {', '.join(str(one['seed']) for one in found)} |"
                 )
             for who in ("copy", "mean"):
-                lines.append(f"| *{who}* | " + " | ".join(f"{value:.3g}" for value in base[who]) + " | | |")
+                lines.append(f"| *{who}* | " + " | ".join(f"{value:.3g}" for value in base[who]) + " | | | |")
             lines.append("")
     lines += [
         "The wall times are of a shared machine with 2 cores, one thread each fit.",
@@ -240,9 +241,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--no-table", action="store_true", help="fit only")
+    parser.add_argument("--report", action="store_true", help="fit nothing; write the table of what was found so far")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for env_id in arguments.envs:
+    for env_id in [] if arguments.report else arguments.envs:
         for seed in [seed for seed in ENVS[env_id] if arguments.seeds is None or seed in arguments.seeds]:
             for family in arguments.families:
                 made = fit(family, env_id, seed, arguments.runs)

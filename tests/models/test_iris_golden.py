@@ -1,6 +1,5 @@
 """IRIS computes what the authors' code computes."""
 
-
 import pytest
 import torch
 

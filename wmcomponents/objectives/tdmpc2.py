@@ -344,15 +344,15 @@ class TDMPC2Loss(ModelLoss):
         fresh = model.encode(seen, None if tasks is None else tasks[rows, steps])
         start = fresh.new_zeros(*begins.shape, fresh.shape[-1]).index_put((rows, steps), fresh)
         context = None if tasks is None else model.task_embedding(tasks)
-        befores, afters = [], []
+        origins, afters = [], []
         for t in range(begins.shape[1]):
             z = start[:, t] if t == 0 else torch.where(begins[:, t, None], start[:, t], afters[-1])
-            befores.append(z)
+            origins.append(z)
             parts = [z, action[:, t]] if context is None else [z, context[:, t], action[:, t]]
             afters.append(model.dynamics.compute(torch.cat(parts, -1)))
         steps = torch.arange(begins.shape[1], device=begins.device)
         age = steps - torch.where(begins, steps, 0).cummax(1).values
-        return torch.stack(befores, 1), torch.stack(afters, 1), age
+        return torch.stack(origins, 1), torch.stack(afters, 1), age
 
     def value_target(self, windows: Windows, following: Tensor, tasks: Tensor | None, draws: Draws) -> Tensor:
         """``r + gamma (1 - terminated) min(q_i, q_j)`` at the latents that follow, ``[N, H, 1]``."""
