@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from wmcomponents.denoisers import EDMDenoiser
 from wmcomponents.functional.edm import edm_target, from_bytes, log_normal_sigma, on_byte_grid, to_bytes, with_noise
-from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ClippedAdamW, decayed_names
 from wmcomponents.world_model import WorldModel
@@ -157,18 +157,8 @@ class DiamondLoss(ModelLoss):
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms, on windows and noise drawn anew; denoising ``[N, targets]``, reward and end ``[N, steps]``."""
-        keys, model = self.tensor_keys, self.world_model
-        arrivals = arrivals_from(
-            tensordict,
-            self.observation_keys,
-            action=keys.action,
-            is_init=keys.is_init,
-            reward=keys.reward,
-            terminated=keys.terminated,
-            done=keys.done,
-            mask=keys.mask,
-            priority_weight=keys.priority_weight,
-        )
+        model = self.world_model
+        arrivals = self.arrivals(tensordict)
         losses: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}
         context = model.config.context

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.nn import code_counts, perplexity
-from wmcomponents.objectives.arrivals import arrivals_from, check_sequences
+from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ClippedAdamW, decayed_names
 from wmcomponents.tokenizers.image import network_image
@@ -267,18 +267,7 @@ class IRISLoss(ModelLoss):
 
     def _frames(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Frames of the tokenizer's update ``[N, H, W, C]``, and their weights ``[N]``."""
-        keys = self.tensor_keys
-        arrivals = arrivals_from(
-            tensordict,
-            self.observation_keys,
-            action=keys.action,
-            is_init=keys.is_init,
-            reward=keys.reward,
-            terminated=keys.terminated,
-            done=keys.done,
-            mask=keys.mask,
-            priority_weight=keys.priority_weight,
-        )
+        arrivals = self.arrivals(tensordict)
         pixels, weight = arrivals.observation[self.observation_keys[0]].flatten(0, 1), arrivals.weight.flatten()
         if not 0 < self.tokenizer_frames < weight.shape[0]:
             return pixels, weight

@@ -1,7 +1,7 @@
 """What all world-model losses share: keys, noise, reduction, and what the training loop asks of them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
 
+from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
 from wmcomponents.optim import LaProp
 from wmcomponents.world_model import WorldModel, keys_of
 
@@ -93,6 +94,29 @@ class ModelLoss(LossModule):
     @abstractmethod
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """Every weighted term of a batch of sequences ``[B, T]``; the model's parameters are in place meanwhile."""
+
+    def arrivals(self, tensordict: TensorDictBase, further: Sequence[str] = ()) -> Arrivals:
+        """Sequences ``[B, T]`` of transitions as T + 1 arrivals, read under the keys of this objective.
+
+        Args:
+            tensordict: the sequences.
+            further: keys of what is shown beside the observations.
+
+        Raises:
+            ValueError, KeyError: see :func:`wmcomponents.objectives.arrivals.arrivals_from`.
+        """
+        keys = self.tensor_keys
+        return arrivals_from(
+            tensordict,
+            [*self.observation_keys, *further],
+            action=keys.action,
+            is_init=keys.is_init,
+            reward=keys.reward,
+            terminated=keys.terminated,
+            done=keys.done,
+            mask=keys.mask,
+            priority_weight=keys.priority_weight,
+        )
 
     @abstractmethod
     def _written(self) -> list[NestedKey]:

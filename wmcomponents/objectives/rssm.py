@@ -10,7 +10,7 @@ from torch import Tensor
 from torchrl.data import Composite
 
 from wmcomponents.dynamics import RSSM
-from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.world_model import Noise, NoiseSource, State, WorldModel
 
@@ -136,18 +136,7 @@ class RSSMModelLoss(ModelLoss):
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of a batch of sequences, from the initial state and with fresh noise."""
-        keys = self.tensor_keys
-        arrivals = arrivals_from(
-            tensordict,
-            self.observation_keys,
-            action=keys.action,
-            is_init=keys.is_init,
-            reward=keys.reward,
-            terminated=keys.terminated,
-            done=keys.done,
-            mask=keys.mask,
-            priority_weight=keys.priority_weight,
-        )
+        arrivals = self.arrivals(tensordict)
         state = self.world_model.initial_state(arrivals.is_init.shape[:1], arrivals.is_init.device)
         return Terms(*self.terms(arrivals, state, self.draw(arrivals)), arrivals.weight)
 

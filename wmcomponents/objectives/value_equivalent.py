@@ -1,7 +1,7 @@
 """What the losses of MuZero's family share: unrolling a latent along real actions, and what each step is held to."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from wmcomponents.functional.n_step import Ahead, ahead, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
-from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.world_model import State, WorldModel
@@ -220,7 +220,7 @@ class ValueEquivalentLoss(ModelLoss):
         losses, info = self.terms(stack, targets, starts, self.step_weights(Ahead(*(_at(x, starts) for x in episode))))
         return Terms(losses, info, _at(weight, starts))
 
-    def arrivals(self, tensordict: TensorDictBase) -> Arrivals:
+    def arrivals(self, tensordict: TensorDictBase, further: Sequence[str] = ()) -> Arrivals:
         """The batch as arrivals; a search's results come as observations, zero where there are none."""
         keys = self.tensor_keys
         search = {"search_policy": keys.search_policy, "search_value": keys.search_value}
@@ -230,17 +230,7 @@ class ValueEquivalentLoss(ModelLoss):
             for name, value in found.items():
                 value = value.reshape(*tensordict.batch_size, -1)
                 tensordict.set(name, value).set(("next", name), torch.zeros_like(value))
-        return arrivals_from(
-            tensordict,
-            [*self.observation_keys, *found],
-            action=keys.action,
-            is_init=keys.is_init,
-            reward=keys.reward,
-            terminated=keys.terminated,
-            done=keys.done,
-            mask=keys.mask,
-            priority_weight=keys.priority_weight,
-        )
+        return super().arrivals(tensordict, [*further, *found])
 
     def targets(self, arrivals: Arrivals, action: Tensor, value: Tensor, episode: Ahead, starts: Tensor) -> Targets:
         """What the model is held to.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.dynamics import MDNRNN
-from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import NoiseSource, WorldModel
@@ -166,18 +166,7 @@ class WorldModelsLoss(ModelLoss):
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of the present stage, with fresh noise."""
-        keys = self.tensor_keys
-        arrivals = arrivals_from(
-            tensordict,
-            self.observation_keys,
-            action=keys.action,
-            is_init=keys.is_init,
-            reward=keys.reward,
-            terminated=keys.terminated,
-            done=keys.done,
-            mask=keys.mask,
-            priority_weight=keys.priority_weight,
-        )
+        arrivals = self.arrivals(tensordict)
         noise = self._noise(arrivals.is_init.shape[:-1], self.generator)["z"]
         if self._stage == "vision":
             return Terms(*self.vision_terms(arrivals, noise), arrivals.weight)
