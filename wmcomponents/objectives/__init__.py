@@ -8,6 +8,7 @@ from wmcomponents.objectives.dreamer_v3_preprint import DreamerV3PreprintModelLo
 from wmcomponents.objectives.efficientzero import EfficientZeroLoss as EfficientZeroLoss
 from wmcomponents.objectives.iris import IRISLoss as IRISLoss
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
+from wmcomponents.objectives.model_loss import StagedModelLoss as StagedModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.muzero import MuZeroLoss as MuZeroLoss
 from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss

@@ -1,7 +1,7 @@
 """The losses of IRIS (Micheli et al., 2023): the tokenizer's, and the transformer's on its tokens."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -12,12 +12,11 @@ from torch.optim import Optimizer
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.objectives.arrivals import check_sequences
-from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
 from wmcomponents.optim import ClippedAdamW, decayed_names
 from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import WorldModel
 
-Stage = Literal["tokenizer", "transformer"]
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance ``[N]`` of pictures in [-1, 1] ``[N, C, H, W]``."""
 
@@ -42,7 +41,7 @@ class Segments(NamedTuple):
     weight: Tensor
 
 
-class IRISLoss(ModelLoss):
+class IRISLoss(StagedModelLoss):
     r"""Objective of IRIS on TorchRL-layout sequences, in two stages.
 
     *Tokenizer*: every frame by itself, in [-1, 1].
@@ -95,6 +94,8 @@ class IRISLoss(ModelLoss):
     absolute: Tensor
     squared: Tensor
 
+    stages = ("tokenizer", "transformer")
+
     def __init__(
         self,
         world_model: WorldModel,
@@ -124,7 +125,6 @@ class IRISLoss(ModelLoss):
         self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
         self.tokenizer_frames = tokenizer_frames
         self.rates = {"tokenizer": tokenizer_rate, "dynamics": transformer_rate}
-        self._stage: Stage = "tokenizer" if tokenizer_steps else "transformer"
         self._has_perceptual = perceptual is not None
         self._has_squared = squared > 0
         super().__init__(
@@ -136,28 +136,11 @@ class IRISLoss(ModelLoss):
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    @property
-    def stage(self) -> Stage:
-        """What a call trains now: ``"tokenizer"`` or ``"transformer"``."""
-        return self._stage
-
-    @stage.setter
-    def stage(self, value: Stage) -> None:
-        if value not in ("tokenizer", "transformer"):
-            raise ValueError(f"the stages are 'tokenizer' and 'transformer'; got {value!r}.")
-        if value != self._stage:
-            self._stage = value
-            self.out_keys = cast(Any, self._written())
-
-    def stage_at(self, step: int) -> Stage:
+    def stage_at(self, step: int) -> str:
         """The stage of a step, from 0."""
         beyond = step - self.tokenizer_steps
         again = self.tokenizer_every and beyond % self.tokenizer_every == self.tokenizer_every - 1
         return "tokenizer" if beyond < 0 or again else "transformer"
-
-    def before_update(self, step: int) -> None:
-        """Enter the stage of this step."""
-        self.stage = self.stage_at(step)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam for the tokenizer; AdamW for the transformer, whose linear maps alone decay by 0.01; norms up to 10.

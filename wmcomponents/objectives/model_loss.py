@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
@@ -173,6 +173,49 @@ class ModelLoss(LossModule):
         out = {f"loss_{name}": _reduced(value, weight[name], self.reduction) for name, value in losses.items()}
         out.update({name: _reduced(value.detach(), weight[name], "mean") for name, value in info.items()})
         return TensorDict(out)
+
+
+class StagedModelLoss(ModelLoss):
+    """Base of losses whose parts are trained one after the other: what a call returns depends on the stage.
+
+    A family names its ``stages`` and writes :meth:`stage_at`, a function of the step alone, so that a resumed run is in
+    the right stage. What :meth:`stage_at` reads is set before this constructor is called.
+
+    Args:
+        world_model: the model to train.
+        **options: of :class:`ModelLoss`.
+    """
+
+    stages: ClassVar[tuple[str, ...]]
+
+    def __init__(self, world_model: WorldModel, **options: Any) -> None:
+        self._stage = self.stage_at(0)
+        super().__init__(world_model, **options)
+
+    @abstractmethod
+    def stage_at(self, step: int) -> str:
+        """The stage of a step, from 0."""
+
+    @property
+    def stage(self) -> str:
+        """What a call trains now, one of ``stages``; may be set.
+
+        Raises:
+            ValueError: when set to anything else.
+        """
+        return self._stage
+
+    @stage.setter
+    def stage(self, value: str) -> None:
+        if value not in self.stages:
+            raise ValueError(f"the stages are {' and '.join(map(repr, self.stages))}; got {value!r}.")
+        if value != self._stage:
+            self._stage = value
+            self.out_keys = cast(Any, self._written())
+
+    def before_update(self, step: int) -> None:
+        """Enter the stage of this step."""
+        self.stage = self.stage_at(step)
 
 
 def _reduced(value: Tensor, weight: Tensor, reduction: str) -> Tensor:

@@ -1,6 +1,6 @@
 """The losses of World Models (Ha and Schmidhuber, 2018): V's first, then M's."""
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -9,14 +9,12 @@ from torch.optim import Optimizer
 
 from wmcomponents.dynamics import MDNRNN
 from wmcomponents.objectives.arrivals import Arrivals
-from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import NoiseSource, WorldModel
 
-Stage = Literal["vision", "memory"]
 
-
-class WorldModelsLoss(ModelLoss):
+class WorldModelsLoss(StagedModelLoss):
     r"""Objective of World Models on TorchRL-layout sequences, in two stages one after the other.
 
     *Vision* (V): the autoencoder alone, every frame by itself.
@@ -70,6 +68,8 @@ class WorldModelsLoss(ModelLoss):
     termination_scale: Tensor
     termination_weight: Tensor
 
+    stages = ("vision", "memory")
+
     def __init__(
         self,
         world_model: WorldModel,
@@ -99,7 +99,6 @@ class WorldModelsLoss(ModelLoss):
             )
         self.vision_steps, self.cycle_steps, self.vision_rate = vision_steps, cycle_steps, vision_rate
         self._noise: NoiseSource = world_model.noise_source("observe")
-        self._stage: Stage = "vision" if vision_steps else "memory"
         super().__init__(
             world_model,
             coefficients={
@@ -116,27 +115,10 @@ class WorldModelsLoss(ModelLoss):
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    @property
-    def stage(self) -> Stage:
-        """What a call trains now: ``"vision"`` or ``"memory"``."""
-        return self._stage
-
-    @stage.setter
-    def stage(self, value: Stage) -> None:
-        if value not in ("vision", "memory"):
-            raise ValueError(f"the stages are 'vision' and 'memory'; got {value!r}.")
-        if value != self._stage:
-            self._stage = value
-            self.out_keys = cast(Any, self._written())
-
-    def stage_at(self, step: int) -> Stage:
+    def stage_at(self, step: int) -> str:
         """The stage of a step, from 0."""
         step = step % self.cycle_steps if self.cycle_steps else step
         return "vision" if step < self.vision_steps else "memory"
-
-    def before_update(self, step: int) -> None:
-        """Enter the stage of this step."""
-        self.stage = self.stage_at(step)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam: M at 1e-3 with gradient elements clipped at 1, V at a tenth of it. Who is not in turn stands still.
