@@ -26,7 +26,7 @@ from wmcomponents.nn import (
     describe_observations,
 )
 from wmcomponents.nn.activation import Activation
-from wmcomponents.nn.observation import common_image_shape
+from wmcomponents.nn.observation import common_image_shape, flat_features
 
 
 class EncoderPart(Protocol):
@@ -98,10 +98,10 @@ class MultiEncoder(Component):
         shown = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
         small = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
         flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
-        self.flat_sizes = {key: each.size for key, each in flat.items()}
+        self.flat_keys = tuple(flat)
         self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
         self.image_keys = tuple(shown)
-        self.mlp = vectors(sum(self.flat_sizes.values())) if flat else None
+        self.mlp = vectors(sum(each.size for each in flat.values())) if flat else None
         self.conv = images(common_image_shape(shown)) if shown else None
         self.planes: Any = KeyedModules({key: cast(nn.Module, boards(each.shape)) for key, each in small.items()})
         parts = [self.mlp, self.conv, *(encoder for _, encoder in self.planes.items())]
@@ -192,6 +192,15 @@ class MultiEncoder(Component):
             out_keys=out_keys,
         )
 
+    def prepare(self, observation: Mapping[str, Tensor]) -> None:
+        """Let the transform of numbers estimate what it estimates from data, once.
+
+        Args:
+            observation: real ones, by key, any batch.
+        """
+        if self.vector_sizes:
+            self.transform.prepare(self.vectors(observation))
+
     @property
     def vector_size(self) -> int:
         """How many numbers :attr:`transform` sees."""
@@ -207,27 +216,12 @@ class MultiEncoder(Component):
             raise ValueError(f"No numeric vector among the observations {list(self.keys)}.")
         return torch.cat([self.observations[key].encode(observation[key]) for key in self.vector_sizes], -1)
 
-    def _flat(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Transformed numbers, bits and one-hot vectors, in sorted key order: ``[*B, features]``."""
-        numbers = self.transform(self.vectors(observation)) if self.vector_sizes else None
-        if numbers is not None and len(self.vector_sizes) == len(self.flat_sizes):
-            return numbers
-        parts = {}
-        if numbers is not None:
-            parts = dict(zip(self.vector_sizes, numbers.split(list(self.vector_sizes.values()), -1), strict=True))
-        return torch.cat(
-            [
-                parts[key] if key in parts else self.observations[key].encode(observation[key])
-                for key in self.flat_sizes
-            ],
-            -1,
-        )
-
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
         """``{key: [*B, *shape]}``, by the keys of the spec, to ``[*B, out_features]``."""
         parts = []
         if self.mlp is not None:
-            parts.append(self.mlp.compute(self._flat(observation)))
+            flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
+            parts.append(self.mlp.compute(flat))
         if self.conv is not None:
             images = [observation[key] for key in self.image_keys]
             parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))

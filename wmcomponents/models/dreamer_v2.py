@@ -9,8 +9,8 @@ from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, SigmoidSpread
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, NormalHead
-from wmcomponents.models.rssm_world_model import RSSMWorldModel, vector_transform
-from wmcomponents.nn import NormGRU, Tanh, describe_observation, glorot_init_
+from wmcomponents.models.rssm_world_model import RSSMWorldModel
+from wmcomponents.nn import NormGRU, Tanh, describe_observation, glorot_init_, vector_transform
 from wmcomponents.objectives.dreamer_v2 import DreamerV2ModelLoss
 
 

@@ -9,8 +9,8 @@ from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM, BlockGRUCell, CategoricalLatent, GaussianLatent, Prior, RecurrentPosterior
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, TwoHotHead
-from wmcomponents.models.rssm_world_model import RSSMWorldModel, vector_transform
-from wmcomponents.nn import describe_observations
+from wmcomponents.models.rssm_world_model import RSSMWorldModel
+from wmcomponents.nn import describe_observations, vector_transform
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss
 
 

@@ -11,7 +11,7 @@ from wmcomponents.decoders import MLPDecoder, MultiDecoder, PlanesDecoder, Trans
 from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, LearnedInitialState, SigmoidSpread
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
 from wmcomponents.heads import BernoulliHead, PreprintTwoHotHead
-from wmcomponents.models.rssm_world_model import RSSMWorldModel, vector_transform
+from wmcomponents.models.rssm_world_model import RSSMWorldModel
 from wmcomponents.nn import (
     NormGRU,
     SquaredError,
@@ -19,6 +19,7 @@ from wmcomponents.nn import (
     describe_observation,
     fan_average_init_,
     padded_growth,
+    vector_transform,
 )
 from wmcomponents.objectives.dreamer_v3_preprint import DreamerV3PreprintModelLoss
 

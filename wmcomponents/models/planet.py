@@ -12,8 +12,15 @@ from wmcomponents.dynamics import RSSM, GaussianLatent
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.functional import dequantized
 from wmcomponents.heads import BernoulliHead, NormalHead
-from wmcomponents.models.rssm_world_model import RSSMWorldModel, vector_transform
-from wmcomponents.nn import QuantizedUnitNormal, ResetBeforeGRU, UnitNormal, describe_observation, glorot_init_
+from wmcomponents.models.rssm_world_model import RSSMWorldModel
+from wmcomponents.nn import (
+    QuantizedUnitNormal,
+    ResetBeforeGRU,
+    UnitNormal,
+    describe_observation,
+    glorot_init_,
+    vector_transform,
+)
 from wmcomponents.objectives.planet import PlaNetModelLoss
 from wmcomponents.world_model import Noise, Observation
 

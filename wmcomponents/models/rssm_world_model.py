@@ -11,7 +11,6 @@ from torchrl.data import Composite, TensorSpec, Unbounded
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
-from wmcomponents.nn import Identity, Standardize, Symlog, Transform, VectorObservation, describe_observations
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
@@ -31,23 +30,6 @@ class Head(Protocol):
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Error against targets ``[*B, 1]``: ``[*B]``."""
         ...
-
-
-def vector_transform(kind: str, observation_spec: Composite) -> Transform:
-    """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
-
-    Raises:
-        ValueError: for another name.
-    """
-    if kind == "standardize":
-        described = describe_observations(observation_spec).values()
-        return Standardize(sum(one.size for one in described if isinstance(one, VectorObservation)))
-    if kind not in _TRANSFORMS:
-        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {kind!r}.")
-    return _TRANSFORMS[kind]()
-
-
-_TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": Identity}
 
 
 class RSSMWorldModel(PretrainedModel):
@@ -108,9 +90,7 @@ class RSSMWorldModel(PretrainedModel):
 
         A model that was fitted keeps its scale: its weights were learned in it.
         """
-        transform = self.encoder.transform
-        if isinstance(transform, Standardize) and self.encoder.vector_size and not bool(transform.fitted):
-            transform.fit(self.encoder.vectors({key: sequences[key] for key in keys_of(self.observation_spec)}))
+        self.encoder.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
         """Zeros, or the learned state in which the dynamics begin."""

@@ -231,9 +231,7 @@ class TDMPC2(PretrainedModel):
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of vector observations, once, where the encoder standardises them."""
-        transform = self.encoder.transform
-        if isinstance(transform, Standardize) and self.encoder.vector_size and not bool(transform.fitted):
-            transform.fit(self.encoder.vectors({key: sequences[key] for key in self.encoder.keys}))
+        self.encoder.prepare({key: sequences[key] for key in self.encoder.keys})
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero."""

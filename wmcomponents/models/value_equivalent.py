@@ -94,9 +94,7 @@ class ValueEquivalentModel(PretrainedModel):
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of vector observations, once, where they are standardised."""
-        transform = self.frames.transform
-        if transform is not None and not bool(transform.fitted):
-            transform.fit(self.frames.vectors({key: sequences[key] for key in keys_of(self.observation_spec)}))
+        self.frames.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero, as the filter takes it where an episode begins."""

@@ -16,13 +16,11 @@ from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesE
 from wmcomponents.heads import BernoulliHead, MSEHead
 from wmcomponents.models import world_models_official as official
 from wmcomponents.nn import (
-    Identity,
     SigmoidSquaredError,
     Standardize,
     Transform,
     ValidStage,
-    VectorObservation,
-    describe_observations,
+    vector_transform,
 )
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.objectives.world_models import WorldModelsLoss
@@ -147,7 +145,7 @@ class WorldModels(PretrainedModel):
             noise_spec=Composite(observe=Composite(z=Unbounded(c.latent)), imagine=mixture.noise_spec()),
         )
         self.config = config
-        transform = _transform(c, observation_spec)
+        transform = vector_transform("standardize" if c.standardize else "identity", observation_spec)
         self.encoder = VAEEncoder(_features(c, observation_spec, transform), c.latent, c.reconstruction_scale**-0.5)
         self.decoder = _decoder(c, observation_spec, transform)
         self.action_vector = ActionVector(action_spec)
@@ -213,12 +211,9 @@ class WorldModels(PretrainedModel):
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of numbers and rewards, once, where the model standardises them."""
-        features, rewards = self.encoder.features, self.reward_head.transform
-        numbers = features.transform
-        if isinstance(numbers, Standardize) and features.vector_size and not bool(numbers.fitted):
-            numbers.fit(features.vectors({key: sequences[key] for key in keys_of(self.observation_spec)}))
-        if isinstance(rewards, Standardize) and not bool(rewards.fitted):
-            rewards.fit(sequences["next", "reward"].reshape(-1, 1))
+        self.encoder.features.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
+        if self.reward_head.transform is not None:
+            self.reward_head.transform.prepare(sequences["next", "reward"].reshape(-1, 1))
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero."""
@@ -285,13 +280,6 @@ class WorldModels(PretrainedModel):
     def _seen(self, h: Tensor, c: Tensor, z: Tensor, is_init: Tensor) -> State:
         state = {"z": z, "h": h, "c": c}
         return state | {"first": is_init.to(z.dtype)} if self.config.begins else state
-
-
-def _transform(config: WorldModelsConfig, observation_spec: Composite) -> Transform:
-    if not config.standardize:
-        return Identity()
-    described = describe_observations(observation_spec).values()
-    return Standardize(sum(one.size for one in described if isinstance(one, VectorObservation)))
 
 
 def _features(config: WorldModelsConfig, observation_spec: Composite, transform: Transform) -> MultiEncoder:

@@ -105,6 +105,7 @@ from wmcomponents.nn.transforms import Standardize as Standardize
 from wmcomponents.nn.transforms import Symlog as Symlog
 from wmcomponents.nn.transforms import Tanh as Tanh
 from wmcomponents.nn.transforms import Transform as Transform
+from wmcomponents.nn.transforms import vector_transform as vector_transform
 from wmcomponents.nn.unet import AdaptiveGroupNorm as AdaptiveGroupNorm
 from wmcomponents.nn.unet import AdaptiveResidualBlock as AdaptiveResidualBlock
 from wmcomponents.nn.unet import AdaptiveResidualBlocks as AdaptiveResidualBlocks

@@ -7,8 +7,14 @@ from torch import Tensor, nn
 from torchrl.data import Composite
 
 from wmcomponents.nn.keyed import KeyedModules
-from wmcomponents.nn.observation import ImageObservation, PlanesObservation, VectorObservation, describe_observations
-from wmcomponents.nn.transforms import Standardize
+from wmcomponents.nn.observation import (
+    ImageObservation,
+    PlanesObservation,
+    VectorObservation,
+    describe_observations,
+    flat_features,
+)
+from wmcomponents.nn.transforms import Identity, Standardize
 
 
 class Frames(nn.Module):
@@ -39,7 +45,7 @@ class Frames(nn.Module):
         self.vector_keys = tuple(k for k, o in described.items() if isinstance(o, VectorObservation))
         self.flat_keys = tuple(k for k in described if k not in spatial)
         numbers = sum(described[k].size for k in self.vector_keys)
-        self.transform = Standardize(numbers) if standardize and numbers else None
+        self.transform = Standardize(numbers) if standardize and numbers else Identity()
         features = sum(described[k].size for k in self.flat_keys)
         self.is_picture = any(isinstance(o, ImageObservation) for o in spatial.values())
         self.space: tuple[int, ...] = (features,)
@@ -58,6 +64,11 @@ class Frames(nn.Module):
         """All numbers as the environment shows them, ``[*B, numbers]``."""
         return torch.cat([self.observations[key].encode(observation[key]) for key in self.vector_keys], -1)
 
+    def prepare(self, observation: Mapping[str, Tensor]) -> None:
+        """Let the transform of numbers estimate what it estimates from data, once."""
+        if self.vector_keys:
+            self.transform.prepare(self.vectors(observation))
+
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Observations, by key, to a frame ``[*B, C, *space]`` of :attr:`dtype`."""
         if self.dtype == torch.uint8:
@@ -65,7 +76,7 @@ class Frames(nn.Module):
         parts = [self.observations[key].encode(observation[key]).movedim(-1, -3) for key in self.spatial_keys]
         if not self.flat_keys:
             return torch.cat(parts, -3)
-        flat = self._flat(observation)
+        flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
         if not parts:
             return flat.unsqueeze(-2)
         return torch.cat([*parts, flat[..., None, None].expand(*flat.shape, *self.space)], -3)
@@ -73,11 +84,3 @@ class Frames(nn.Module):
     def floats(self, frame: Tensor) -> Tensor:
         """A kept frame as a network reads it: pictures in [0, 1]."""
         return frame.to(torch.float32) / 255.0 if self.dtype == torch.uint8 else frame
-
-    def _flat(self, observation: Mapping[str, Tensor]) -> Tensor:
-        parts = {key: self.observations[key].encode(observation[key]) for key in self.flat_keys}
-        if self.transform is not None:
-            sizes = [self.observations[key].size for key in self.vector_keys]
-            numbers = self.transform(torch.cat([parts[key] for key in self.vector_keys], -1)).split(sizes, -1)
-            parts.update(zip(self.vector_keys, numbers, strict=True))
-        return torch.cat(list(parts.values()), -1)

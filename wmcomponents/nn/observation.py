@@ -1,7 +1,7 @@
 """What kind of thing each observation is: read once from TorchRL specs, shared by encoders and decoders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torchrl.data.tensor_specs import TensorSpec
 
 from wmcomponents.functional.categorical import one_hot
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy
+from wmcomponents.nn.keyed import KeyedModules
 from wmcomponents.nn.likelihood import Likelihood, SigmoidSquaredError, SquaredError
 
 SMALLEST_IMAGE = 16  # with a shorter side, a picture is a board: no pooling
@@ -281,6 +282,30 @@ def describe_observations(spec: Composite) -> dict[str, Observation]:
     if not found:
         raise ValueError(f"No observation in {spec}; expected a Composite with at least one tensor spec.")
     return found
+
+
+def flat_features(
+    observation: Mapping[str, Tensor],
+    described: Mapping[str, Observation] | KeyedModules[Observation],
+    keys: Sequence[str],
+    transform: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Numbers, bits and one-hot vectors side by side, ``[*batch, features]``.
+
+    Args:
+        observation: the environment's, by key.
+        described: what each is.
+        keys: which, in order; none of them a picture or a board.
+        transform: of all numbers together, ``[*batch, numbers]``; bits and categories stay as they are.
+    """
+    parts = {key: described[key].encode(observation[key]) for key in keys}
+    vectors = [key for key in keys if isinstance(described[key], VectorObservation)]
+    if vectors:
+        numbers = transform(torch.cat([parts[key] for key in vectors], -1))
+        if len(vectors) == len(parts):
+            return numbers
+        parts.update(zip(vectors, numbers.split([described[key].size for key in vectors], -1), strict=True))
+    return torch.cat(list(parts.values()), -1)
 
 
 def common_image_shape(images: Mapping[str, Observation]) -> tuple[int, int, int]:

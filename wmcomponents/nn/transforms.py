@@ -6,12 +6,21 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchrl.data import Composite
 
 from wmcomponents.functional.symlog import symexp, symlog
+from wmcomponents.nn.observation import VectorObservation, describe_observations
 
 
 class Transform(nn.Module, ABC):
     """An invertible map of vectors, shared by an encoder and a decoder."""
+
+    def prepare(self, data: Float[Tensor, "*batch n"]) -> None:
+        """Estimate from data what is estimated, once; nothing here. Weights were learned in the scale that was found.
+
+        Args:
+            data: in the environment's space.
+        """
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
@@ -114,6 +123,11 @@ class Standardize(Transform):
         self.fitted.fill_(True)
         return self
 
+    def prepare(self, data: Float[Tensor, "*batch n"]) -> None:
+        """:meth:`fit`, if that was never done."""
+        if not bool(self.fitted):
+            self.fit(data)
+
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """``(x - loc) / scale``."""
         return (x - self.loc) / self.scale
@@ -125,3 +139,20 @@ class Standardize(Transform):
     def extra_repr(self) -> str:
         """Number of columns."""
         return f"{self.loc.shape[0]}"
+
+
+def vector_transform(kind: str, observation_spec: Composite) -> Transform:
+    """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if kind == "standardize":
+        described = describe_observations(observation_spec).values()
+        return Standardize(sum(one.size for one in described if isinstance(one, VectorObservation)))
+    if kind not in _TRANSFORMS:
+        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {kind!r}.")
+    return _TRANSFORMS[kind]()
+
+
+_TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": Identity}
