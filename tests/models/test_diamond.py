@@ -11,7 +11,7 @@ from tests.golden_vectors import load
 from wmcomponents.dream import Simulator
 from wmcomponents.functional import EDMSampler, from_bytes, to_bytes
 from wmcomponents.models import Diamond, DiamondConfig, presets
-from wmcomponents.models.diamond import (
+from wmcomponents.models.diamond_config import (
     FINE_DYNAMICS,
     FINE_UPSAMPLER,
     DenoiserConfig,

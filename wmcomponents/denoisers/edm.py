@@ -118,7 +118,8 @@ class EDMDenoiser(Component):
             None if sigma_context is None else sigma_context.reshape(-1),
         )
         denoised = on_byte_grid(self.mean(raw, x, coefficients).detach())
-        return tuple(y.permute(0, 2, 3, 1).reshape(*lead, *noisy.shape[-3:]) for y in (raw, denoised))  # type: ignore[return-value]
+        raw, denoised = (y.permute(0, 2, 3, 1).reshape(*lead, *noisy.shape[-3:]) for y in (raw, denoised))
+        return raw, denoised
 
 
 def stacked(frames: Float[Tensor, "n t h w c"]) -> Float[Tensor, "n tc h w"]:

@@ -13,6 +13,6 @@ from wmcomponents.heads.preprint_two_hot import PreprintTwoHotHead as PreprintTw
 from wmcomponents.heads.projection import SimSiamProjection as SimSiamProjection
 from wmcomponents.heads.reward_end import RewardEndHead as RewardEndHead
 from wmcomponents.heads.simnorm import QEnsemble as QEnsemble
-from wmcomponents.heads.simnorm import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.simnorm import TerminationHead as TerminationHead
+from wmcomponents.heads.symlog_two_hot import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.two_hot import TwoHotHead as TwoHotHead

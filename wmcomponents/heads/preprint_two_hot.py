@@ -6,7 +6,7 @@ import torch
 from tensordict import NestedKey
 
 from wmcomponents.component import Component
-from wmcomponents.heads.simnorm import SymlogTwoHotHead
+from wmcomponents.heads.symlog_two_hot import SymlogTwoHotHead
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.activation import Activation
 

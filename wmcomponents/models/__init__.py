@@ -5,7 +5,7 @@ from typing import Any
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.models.diamond import Diamond as Diamond
-from wmcomponents.models.diamond import DiamondConfig as DiamondConfig
+from wmcomponents.models.diamond_config import DiamondConfig as DiamondConfig
 from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
 from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
 from wmcomponents.models.dreamer_v2 import DreamerV2 as DreamerV2

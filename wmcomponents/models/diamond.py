@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,165 +14,17 @@ from wmcomponents.denoisers.edm import stacked
 from wmcomponents.functional.edm import from_bytes, to_bytes
 from wmcomponents.functional.edm_sampler import EDMSampler
 from wmcomponents.heads import RewardEndHead
+from wmcomponents.models.diamond_config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diamond_official import RULES
 from wmcomponents.nn import ActionVector
 from wmcomponents.nn.observation import DiscreteObservation
+from wmcomponents.nn.windows import aligned, windows_along
 from wmcomponents.objectives.diamond import DiamondLoss
 from wmcomponents.pretrained import PretrainedModel, load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
 CPU_PIXELS = 2**15
 """Pixels of frames that a CPU denoises at once: more would push each other's activations out of its caches."""
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """Sizes of a denoiser, its preconditioning and the noise that it is trained on.
-
-    Attributes:
-        cond: size of the condition.
-        depths: residual blocks of each level.
-        channels: of each level.
-        attends: whether a level's blocks attend.
-        sigma_data: standard deviation of the data.
-        sigma_offset: standard deviation of the noise that a channel shares.
-        noised_context: whether the context carries noise, of which the network is told.
-        loc: mean of the logarithm of the noise levels in training.
-        scale: their spread.
-        sigma_min: smallest of them.
-        sigma_max: largest of them.
-    """
-
-    cond: int = 256
-    depths: tuple[int, ...] = (2, 2, 2, 2)
-    channels: tuple[int, ...] = (64, 64, 64, 64)
-    attends: tuple[bool, ...] = (False, False, False, False)
-    sigma_data: float = 0.5
-    sigma_offset: float = 0.3
-    noised_context: bool = False
-    loc: float = -0.4
-    scale: float = 1.2
-    sigma_min: float = 0.002
-    sigma_max: float = 20.0
-
-
-@dataclass(frozen=True)
-class RewardEndConfig:
-    """Sizes of the model of reward and termination, and its training.
-
-    Attributes:
-        hidden: size of the LSTM's h and c.
-        cond: size of the action's embedding.
-        depths: residual blocks of each level.
-        channels: of each level.
-        attends: whether a level's blocks attend.
-        steps: transitions of a training window; the memory is zero at its start.
-        windows: of each training sequence.
-    """
-
-    hidden: int = 512
-    cond: int = 128
-    depths: tuple[int, ...] = (2, 2, 2, 2)
-    channels: tuple[int, ...] = (32, 32, 32, 32)
-    attends: tuple[bool, ...] = (False, False, False, False)
-    steps: int = 18
-    windows: int = 2
-
-
-@dataclass(frozen=True)
-class UpsamplerConfig:
-    """A second diffusion model, from small frames to those that the environment shows.
-
-    Attributes:
-        factor: of the sides.
-        context: past large frames that it sees beside the small one.
-        autoregressive: training steps on frames of its own after the first.
-        denoiser: its sizes.
-        sampler: how it is sampled.
-    """
-
-    factor: int = 5
-    context: int = 1
-    autoregressive: int = 1
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    sampler: EDMSampler = field(default_factory=EDMSampler)
-
-
-@dataclass(frozen=True)
-class DiamondConfig:
-    """Sizes of a DIAMOND and its training; the defaults are the paper's for Atari.
-
-    Attributes:
-        context: past frames and actions that the denoiser sees.
-        autoregressive: training steps on frames of its own after the first.
-        segments: of each training sequence, drawn anew; the paper has single segments.
-        denoiser: sizes of the denoiser of (small) frames.
-        sampler: how it is sampled; ``model.sampler`` may be set later.
-        reward_end: sizes of the model of reward and termination; ``None`` for none.
-        upsampler: a second diffusion model; ``None`` for none.
-        lr: learning rate.
-        weight_decay: AdamW's.
-        warmup: steps over which the rate grows.
-        max_norm: largest norm of a denoiser's gradient.
-        reward_max_norm: likewise of the model of reward and termination.
-    """
-
-    context: int = 4
-    autoregressive: int = 1
-    segments: int = 2
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    sampler: EDMSampler = field(default_factory=EDMSampler)
-    reward_end: RewardEndConfig | None = field(default_factory=RewardEndConfig)
-    upsampler: UpsamplerConfig | None = None
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
-    warmup: int = 100
-    max_norm: float = 1.0
-    reward_max_norm: float = 100.0
-
-    @classmethod
-    def tiny(cls, **changes: Any) -> "DiamondConfig":
-        """For pictures of 16 to 32 pixels a side on a CPU: minutes, not hours. Not a scaled-down paper."""
-        levels = {"depths": (1, 1), "attends": (False, False)}
-        denoiser = DenoiserConfig(cond=64, channels=(16, 32), **levels)
-        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 16), steps=12, windows=1, **levels)
-        sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3}
-        return cls(**{**sizes, **changes})
-
-    @classmethod
-    def pong(cls, **changes: Any) -> "DiamondConfig":
-        """ALE/Pong at 64x64 on a CPU; ours, like ``tiny``."""
-        levels = {"depths": (1, 1, 1), "attends": (False, False, False)}
-        denoiser = DenoiserConfig(cond=64, channels=(8, 16, 32), **levels)
-        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 8, 16), windows=1, **levels)
-        sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3, "segments": 1}
-        return cls(**{**sizes, **changes})
-
-    @classmethod
-    def atari(cls, **changes: Any) -> "DiamondConfig":
-        """Atari 100k: 4,405,955 and 5,900,864 parameters with four actions."""
-        return cls(**changes)
-
-    @classmethod
-    def csgo(cls, **changes: Any) -> "DiamondConfig":
-        """Counter-Strike at 150x280: 330,489,219 and 51,149,187 parameters; no reward, no termination.
-
-        Sampled as in the authors' fast setting: one step each, a little noise on the context.
-        """
-        noise = {"sigma_offset": 0.1, "noised_context": True, "loc": -1.2, "cond": 2048}
-        denoiser = DenoiserConfig(channels=(128, 256, 512, 1024), attends=(False, False, True, True), **noise)
-        upsampler = DenoiserConfig(channels=(64, 64, 128, 256), attends=(False, False, False, True), **noise)
-        fast = EDMSampler(steps=1)
-        sizes = {"autoregressive": 4, "reward_end": None, "segments": 1, "max_norm": 10.0}
-        models = {"denoiser": denoiser, "upsampler": UpsamplerConfig(denoiser=upsampler, sampler=fast)}
-        return cls(**{**sizes, **models, "sampler": replace(fast, s_cond=0.005), **changes})
-
-
-FINE_DYNAMICS = EDMSampler(steps=3, s_cond=0.005)
-"""CS:GO in higher quality: ``model.sampler = FINE_DYNAMICS``."""
-
-FINE_UPSAMPLER = EDMSampler(steps=10, sigma_min=1.0, s_churn=10.0, s_tmin=1.0, s_tmax=5.0, s_noise=0.9)
-"""CS:GO in higher quality: ``model.upsampler_sampler = FINE_UPSAMPLER``."""
 
 
 class Diamond(PretrainedModel):
@@ -340,18 +191,18 @@ class Diamond(PretrainedModel):
             count = torch.where(first, 1, (count + 1).clamp(max=n))
             seen.append(count)
         after = {"seen": torch.stack(seen, time)}
-        after["frames"] = _windows(state["frames"], small, after["seen"], time)
+        after["frames"] = windows_along(state["frames"], small, after["seen"], time)
         if "actions" in state:
             real = (after["seen"] - 1).clamp(max=n - 1)
-            after["actions"] = _windows(state["actions"], vector, real, time, self.no_action)
+            after["actions"] = windows_along(state["actions"], vector, real, time, self.no_action)
         if self.upsampler is not None:
-            after["large"] = _windows(state["large"], pixels, after["seen"], time)
+            after["large"] = windows_along(state["large"], pixels, after["seen"], time)
         if self.reward_end is not None:
             known = torch.cat([state["seen"].unsqueeze(time), after["seen"].narrow(time, 0, len(seen) - 1)], time) > 0
             before = torch.cat(
                 [state["frames"].select(time, n - 1).unsqueeze(time), small.narrow(time, 0, len(seen) - 1)], time
             )
-            before = torch.where(_aligned(known, before), from_bytes(before), 0.0)
+            before = torch.where(aligned(known, before), from_bytes(before), 0.0)
             code = self.code(before, vector, from_bytes(small))
             after["h"], after["c"] = self.reward_end.advance_sequence(code, state["h"], state["c"], is_init)
         return {key: after[key] for key in keys_of(self.state_spec)}
@@ -363,7 +214,7 @@ class Diamond(PretrainedModel):
         reward = cont = None
         if self.reward_end is not None:
             last = state["frames"].select(vector.ndim - 1, -1)
-            last = torch.where(_aligned(state["seen"] > 0, last), from_bytes(last), 0.0)
+            last = torch.where(aligned(state["seen"] > 0, last), from_bytes(last), 0.0)
             following = after["frames"].select(vector.ndim - 1, -1)
             code = self.code(last, vector, from_bytes(following))
             after["h"], after["c"] = self.reward_end.advance(code, state["h"], state["c"])
@@ -559,36 +410,12 @@ def _noise_spec(
     return Composite(imagine=Composite(entries))
 
 
-def _aligned(flag: Tensor, like: Tensor) -> Tensor:
-    """``[*B, 1]`` with as many dimensions as another ``[*B, ...]``."""
-    return flag.view(*flag.shape[:-1], *(1,) * (like.ndim - flag.ndim + 1))
-
-
 def _context(frames: Tensor, seen: Tensor) -> Tensor:
     """Frames ``[n, t, H, W, C]`` as a network reads them, ``[n, tC, H, W]``: zero where there is none."""
     count = frames.shape[1]
     known = torch.arange(count, device=frames.device) >= count - seen
     floats = torch.where(known[:, :, None, None, None], from_bytes(frames), 0.0)
     return stacked(floats)
-
-
-def _windows(past: Tensor, new: Tensor, real: Tensor, time: int, blank: Tensor | None = None) -> Tensor:
-    """The last entries at each step of a sequence, ``[*B, T, k, ...]``.
-
-    Args:
-        past: before it, ``[*B, k, ...]``.
-        new: along it, ``[*B, T, ...]``.
-        real: how many of the k there are at each step, ``[*B, T, 1]``.
-        time: number of ``*B``.
-        blank: what stands for the others; zero if not given.
-    """
-    k, steps = past.shape[time], new.shape[time]
-    track = torch.cat([past, new], time)
-    places = torch.arange(steps, device=new.device)[:, None] + torch.arange(1, k + 1, device=new.device)
-    windows = track.index_select(time, places.flatten()).unflatten(time, (steps, k))
-    known = torch.arange(k, device=new.device) >= k - real  # (*B, T, k)
-    known = known.view(*known.shape, *(1,) * (windows.ndim - known.ndim))
-    return torch.where(known, windows, torch.zeros_like(windows) if blank is None else blank)
 
 
 def _base(flat: Mapping[str, Tensor], key: str, part: slice, like: Tensor) -> Tensor:

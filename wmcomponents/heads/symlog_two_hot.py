@@ -1,0 +1,67 @@
+"""A scalar as a distribution over bins in symlog space."""
+
+from collections.abc import Sequence
+
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from wmcomponents.component import Component
+from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.heads.two_hot import TwoHotHead
+from wmcomponents.nn.simnorm import NormedMLP, small_linear
+
+
+class SymlogTwoHotHead(TwoHotHead):
+    """TD-MPC2's reward head: a scalar as a distribution over bins that are evenly spaced in symlog space.
+
+    The expectation is taken in symlog space and then mapped back, unlike :class:`TwoHotHead`, whose expectation is
+    taken in plain units. The output layer starts at zero, which decodes to 0.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "state_action" | [*B, in_features] | float | read |
+        | "reward_logits" | [*B, bins] | float | written |
+        | "reward" | [*B, 1] | float, plain units | written |
+
+    Args:
+        in_features: size of the input.
+        units: width of the hidden layers.
+        layers: hidden layers.
+        bins: number of bins.
+        limit: the outermost bins lie at ``±limit`` in symlog space.
+        in_keys: the input.
+        out_keys: logits and value.
+
+    Reference: Hansen et al., TD-MPC2 (2024), eq. 4.
+
+    Example:
+        >>> import torch
+        >>> logits, reward = SymlogTwoHotHead(16, units=8)(state_action=torch.randn(5, 16))
+        >>> logits.shape, bool((reward == 0).all())
+        (torch.Size([5, 101]), True)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: int = 512,
+        layers: int = 2,
+        bins: int = 101,
+        limit: float = 10.0,
+        in_keys: Sequence[NestedKey] = ("state_action",),
+        out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
+    ) -> None:
+        Component.__init__(self, in_keys, out_keys)
+        self.mlp = NormedMLP(in_features, *[units] * layers)
+        self.out = small_linear(units, bins)
+        nn.init.zeros_(self.out.weight)
+        self.register_buffer("bins", even_bins(bins, limit), persistent=False)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Value ``[*B, 1]``: expectation in symlog space, mapped back."""
+        return symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``: ``[*B]``."""
+        return two_hot_cross_entropy(raw, symlog(target.squeeze(-1)), self.bins)

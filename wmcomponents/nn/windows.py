@@ -1,0 +1,28 @@
+"""The last few entries of a sequence, as each of its steps sees them."""
+
+import torch
+from torch import Tensor
+
+
+def windows_along(past: Tensor, new: Tensor, real: Tensor, time: int, blank: Tensor | None = None) -> Tensor:
+    """The last entries at each step of a sequence, ``[*B, T, k, ...]``.
+
+    Args:
+        past: before it, ``[*B, k, ...]``.
+        new: along it, ``[*B, T, ...]``.
+        real: how many of the k there are at each step, ``[*B, T, 1]``.
+        time: number of ``*B``.
+        blank: what stands for the others; zero if not given.
+    """
+    k, steps = past.shape[time], new.shape[time]
+    track = torch.cat([past, new], time)
+    places = torch.arange(steps, device=new.device)[:, None] + torch.arange(1, k + 1, device=new.device)
+    windows = track.index_select(time, places.flatten()).unflatten(time, (steps, k))
+    known = torch.arange(k, device=new.device) >= k - real  # (*B, T, k)
+    known = known.view(*known.shape, *(1,) * (windows.ndim - known.ndim))
+    return torch.where(known, windows, torch.zeros_like(windows) if blank is None else blank)
+
+
+def aligned(flag: Tensor, like: Tensor) -> Tensor:
+    """``[*B, 1]`` with as many dimensions as another ``[*B, ...]``."""
+    return flag.view(*flag.shape[:-1], *(1,) * (like.ndim - flag.ndim + 1))
