@@ -251,3 +251,48 @@ def test_models_of_other_families_are_refused():
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="got"):
         MuZeroLoss(muzero(), **wrong)
+
+
+PICTURE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+
+
+def picture_loss(**changes):
+    torch.manual_seed(0)
+    small = {"channels": 4, "reduced": 2, "lstm": 8, "projection": 8, "bottleneck": 4, "frames": 2}
+    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **small, **changes}), PICTURE, OneHot(2)).objective()
+
+
+def test_augmented_stacks_are_moved_and_brightened_each_by_its_own_noise_and_alike_in_all_frames():
+    loss = picture_loss(shift=2, intensity=0.05)
+    frame = torch.rand(64, 3, 16, 16) * 0.5 + 0.25
+    moved = loss.augmented(torch.cat([frame, frame], 1))
+    assert torch.equal(moved[:, :3], moved[:, 3:])
+    pads = torch.nn.functional.pad(frame, (2, 2, 2, 2), mode="replicate")
+    factors, places = set(), set()
+    for source, result in zip(pads, moved[:, :3], strict=True):
+        cuts = {(y, x): source[:, y : y + 16, x : x + 16] for y in range(5) for x in range(5)}
+        ratios = {place: result / cut for place, cut in cuts.items()}
+        place, ratio = min(ratios.items(), key=lambda item: float(item[1].std()))
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
+        places.add(place)
+        factors.add(round(float(ratio.mean()), 6))
+    assert len(places) > 10 and len(factors) > 32
+    assert 0.9 - 1e-6 <= min(factors) < 0.97 and 1.03 < max(factors) <= 1.1 + 1e-6
+
+
+def test_an_augmentation_of_nothing_leaves_the_stack():
+    stack = torch.rand(2, 3, 6, 16, 16)
+    assert torch.equal(picture_loss(shift=0, intensity=0.0).augmented(stack), stack)
+
+
+def test_pictures_are_augmented_in_training_unless_told_not_to_and_vectors_never():
+    stack, starts = torch.rand(2, 4, 6, 16, 16), torch.zeros(2, 1, dtype=torch.long)
+    plain, other = picture_loss().eval(), picture_loss(shift=2, intensity=0.05).eval()
+    compared, begun = plain._encode(stack, starts)
+    assert torch.equal(compared[:, :1], begun)
+    compared, begun = other._encode(stack, starts)
+    assert not torch.equal(compared[:, :1], begun) and begun.requires_grad and not compared.requires_grad
+    official = EfficientZeroConfig.atari()
+    assert (official.shift, official.intensity) == (4, 0.05)
+    vectors = efficientzero(shift=4, intensity=0.05, starts=1).objective()
+    assert bool(torch.isfinite(vectors(sequences())["loss_policy"]))

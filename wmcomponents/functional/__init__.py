@@ -28,6 +28,7 @@ from wmcomponents.functional.edm_sampler import EDMSampler as EDMSampler
 from wmcomponents.functional.gaussian import gaussian_entropy as gaussian_entropy
 from wmcomponents.functional.gaussian import gaussian_kl as gaussian_kl
 from wmcomponents.functional.gaussian import gaussian_log_prob as gaussian_log_prob
+from wmcomponents.functional.image_shift import scaled_brightness as scaled_brightness
 from wmcomponents.functional.image_shift import shifted_images as shifted_images
 from wmcomponents.functional.kl import averaged_free_nats as averaged_free_nats
 from wmcomponents.functional.kl import balanced_kl as balanced_kl

@@ -1,7 +1,7 @@
-"""Pictures moved by a few pixels, an augmentation."""
+"""Pictures moved by a few pixels, pictures brightened and darkened: augmentations."""
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -24,3 +24,18 @@ def shifted_images(
     y = (y + torch.arange(height, device=images.device) - pad).clamp(0, height - 1)
     rows = torch.arange(flat.shape[0], device=images.device)[:, None, None]
     return flat[rows, y[:, :, None], x[:, None, :]].reshape(images.shape)
+
+
+def scaled_brightness(
+    images: Float[Tensor, "*batch h w c"], normal: Float[Tensor, "*batch"], scale: float
+) -> Float[Tensor, "*batch h w c"]:
+    """Pictures times a random number near one: ``1 + scale * normal``, with the normal cut off at ±2.
+
+    Args:
+        images: black is 0.
+        normal: noise of the standard normal distribution, one number a picture.
+        scale: standard deviation of the factor before it is cut off.
+
+    Reference: Kostrikov, Yarats, Fergus, Image Augmentation Is All You Need (DrQ, 2020), appendix E, "intensity".
+    """
+    return images * (1.0 + scale * normal.clamp(-2.0, 2.0))[..., None, None, None]

@@ -76,6 +76,8 @@ class EfficientZeroConfig:
         value_scale: weight of the value loss.
         consistency_scale: weight of the consistency loss.
         continue_scale: weight of the termination loss.
+        shift: pixels by which a stack of pictures is moved at most in training; 0 moves none.
+        intensity: spread of the random factor on its brightness in training.
         starts: positions of each training sequence from which it is unrolled, drawn anew; 0 takes them all.
         target_interval: updates between refreshments of the target network.
         optimizer: ``"sgd"`` with momentum 0.9, or ``"adam"``.
@@ -116,6 +118,8 @@ class EfficientZeroConfig:
     value_scale: float = 0.25
     consistency_scale: float = 2.0
     continue_scale: float = 1.0
+    shift: int = 4
+    intensity: float = 0.05
     starts: int = 1
     target_interval: int = 200
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -135,6 +139,7 @@ class EfficientZeroConfig:
         planes = {"channels": 16, "reduced": 4, "frames": 1, "action_planes": "one_hot"}
         shared = {"support": 60, "reward_support": 10, "norm": "layer", "lstm": 64, "projection": 128, "bottleneck": 64}
         training = {"unroll": 10, "starts": 4, "discount": 0.997, "target_interval": 100, "standardize": True}
+        training |= {"shift": 0, "intensity": 0.0}
         rate = {
             "optimizer": "adam",
             "lr": 1e-3,
@@ -239,6 +244,8 @@ class EfficientZero(ValueEquivalentModel):
         c = self.config
         return EfficientZeroLoss(
             self,
+            shift=c.shift,
+            intensity=c.intensity,
             unroll=c.unroll,
             td_steps=c.td_steps,
             discount=c.discount,

@@ -255,7 +255,7 @@ class ValueEquivalentLoss(ModelLoss):
         at = starts.unsqueeze(-1) + steps.clamp(max=self.unroll).minimum(left)  # never past what is known
         is_known, is_past = steps <= left, (steps >= left) & ends
         is_beyond = (steps > left) & ends
-        pick = _picked
+        pick = picked
         own = pick(has_policy, at) & (steps < left)
         absorbed = is_past if self.absorbing else torch.zeros_like(is_past)
         wanted = torch.where(own.unsqueeze(-1), pick(policy, at), model.policy_code.uniform(pick(policy, at)))
@@ -316,7 +316,7 @@ class ValueEquivalentLoss(ModelLoss):
                     )
                 if model.projection is not None:
                     at = (starts + k).clamp(max=stack.shape[1] - 1)
-                    truth = _picked(cast(Tensor, encoded), at)
+                    truth = picked(cast(Tensor, encoded), at)
                     errors["consistency"] = self.consistency_scale * model.projection.loss(latent, truth)
             policy, value = model.prediction.raw(latent)
             errors["policy"] = self.policy_scale * model.policy_code.loss(policy, targets.policy[:, :, k])
@@ -331,9 +331,9 @@ class ValueEquivalentLoss(ModelLoss):
         """Latents of every step where they are asked for (else none), and those of the starts."""
         model = self.world_model
         if self.starts and model.projection is None:
-            return None, model.representation.compute(_picked(stack, starts))
+            return None, model.representation.compute(picked(stack, starts))
         encoded = model.representation.compute(stack)
-        return encoded.detach(), _picked(encoded, starts)
+        return encoded.detach(), picked(encoded, starts)
 
     @torch.no_grad()
     def _bootstrap(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
@@ -368,7 +368,7 @@ def _at(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index)
 
 
-def _picked(x: Tensor, index: Tensor) -> Tensor:
+def picked(x: Tensor, index: Tensor) -> Tensor:
     """``[B, L, ...]`` at ``[B, *index]``: ``[B, *index, ...]``."""
     rows = torch.arange(x.shape[0], device=x.device).view(-1, *(1,) * (index.ndim - 1))
     return x[rows, index]
