@@ -9,52 +9,24 @@ import json
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
-from torchrl.data import TensorDictReplayBuffer
 
+from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, Fit, at_horizons, data
 from benchmarks.measuring import digits
-from wmcomponents.data import (
-    RealCollector,
-    action_spec,
-    load_replay,
-    make_env,
-    make_replay,
-    observation_spec,
-    save_replay,
-)
-from wmcomponents.evaluation import HorizonErrors, fit_probe, horizon_errors
+from wmcomponents.data import action_spec, make_env, observation_spec
+from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.models import MODELS, make_model
 from wmcomponents.saving import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
-REAL_STEPS, HELD_OUT_STEPS, REPEAT_PROBABILITY = 20_000, 5_000, 0.3
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
 FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero")
 ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a family's ``tiny`` preset is fitted.
-
-    Attributes:
-        updates: gradient steps.
-        sequence_length: steps in a training sequence.
-        batch_size: sequences in a batch.
-        lr: learning rate; the objective's own if not given.
-        changes: entries of the model's config that differ from ``tiny``.
-    """
-
-    updates: int = 1000
-    sequence_length: int = 32
-    batch_size: int = 16
-    lr: float | None = 1e-3
-    changes: dict[str, Any] = field(default_factory=dict)
 
 
 BOARDS = Fit(updates=1200, changes={"norm": "keras_layer", "kl_scale": 0.1})
@@ -85,21 +57,6 @@ over the seeds.
   observations off the states of the filter and of dreams of up to {KS[-1]} steps.
 - **Bold**: better than both baselines.
 """
-
-
-def data(env_id: str, seed: int, steps: int, length: int, batch: int, folder: Path) -> TensorDictReplayBuffer:
-    """Real steps of a random policy that repeats actions at times, collected once and kept."""
-    env = make_env(env_id, seed=seed)
-    replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=seed, print_fn=None)
-    kept = folder / f"data-{env_id.replace('/', '-')}-{seed}-{steps}"
-    if kept.is_dir():
-        return load_replay(replay, kept)
-    collector = RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed)
-    collector.collect(steps)
-    collector.close(close_env=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_replay(replay, kept)
-    return replay
 
 
 def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -148,24 +105,11 @@ def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
         **facts,
         "parameters": sum(p.numel() for p in model.parameters()),
         "observation_is": "decoded" if probed is model else "probed from the latent",
-        "errors": rows(found),
+        "errors": at_horizons({**found.observation, "reward": found.reward, "termination": found.termination}, KS),
         "rows": [found.rows[k - 1] for k in KS],
     }
     result.write_text(json.dumps(made) + "\n")
     return made
-
-
-def rows(found: HorizonErrors) -> dict[str, dict[str, Any]]:
-    """Observation, reward and termination at the horizons :data:`KS`."""
-    curves = {**found.observation, "reward": found.reward, "termination": found.termination}
-    return {
-        name: {
-            "metric": curve.metric,
-            **{who: [digits(getattr(curve, who)[k - 1], 3) for k in KS] for who in ("model", "copy", "mean")},
-        }
-        for name, curve in curves.items()
-        if curve is not None
-    }
 
 
 def is_constant(errors: dict[str, Any]) -> bool:

@@ -1,0 +1,419 @@
+"""How well worlds of tokens and pixels learn real games: held-out k-step errors and films after a short fit.
+
+Run it with ``python -m benchmarks.pixels``; it writes ``docs/benchmarks/pixels.json``, ``pixels.md`` and the films in
+``docs/benchmarks/media``. Finished fits are kept in ``runs/pixels`` and not repeated; a fit that was stopped goes on
+where it was.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDictBase
+
+from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, Fit, at_horizons, data
+from benchmarks.measuring import digits
+from wmcomponents.cli.console import quiet
+from wmcomponents.cli.train import note_training
+from wmcomponents.data import action_spec, make_env, observation_spec
+from wmcomponents.dream import ReplayStarts
+from wmcomponents.evaluation import (
+    HorizonErrors,
+    compare,
+    comparison_reels,
+    horizon_errors,
+    longest,
+    make_renderer,
+    side_by_side,
+    write_gif,
+)
+from wmcomponents.models import MODELS, make_model
+from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.saving import load
+from wmcomponents.training import Cooling, Trainer, seed_everything
+
+BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS, STARTS = 5, (1, 5, 10), 256, 2, 32
+FILM_BYTES = 300_000
+CHUNK = 25
+"""Updates between two bundles: what a kill costs at most."""
+
+FAMILIES = {"IRIS": "IRIS", "DeltaIRIS": "Delta-IRIS", "Diamond": "DIAMOND"}
+"""Names of the papers' models by those of the library's."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A real game and how its pictures are made.
+
+    Attributes:
+        preset: of every family.
+        seeds: of data and fit.
+        options: of ``make_env``.
+        says: in words.
+        film_steps: of the film.
+        fps: frames a second of the film.
+    """
+
+    preset: str
+    seeds: tuple[int, ...]
+    options: dict[str, Any]
+    says: str
+    film_steps: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class PixelFit(Fit):
+    """How a family's preset is fitted to pictures.
+
+    Attributes:
+        lr: learning rate; the preset's own if not given.
+        tokenizer: share of the updates that are the tokenizer's, of families that train one first.
+    """
+
+    lr: float | None = None
+    tokenizer: float | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Entries of the model's config that differ from the preset, the length of the first stage among them."""
+        if self.tokenizer is None:
+            return self.changes
+        return {**self.changes, "tokenizer_steps": round(self.tokenizer * self.updates)}
+
+    def schedule(self, step: int) -> float:
+        """Each stage at the full rate first, then cooling."""
+        first = self.config.get("tokenizer_steps", 0)
+        return Cooling(first)(step) if step < first else Cooling(max(1, self.updates - first))(step - first)
+
+
+WORLDS = {
+    "MinAtar/Breakout-v1": World(
+        "tiny",
+        (0, 1),
+        {"from_pixels": True, "image_size": 16},
+        "its 10x10 board, one colour a plane, in the middle of a 16x16 picture; sticky actions as the game has them "
+        "(0.1)",
+        40,
+        6.0,
+    ),
+    "ALE/Pong-v5": World(
+        "pong",
+        (0,),
+        {"image_size": 64, "sticky_actions": 0.0},
+        "64x64 in colour, 4 frames an action, no sticky actions, up to 30 no-ops at reset, as in Atari 100k",
+        60,
+        12.0,
+    ),
+}
+
+FITS: dict[tuple[str, str], PixelFit] = {
+    ("IRIS", "MinAtar/Breakout-v1"): PixelFit(updates=1400, tokenizer=0.4),
+    ("Diamond", "MinAtar/Breakout-v1"): PixelFit(updates=2000),
+    ("DeltaIRIS", "MinAtar/Breakout-v1"): PixelFit(updates=1400, tokenizer=0.4),
+    ("IRIS", "ALE/Pong-v5"): PixelFit(updates=1400, tokenizer=0.4, batch_size=8),
+    ("Diamond", "ALE/Pong-v5"): PixelFit(updates=1000, batch_size=8),
+    ("DeltaIRIS", "ALE/Pong-v5"): PixelFit(updates=1400, tokenizer=0.4, batch_size=8),
+}
+
+INTRODUCTION = f"""\
+# Worlds of tokens and pixels: what they learn
+
+Each family's small preset, fitted on {REAL_STEPS:,} real steps of a random policy that keeps its last action with
+probability {REPEAT_PROBABILITY}, then held against {HELD_OUT_SEQUENCES} sequences of other episodes: the filter sees
+{BURN_IN} real frames, the model dreams k steps with the real actions, {DREAMS} times, and every dream is compared with
+what really followed.
+
+- **PSNR** in dB, of whole frames; higher is better.
+- **moving parts**: mean squared error, of values in [0, 1], of those pixels that changed since the last frame seen. To
+  copy that frame is wrong in all of them. Lower is better.
+- **reward**, **end**: precision / recall of the rewards (not zero) and terminations in all of the {KS[-1]} steps. *rate*
+  is the precision of guessing, with the number of events behind it.
+- *copy* repeats the last frame seen; *mean* shows the mean of all frames. **Bold**: better than both.
+- Wall time is of one thread on a machine that did other work at the same time; CPU time is what the fit itself took,
+  over all resumes. Both are of the fit alone, without collecting and measuring.
+"""
+
+
+def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float = math.inf) -> dict[str, Any]:
+    """Fit one model and hold it against reality, or return what an earlier run found.
+
+    Args:
+        family: of the model.
+        env_id: of the game.
+        seed: of data, fit and measurement.
+        folder: what is kept.
+        how: updates and sizes; those of a run that goes on must be the same again.
+        minutes: of wall time, all resumes together, after which the fit ends where it is.
+    """
+    name = run_name(family, env_id, seed)
+    world, home, result = WORLDS[env_id], folder / name, folder / f"{name}.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    if not (home / "fit.json").is_file():
+        train(family, env_id, seed, folder, how, minutes)
+    facts, model = json.loads((home / "fit.json").read_text()), load(home / "model")
+    held_out = data(
+        env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], HELD_OUT_SEQUENCES, folder, **world.options
+    )
+    held_out.set_rng(torch.Generator().manual_seed(seed))
+    found = horizon_errors(
+        model,
+        cast(TensorDictBase, held_out.sample()),
+        burn_in=BURN_IN,
+        horizon=KS[-1],
+        samples=DREAMS,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    film(model, env_id, seed, folder, folder / f"{name}.gif")
+    made = {
+        "family": family,
+        "env": env_id,
+        "env_options": world.options,
+        "preset": world.preset,
+        "seed": seed,
+        "real_steps": REAL_STEPS,
+        **asdict(how),
+        **facts,
+        "config": how.config,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **figures(found),
+    }
+    result.write_text(json.dumps(made) + "\n")
+    return made
+
+
+def run_name(family: str, env_id: str, seed: int) -> str:
+    """Of a fit's files."""
+    return f"{family}-{env_id.replace('/', '-')}-{seed}"
+
+
+def train(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float) -> None:
+    """Fit a model, or go on with it; bundles, times and at last the model lie in the fit's folder."""
+    world, home = WORLDS[env_id], folder / run_name(family, env_id, seed)
+    replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder, **world.options)
+    env = make_env(env_id, **world.options)
+    seed_everything(seed)
+    model = make_model(family, world.preset, observation_spec(env), action_spec(env), **how.config)
+    env.close()
+    trainer = Trainer(
+        model, replay, lr=how.lr, schedule=how.schedule, out=home, checkpoint_every=CHUNK, seed=seed, progress=False
+    )
+    clock = _Clock(home / "clock.json")
+    while trainer.steps < how.updates and clock.seconds < 60 * minutes:
+        losses = trainer.train(min(trainer.steps + CHUNK, how.updates))
+        clock.lap()
+        if trainer.steps % (8 * CHUNK) == 0 or trainer.steps == how.updates:
+            shown = {key: digits(value) for key, value in losses.items()}
+            print(f"{home.name} update {trainer.steps}, {clock.seconds:.0f} s {shown}", flush=True)
+    starts = ReplayStarts(model, replay.sample, pool_size=STARTS, seed=seed)
+    note_training(
+        model.save_pretrained(home / "model", starts=starts.pool),
+        {
+            "env": env_id,
+            "env_options": world.options,
+            "family": family,
+            "preset": world.preset,
+            "steps": trainer.steps,
+        },
+    )
+    facts = {
+        "updates_taken": trainer.steps,
+        "seconds": round(clock.seconds, 1),
+        "cpu_seconds": round(clock.cpu_seconds, 1),
+        "losses": {key: digits(value, 4) for key, value in trainer.losses.items()},
+    }
+    (home / "fit.json").write_text(json.dumps(facts) + "\n")
+
+
+class _Clock:
+    """Wall and CPU time of a fit over all its resumes, kept in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        kept = json.loads(file.read_text()) if file.is_file() else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.seconds, self.cpu_seconds = kept["seconds"], kept["cpu_seconds"]
+        self._last = time.perf_counter(), time.process_time()
+
+    def lap(self) -> None:
+        """Add what passed since the last lap."""
+        now = time.perf_counter(), time.process_time()
+        self.seconds += now[0] - self._last[0]
+        self.cpu_seconds += now[1] - self._last[1]
+        self._last = now
+        unfinished = self._file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps({"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}) + "\n")
+        os.replace(unfinished, self._file)
+
+
+def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Path) -> Path:
+    """A GIF of reality beside the dream: the longest of many held-out stretches, same start, same actions."""
+    world = WORLDS[env_id]
+    length = BURN_IN - 1 + world.film_steps
+    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, length, 64, folder, **world.options)
+    replay.set_rng(torch.Generator().manual_seed(seed))
+    sequences = cast(TensorDictBase, replay.sample())
+    chosen = cast(TensorDictBase, sequences[longest(sequences, burn_in=BURN_IN, horizon=world.film_steps)])
+    comparison = compare(
+        model,
+        chosen,
+        burn_in=BURN_IN,
+        horizon=world.film_steps,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    pages = side_by_side(
+        comparison_reels(comparison, make_renderer(env_id, model.observation_spec)), caption="same start, same actions"
+    )
+    return write_gif(pages, file, fps=world.fps, max_bytes=FILM_BYTES)
+
+
+def figures(found: HorizonErrors) -> dict[str, Any]:
+    """What the page shows of the errors."""
+    (key,) = found.observation
+    image = found.observation[key]
+    return {
+        "errors": at_horizons(
+            {
+                "frames": image,
+                "moving parts": found.moving[key],
+                "reward": found.reward,
+                "termination": found.termination,
+            },
+            KS,
+        ),
+        "psnr": {
+            who: [digits(decibels(getattr(image, who)[k - 1]), 4) for k in KS] for who in ("model", "copy", "mean")
+        },
+        "detections": {
+            name: {**finite(vars(one)), "rate": digits(one.real / sum(found.rows))}
+            for name, one in found.detections.items()
+        },
+        "rows": [found.rows[k - 1] for k in KS],
+    }
+
+
+def decibels(mse: float) -> float:
+    """Peak signal-to-noise ratio of images in [0, 1]."""
+    return -10.0 * math.log10(max(mse, 1e-10))
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Numbers as JSON has them."""
+    return {key: digits(value, 3) if math.isfinite(value) else None for key, value in values.items()}
+
+
+def table(fits: list[dict[str, Any]]) -> str:
+    """The page."""
+    lines = [INTRODUCTION]
+    for env_id, world in WORLDS.items():
+        here = [one for family in FAMILIES for one in fits if (one["family"], one["env"]) == (family, env_id)]
+        if not here:
+            continue
+        lines += [f"## {env_id}", "", f"Pictures: {world.says}. Preset `{world.preset}`.", ""]
+        head = ["family", "seed", "parameters", "updates", "wall time (CPU)"]
+        head += [f"PSNR, k = {k}" for k in KS] + [f"moving parts, k = {k}" for k in KS] + ["reward", "end"]
+        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+        lines += [_row(one) for one in here]
+        for seed in dict.fromkeys(one["seed"] for one in here):
+            first = next(one for one in here if one["seed"] == seed)
+            lines += [_baseline(first, who) for who in ("copy", "mean")]
+        lines.append("")
+        for one in here:
+            file = f"{run_name(one['family'], env_id, one['seed'])}.gif"
+            words = f"{FAMILIES[one['family']]} on {env_id}, seed {one['seed']}: reality beside the dream"
+            lines += [f"![{words}](media/{file})", "", f"*{words}, from the same start with the same actions.*", ""]
+    lines += ["## Commands", "", "```bash"]
+    lines += [command(one) for one in fits]
+    lines += ["```", "", f"Numbers of every fit: [pixels.json](pixels.json). Torch {torch.__version__}.", ""]
+    return "\n".join(lines)
+
+
+def command(one: dict[str, Any]) -> str:
+    """What was typed for a fit."""
+    words = f"python -m benchmarks.pixels --families {one['family']} --envs {one['env']} --seeds {one['seed']}"
+    return words if one["updates"] == FITS[one["family"], one["env"]].updates else f"{words} --updates {one['updates']}"
+
+
+def _row(one: dict[str, Any]) -> str:
+    moving, psnr = one["errors"]["moving parts"], one["psnr"]
+    cells = [FAMILIES[one["family"]], str(one["seed"]), f"{one['parameters']:,}", f"{one['updates_taken']:,}"]
+    cells.append(f"{one['seconds'] / 60:.1f} min ({one['cpu_seconds'] / 60:.1f})")
+    cells += _cells(psnr, ".1f", max)
+    cells += _cells(moving, ".3f", min)
+    for name in ("reward", "termination"):
+        found = one["detections"].get(name, {})
+        shares = (found.get("precision"), found.get("recall"))
+        cells.append(" / ".join("-" if value is None else f"{value:.2f}" for value in shares))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cells(found: dict[str, Any], digits: str, best: Callable[..., float]) -> list[str]:
+    """The model's figures, bold where no baseline is as good."""
+    rows = zip(found["model"], found["copy"], found["mean"], strict=True)
+    return [
+        f"**{model:{digits}}**" if best(model, copy, mean) not in (copy, mean) else f"{model:{digits}}"
+        for model, copy, mean in rows
+    ]
+
+
+def _baseline(one: dict[str, Any], who: str) -> str:
+    moving, psnr, found = one["errors"]["moving parts"], one["psnr"], one["detections"]
+    cells = [f"*{who}*", str(one["seed"]), "", "", "", *(f"{value:.1f}" for value in psnr[who])]
+    cells += [f"{value:.3f}" for value in moving[who]]
+    rates = [f"rate {found[name]['rate']:.3f} ({found[name]['real']:.0f})" for name in ("reward", "termination")]
+    cells += rates if who == "mean" else ["", ""]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Fit what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    known = [family for family in FAMILIES if family in MODELS]
+    parser.add_argument("--families", nargs="+", default=known, choices=known)
+    parser.add_argument("--envs", nargs="+", default=list(WORLDS), choices=list(WORLDS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="of those of each environment; all if not given")
+    parser.add_argument("--updates", type=int, help="gradient steps; each fit's own number if not given")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="wall time after which a fit ends where it is")
+    parser.add_argument("--runs", type=Path, default=Path("runs/pixels"))
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--no-table", action="store_true", help="fit only")
+    parser.add_argument("--report", action="store_true", help="fit nothing; write the page of what was found so far")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    for env_id in [] if arguments.report else arguments.envs:
+        for seed in [seed for seed in WORLDS[env_id].seeds if arguments.seeds is None or seed in arguments.seeds]:
+            for family in arguments.families:
+                how = FITS[family, env_id]
+                how = how if arguments.updates is None else replace(how, updates=arguments.updates)
+                made = fit(family, env_id, seed, arguments.runs, how, arguments.minutes)
+                short = {"psnr": made["psnr"], "moving parts": made["errors"]["moving parts"]}
+                print(f"{family} {env_id} seed {seed}: {made['seconds']} s {short} {made['detections']}", flush=True)
+    if not arguments.no_table:
+        report(arguments.runs, arguments.out)
+
+
+def report(runs: Path, out: Path) -> None:
+    """Write the page, its figures and its films."""
+    fits = [json.loads(file.read_text()) for file in sorted(runs.glob("*-[0-9].json"))]
+    facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
+    media = out / "media"
+    media.mkdir(parents=True, exist_ok=True)
+    for one in fits:
+        file = f"{run_name(one['family'], one['env'], one['seed'])}.gif"
+        shutil.copyfile(runs / file, media / file)
+    (out / "pixels.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (out / "pixels.md").write_text(table(fits))
+
+
+if __name__ == "__main__":
+    main()
