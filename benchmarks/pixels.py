@@ -136,7 +136,7 @@ what really followed.
 - **PSNR** in dB, of whole frames; higher is better.
 - **moving parts**: mean squared error, of values in [0, 1], of those pixels that changed since the last frame seen. To
   copy that frame is wrong in all of them. Lower is better.
-- **reward**, **end**: precision / recall of the rewards (not zero) and terminations in all of the {KS[-1]} steps. *rate*
+- **reward**, **end**: precision / recall of the rewards (not zero) and terminations in all {KS[-1]} steps. *rate*
   is the precision of guessing, with the number of events behind it.
 - *copy* repeats the last frame seen; *mean* shows the mean of all frames. **Bold**: better than both.
 - Wall time is of one thread on a machine that did other work at the same time; CPU time is what the fit itself took,
