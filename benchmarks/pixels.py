@@ -41,7 +41,7 @@ from wmcomponents.saving import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS, STARTS = 5, (1, 5, 10), 256, 2, 32
-FILM_BYTES = 300_000
+FILM_BYTES, FILM_SEQUENCES = 300_000, 128
 CHUNK = 25
 """Updates between two bundles: what a kill costs at most."""
 
@@ -266,7 +266,7 @@ def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Pat
     """A GIF of reality beside the dream: the longest of many held-out stretches, same start, same actions."""
     world = WORLDS[env_id]
     length = BURN_IN - 1 + world.film_steps
-    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, length, 64, folder, **world.options)
+    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, length, FILM_SEQUENCES, folder, **world.options)
     replay.set_rng(torch.Generator().manual_seed(seed))
     sequences = cast(TensorDictBase, replay.sample())
     chosen = cast(TensorDictBase, sequences[longest(sequences, burn_in=BURN_IN, horizon=world.film_steps)])

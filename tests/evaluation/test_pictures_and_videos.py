@@ -12,6 +12,7 @@ from wmcomponents.evaluation import (
     horizon_errors,
     horizon_figure,
     make_renderer,
+    outcomes,
     side_by_side,
     strip,
     write_gif,
@@ -75,6 +76,20 @@ def test_a_filmstrip_has_reality_above_the_dream(tmp_path):
     wide = picture(filmstrip(comparison, make_renderer(None), tmp_path / "strip.png", columns=5, title="A title"))
     assert wide.shape[1] > wide.shape[0]
     assert (tmp_path / "strip.png").stat().st_size < 2_000_000
+
+
+def test_under_the_frames_of_a_strip_stand_return_and_end():
+    assert outcomes([1.0, 0.5, 2.0], [0, 2, 3]) == ["return 0", "return 1.5", "return 3.5"]
+    assert outcomes(None, [0, 2], chances=[0.1, 0.25]) == ["", "P(end) 25 %"]
+    ended = outcomes([1.0, 0.5, 2.0], [0, 1, 3], 2, [0.1, 0.9, 0.9])
+    assert ended == ["return 0", "return 1\nP(end) 10 %", "return 1.5\nterminated"]  # it is over, and earns no more
+
+
+def test_notes_make_room_for_themselves(tmp_path):
+    frames = [np.zeros((8, 8, 3), dtype=np.uint8)] * 3
+    plain = picture(strip({"a": frames}, tmp_path / "plain.png"))
+    noted = picture(strip({"a": frames}, tmp_path / "noted.png", notes={"a": ["one", "one\ntwo", ""]}))
+    assert noted.shape[0] > plain.shape[0]
 
 
 def test_a_strip_of_rows_of_different_length_is_refused(tmp_path):

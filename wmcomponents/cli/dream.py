@@ -43,7 +43,7 @@ def run(config: DreamConfig) -> dict[str, Any]:
     if config.fps <= 0:
         raise UsageError(f"--fps is positive; got {config.fps}.")
     from wmcomponents.cli.train import training_facts
-    from wmcomponents.evaluation.pictures import filmstrip, strip
+    from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
     from wmcomponents.evaluation.renderers import make_renderer
     from wmcomponents.evaluation.video import comparison_reels, side_by_side, write_video
     from wmcomponents.saving import load
@@ -73,7 +73,8 @@ def run(config: DreamConfig) -> dict[str, Any]:
             import numpy as np
 
             steps = np.unique(np.linspace(0, len(reel.frames) - 1, 10).round().astype(int)).tolist()
-            strip({"dream": [reel.frames[k] for k in steps]}, config.out, steps=steps, title=caption)
+            notes = {"dream": outcomes(reel.rewards, steps, reel.ended)}
+            strip({"dream": [reel.frames[k] for k in steps]}, config.out, steps=steps, notes=notes, title=caption)
         else:
             write_video(side_by_side([reel], caption=caption), config.out, fps=config.fps)
     size = config.out.stat().st_size

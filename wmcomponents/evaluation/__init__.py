@@ -13,6 +13,7 @@ from wmcomponents.evaluation.open_loop import longest as longest
 from wmcomponents.evaluation.open_loop import open_loop as open_loop
 from wmcomponents.evaluation.pictures import filmstrip as filmstrip
 from wmcomponents.evaluation.pictures import horizon_figure as horizon_figure
+from wmcomponents.evaluation.pictures import outcomes as outcomes
 from wmcomponents.evaluation.pictures import strip as strip
 from wmcomponents.evaluation.probe import Probe as Probe
 from wmcomponents.evaluation.probe import ProbedModel as ProbedModel

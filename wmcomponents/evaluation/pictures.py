@@ -111,7 +111,8 @@ def filmstrip(
 ) -> Path:
     """A PNG of frames: reality in the upper row, the dream below it, at evenly spaced steps.
 
-    What the model shows after an end that it predicts itself is faded.
+    Under each frame stands the return so far, and how likely the dream is to end with that step (in reality: whether it
+    did). What the model shows after an end that it predicts itself is faded.
 
     Args:
         comparison: of :func:`compare`; the model must have a decoder.
@@ -132,8 +133,46 @@ def filmstrip(
     real = [render({key: value[start + k] for key, value in comparison.real.items()}) for k in steps]
     dream = [render({key: value[sample, k] for key, value in comparison.dream.items()}) for k in steps]
     over = comparison.dream_end(sample)
+    rewards, cont = comparison.dream_reward, comparison.dream_cont
+    notes = {
+        "reality": outcomes(
+            comparison.real_reward, steps.tolist(), comparison.steps if comparison.terminated else None
+        ),
+        "dream": outcomes(
+            None if rewards is None else rewards[sample],
+            steps.tolist(),
+            over,
+            None if cont is None else 1.0 - cont[sample],
+        ),
+    }
     ended = {} if over is None else {"dream": over}
-    return strip({"reality": real, "dream": dream}, path, steps=steps.tolist(), ended=ended, title=title)
+    return strip({"reality": real, "dream": dream}, path, steps=steps.tolist(), ended=ended, notes=notes, title=title)
+
+
+def outcomes(
+    rewards: np.ndarray | Sequence[float] | None,
+    steps: Sequence[int],
+    ended: int | None = None,
+    chances: np.ndarray | Sequence[float] | None = None,
+) -> list[str]:
+    """What stands under the frames of a strip: the return so far, and the end or its chance; nothing changes after it.
+
+    Args:
+        rewards: of steps 1, 2, ...; ``None`` if there are none.
+        steps: of the frames; 0 is the start.
+        ended: the step that ended the episode.
+        chances: probability of ending in steps 1, 2, ...
+    """
+    notes = []
+    for step in steps:
+        step = step if ended is None else min(step, ended)
+        words = [] if rewards is None else [f"return {float(np.sum(rewards[:step])):.3g}"]
+        if step == ended:
+            words.append("terminated")
+        elif chances is not None and step > 0:
+            words.append(f"P(end) {100 * float(chances[step - 1]):.0f} %")
+        notes.append("\n".join(words))
+    return notes
 
 
 def strip(
@@ -142,6 +181,7 @@ def strip(
     *,
     steps: Sequence[int] | None = None,
     ended: Mapping[str, int] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
     title: str | None = None,
 ) -> Path:
     """A PNG with named rows of frames.
@@ -149,8 +189,9 @@ def strip(
     Args:
         rows: frames uint8 ``(H, W, 3)`` by name; as many in each row.
         path: the file.
-        steps: the number under each column; 0, 1, ... if not given.
+        steps: the number over each column; 0, 1, ... if not given.
         ended: the step in which a row's episode ended, by name; frames after it are faded.
+        notes: what stands under the frames of a row, by name; at most two lines each.
         title: over the strip.
 
     Raises:
@@ -168,12 +209,14 @@ def strip(
     count = lengths.pop()
     steps = list(range(count)) if steps is None else list(steps)
     ended = {} if ended is None else ended
+    notes = {} if notes is None else notes
     height, width = next(iter(rows.values()))[0].shape[:2]
     cell = 1.3
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(cast(Any, STYLE)):
-        size = (cell * count + 0.8, cell * height / width * len(rows) + (0.75 if title else 0.35))
+        lines = sum(1 + max(note.count("\n") for note in one) for one in notes.values())
+        size = (cell * count + 0.8, cell * height / width * len(rows) + (0.75 if title else 0.35) + 0.16 * lines)
         figure = Figure(figsize=size, dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
@@ -189,9 +232,11 @@ def strip(
                 axis.grid(False)
                 for spine in axis.spines.values():
                     spine.set(visible=True, color="#cbd2d9")
+            for axis, note in zip(line, notes.get(name, ()), strict=False):
+                axis.set_xlabel(note, fontsize=8, color="#52606d")
             line[0].set_ylabel(name, fontweight="bold", color=DREAM if name == "dream" else INK, fontsize=10)
-        for axis, step in zip(axes[-1], steps, strict=True):
-            axis.set_xlabel("start" if step == 0 else f"step {step}", fontsize=8, color="#52606d")
+        for axis, step in zip(axes[0], steps, strict=True):
+            axis.set_title("start" if step == 0 else f"step {step}", loc="center", fontsize=8, fontweight="normal")
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold")
         figure.savefig(path)
