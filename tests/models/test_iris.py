@@ -147,7 +147,7 @@ def test_observing_the_frame_that_was_dreamt_is_dreaming_it(model):
     real = model._filtered(
         {key: value.clone() for key, value in state.items()},
         action,
-        dreamt["tokens"],
+        {"tokens": dreamt["tokens"]},
         torch.zeros(2, 1, dtype=torch.bool),
     )
     for key, value in dreamt.items():

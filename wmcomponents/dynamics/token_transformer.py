@@ -1,58 +1,20 @@
 """A world in tokens: a transformer that reads frames and actions as words, and writes the next frame word by word."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 
-from wmcomponents.component import Component
-from wmcomponents.functional.categorical import inverse_cdf_index, softmax
-from wmcomponents.functional.masks import block_causal_mask, slot_positions
-from wmcomponents.nn import LearnedPositions, Place, Transformer, empty_memory, gpt_init_
+from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window
+from wmcomponents.functional.masks import slot_positions
 
 Causality = Literal["causal", "block_causal"]
 
 
-class FrameLogits(NamedTuple):
-    """What a token transformer says along a sequence.
-
-    Attributes:
-        tokens: of the next token, ``[*B, N, vocabulary]``: one for each slot that a token of a frame follows, in order.
-            Of whole blocks, N = T * K: the K - 1 first tokens of a frame tell the token behind them, the action tells
-            the first token of the next frame.
-        reward: of the reward's classes, ``[*B, T, classes]``, read at the action.
-        terminated: of "goes on" and "terminates", ``[*B, T, 2]``, read at the action.
-        hidden: outputs of all slots, ``[*B, L, dim]``.
-    """
-
-    tokens: Tensor
-    reward: Tensor
-    terminated: Tensor
-    hidden: Tensor
-
-
-class Generated(NamedTuple):
-    """One generated step of N rows.
-
-    Attributes:
-        tokens: of the next frame, int64 ``[N, K]``.
-        length: positions of the memory in use now, int64 ``[N, 1]``.
-        reward: logits of the reward's classes, ``[N, classes]``.
-        terminated: logits of "goes on" and "terminates", ``[N, 2]``.
-        hidden: the output at the action, which all of these were read from, ``[N, dim]``.
-    """
-
-    tokens: Tensor
-    length: Tensor
-    reward: Tensor
-    terminated: Tensor
-    hidden: Tensor
-
-
-class TokenTransformer(Component):
+class TokenTransformer(BlockTransformer):
     """A causal transformer over blocks of K tokens of a frame and one action.
 
     A position's slot is its place in its block. What stands at slots 0 to K - 1 is looked up in a table of tokens, at
@@ -105,29 +67,28 @@ class TokenTransformer(Component):
         in_keys: Sequence[NestedKey] = ("tokens", "action_token"),
         out_keys: Sequence[NestedKey] = ("token_logits", "reward_logits", "terminated_logits"),
     ) -> None:
-        super().__init__(in_keys, out_keys)
         if causality not in ("causal", "block_causal"):
             raise ValueError(f"causality is 'causal' or 'block_causal'; got {causality!r}.")
         if max_frames < 2:
             raise ValueError(f"the context holds at least two frames, or no step could be imagined; got {max_frames}.")
-        self.vocabulary, self.actions, self.frame_tokens = vocabulary, actions, frame_tokens
-        self.layers, self.heads, self.dim = layers, heads, dim
-        self.block = frame_tokens + 1
-        self.max_frames, self.max_positions = max_frames, max_frames * self.block
+        self.frame_tokens, self.max_frames = frame_tokens, max_frames
         self.causality: Causality = causality
-        self.positions = LearnedPositions(self.max_positions, dim)
-        self.action_embedding = nn.Embedding(actions, dim)
-        self.token_embedding = nn.Embedding(vocabulary, dim)
-        self.dropout = nn.Dropout(dropout)
-        self.transformer = Transformer(layers, dim, heads, dropout=dropout)
-        self.token_head, self.reward_head, self.terminated_head = (
-            nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, size)) for size in (vocabulary, rewards, 2)
+        super().__init__(
+            vocabulary,
+            actions,
+            block=frame_tokens + 1,
+            blocks=max_frames,
+            speaking=[slot for slot in range(frame_tokens + 1) if slot != frame_tokens - 1],
+            acting=frame_tokens,
+            layers=layers,
+            heads=heads,
+            dim=dim,
+            dropout=dropout,
+            mask_block=frame_tokens + 1 if causality == "block_causal" else 1,
+            rewards=rewards,
+            in_keys=in_keys,
+            out_keys=out_keys,
         )
-        self.apply(gpt_init_)
-        mask = block_causal_mask(self.max_positions, self._mask_block)
-        self.register_buffer("mask", mask, persistent=False)
-
-    mask: Tensor
 
     # -- whole sequences -----------------------------------------------------------------------------------------------
 
@@ -148,21 +109,7 @@ class TokenTransformer(Component):
         Raises:
             ValueError: if the sequence is longer than the context.
         """
-        length = sequence.shape[1]
-        if length > self.max_positions:
-            raise ValueError(
-                f"the context has {self.max_positions} positions, {self.max_frames} frames with their actions; got "
-                f"{length}: cut the sequence, or build the transformer with a larger max_frames."
-            )
-        x = self.embed(sequence) + self.positions.weight[:length]
-        return self.said(self.transformer(self.dropout(x), self.mask[:length, :length]), 0)
-
-    def said(self, hidden: Float[Tensor, "n l dim"], start: int) -> FrameLogits:
-        """What the heads read from outputs whose first one stands at position ``start``."""
-        speaks = [slot for slot in range(self.block) if slot != self.frame_tokens - 1]
-        words = hidden[:, self._slots(start, hidden, speaks)]
-        ends = hidden[:, self._slots(start, hidden, [self.frame_tokens])]
-        return FrameLogits(self.token_head(words), self.reward_head(ends), self.terminated_head(ends), hidden)
+        return self.said(self.outputs(self.embed(sequence)), 0)
 
     def embed(self, sequence: Int[Tensor, "n l"], start: int = 0) -> Float[Tensor, "n l dim"]:
         """Tokens and actions, each from the table of its slot, without positions.
@@ -179,45 +126,6 @@ class TokenTransformer(Component):
         return x
 
     # -- from memory ---------------------------------------------------------------------------------------------------
-
-    @property
-    def memory_shape(self) -> tuple[int, ...]:
-        """Of one row's keys and values: layers, 2, heads, positions, size of a head."""
-        return (self.layers, 2, self.heads, self.max_positions, self.dim // self.heads)
-
-    def empty_memory(self, batch_size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-        """Memory in which nothing is in use, ``[*B, *memory_shape]``."""
-        return empty_memory(batch_size, self.layers, self.heads, self.max_positions, self.dim, device=device)
-
-    @torch.no_grad()
-    def extend(
-        self,
-        x: Float[Tensor, "n t dim"],
-        memory: Tensor,
-        length: Tensor,
-        window: "Window",
-        present: Tensor | None = None,
-    ) -> Tensor:
-        """Read embedded entries on top of what the memory holds, which is written IN PLACE; outputs ``[N, T, dim]``.
-
-        Args:
-            x: entries without positions, as :meth:`embed` gives them.
-            memory: ``[N, *memory_shape]``.
-            length: positions in use, int64 ``[N, 1]``; the entries follow on them.
-            window: what is known of the lengths without looking.
-            present: see :class:`~wmcomponents.nn.Place`.
-        """
-        count = x.shape[1]
-        position = length + torch.arange(count, device=x.device)
-        place = Place(
-            position,
-            self.max_positions,
-            block=self._mask_block,
-            uniform=window.uniform,
-            reach=None if window.longest is None else window.longest + count,
-            present=present,
-        )
-        return self.transformer.extend(x + self.positions(position), memory, place)
 
     @torch.no_grad()
     def begin(self, tokens: Int[Tensor, "n k"], memory: Tensor) -> None:
@@ -286,7 +194,7 @@ class TokenTransformer(Component):
         # A row that begins has its frame first. What its last place is filled with is wiped out below.
         x = torch.where(begun, torch.cat([words, act], 1), torch.cat([act, words], 1))
         after = room + torch.where(is_init, self.frame_tokens, self.block)
-        hidden = self.extend(x, memory, room, window, None if self._mask_block == 1 else after)
+        hidden = self.extend(x, memory, room, window, None if self.mask_block == 1 else after)
         self._wipe(memory, is_init)
         return after, hidden[:, 0].masked_fill(is_init, 0.0)
 
@@ -309,55 +217,17 @@ class TokenTransformer(Component):
             noise: uniform in [0, 1), one number a token; the most likely token each time if not given.
         """
         length, window = self.make_room(tokens, memory, length)
-        hidden = at_action = self.extend(self.action_embedding(action).unsqueeze(1), memory, length, window)[:, 0]
-        written: list[Tensor] = []
-        for number in range(self.frame_tokens):
-            written.append(_chosen(self.token_head(hidden), None if noise is None else noise[:, number]))
-            x = self.token_embedding(written[-1]).unsqueeze(1)
-            hidden = self.extend(x, memory, length + number + 1, window.moved(number + 1))[:, 0]
+        at_action = self.extend(self.action_embedding(action).unsqueeze(1), memory, length, window)[:, 0]
+        words = self.write(at_action, memory, length + 1, window.moved(1), noise, self.frame_tokens, self.frame_tokens)
         return Generated(
-            torch.stack(written, 1),
+            words,
             length + self.block,
             self.reward_head(at_action),
             self.terminated_head(at_action),
             at_action,
         )
 
-    @property
-    def _mask_block(self) -> int:
-        return self.block if self.causality == "block_causal" else 1
-
-    def _slots(self, start: int, hidden: Tensor, slots: Sequence[int]) -> Tensor:
-        found = slot_positions(start, hidden.shape[1], self.block, tuple(slots))
-        return torch.tensor(found, dtype=torch.int64, device=hidden.device)
-
     def _wipe(self, memory: Tensor, is_init: Tensor) -> None:
         """Empty everything behind the first frame where an episode begins."""
         behind = memory[..., self.frame_tokens :, :]
         behind.masked_fill_(is_init.view(-1, *(1,) * (memory.ndim - 1)), 0.0)
-
-
-class Window(NamedTuple):
-    """What is known of the rows' lengths without looking at a tensor; nothing on an accelerator.
-
-    Attributes:
-        uniform: the length, where all rows have the same.
-        longest: the longest.
-    """
-
-    uniform: int | None = None
-    longest: int | None = None
-
-    @classmethod
-    def of(cls, length: Tensor) -> "Window":
-        """Look, which costs nothing on a CPU."""
-        shortest, longest = (int(value) for value in length.aminmax())
-        return cls(longest if shortest == longest else None, longest)
-
-    def moved(self, steps: int) -> "Window":
-        """After so many further positions."""
-        return Window(*(None if value is None else value + steps for value in self))
-
-
-def _chosen(logits: Tensor, noise: Tensor | None) -> Tensor:
-    return logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(logits), noise)

@@ -12,13 +12,13 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Un
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional.categorical import inverse_cdf_index, softmax
 from wmcomponents.models import iris_official as official
+from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of, square_picture
 from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
 from wmcomponents.objectives.iris import IRISLoss
-from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
 from wmcomponents.tokenizers.image import network_image
-from wmcomponents.world_model import Noise, Observation, Prediction, State, items_of
+from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 REWARDS = 3
 """Reward classes: -1, 0, 1."""
@@ -107,7 +107,7 @@ class IRISConfig:
         return cls(**changes)
 
 
-class IRIS(PretrainedModel):
+class IRIS(RememberingModel):
     """IRIS: a discrete autoencoder of pictures, and a transformer over their tokens and the actions.
 
     State: ``tokens`` int64 ``[*B, K]``, the present frame; ``cache`` float ``[*B, layers, 2, heads, positions, d]``,
@@ -144,7 +144,7 @@ class IRIS(PretrainedModel):
     def __init__(self, config: IRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
         self_key, side, colours = _picture(observation_spec, c.grid)
-        actions = _choices(action_spec)
+        actions = choices_of(action_spec, "IRIS")
         words = c.grid * c.grid
         dynamics = TokenTransformer(
             c.vocabulary,
@@ -254,37 +254,11 @@ class IRIS(PretrainedModel):
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
-    def observe(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
-    ) -> State:
-        """One step of the filter; see :meth:`WorldModel.observe`."""
-        tokens = self.tokenizer.tokens(observation[self.picture])
-        return self._filtered(_owned(state), action, tokens, is_init)
-
-    def observe_sequence(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
-    ) -> State:
-        """The filter along a sequence, all pictures encoded at once."""
-        states = list(self._along(state, action, observation, is_init))
-        return {key: torch.stack([s[key] for s in states], is_init.ndim - 2) for key in states[0]}
-
-    def observe_last(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
-    ) -> State:
-        """The last state of a sequence; the caches of the others are never held at once."""
-        for after in self._along(state, action, observation, is_init, keeps=False):
-            state = after
-        return state
-
-    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; see :meth:`WorldModel.imagine`."""
-        return self.imagine_donated(_owned(state), action, noise)
-
     @torch.no_grad()
     def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The same step, written into the cache that it is given."""
         lead = state["length"].shape[:-1]
-        rows = _rows(state)
+        rows = rows_of(state)
         made = self.dynamics.imagine(
             rows["tokens"],
             rows["cache"],
@@ -311,74 +285,35 @@ class IRIS(PretrainedModel):
         """The codes of the frame side by side, and the transformer's output at the last action."""
         return torch.cat([self.tokenizer.quantizer.lookup(state["tokens"]).flatten(-2), state["hidden"]], -1)
 
-    def action_token(self, action: Tensor) -> Tensor:
-        """An action as its number, int64 ``[*B]``; none at all counts as the first.
-
-        Args:
-            action: ``[*B, ...]`` as ``action_spec`` says.
-        """
-        return action.long().argmax(-1) if isinstance(self.action_spec, OneHot) else action.long().clamp_min(0)
-
-    def _along(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, keeps: bool = True
-    ) -> Any:
-        """The states of a sequence in turn; written into each other where none is kept."""
-        time = is_init.ndim - 2
-        tokens = self.tokenizer.tokens(observation[self.picture])
-        state = _owned(state)
-        for t in range(is_init.shape[time]):
-            begins, acted = is_init.select(time, t), action.select(time, t)
-            state = self._filtered(state, acted, tokens.select(time, t), begins)
-            yield state
-            state = _owned(state) if keeps else state
+    def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
+        """The tokens of all pictures."""
+        return {"tokens": self.tokenizer.tokens(observation[self.picture])}
 
     @torch.no_grad()
-    def _filtered(self, state: State, action: Tensor, tokens: Tensor, is_init: Tensor) -> State:
+    def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
         """One step of the filter, written into the cache that it is given."""
         lead = is_init.shape[:-1]
-        rows = _rows(state)
-        seen = tokens.reshape(-1, tokens.shape[-1])
+        rows = rows_of(state)
+        tokens = seen["tokens"].reshape(-1, seen["tokens"].shape[-1])
         length, hidden = self.dynamics.observe(
             rows["tokens"],
             rows["cache"],
             rows["length"],
             self.action_token(action).reshape(-1),
-            seen,
+            tokens,
             is_init.reshape(-1, 1),
         )
-        after = {"tokens": seen.clone(), "cache": rows["cache"], "length": length, "hidden": hidden}
+        after = {"tokens": tokens.clone(), "cache": rows["cache"], "length": length, "hidden": hidden}
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
-
-
-def _owned(state: State) -> State:
-    """The state with a cache of its own, to be written into."""
-    return {**state, "cache": state["cache"].clone(memory_format=torch.contiguous_format)}
-
-
-def _rows(state: State) -> State:
-    """Leading dimensions flattened into one."""
-    lead = state["length"].ndim - 1
-    return {key: value.reshape(-1, *value.shape[lead:]) for key, value in state.items()}
 
 
 def _picture(spec: Composite, grid: int) -> tuple[str, int, int]:
     """Key, side and colours of the picture."""
-    entries = items_of(spec)
-    shape = tuple(entries[0][1].shape)
-    if len(entries) != 1 or len(shape) != 3 or entries[0][1].dtype is not torch.uint8 or shape[0] != shape[1]:
-        shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
-        raise ValueError(f"IRIS sees one square uint8 picture [H, H, C] and nothing else; got {shown}.")
-    scale, rest = divmod(shape[0], grid)
+    key, side, colours = square_picture(spec, "IRIS")
+    scale, rest = divmod(side, grid)
     if rest or scale & (scale - 1):
         raise ValueError(
-            f"a picture's side is grid={grid} times a power of two, as every level halves it; got {shape[0]}: resize "
+            f"a picture's side is grid={grid} times a power of two, as every level halves it; got {side}: resize "
             f"the picture, or choose another grid."
         )
-    return entries[0][0], shape[0], shape[2]
-
-
-def _choices(spec: TensorSpec) -> int:
-    if not isinstance(spec, (OneHot, Categorical)) or len(spec.shape) > (1 if isinstance(spec, OneHot) else 0):
-        raise ValueError(f"IRIS reads an action as one token: one choice (OneHot or Categorical); got {spec}.")
-    space: Any = spec.space
-    return int(space.n)
+    return key, side, colours

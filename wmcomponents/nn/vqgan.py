@@ -9,15 +9,19 @@ from torch.nn import functional as F
 GROUPS, EPS = 32, 1e-6
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm over 32 groups with an epsilon of 1e-6.
+def group_norm(channels: int, eps: float = EPS) -> nn.GroupNorm:
+    """Group norm over 32 groups.
+
+    Args:
+        channels: of the input.
+        eps: added to the variance; VQGAN's is 1e-6.
 
     Raises:
         ValueError: if the channels cannot be shared by 32 groups.
     """
     if channels % GROUPS:
         raise ValueError(f"group norm shares the channels among {GROUPS} groups; got {channels}: use a multiple.")
-    return nn.GroupNorm(GROUPS, channels, eps=EPS)
+    return nn.GroupNorm(GROUPS, channels, eps=eps)
 
 
 class GroupNormResidual(nn.Module):
@@ -26,13 +30,14 @@ class GroupNormResidual(nn.Module):
     Args:
         channels_in: of the input.
         channels_out: of the output; a 1x1 convolution carries the input over where they differ.
+        eps: of group norm.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, eps: float = EPS) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels_in)
+        self.norm1 = group_norm(channels_in, eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = group_norm(channels_out)
+        self.norm2 = group_norm(channels_out, eps)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 

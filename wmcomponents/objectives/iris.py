@@ -3,24 +3,19 @@
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.nn import code_counts, perplexity
-from wmcomponents.objectives.arrivals import check_sequences
-from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
-from wmcomponents.optim import ClippedAdamW, decayed_names
+from wmcomponents.objectives.model_loss import Terms
+from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
 from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import WorldModel
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance ``[N]`` of pictures in [-1, 1] ``[N, C, H, W]``."""
-
-MAX_NORM, DECAY = 10.0, 0.01
 
 
 class Segments(NamedTuple):
@@ -41,7 +36,7 @@ class Segments(NamedTuple):
     weight: Tensor
 
 
-class IRISLoss(StagedModelLoss):
+class IRISLoss(TokenWorldLoss):
     r"""Objective of IRIS on TorchRL-layout sequences, in two stages.
 
     *Tokenizer*: every frame by itself, in [-1, 1].
@@ -94,8 +89,6 @@ class IRISLoss(StagedModelLoss):
     absolute: Tensor
     squared: Tensor
 
-    stages = ("tokenizer", "transformer")
-
     def __init__(
         self,
         world_model: WorldModel,
@@ -116,56 +109,22 @@ class IRISLoss(StagedModelLoss):
                 f"this loss trains a tokenizer and a token transformer (models.IRIS); {type(world_model).__name__} has "
                 f"none: use its own objective()."
             )
-        if min(tokenizer_steps, tokenizer_every, tokenizer_frames) < 0 or tokenizer_every == 1:
-            raise ValueError(
-                f"counts are at least 0, and tokenizer_every leaves the transformer its turns: 0 or at least 2; got "
-                f"tokenizer_steps={tokenizer_steps}, tokenizer_every={tokenizer_every}, "
-                f"tokenizer_frames={tokenizer_frames}."
-            )
-        self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
-        self.tokenizer_frames = tokenizer_frames
-        self.rates = {"tokenizer": tokenizer_rate, "dynamics": transformer_rate}
         self._has_perceptual = perceptual is not None
         self._has_squared = squared > 0
         super().__init__(
-            world_model, coefficients={"absolute": absolute, "squared": squared}, seed=seed, reduction=reduction
+            world_model,
+            tokenizer_steps=tokenizer_steps,
+            tokenizer_every=tokenizer_every,
+            tokenizer_frames=tokenizer_frames,
+            rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
+            decays={"tokenizer": 0.0, "dynamics": DECAY},
+            coefficients={"absolute": absolute, "squared": squared},
+            seed=seed,
+            reduction=reduction,
         )
         if isinstance(perceptual, nn.Module):
             perceptual.requires_grad_(False)
         self.perceptual = perceptual
-
-    # -- stages --------------------------------------------------------------------------------------------------------
-
-    def stage_at(self, step: int) -> str:
-        """The stage of a step, from 0."""
-        beyond = step - self.tokenizer_steps
-        again = self.tokenizer_every and beyond % self.tokenizer_every == self.tokenizer_every - 1
-        return "tokenizer" if beyond < 0 or again else "transformer"
-
-    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam for the tokenizer; AdamW for the transformer, whose linear maps alone decay by 0.01; norms up to 10.
-
-        Args:
-            lr: of both parts; the objective's own rates if not given.
-            warmup: steps over which the rates grow from 0; none if not given, as in the paper.
-        """
-        decays = {f"dynamics.{name}" for name in decayed_names(self.world_model.dynamics)}
-        groups: dict[str, list[Tensor]] = {"tokenizer": [], "dynamics": [], "decaying": []}
-        for name, parameter in self.world_model_params.flatten_keys(".").items():
-            if parameter.requires_grad:
-                groups["decaying" if name in decays else name.partition(".")[0]].append(parameter)
-        rates = {name: rate if lr is None else lr for name, rate in self.rates.items()}
-        tokenizer = {"lr": rates["tokenizer"], "clip": "tokenizer", "weight_decay": 0.0}
-        transformer = {"lr": rates["dynamics"], "clip": "transformer", "weight_decay": 0.0}
-        return ClippedAdamW(
-            [
-                {"params": groups["tokenizer"], **tokenizer},
-                {"params": groups["dynamics"], **transformer},
-                {"params": groups["decaying"], **transformer, "weight_decay": DECAY},
-            ],
-            max_norm=MAX_NORM,
-            warmup=warmup or 0,
-        )
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "tokenizer":
@@ -223,48 +182,23 @@ class IRISLoss(StagedModelLoss):
 
     def segments(self, tensordict: TensorDictBase) -> Segments:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
-        keys, model = self.tensor_keys, self.world_model
-        picture = self.observation_keys[0]
-        below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (keys.reward, keys.terminated)]
-        over = ("next", keys.done) if isinstance(keys.done, str) else ("next", *keys.done)
-        check_sequences(tensordict, [picture, keys.action, keys.is_init, *below, over])
-        shape = tensordict.batch_size
-        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*below, over, keys.is_init))
-        weight = torch.ones(shape, device=reward.device)
-        priority, valid = tensordict.get(keys.priority_weight, None), tensordict.get(keys.mask, None)
-        weight = weight if priority is None else weight * priority.reshape(shape)
-        weight = weight if valid is None else weight * valid.reshape(shape)
-        length = min(model.dynamics.max_frames, shape[1])
-        pieces = Segments(
-            _pieces(model.tokenizer.tokens(tensordict.get(picture)), length),
-            _pieces(model.action_token(tensordict.get(keys.action)), length),
-            _pieces(reward.nan_to_num().sign().long() + 1, length),
-            _pieces(terminated.long(), length),
-            _pieces(weight, length),
+        model, keys = self.world_model, self.tensor_keys
+        steps = self.steps(tensordict)
+        length = min(model.dynamics.max_frames, tensordict.batch_size[1])
+        return Segments(
+            pieces(model.tokenizer.tokens(tensordict.get(self.observation_keys[0])), length),
+            pieces(model.action_token(tensordict.get(keys.action)), length),
+            pieces(steps.reward.nan_to_num().sign().long() + 1, length),
+            pieces(steps.terminated.long(), length),
+            kept_weight(steps, length),
         )
-        # An end cuts what follows off; so does padding or another episode's start inside a piece.
-        cut = _pieces((done | terminated).long(), length)[:, :-1] | _pieces(first.long(), length)[:, 1:]
-        cut = cut | (pieces.weight[:, :-1] == 0)
-        kept = F.pad(cut.cumsum(1) == 0, (1, 0), value=True)
-        return pieces._replace(weight=pieces.weight * kept)
 
     def _frames(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Frames of the tokenizer's update ``[N, H, W, C]``, and their weights ``[N]``."""
         arrivals = self.arrivals(tensordict)
         pixels, weight = arrivals.observation[self.observation_keys[0]].flatten(0, 1), arrivals.weight.flatten()
-        if not 0 < self.tokenizer_frames < weight.shape[0]:
-            return pixels, weight
-        # Frames that count come first, in random order.
-        lot = torch.rand(weight.shape, generator=self.generator, device=weight.device)
-        chosen = (lot + (weight == 0)).argsort()[: self.tokenizer_frames]
+        chosen = self.drawn(weight)
         return pixels[chosen], weight[chosen]
-
-
-def _pieces(value: Tensor, length: int) -> Tensor:
-    """Sequences ``[B, T, ...]`` cut into pieces ``[P, length, ...]``, the last of each filled up with zeros."""
-    missing = -value.shape[1] % length
-    value = F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing))
-    return value.unflatten(1, (-1, length)).flatten(0, 1)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

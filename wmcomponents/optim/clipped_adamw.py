@@ -78,11 +78,16 @@ class ClippedAdamW(AdamW):
         return loss
 
 
-def decayed_names(module: nn.Module) -> set[str]:
-    """Names of the parameters that a decay is meant for: weights of linear, convolutional and recurrent layers."""
+def decayed_names(module: nn.Module, kinds: tuple[type[nn.Module], ...] = DECAYED) -> set[str]:
+    """Names of the parameters that a decay is meant for: weights of certain layers, and of recurrent ones.
+
+    Args:
+        module: whose parameters.
+        kinds: the layers; linear and convolutional ones if not given.
+    """
     names = set()
     for prefix, part in module.named_modules():
         for name, _ in part.named_parameters(recurse=False):
-            if (name == "weight" and isinstance(part, DECAYED)) or name.startswith("weight_"):
+            if (name == "weight" and isinstance(part, kinds)) or name.startswith("weight_"):
                 names.add(f"{prefix}.{name}" if prefix else name)
     return names

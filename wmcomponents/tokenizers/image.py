@@ -109,8 +109,7 @@ class ImageTokenizer(Component):
     def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
         """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes."""
         lead = tokens.shape[:-1]
-        image = unit_image(self.decode(self.quantizer.lookup(tokens.reshape(-1, self.length))))
-        image = image.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
+        image = byte_image(unit_image(self.decode(self.quantizer.lookup(tokens.reshape(-1, self.length)))))
         return image.reshape(*lead, *image.shape[1:])
 
 
@@ -155,3 +154,8 @@ def network_image(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
 def unit_image(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
     """A picture about in [-1, 1] as one about in [0, 1], channels last."""
     return image.add(1.0).div(2.0).permute(0, 2, 3, 1)
+
+
+def byte_image(image: Float[Tensor, "n h w c"]) -> UInt8[Tensor, "n h w c"]:
+    """A picture about in [0, 1], clamped and rounded to bytes."""
+    return image.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)

@@ -5,10 +5,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
-def code_counts(tokens: Int[Tensor, "*batch"], codes: int) -> Float[Tensor, " codes"]:
-    """How often each code occurs; never waits for a device."""
+def code_counts(
+    tokens: Int[Tensor, "*batch"], codes: int, weight: Float[Tensor, "*batch"] | None = None
+) -> Float[Tensor, " codes"]:
+    """How often each code occurs; never waits for a device.
+
+    Args:
+        tokens: numbers of codes.
+        codes: how many there are.
+        weight: how much each token counts; 1 if not given.
+    """
     flat = tokens.reshape(-1)
-    return torch.zeros(codes, device=flat.device).index_add_(0, flat, torch.ones(flat.shape, device=flat.device))
+    counted = torch.ones(flat.shape, device=flat.device) if weight is None else weight.reshape(-1)
+    return torch.zeros(codes, device=flat.device).index_add_(0, flat, counted)
 
 
 def usage_entropy(frequency: Float[Tensor, "*batch codes"]) -> Float[Tensor, "*batch"]:
@@ -93,9 +102,14 @@ class CodebookUsage(nn.Module):
         self.register_buffer("frequency", torch.full((codes,), 1.0 / codes))
 
     @torch.no_grad()
-    def update_(self, tokens: Int[Tensor, "*batch"]) -> None:
-        """Count a batch of tokens."""
-        counts = code_counts(tokens, self.codes)
+    def update_(self, tokens: Int[Tensor, "*batch"], weight: Float[Tensor, "*batch"] | None = None) -> None:
+        """Count a batch of tokens.
+
+        Args:
+            tokens: numbers of codes.
+            weight: how much each token counts; 1 if not given.
+        """
+        counts = code_counts(tokens, self.codes, weight)
         self.frequency.mul_(self.decay).add_(counts / counts.sum().clamp_min(1.0), alpha=1 - self.decay)
 
     @torch.no_grad()

@@ -1,0 +1,154 @@
+"""What losses of a tokenizer and a transformer over its tokens share: stages, optimisers, pieces of sequences."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from wmcomponents.objectives.arrivals import check_sequences
+from wmcomponents.objectives.model_loss import StagedModelLoss
+from wmcomponents.optim import ClippedAdamW, decayed_names
+from wmcomponents.world_model import WorldModel
+
+MAX_NORM, DECAY = 10.0, 0.01
+PARTS = {"tokenizer": "tokenizer", "dynamics": "transformer"}
+"""Name of the stage that trains a part of the model, by the part's."""
+
+
+class Steps(NamedTuple):
+    """Transitions ``[B, T]`` in TorchRL's layout, without their observations and actions.
+
+    Attributes:
+        reward: of t + 1.
+        terminated: of t + 1, bool.
+        ends: whether the episode ends with t + 1, bool.
+        begins: whether it begins with t, bool.
+        weight: 0 for padding.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    ends: Tensor
+    begins: Tensor
+    weight: Tensor
+
+
+class TokenWorldLoss(StagedModelLoss):
+    """Base of losses in two stages: the tokenizer for the first steps, then the transformer.
+
+    Args:
+        world_model: has the parts ``tokenizer`` and ``dynamics``.
+        tokenizer_steps: updates of the tokenizer before those of the transformer.
+        tokenizer_every: then, every how many updates the tokenizer is trained again; 0 for never, at least 2.
+        tokenizer_frames: elements of an update of the tokenizer, drawn from the batch; 0 takes all.
+        rates: learning rate of each part, by its name.
+        decays: weight decay of each part's linear maps.
+        **options: of :class:`~wmcomponents.objectives.ModelLoss`.
+
+    Raises:
+        ValueError: for stages that cannot be.
+    """
+
+    stages = ("tokenizer", "transformer")
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        *,
+        tokenizer_steps: int,
+        tokenizer_every: int,
+        tokenizer_frames: int,
+        rates: Mapping[str, float],
+        decays: Mapping[str, float],
+        **options: Any,
+    ) -> None:
+        if min(tokenizer_steps, tokenizer_every, tokenizer_frames) < 0 or tokenizer_every == 1:
+            raise ValueError(
+                f"counts are at least 0, and tokenizer_every leaves the transformer its turns: 0 or at least 2; got "
+                f"tokenizer_steps={tokenizer_steps}, tokenizer_every={tokenizer_every}, "
+                f"tokenizer_frames={tokenizer_frames}."
+            )
+        self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
+        self.tokenizer_frames = tokenizer_frames
+        self.rates, self.decays = dict(rates), dict(decays)
+        super().__init__(world_model, **options)
+
+    def stage_at(self, step: int) -> str:
+        """The stage of a step, from 0."""
+        beyond = step - self.tokenizer_steps
+        again = self.tokenizer_every and beyond % self.tokenizer_every == self.tokenizer_every - 1
+        return "tokenizer" if beyond < 0 or again else "transformer"
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """AdamW; only weights of linear maps decay; each part's norm is clipped at 10.
+
+        Args:
+            lr: of both parts; the objective's own rates if not given.
+            warmup: steps over which the rates grow from 0; none if not given, as in the papers.
+        """
+        named = [(name, p) for name, p in self.world_model_params.flatten_keys(".").items() if p.requires_grad]
+        groups = []
+        for part, stage in PARTS.items():
+            is_decaying = self.decays[part] > 0
+            linear = decayed_names(getattr(self.world_model, part), (nn.Linear,)) if is_decaying else set()
+            own = [(name.removeprefix(f"{part}."), p) for name, p in named if name.startswith(f"{part}.")]
+            rest = {"lr": self.rates[part] if lr is None else lr, "clip": stage}
+            groups.append({"params": [p for name, p in own if name not in linear], "weight_decay": 0.0, **rest})
+            if is_decaying:
+                shrunk = [p for name, p in own if name in linear]
+                groups.append({"params": shrunk, "weight_decay": self.decays[part], **rest})
+        return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
+
+    def steps(self, tensordict: TensorDictBase) -> Steps:
+        """Reward, ends and weights of a batch of sequences ``[B, T]``.
+
+        Raises:
+            ValueError: if the sequences have no batch ``[B, T]``.
+            KeyError: if a key is missing.
+        """
+        keys = self.tensor_keys
+        below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (keys.reward, keys.terminated)]
+        over = ("next", keys.done) if isinstance(keys.done, str) else ("next", *keys.done)
+        check_sequences(tensordict, [self.observation_keys[0], keys.action, keys.is_init, *below, over])
+        shape = tensordict.batch_size
+        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*below, over, keys.is_init))
+        weight = torch.ones(shape, device=reward.device)
+        priority, valid = tensordict.get(keys.priority_weight, None), tensordict.get(keys.mask, None)
+        weight = weight if priority is None else weight * priority.reshape(shape)
+        weight = weight if valid is None else weight * valid.reshape(shape)
+        return Steps(reward, terminated, done | terminated, first, weight)
+
+    def drawn(self, weight: Tensor) -> Tensor:
+        """Which elements an update of the tokenizer takes: those that count come first, in random order.
+
+        Args:
+            weight: of the elements, ``[N]``.
+        """
+        if not 0 < self.tokenizer_frames < weight.shape[0]:
+            return torch.arange(weight.shape[0], device=weight.device)
+        lot = torch.rand(weight.shape, generator=self.generator, device=weight.device)
+        return (lot + (weight == 0)).argsort()[: self.tokenizer_frames]
+
+
+def pieces(value: Tensor, length: int) -> Tensor:
+    """Sequences ``[B, T, ...]`` cut into pieces ``[P, length, ...]``, the last of each filled up with zeros."""
+    missing = -value.shape[1] % length
+    value = F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing))
+    return value.unflatten(1, (-1, length)).flatten(0, 1)
+
+
+def kept_weight(steps: Steps, length: int) -> Tensor:
+    """Weights of pieces ``[P, length]``: 0 behind a piece's first end, padding, or start of another episode.
+
+    Args:
+        steps: sequences ``[B, T]``.
+        length: of a piece.
+    """
+    weight = pieces(steps.weight, length)
+    cut = pieces(steps.ends.long(), length)[:, :-1] | pieces(steps.begins.long(), length)[:, 1:]
+    cut = cut | (weight[:, :-1] == 0)
+    return weight * F.pad(cut.cumsum(1) == 0, (1, 0), value=True)
