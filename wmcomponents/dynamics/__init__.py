@@ -4,8 +4,11 @@ from wmcomponents.dynamics.beliefs import AbsolutePosterior as AbsolutePosterior
 from wmcomponents.dynamics.beliefs import Posterior as Posterior
 from wmcomponents.dynamics.beliefs import Prior as Prior
 from wmcomponents.dynamics.beliefs import RecurrentPosterior as RecurrentPosterior
+from wmcomponents.dynamics.block_transformer import FrameLogits as FrameLogits
+from wmcomponents.dynamics.block_transformer import Generated as Generated
 from wmcomponents.dynamics.cell import BlockGRUCell as BlockGRUCell
 from wmcomponents.dynamics.cell import Cell as Cell
+from wmcomponents.dynamics.delta_transformer import DeltaTransformer as DeltaTransformer
 from wmcomponents.dynamics.dense_gru_cell import DenseGRUCell as DenseGRUCell
 from wmcomponents.dynamics.initial import LearnedInitialState as LearnedInitialState
 from wmcomponents.dynamics.latent import CategoricalLatent as CategoricalLatent
@@ -22,8 +25,6 @@ from wmcomponents.dynamics.rssm import RSSM as RSSM
 from wmcomponents.dynamics.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm import RSSMObserveSequence as RSSMObserveSequence
 from wmcomponents.dynamics.simnorm import SimNormDynamics as SimNormDynamics
-from wmcomponents.dynamics.token_transformer import FrameLogits as FrameLogits
-from wmcomponents.dynamics.token_transformer import Generated as Generated
 from wmcomponents.dynamics.token_transformer import TokenTransformer as TokenTransformer
 from wmcomponents.dynamics.transition import ConvTransition as ConvTransition
 from wmcomponents.dynamics.transition import MLPTransition as MLPTransition

@@ -4,6 +4,8 @@ from typing import Any
 
 from torchrl.data import Composite, TensorSpec
 
+from wmcomponents.models.delta_iris import DeltaIRIS as DeltaIRIS
+from wmcomponents.models.delta_iris import DeltaIRISConfig as DeltaIRISConfig
 from wmcomponents.models.diamond import Diamond as Diamond
 from wmcomponents.models.diamond_config import DiamondConfig as DiamondConfig
 from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
@@ -31,6 +33,7 @@ from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsCon
 from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {
+    "DeltaIRIS": DeltaIRIS,
     "Diamond": Diamond,
     "DreamerV1": DreamerV1,
     "DreamerV2": DreamerV2,
@@ -46,6 +49,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
 """Families by the name that their saved config carries."""
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {
+    "delta-iris": DeltaIRIS,
     "diamond": Diamond,
     "EfficientZero": EfficientZero,
     "iris": IRIS,

@@ -24,6 +24,8 @@ from wmcomponents.nn.conv import padded_growth as padded_growth
 from wmcomponents.nn.conv import transposed_conv2d as transposed_conv2d
 from wmcomponents.nn.conv import unpadded_growth as unpadded_growth
 from wmcomponents.nn.fourier import FourierFeatures as FourierFeatures
+from wmcomponents.nn.frame_cnn import FrameDecoder as FrameDecoder
+from wmcomponents.nn.frame_cnn import FrameEncoder as FrameEncoder
 from wmcomponents.nn.frames import Frames as Frames
 from wmcomponents.nn.gru import GRU as GRU
 from wmcomponents.nn.gru import NormGRU as NormGRU
@@ -71,6 +73,7 @@ from wmcomponents.nn.positions import RoPE as RoPE
 from wmcomponents.nn.positions import sinusoidal_positions as sinusoidal_positions
 from wmcomponents.nn.quantizers import FSQ as FSQ
 from wmcomponents.nn.quantizers import CodebookUsage as CodebookUsage
+from wmcomponents.nn.quantizers import CosineQuantizer as CosineQuantizer
 from wmcomponents.nn.quantizers import Quantized as Quantized
 from wmcomponents.nn.quantizers import VectorQuantizer as VectorQuantizer
 from wmcomponents.nn.quantizers import code_counts as code_counts
@@ -87,6 +90,9 @@ from wmcomponents.nn.residual import ReducedPlanes as ReducedPlanes
 from wmcomponents.nn.residual import ResidualBlock as ResidualBlock
 from wmcomponents.nn.residual import ResidualStem as ResidualStem
 from wmcomponents.nn.residual import residual_blocks as residual_blocks
+from wmcomponents.nn.reward_kind import RewardKind as RewardKind
+from wmcomponents.nn.reward_kind import SignReward as SignReward
+from wmcomponents.nn.reward_kind import SymlogReward as SymlogReward
 from wmcomponents.nn.scaling import MinMaxScale as MinMaxScale
 from wmcomponents.nn.simnorm import EnsembleLayerNorm as EnsembleLayerNorm
 from wmcomponents.nn.simnorm import EnsembleLinear as EnsembleLinear

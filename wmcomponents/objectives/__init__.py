@@ -1,5 +1,6 @@
 """What is minimised: one LossModule a paper."""
 
+from wmcomponents.objectives.delta_iris import DeltaIRISLoss as DeltaIRISLoss
 from wmcomponents.objectives.diamond import DiamondLoss as DiamondLoss
 from wmcomponents.objectives.dreamer_v1 import DreamerV1ModelLoss as DreamerV1ModelLoss
 from wmcomponents.objectives.dreamer_v2 import DreamerV2ModelLoss as DreamerV2ModelLoss

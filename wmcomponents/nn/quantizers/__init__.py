@@ -1,5 +1,6 @@
 """Vectors as entries of a finite table: learned codebooks, grids, and the care of codes that nobody uses."""
 
+from wmcomponents.nn.quantizers.cosine import CosineQuantizer as CosineQuantizer
 from wmcomponents.nn.quantizers.fsq import FSQ as FSQ
 from wmcomponents.nn.quantizers.usage import CodebookUsage as CodebookUsage
 from wmcomponents.nn.quantizers.usage import code_counts as code_counts

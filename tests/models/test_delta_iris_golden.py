@@ -1,0 +1,220 @@
+"""Delta-IRIS computes what the authors' code computes."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests import golden_vectors
+from wmcomponents.dynamics.block_transformer import Window
+from wmcomponents.models import DeltaIRIS, DeltaIRISConfig
+from wmcomponents.nn import CosineQuantizer
+from wmcomponents.objectives.delta_iris import Changes
+from wmcomponents.objectives.model_loss import _reduced
+
+KINDS = {"sign": "sign", "two_hot": "twohot"}
+
+
+def official_weights(rewards="sign"):
+    """The checkpoint that the vectors' tokenizer and transformer would make together."""
+    found = {}
+    for part, name in (("tokenizer", "delta_iris_tokenizer"), ("world_model", f"delta_iris_world_model_{rewards}")):
+        _, tensors = golden_vectors.load(name)
+        found |= {f"{part}.{key[7:]}": value for key, value in tensors.items() if key.startswith("weight.")}
+    return found
+
+
+def loaded(rewards="sign"):
+    return DeltaIRIS.from_official(official_weights(rewards), heads=2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loaded()
+
+
+def assert_close(actual, expected, tolerance):
+    torch.testing.assert_close(actual, expected, atol=tolerance["atol"], rtol=tolerance.get("rtol", 0.0))
+
+
+def flat(value):
+    return value.flatten(0, 1)
+
+
+def bytes_of(observations):
+    """Frames in [0, 1], channels first, as frames in [0, 255], channels last."""
+    return (observations * 255).movedim(-3, -1)
+
+
+def test_sizes_follow_from_the_weights(model):
+    c = model.config
+    assert (c.tokens, c.mults, c.halves, c.channels, c.features) == (4, (1, 1), (True, True), 32, 8)
+    assert (c.context_channels, c.context, c.action_channels, c.vocabulary, c.code) == (32, 4, 2, 16, 8)
+    assert (c.layers, c.heads, c.frame_channels, c.frame_features, c.max_blocks) == (2, 2, 32, 2, 6)
+    assert c.rewards == "sign" and loaded("twohot").config.rewards == "two_hot"
+
+
+def test_the_tokenizer_encodes_quantises_and_decodes(model):
+    facts, t = golden_vectors.load("delta_iris_tokenizer")
+    part, x = model.tokenizer, t["input.observations"]
+    before, action, after = flat(x[:, :-1]), flat(t["input.actions"][:, :-1]), flat(x[:, 1:])
+    assert_close(part.features(before, action, after), flat(t["output.z"]), facts["tolerance"])
+    tokens, codes, _ = part.tokenize(before, action, after)
+    assert torch.equal(tokens, flat(t["output.tokens"]))
+    assert_close(part.from_code(codes), flat(t["output.q"]), facts["tolerance"])
+    looked = part.quantizer.lookup(tokens)
+    assert_close(part.from_code(looked), flat(t["output.embed_tokens"]), facts["tolerance"])
+    levels = part.decode(before, action, looked).clamp(0, 1).mul(255)
+    grid, expected = levels.round(), flat(t["output.reconstruction_clamped_uint8grid"]) * 255
+    # The vector's own note: what lies on the boundary between two levels may fall to either side.
+    boundary = (levels - levels.floor() - 0.5).abs() < 255 * facts["tolerance"]["atol"]
+    assert_close(grid[~boundary], expected[~boundary], facts["tolerance"])
+    assert boundary.float().mean() < 0.02 and (grid - expected).abs().max() < 1.001
+    shown = part.pixels(bytes_of(before), action, tokens)
+    assert torch.equal(shown.movedim(-1, 1).float(), grid) and shown.dtype is torch.uint8
+
+
+def test_the_tokenizers_losses(model):
+    facts, t = golden_vectors.load("delta_iris_tokenizer")
+    objective, x, mask = loaded().objective(), bytes_of(t["input.observations"]), t["input.mask_padding"].bool()
+    valid = flat(mask[:, 1:] & mask[:, :-1]).float()
+    with objective.world_model_params.to_module(objective.world_model):
+        terms = objective.tokenizer_terms(flat(x[:, :-1]), flat(t["input.actions"][:, :-1]), flat(x[:, 1:]), valid)
+    names = {"absolute": "l1", "squared": "l2", "worst": "l2_worst_pixel"}
+    losses = {name: _reduced(terms.losses[name], terms.weight, "mean") for name in names}
+    for name, official in names.items():
+        assert_close(losses[name], t[f"loss.reconstruction_loss_{official}"], facts["tolerance"])
+    # The authors count the commitment of padding too.
+    commitment = terms.losses["commitment"].mean()
+    assert_close(commitment, t["loss.commitment_loss"], facts["tolerance"])
+    assert_close(sum(losses.values()) + commitment, t["loss.total"], facts["tolerance"])
+
+
+def test_the_codebook_follows_a_batch():
+    facts, t = golden_vectors.load("delta_iris_quantizer_train")
+    part, tolerance = CosineQuantizer(16, 8), facts["tolerance"]
+    part.codebook.copy_(t["weight.codebook"])
+    part.usage.frequency.copy_(t["weight.codewords_freqs"])
+    names = ("pre_quant_proj", "post_quant_proj")
+    maps = {name: (t[f"weight.{name}.weight"], t[f"weight.{name}.bias"]) for name in names}
+    z = t["input.z"].requires_grad_()
+    inner = F.linear(z, *maps["pre_quant_proj"])
+    codes, tokens, loss = part(inner)
+    q = F.linear(codes, *maps["post_quant_proj"])
+    assert torch.equal(tokens, t["output.tokens"])
+    assert_close(q, t["output.q"], tolerance)
+    assert_close(loss.mean(), t["output.commitment_loss"], tolerance)
+    part.update_(inner, tokens, torch.rand(16))
+    assert_close(part.codebook, t["output.codebook_after"], tolerance)
+    assert_close(part.usage.frequency, t["output.codewords_freqs_after"], tolerance)
+    assert_close(part.usage.entropy, t["output.entropy_after_bits"], tolerance)
+    assert part.updates == t["weight.num_codebook_updates"] + 1
+    # What was looked up before the codebook moved is what gradients are of.
+    (grad,) = torch.autograd.grad(q.square().sum() + loss.mean(), z)
+    assert_close(grad, t["output.grad_z_of_sumsq_plus_commit"], {"rtol": 1e-4, **tolerance})
+
+
+@pytest.fixture(params=["sign", "two_hot"])
+def worded(request):
+    """A model with one of the two kinds of reward, its vector, and the tokens of the changes, the last filled up."""
+    facts, t = golden_vectors.load(f"delta_iris_world_model_{KINDS[request.param]}")
+    return loaded(KINDS[request.param]), facts, t, F.pad(t["input.latent_tokens"], (0, 0, 0, 1))
+
+
+def test_the_transformer_reads_whole_sequences(worded):
+    model, facts, t, tokens = worded
+    part, tolerance = model.dynamics, facts["tolerance"]
+    frames = part.frame_vector(bytes_of(t["input.observations"]))
+    assert_close(frames.unsqueeze(2), t["output.frames_emb"], tolerance)
+    x = part.embed(frames, t["input.actions"], tokens)
+    assert_close(x, t["output.sequence"], tolerance)
+    said = part.said(part.outputs(x), 0)
+    assert_close(said.hidden, t["output.output_sequence"], tolerance)
+    assert_close(said.tokens, t["output.logits_latents"], tolerance)
+    assert_close(said.reward, t["output.logits_rewards"], tolerance)
+    assert_close(said.terminated, t["output.logits_ends"], tolerance)
+
+
+def test_as_a_component_it_says_the_same(worded):
+    model, facts, t, tokens = worded
+    words, rewards, ends = model.dynamics(bytes_of(t["input.observations"]), t["input.actions"], tokens)
+    assert_close(words.flatten(1, 2), t["output.logits_latents"], facts["tolerance"])
+    assert_close(rewards, t["output.logits_rewards"], facts["tolerance"])
+    assert_close(ends, t["output.logits_ends"], facts["tolerance"])
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_the_transformer_reads_from_memory(worded, looks):
+    model, facts, t, _ = worded
+    part, sequence = model.dynamics, t["output.sequence"]
+    memory, length, said = part.empty_memory([2]), torch.zeros(2, 1, dtype=torch.int64), []
+    for at in range(sequence.shape[1]):
+        window = Window.of(length) if looks else Window()
+        said.append(part.said(part.extend(sequence[:, at : at + 1], memory, length, window), at))
+        length = length + 1
+    for kind, key in (("tokens", "latents"), ("reward", "rewards"), ("terminated", "ends")):
+        found = torch.cat([getattr(one, kind) for one in said], 1)
+        assert_close(found, t[f"output.cached.logits_{key}"], facts["tolerance"])
+
+
+def test_the_filter_says_the_same_of_the_vectors_frames(worded):
+    """The action that led to a frame is given with the frame here, and with the frame before in the vector."""
+    model, facts, t, tokens = worded
+    frames, action = bytes_of(t["input.observations"]).round().to(torch.uint8), t["input.actions"]
+    assert_close(frames.float() / 255, t["input.observations"].movedim(-3, -1), {"atol": 1e-6})
+    led = F.one_hot(F.pad(action[:, :-1], (1, 0)), 5)
+    init = torch.zeros(2, 4, 1, dtype=torch.bool)
+    init[:, 0] = True
+    states = model.observe_sequence(model.initial_state((2,)), led, {"pixels": frames}, init, None)
+    assert torch.equal(states["tokens"][:, 1:], t["input.latent_tokens"])
+    hidden = t["output.output_sequence"].unflatten(1, (4, 6))[:, :-1, 1]
+    assert_close(states["hidden"][:, 1:], hidden, facts["tolerance"])
+    made = model.imagine({key: value[:, -1] for key, value in states.items()}, F.one_hot(action[:, -1], 5), None)
+    assert_close(made.cont[:, 0], t["output.logits_ends"][:, -1].softmax(-1)[:, 0], facts["tolerance"])
+    reward = model.rewards.reward(t["output.logits_rewards"][:, -1])
+    assert_close(made.reward[:, 0], reward, facts["tolerance"])
+    assert torch.equal(made.state["tokens"][:, 0], t["output.logits_latents"][:, 12].argmax(-1))
+
+
+def test_the_transformers_losses(worded):
+    model, facts, t, tokens = worded
+    objective, mask = model.objective(), t["input.mask_padding"].bool()
+    objective.token_scale.fill_(0.1)
+    objective.termination_scale.fill_(0.1)
+    known = F.pad((mask[:, 1:] & mask[:, :-1]).float(), (0, 1))
+    changes = Changes(
+        bytes_of(t["input.observations"]),
+        t["input.actions"],
+        tokens,
+        t["input.rewards"],
+        t["input.ends"],
+        mask.float(),
+        known,
+    )
+    with objective.world_model_params.to_module(objective.world_model):
+        losses, info, weights = objective.transformer_terms(changes)
+    for name, key in (("tokens", "latents"), ("reward", "rewards"), ("termination", "ends")):
+        assert_close(_reduced(losses[name], weights[name], "mean"), t[f"loss.loss_{key}"], facts["tolerance"])
+    assert_close(
+        _reduced(info["accuracy"], weights["accuracy"], "mean"), t["metric.latent_accuracy"], facts["tolerance"]
+    )
+
+
+@pytest.mark.parametrize("published", ["atari_4_actions", "crafter_17_actions"])
+def test_every_key_of_a_published_checkpoint_lands(published):
+    facts, _ = golden_vectors.load("delta_iris_checkpoint_keys")
+    keys, counts = facts[published]["keys"], facts[published]["parameter_counts"]
+    generator = torch.Generator().manual_seed(0)
+    types = {"int64": torch.int64, "bool": torch.bool}
+    weights = {
+        key: torch.zeros(shape, dtype=types[dtype]) if dtype in types else torch.randn(shape, generator=generator)
+        for key, (shape, dtype) in keys.items()
+    }
+    model = DeltaIRIS.from_official(weights)
+    assert model.config == getattr(DeltaIRISConfig, published.split("_")[0])()
+    for part, name in ((model.tokenizer, "tokenizer"), (model.dynamics, "world_model")):
+        assert sum(parameter.numel() for parameter in part.parameters()) == counts[name]
+    # Every number of the two parts is found again, in one place.
+    left_out = (".mask", ".indices", "actor_critic")
+    landed = [value for key, value in weights.items() if not any(name in key for name in left_out)]
+    total = sum(float(value.double().sum()) for value in landed)
+    assert abs(total - sum(float(value.double().sum()) for value in model.state_dict().values())) < 1e-3
