@@ -249,7 +249,7 @@ def test_rows_taken_a_few_at_a_time_dream_the_same(monkeypatch):
     state = filtered(model, frames(5, 4), choices(5, 3))
     noise = model.noise_source("imagine")((5,), torch.Generator().manual_seed(0))
     whole = model.imagine(state, choices(5), noise)
-    monkeypatch.setattr("wmcomponents.models.diamond.CPU_PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr("wmcomponents.nn.shares.CPU_PIXELS", 2 * 16 * 16)
     parts = model.imagine(state, choices(5), noise)
     assert int((whole.state["frames"].int() - parts.state["frames"].int()).abs().max()) <= 1
     torch.testing.assert_close(whole.cont, parts.cont, rtol=1e-3, atol=1e-4)

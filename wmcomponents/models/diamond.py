@@ -18,13 +18,11 @@ from wmcomponents.models.diamond_config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diamond_official import RULES
 from wmcomponents.nn import ActionVector
 from wmcomponents.nn.observation import DiscreteObservation
+from wmcomponents.nn.shares import row_shares
 from wmcomponents.nn.windows import aligned, windows_along
 from wmcomponents.objectives.diamond import DiamondLoss
 from wmcomponents.pretrained import PretrainedModel, load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
-
-CPU_PIXELS = 2**15
-"""Pixels of frames that a CPU denoises at once: more would push each other's activations out of its caches."""
 
 
 class Diamond(PretrainedModel):
@@ -308,11 +306,8 @@ class Diamond(PretrainedModel):
         return sampler.sample(denoise, start, _planar(flat.get("large_churn"), part))
 
     def _shares(self, rows: int, device: torch.device) -> list[slice]:
-        """Rows to be taken at once: on a CPU few enough to stay in its caches, where no gradient keeps them alive."""
-        if device.type != "cpu" or torch.is_grad_enabled():
-            return [slice(0, rows)]
-        size = max(1, CPU_PIXELS // math.prod(self._shape[:2]))
-        return [slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size)]
+        """Rows to be taken at once."""
+        return row_shares(rows, math.prod(self._shape[:2]), device)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
         """As torch's; the weights lie channels last afterwards, however they were stored."""

@@ -175,7 +175,7 @@ class IRIS(RememberingModel):
                 ),
             ),
         )
-        self.config, self.picture = config, self_key
+        self.config, self.picture, self.area = config, self_key, side * side
         levels = (side // c.grid).bit_length()
         attends = [level for level in range(levels) if side >> level in c.attention]
         shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
@@ -278,7 +278,7 @@ class IRIS(RememberingModel):
     @torch.no_grad()
     def decode(self, state: State) -> Observation:
         """What the tokens look like, rounded to bytes."""
-        return {self.picture: self.tokenizer.pixels(state["tokens"])}
+        return {self.picture: self.tokenizer.pixels(state["tokens"], self.area)}
 
     @torch.no_grad()
     def features(self, state: State) -> Tensor:

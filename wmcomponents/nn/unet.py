@@ -42,7 +42,10 @@ class AdaptiveGroupNorm(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"], cond: Float[Tensor, "n k"]) -> Float[Tensor, "n c h w"]:
         """Normalise."""
         scale, shift = self.linear(cond)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(shift, F.group_norm(x, self.groups, eps=EPS), 1.0 + scale)
+        y = F.group_norm(x, self.groups, eps=EPS)
+        if torch.is_grad_enabled():
+            return torch.addcmul(shift, y, 1.0 + scale)
+        return torch.addcmul(shift, y, 1.0 + scale, out=y)  # no second tensor of this size
 
 
 class SelfAttention2d(nn.Module):

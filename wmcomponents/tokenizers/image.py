@@ -1,5 +1,6 @@
 """Pictures as a grid of tokens: an encoder, a quantizer, a decoder."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
+from wmcomponents.nn.shares import row_shares
 
 
 class Tokenized(NamedTuple):
@@ -93,11 +95,16 @@ class ImageTokenizer(Component):
 
         Args:
             pixels: pictures as the environment shows them.
-            rows: how many are encoded at once; more pictures are taken in turns, which bounds the memory.
+            rows: how many are encoded at most at once; more pictures are taken in turns, which bounds the memory. A
+                CPU takes fewer.
         """
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
-        parts = [self._tokens(flat[i : i + rows]) for i in range(0, max(1, flat.shape[0]), rows)]
-        return torch.cat(parts).reshape(*lead, self.length)
+        shares = [
+            slice(begin + share.start, begin + share.stop)
+            for begin in range(0, max(1, flat.shape[0]), rows)
+            for share in row_shares(min(rows, flat.shape[0] - begin), math.prod(flat.shape[1:3]), flat.device)
+        ]
+        return torch.cat([self._tokens(flat[share]) for share in shares]).reshape(*lead, self.length)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         return self.quantizer.tokens(self.encode(network_image(pixels)).flatten(2).transpose(1, 2))
@@ -106,11 +113,19 @@ class ImageTokenizer(Component):
         """Codes' vectors as pictures, about in [-1, 1]; not clamped."""
         return self.decoder(self.from_code(codes.transpose(1, 2).unflatten(2, self.grid)))
 
-    def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
-        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes."""
-        lead = tokens.shape[:-1]
-        image = byte_image(unit_image(self.decode(self.quantizer.lookup(tokens.reshape(-1, self.length)))))
+    def pixels(self, tokens: Int[Tensor, "*batch k"], area: int = 1) -> UInt8[Tensor, "*batch h w c"]:
+        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes.
+
+        Args:
+            tokens: of pictures.
+            area: pixels of one, if known: a CPU then takes few enough of them at once.
+        """
+        lead, flat = tokens.shape[:-1], tokens.reshape(-1, self.length)
+        image = torch.cat([self._pixels(flat[share]) for share in row_shares(len(flat), area, flat.device)])
         return image.reshape(*lead, *image.shape[1:])
+
+    def _pixels(self, tokens: Tensor) -> Tensor:
+        return byte_image(unit_image(self.decode(self.quantizer.lookup(tokens))))
 
 
 class ImageDetokenizer(Component):

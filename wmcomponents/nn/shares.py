@@ -1,0 +1,24 @@
+"""Rows of pictures that are computed at once."""
+
+import torch
+
+CPU_PIXELS = 2**15
+"""Pixels that a CPU's convolutions take at once: more would push each other's activations out of its caches, and out of
+the memory that its allocator keeps."""
+
+
+def row_shares(rows: int, pixels: int, device: torch.device) -> list[slice]:
+    """Rows to be taken at once: on a CPU few enough for its caches, where no gradient keeps them alive; else all.
+
+    Args:
+        rows: how many there are.
+        pixels: of one row's picture.
+        device: that computes them.
+
+    >>> row_shares(5, 2**14, torch.device("cuda"))
+    [slice(0, 5, None)]
+    """
+    if device.type != "cpu" or torch.is_grad_enabled():
+        return [slice(0, rows)]
+    size = max(1, CPU_PIXELS // pixels)
+    return [slice(begin, min(begin + size, rows)) for begin in range(0, max(rows, 1), size)]
