@@ -13,6 +13,8 @@ from wmcomponents.functional import EDMSampler
 from wmcomponents.models import (
     IRIS,
     TDMPC2,
+    DeltaIRIS,
+    DeltaIRISConfig,
     Diamond,
     DiamondConfig,
     DreamerV1,
@@ -78,6 +80,17 @@ WORDS = {
     "dim": 16,
     "max_frames": 3,
 }
+CHANGES = {
+    "mults": (1,),
+    "halves": (True,),
+    "features": 2,
+    "vocabulary": 16,
+    "code": 8,
+    "layers": 2,
+    "heads": 2,
+    "frame_features": 1,
+    "max_blocks": 4,
+}
 
 
 def dreamer(*arguments) -> DreamerV3:
@@ -128,6 +141,17 @@ def iris(*arguments) -> IRIS:
     return model
 
 
+def delta_iris(*arguments) -> DeltaIRIS:
+    """A Delta-IRIS that chooses, and whose codes and pictures rounding leaves alone."""
+    model = DeltaIRIS(*arguments)
+    torch.nn.init.normal_(model.tokenizer.quantizer.codebook)
+    with torch.no_grad():
+        model.tokenizer.decoder[-1].weight.mul_(0.1)
+        for parameter in model.dynamics.parameters():
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim == 2 else None
+    return model
+
+
 MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("point-mass", PointMass),
     ("normal-noise-one-hot", lambda: ToyWorldModel(VECTOR, OneHot(3), noise="normal")),
@@ -165,5 +189,6 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("efficientzero-planes", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4), PLANES, OneHot(3))),
     ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
+    ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
 ]

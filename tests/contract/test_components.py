@@ -31,6 +31,7 @@ from wmcomponents.dynamics import (
     MDNRNN,
     RSSM,
     ConvTransition,
+    DeltaTransformer,
     DimensionMixture,
     MLPTransition,
     RSSMObserve,
@@ -70,6 +71,7 @@ from wmcomponents.heads import (
     ValuePrefixHead,
 )
 from wmcomponents.nn import (
+    CosineQuantizer,
     MinMaxScale,
     OneHotCode,
     Perceptron,
@@ -80,7 +82,7 @@ from wmcomponents.nn import (
     VQGANDecoder,
     VQGANEncoder,
 )
-from wmcomponents.tokenizers import ImageDetokenizer, ImageTokenizer
+from wmcomponents.tokenizers import DeltaTokenizer, ImageDetokenizer, ImageTokenizer
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -112,6 +114,13 @@ def tokenizer(**keys):
     shape = (32, (1, 1), 1, (1,), 4)
     parts = VQGANEncoder(*shape), VQGANDecoder(*shape), VectorQuantizer(6, 4)
     return ImageTokenizer(*parts, features=4, grid=(8, 8), **keys)
+
+
+def delta_tokenizer():
+    sizes = {"features": 2, "context": 2, "channels": 32, "mults": (1,), "halves": (True,)}
+    part = DeltaTokenizer((16, 16, 3), 2, CosineQuantizer(6, 4), **sizes)
+    nn.init.normal_(part.quantizer.codebook)
+    return part
 
 
 def timed(leaf, steps=3):
@@ -196,6 +205,13 @@ COMPONENTS = {
     ),
     "ImageTokenizer": (tokenizer, [IMAGE]),
     "ImageDetokenizer": (lambda: ImageDetokenizer(tokenizer()), [Categorical(6, shape=(64,))]),
+    "DeltaTokenizer": (delta_tokenizer, [IMAGE, Categorical(2, shape=()), IMAGE]),
+    "DeltaTransformer": (
+        lambda: DeltaTransformer(
+            6, 2, (16, 16, 3), max_blocks=3, layers=1, heads=2, features=1, mults=(1,), halves=(True,)
+        ),
+        [timed(IMAGE), Categorical(2, shape=(3,)), Categorical(6, shape=(3, 4))],
+    ),
     "TokenTransformer": (
         lambda: TokenTransformer(6, 2, frame_tokens=4, max_frames=3, layers=1, heads=2, dim=8),
         [Categorical(6, shape=(3, 4)), Categorical(2, shape=(3,))],
