@@ -24,7 +24,7 @@ COMMON = {"--rounds": "6", "--dream-steps": "30720", "--final-dream-steps": "122
 OPTIONS: dict[str, dict[str, str]] = {
     "DreamerV3": {"--rounds": "8", "--dream-steps": "40960", "--final-dream-steps": "163840"},  # as in `make demo`
     # Every round begins with V, in the data of all rounds so far: the paper's iterative procedure.
-    "WorldModels": {"--updates": "450", "--changes": "vision_steps=100 cycle_steps=450"},
+    "WorldModels": {"--updates": "1200", "--changes": "vision_steps=200 cycle_steps=1200"},
 }
 """Further ones, by family."""
 

@@ -33,8 +33,8 @@ BOARDS = Fit(updates=1200, changes={"norm": "keras_layer", "kl_scale": 0.1})
 FITS: dict[tuple[str, str], Fit] = {
     ("DreamerV1", "MinAtar/Breakout-v1"): BOARDS,
     ("PlaNet", "MinAtar/Breakout-v1"): BOARDS,
-    ("MuZero", "MinAtar/Breakout-v1"): Fit(updates=300),  # some 0.6 s an update: 16 unrolled steps of convolutions
-    ("EfficientZero", "MinAtar/Breakout-v1"): Fit(updates=300),
+    ("MuZero", "MinAtar/Breakout-v1"): Fit(updates=550),  # some 0.5 s an update: unrolled convolutions
+    ("EfficientZero", "MinAtar/Breakout-v1"): Fit(updates=800),
     ("WorldModels", "MinAtar/Breakout-v1"): Fit(updates=2000, changes={"vision_steps": 800}),
 }
 """Fits that differ from the default, by family and environment; an empty family stands for all."""
