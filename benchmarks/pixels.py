@@ -120,14 +120,14 @@ MINATAR, PONG = "MinAtar/Breakout-v1", "ALE/Pong-v5"
 
 # A token model forgets what came before the present frame when its context is full, and with it where the ball of Pong
 # flies: the context holds what the filter sees and what is dreamt after it.
-WIDE = {"max_frames": 16}
+IRIS_WIDE, DELTA_WIDE = {"max_frames": 16}, {"max_blocks": 16}
 
 FITS: dict[tuple[str, str], PixelFit] = {
     ("IRIS", MINATAR): PixelFit(updates=1400, tokenizer=0.4),
     ("DeltaIRIS", MINATAR): PixelFit(updates=1400, tokenizer=0.4),
     ("Diamond", MINATAR): PixelFit(updates=2000),
-    ("IRIS", PONG): PixelFit(updates=1200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=WIDE),
-    ("DeltaIRIS", PONG): PixelFit(updates=1200, sequence_length=16, batch_size=8, tokenizer=0.45),
+    ("IRIS", PONG): PixelFit(updates=1200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=IRIS_WIDE),
+    ("DeltaIRIS", PONG): PixelFit(updates=1200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=DELTA_WIDE),
     ("Diamond", PONG): PixelFit(updates=1000, sequence_length=16, batch_size=8),
 }
 """Updates that take about ten minutes of one core for MinAtar, twenty for Pong."""

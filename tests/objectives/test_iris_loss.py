@@ -64,7 +64,7 @@ def test_each_stage_trains_its_part_alone(model):
 def test_what_is_written_is_what_is_declared(model):
     for objective in (
         model.objective(),
-        IRISLoss(model, tokenizer_steps=1, perceptual=lambda x, y: (x - y).abs().mean((1, 2, 3))),
+        IRISLoss(model, tokenizer_steps=1, worst=0.01, perceptual=lambda x, y: (x - y).abs().mean((1, 2, 3))),
     ):
         for stage in ("tokenizer", "transformer"):
             out = at(objective, stage)(data())
@@ -73,7 +73,7 @@ def test_what_is_written_is_what_is_declared(model):
 
 
 def test_frames_are_scored_one_by_one_in_the_range_of_the_network(model):
-    objective = at(model.objective(), "tokenizer")
+    objective = at(IRISLoss(model, tokenizer_steps=1, absolute=0.1, squared=1.0, worst=0.5), "tokenizer")
     batch = data()
     out = objective(batch)
     frames = torch.cat([batch["pixels"], batch["next", "pixels"][:, -1:]], 1).flatten(0, 1)
@@ -83,6 +83,7 @@ def test_frames_are_scored_one_by_one_in_the_range_of_the_network(model):
     error = model.tokenizer.decode(code) - x
     torch.testing.assert_close(out["loss_reconstruction"], 0.1 * error.abs().mean())
     torch.testing.assert_close(out["loss_squared"], error.square().mean())
+    torch.testing.assert_close(out["loss_worst"], 0.5 * error.square().amax((1, 2, 3)).mean())
     torch.testing.assert_close(out["loss_commitment"], 2 * (code - z).square().mean())
     assert 1 <= out["perplexity"] <= 16
 

@@ -42,7 +42,7 @@ class IRISLoss(TokenWorldLoss):
     *Tokenizer*: every frame by itself, in [-1, 1].
 
     .. math::
-        L = a \overline{|x - \hat x|} + b \overline{(x - \hat x)^2}
+        L = a \overline{|x - \hat x|} + b \overline{(x - \hat x)^2} + c \max (x - \hat x)^2
         + LPIPS(x, \hat x) + \overline{(sg(z) - e)^2} + \beta\, \overline{(z - sg(e))^2}
 
     *Transformer*: three mean cross entropies on the tokens of the tokenizer as it is, which gets no gradient: of all
@@ -59,8 +59,8 @@ class IRISLoss(TokenWorldLoss):
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
     Keys written: in the tokenizer's stage ``loss_reconstruction``, ``loss_commitment``, where they count
-    ``loss_squared`` and ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the other
-    ``loss_tokens``, ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
+    ``loss_squared``, ``loss_worst`` and ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the
+    other ``loss_tokens``, ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
 
     Args:
         world_model: an :class:`~wmcomponents.models.IRIS`, or one made of the same parts.
@@ -72,6 +72,8 @@ class IRISLoss(TokenWorldLoss):
         absolute: a, factor on the absolute error; the paper's is 1.
         squared: b, factor on the squared error, which the paper does not have: where few pixels are not the background,
             the absolute error is content with the background for long. Delta-IRIS has a = 0.1 and b = 1.
+        worst: c, factor on the squared error of a frame's worst number, which the paper does not have either: a mean
+            hardly sees a ball of one pixel. Delta-IRIS has c = 0.01.
         perceptual: distance of pictures, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
         seed: of the choice of frames.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[frames, 1]`` in the tokenizer's
@@ -88,6 +90,7 @@ class IRISLoss(TokenWorldLoss):
 
     absolute: Tensor
     squared: Tensor
+    worst: Tensor
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class IRISLoss(TokenWorldLoss):
         transformer_rate: float = 1e-4,
         absolute: float = 1.0,
         squared: float = 0.0,
+        worst: float = 0.0,
         perceptual: Perceptual | nn.Module | None = None,
         seed: int = 0,
         reduction: str = "mean",
@@ -110,7 +114,7 @@ class IRISLoss(TokenWorldLoss):
                 f"none: use its own objective()."
             )
         self._has_perceptual = perceptual is not None
-        self._has_squared = squared > 0
+        self._extras = tuple(name for name, factor in (("squared", squared), ("worst", worst)) if factor > 0)
         super().__init__(
             world_model,
             tokenizer_steps=tokenizer_steps,
@@ -118,7 +122,7 @@ class IRISLoss(TokenWorldLoss):
             tokenizer_frames=tokenizer_frames,
             rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
             decays={"tokenizer": 0.0, "dynamics": DECAY},
-            coefficients={"absolute": absolute, "squared": squared},
+            coefficients={"absolute": absolute, "squared": squared, "worst": worst},
             seed=seed,
             reduction=reduction,
         )
@@ -128,7 +132,7 @@ class IRISLoss(TokenWorldLoss):
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "tokenizer":
-            extra: list[NestedKey] = ["loss_squared"] if self._has_squared else []
+            extra: list[NestedKey] = [f"loss_{name}" for name in self._extras]
             extra += ["loss_perceptual"] if self._has_perceptual else []
             return ["loss_reconstruction", "loss_commitment", *extra, "perplexity"]
         return ["loss_tokens", "loss_reward", "loss_termination", "accuracy"]
@@ -158,8 +162,10 @@ class IRISLoss(TokenWorldLoss):
         image = tokenizer.decode(codes)
         error = x - image
         losses = {"reconstruction": self.absolute * error.abs().mean((1, 2, 3)), "commitment": commitment}
-        if self._has_squared:
+        if "squared" in self._extras:
             losses["squared"] = self.squared * error.square().mean((1, 2, 3))
+        if "worst" in self._extras:
+            losses["worst"] = self.worst * error.square().amax((1, 2, 3))
         if self.perceptual is not None:
             losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
         used = perplexity(code_counts(tokens, tokenizer.quantizer.codes)).expand(x.shape[0])
