@@ -22,7 +22,7 @@ def small(monkeypatch):
     monkeypatch.setitem(pixels.WORLDS, GAME, replace(pixels.WORLDS[GAME], film_steps=6))
 
 
-@pytest.mark.parametrize("family", ["IRIS", "Diamond"])
+@pytest.mark.parametrize("family", list(pixels.FAMILIES))
 def test_a_fit_is_measured_kept_and_drawn(family, small, tmp_path):
     how = replace(FITS[family, GAME], updates=4, sequence_length=8, batch_size=2)
     found = pixels.fit(family, GAME, 0, tmp_path / "runs", how)
