@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wmcomponents.nn import (
     FSQ,
     CodebookUsage,
+    CosineQuantizer,
     VectorQuantizer,
     code_counts,
     farthest_first,
@@ -145,3 +146,70 @@ def test_numbers_out_of_range_are_refused():
         FSQ((3, 1))
     with pytest.raises(ValueError, match="decay"):
         CodebookUsage(4, decay=1.0)
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(2, 9), st.integers(2, 5))
+def test_the_cosine_code_is_the_one_at_the_least_angle_whatever_the_length(seed, codes, dim):
+    torch.manual_seed(seed)
+    part, z = CosineQuantizer(codes, dim), torch.randn(3, 4, dim)
+    part.codebook.copy_(torch.nn.functional.normalize(torch.randn(codes, dim), dim=-1))
+    found = part.tokens(z)
+    angle = torch.nn.functional.cosine_similarity(z.unsqueeze(-2), part.codebook, dim=-1)
+    torch.testing.assert_close(angle.gather(-1, found.unsqueeze(-1)).squeeze(-1), angle.amax(-1))
+    assert torch.equal(part.tokens(7.0 * part.lookup(found)), found)
+
+
+def test_reading_leaves_a_cosine_codebook_alone_and_its_gradient_passes_straight_through():
+    torch.manual_seed(0)
+    part, z = CosineQuantizer(5, 3).train(), torch.randn(4, 3, requires_grad=True)
+    before, weight = part.codebook.clone(), torch.randn(4, 3)
+    codes, _, loss = part(z)
+    torch.testing.assert_close(codes, part.lookup(part.tokens(z)))
+    assert torch.equal(part.codebook, before) and part.updates == 0 and not list(part.parameters())
+    (grad,) = torch.autograd.grad((codes * weight).sum(), z, retain_graph=True)
+    (expected,) = torch.autograd.grad((torch.nn.functional.normalize(z, dim=-1) * weight).sum(), z)
+    torch.testing.assert_close(grad, expected)
+    torch.testing.assert_close(loss, 0.02 * (torch.nn.functional.normalize(z, dim=-1) - codes).square().mean(-1))
+
+
+def test_a_cosine_codebook_moves_only_where_vectors_that_count_chose():
+    torch.manual_seed(0)
+    part, z = CosineQuantizer(4, 3), torch.randn(6, 3)
+    part.codebook.copy_(torch.nn.functional.normalize(torch.randn(4, 3), dim=-1))
+    before, tokens, weight = part.codebook.clone(), torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1.0, 1, 1, 0, 0, 0])
+    part.update_(z, tokens, torch.rand(4), weight)
+    unit = torch.nn.functional.normalize(z, dim=-1)
+    for code, mean in ((0, unit[:2].mean(0)), (1, unit[2])):
+        moved = 0.99 * before[code] + 0.01 * mean / mean.norm()
+        torch.testing.assert_close(part.codebook[code], moved / moved.norm())
+    torch.testing.assert_close(part.codebook[2:], before[2:])
+    torch.testing.assert_close(
+        part.usage.frequency, 0.98 * torch.full((4,), 0.25) + 0.02 * torch.tensor([2, 1, 0, 0]) / 3
+    )
+
+
+@pytest.mark.parametrize(("revival", "revives"), [(0, False), (1, True)])
+def test_unused_codes_become_vectors_of_the_batch_while_that_is_allowed(revival, revives):
+    torch.manual_seed(0)
+    codes = 64
+    part, z = CosineQuantizer(codes, 3, revival=revival), torch.randn(8, 3)
+    part.codebook.copy_(torch.nn.functional.normalize(torch.randn(codes, 3), dim=-1))
+    # Eight codes share all use: 3 bits, below log2(64) - 2 and above 1.
+    part.usage.frequency.copy_((torch.arange(codes) < 8) / 8.0)
+    before, weight = part.codebook.clone(), torch.tensor([1.0] * 4 + [0.0] * 4)
+    part.update_(z, torch.arange(8), torch.rand(codes), weight)
+    fresh = (part.codebook.unsqueeze(1) - torch.nn.functional.normalize(z, dim=-1)).norm(dim=-1) < 1e-5
+    assert fresh[8:, :4].any(1).all() == revives and not fresh[:, 4:].any()
+    assert torch.equal(part.usage.frequency[8:], torch.full((56,), 1.0 / codes)) == revives
+    if not revives:
+        torch.testing.assert_close(part.codebook[8:], before[8:])
+
+
+def test_codes_that_nearly_nobody_uses_are_revived_at_any_age():
+    torch.manual_seed(0)
+    part, z = CosineQuantizer(64, 3), torch.randn(8, 3)
+    part.usage.frequency.zero_()[0] = 1.0
+    part.update_(z, torch.zeros(8, dtype=torch.int64), torch.rand(64))
+    fresh = (part.codebook.unsqueeze(1) - torch.nn.functional.normalize(z, dim=-1)).norm(dim=-1) < 1e-5
+    assert fresh[1:].any(1).all() and len(fresh[1:].nonzero()[:, 1].unique()) == 8
