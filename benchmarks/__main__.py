@@ -8,9 +8,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import dreaming, imagination, overhead, rssm_observe, sequence_sampling, update
+from benchmarks import (
+    dreaming,
+    families,
+    imagination,
+    overhead,
+    pixel_speed,
+    rssm_observe,
+    sequence_sampling,
+    update,
+)
 from benchmarks.measuring import Setup, digits
 from benchmarks.report import TITLES, markdown
+from wmcomponents.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,6 +81,13 @@ SECTIONS: dict[str, Callable[[Setup], list[dict[str, Any]]]] = {
 ONE_THREAD = ("overhead", "sampling")
 """Sections that are measured with one thread whatever is asked for."""
 
+FAMILIES = ["--repeats", "5", "--families", *(name for name in MODELS if name not in pixel_speed.WORLDS)]
+PAGES: dict[str, Callable[[list[str]], None]] = {
+    "families": lambda common: families.main([*FAMILIES, *common]),
+    "pixel_speed": pixel_speed.main,
+}
+"""Pages of their own, written by modules of their own; worlds of pixels are measured by the latter alone."""
+
 
 def run(only: list[str], setups: list[Setup], out: Path) -> dict[str, Any]:
     """Measure the sections, merge them into what ``out`` holds, and write both files there."""
@@ -103,13 +120,15 @@ def write(result: dict[str, Any], out: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="sections to measure")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*SECTIONS, *PAGES], default=[*SECTIONS, *PAGES], help="sections, pages"
+    )
     parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats; the shortest sections take more")
     parser.add_argument("--threads", type=int, default=0, help="of torch on the CPU; 0: what torch takes by itself")
     parser.add_argument(
         "--cpu-time", action="store_true", help="the process's own time: for one thread, when others run"
     )
-    parser.add_argument("--no-compile", action="store_true", help="leave what is compiled out")
+    parser.add_argument("--compile", action="store_true", help="measure what is compiled too: half an hour more")
     parser.add_argument("--unrolled", nargs="+", default=[], help="sizes (small, 12M) whose filter is compiled whole")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of speed.json and speed.md"
@@ -119,13 +138,18 @@ def main(arguments: list[str] | None = None) -> None:
     if given.report:
         write(json.loads((given.out / "speed.json").read_text()), given.out)
         return
-    options: dict[str, Any] = {"repeats": given.repeats, "threads": given.threads, "compiled": not given.no_compile}
+    options: dict[str, Any] = {"repeats": given.repeats, "threads": given.threads, "compiled": given.compile}
     options["unrolled"] = tuple(given.unrolled)
     setups = [Setup(cpu_time=given.cpu_time, **options)]
     if torch.cuda.is_available():
         setups.append(Setup(device="cuda", **options))
-    run(given.only, setups, given.out)
-    print(f"written: {given.out / 'speed.json'}, {given.out / 'speed.md'}")
+    sections = [name for name in given.only if name in SECTIONS]
+    if sections:
+        run(sections, setups, given.out)
+        print(f"written: {given.out / 'speed.json'}, {given.out / 'speed.md'}")
+    for name in given.only:
+        if name in PAGES:
+            PAGES[name](["--out", str(given.out), *["--cpu-time"] * given.cpu_time])
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def dream(setup: Setup, families: list[str], batches: tuple[int, ...] = BATCHES)
     rows = []
     for family in families:
         world = WORLDS[family]
-        goals = dict(zip(BATCHES, world.goals, strict=True))
+        goals: dict[int, float | None] = dict(zip(BATCHES, world.goals, strict=True))
         for batch in batches:
             gc.collect()
             before = resident()

@@ -130,3 +130,16 @@ def test_the_command_writes_both_files_and_merges(tmp_path: Path, monkeypatch: p
     assert text == markdown(result)
     settings = result["sections"]["observe"]["cpu"]["settings"]
     assert {"date", "threads", "clock", "repeats", "machine"} <= set(settings)
+
+
+def test_the_command_has_pages_that_other_modules_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    called: list[tuple[str, list[str]]] = []
+    for module in (command.families, command.pixel_speed):
+        monkeypatch.setattr(module, "main", lambda given, name=module.__name__: called.append((name, given)))
+    monkeypatch.setitem(command.PAGES, "pixel_speed", command.pixel_speed.main)
+    command.main(["--only", "families", "pixel_speed", "--cpu-time", "--out", str(tmp_path)])
+    (first, given), (second, common) = called
+    assert (first, second) == ("benchmarks.families", "benchmarks.pixel_speed")
+    assert common == ["--out", str(tmp_path), "--cpu-time"] and given[-3:] == common
+    assert "DreamerV3" in given and "IRIS" not in given
+    assert not (tmp_path / "speed.json").exists()
