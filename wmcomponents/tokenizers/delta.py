@@ -160,9 +160,10 @@ class DeltaTokenizer(Component):
     ) -> UInt8[Tensor, "n h w c"]:
         """The frame that follows, as the environment shows frames: clamped, and rounded to bytes."""
         codes = self.quantizer.lookup(tokens)
-        return byte_image(self.decode(unit_planes(pixels), action, codes).permute(0, 2, 3, 1))
+        return byte_image(self.decode(unit_planes(pixels), action, codes).permute(0, 2, 3, 1)).contiguous()
 
 
 def unit_planes(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Bytes as numbers in [0, 1], channels first."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(255.0)
+    """Bytes as numbers in [0, 1], channels first; laid out so in memory, since convolutions differ in last digits."""
+    planes = pixels.permute(0, 3, 1, 2)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format).div(255.0)
