@@ -31,7 +31,7 @@ from wmcomponents.dream.starts import Starts
 from wmcomponents.functional.categorical import inverse_cdf_index, softmax
 from wmcomponents.models import MODELS, make_model
 from wmcomponents.pretrained import PretrainedModel
-from wmcomponents.world_model import State
+from wmcomponents.world_model import State, keys_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, ACTIONS = 64, 18
@@ -97,7 +97,7 @@ class FrameStarts(Starts):
     def __init__(self, model: PretrainedModel, rows: int, frames: int, device: str) -> None:
         self.model, self.rows, self.frames = model, rows, frames
         generator = torch.Generator(device).manual_seed(0)
-        self.key = next(iter(model.observation_spec.keys()))
+        self.key = keys_of(model.observation_spec)[0]
         shape = (rows, frames, SIDE, SIDE, 3)
         self.pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8, device=device)
 
