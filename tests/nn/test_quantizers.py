@@ -139,6 +139,8 @@ def test_what_is_taken_farthest_first_lies_apart_and_is_all_there_is_if_need_be(
     nearest = torch.cdist(z, taken).amin(1)
     assert nearest.max() <= torch.cdist(taken, taken).fill_diagonal_(torch.inf).amin() + 1e-5
     assert torch.equal(taken[0], z[0]) and len(farthest_first(z[:1], 3)) == 3
+    rest = farthest_first(z, codes, taken[:1])  # what is there already is not taken again
+    assert torch.equal(rest[: codes - 1], taken[1:]) and len(farthest_first(z, 0, taken)) == 0
 
 
 def test_numbers_out_of_range_are_refused():

@@ -88,6 +88,28 @@ def test_frames_are_scored_one_by_one_in_the_range_of_the_network(model):
     assert 1 <= out["perplexity"] <= 16
 
 
+def test_codes_without_use_are_given_to_what_lies_far_from_all_others(model):
+    quantizer = model.tokenizer.quantizer
+    with torch.no_grad():
+        quantizer.embedding.weight[1:] = 100.0  # nothing is ever near these
+    objective = at(IRISLoss(model, tokenizer_steps=40, revival=25), "tokenizer")
+    batch = data(rows=4)
+    before = quantizer.embedding.weight.detach().clone()
+
+    def after(step):
+        objective(batch)
+        objective.after_update(step)
+        return quantizer.embedding.weight.detach()
+
+    assert torch.equal(after(5), before)  # not every update
+    assert torch.equal(after(30), before)  # not for ever
+    revived = after(20).clone()
+    assert torch.equal(revived[0], before[0]) and (revived[1:].abs() < 50).all()
+    assert len(model.tokenizer.tokens(batch["pixels"]).unique()) > 1
+    objective.after_update(20)  # without an update before it there is nothing to look at
+    assert torch.equal(quantizer.embedding.weight, revived)
+
+
 def test_some_frames_are_drawn_and_padding_never_is(model):
     objective = at(IRISLoss(model, tokenizer_steps=1, tokenizer_frames=3, reduction="none"), "tokenizer")
     batch = data(rows=2, steps=4)

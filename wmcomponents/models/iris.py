@@ -24,7 +24,10 @@ REWARDS = 3
 """Reward classes: -1, 0, 1."""
 
 
-_HURRY = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "absolute": 0.1, "squared": 1.0, "codes_from_data": True}
+_HURRY = {
+    **{"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "absolute": 0.1, "squared": 1.0, "worst": 0.01},
+    **{"codes_from_data": True, "revival": 400},
+}
 """Of our own presets: a few hundred updates must do."""
 
 FITTING_FRAMES = 256
@@ -58,6 +61,7 @@ class IRISConfig:
         absolute: factor on the absolute error of a reconstruction.
         squared: factor on its squared error; the paper has none.
         worst: factor on the squared error of a frame's worst number; the paper has none.
+        revival: updates in which codes without use are given to what is far from all others; the paper has none.
         codes_from_data: whether the codebook begins with vectors of real frames that lie far apart, fitted before
             training, instead of small random numbers.
         transformer_rate: learning rate of the transformer.
@@ -84,6 +88,7 @@ class IRISConfig:
     absolute: float = 1.0
     squared: float = 0.0
     worst: float = 0.0
+    revival: int = 0
     codes_from_data: bool = False
     transformer_rate: float = 1e-4
 
@@ -100,7 +105,7 @@ class IRISConfig:
         """For ALE/Pong at 64x64 on a CPU: a quarter of an hour. The ball is a pixel or two."""
         sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 128, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
-        training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16, "worst": 0.01}
+        training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
         return cls(**{**sizes, **context, **training, **_HURRY, **changes})
 
     @classmethod
@@ -240,6 +245,7 @@ class IRIS(RememberingModel):
             absolute=c.absolute,
             squared=c.squared,
             worst=c.worst,
+            revival=c.revival,
             transformer_rate=c.transformer_rate,
         )
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
+import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.nn import code_counts, perplexity
+from wmcomponents.nn import code_counts, farthest_first, perplexity
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
 from wmcomponents.tokenizers.image import network_image
@@ -16,6 +17,9 @@ from wmcomponents.world_model import WorldModel
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance ``[N]`` of pictures in [-1, 1] ``[N, C, H, W]``."""
+
+REVIVAL_EVERY = 10
+"""Updates from one revival of unused codes to the next."""
 
 
 class Segments(NamedTuple):
@@ -74,6 +78,9 @@ class IRISLoss(TokenWorldLoss):
             the absolute error is content with the background for long. Delta-IRIS has a = 0.1 and b = 1.
         worst: c, factor on the squared error of a frame's worst number, which the paper does not have either: a mean
             hardly sees a ball of one pixel. Delta-IRIS has c = 0.01.
+        revival: updates in which codes that the tokenizer's frames do not use are replaced now and then by vectors of
+            these frames that lie far from the used ones; the paper has none. At high rates vectors move away from their
+            codes fast, and a code that is not used does not follow.
         perceptual: distance of pictures, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
         seed: of the choice of frames.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[frames, 1]`` in the tokenizer's
@@ -104,6 +111,7 @@ class IRISLoss(TokenWorldLoss):
         absolute: float = 1.0,
         squared: float = 0.0,
         worst: float = 0.0,
+        revival: int = 0,
         perceptual: Perceptual | nn.Module | None = None,
         seed: int = 0,
         reduction: str = "mean",
@@ -113,6 +121,8 @@ class IRISLoss(TokenWorldLoss):
                 f"this loss trains a tokenizer and a token transformer (models.IRIS); {type(world_model).__name__} has "
                 f"none: use its own objective()."
             )
+        self.revival = revival
+        self._seen: Tensor | None = None
         self._has_perceptual = perceptual is not None
         self._extras = tuple(name for name, factor in (("squared", squared), ("worst", worst)) if factor > 0)
         super().__init__(
@@ -137,12 +147,25 @@ class IRISLoss(TokenWorldLoss):
             return ["loss_reconstruction", "loss_commitment", *extra, "perplexity"]
         return ["loss_tokens", "loss_reward", "loss_termination", "accuracy"]
 
+    def after_update(self, step: int) -> None:
+        """Give codes that nothing uses to what is described worst."""
+        pixels, self._seen = self._seen, None
+        if pixels is None or step >= self.revival or step % REVIVAL_EVERY:
+            return
+        with torch.no_grad(), self.world_model_params.to_module(self.world_model):
+            tokenizer = self.world_model.tokenizer
+            z = tokenizer.encode(network_image(pixels)).permute(0, 2, 3, 1).flatten(0, 2)
+            codebook = tokenizer.quantizer.embedding.weight
+            used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
+            codebook[~used] = farthest_first(z, int((~used).sum()), codebook[used])
+
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of the present stage."""
         if self._stage == "tokenizer":
             pixels, weight = self._frames(tensordict)
+            self._seen = pixels[weight > 0] if torch.is_grad_enabled() and self.revival else None
             return Terms(*self.tokenizer_terms(pixels), weight.unsqueeze(-1))
         segments = self.segments(tensordict)
         weight = segments.weight

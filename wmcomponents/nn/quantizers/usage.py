@@ -54,23 +54,28 @@ def revived(
 
 
 @torch.no_grad()
-def farthest_first(z: Float[Tensor, "n dim"], codes: int) -> Float[Tensor, "codes dim"]:
-    """Vectors out of many that lie far apart: the first, then each time the one farthest from all that were taken.
+def farthest_first(
+    z: Float[Tensor, "n dim"], codes: int, taken: Float[Tensor, "m dim"] | None = None
+) -> Float[Tensor, "codes dim"]:
+    """Vectors out of many that lie far apart: each time the one farthest from all that were taken.
 
     A codebook that begins with them uses all its codes from the start.
 
     Args:
         z: vectors to choose from; where there are fewer different ones than ``codes``, some are taken twice.
         codes: how many to take.
+        taken: what is there already; the first of ``z`` is taken first if not given.
 
     Reference: Gonzalez, Clustering to Minimize the Maximum Intercluster Distance (1985).
     """
-    chosen = [z.new_zeros((), dtype=torch.int64)]
-    apart = (z - z[0]).square().sum(-1)
-    for _ in range(codes - 1):
+    chosen: list[Tensor] = []
+    if taken is None:
+        chosen, taken = [z.new_zeros((), dtype=torch.int64)], z[:1]
+    apart = torch.cdist(z, taken).amin(1)
+    while len(chosen) < codes:
         chosen.append(apart.argmax())
-        apart = torch.minimum(apart, (z - z[chosen[-1]]).square().sum(-1))
-    return z[torch.stack(chosen)]
+        apart = torch.minimum(apart, (z - z[chosen[-1]]).norm(dim=-1))
+    return z[torch.stack(chosen)] if chosen else z[:0]
 
 
 class CodebookUsage(nn.Module):
