@@ -8,8 +8,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window
-from wmcomponents.nn.frame_cnn import FrameEncoder
-from wmcomponents.tokenizers.delta import unit_planes
+from wmcomponents.nn.frame_cnn import FrameEncoder, unit_planes
 
 
 class DeltaTransformer(BlockTransformer):

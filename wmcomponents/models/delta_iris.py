@@ -199,7 +199,7 @@ class DeltaIRIS(RememberingModel):
             rewards=rewards.size,
             in_keys=(key, "action_token", "tokens"),
         )
-        drawn = {"reward": Bounded(0, 1, torch.Size([1]))} if rewards.draws else {}
+        drawn: dict[str, Any] = {"reward": Bounded(0, 1, torch.Size([1]))} if rewards.draws else {}
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,

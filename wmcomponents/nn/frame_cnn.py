@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from wmcomponents.nn.vqgan import Doubling, GroupNormResidual, group_norm
@@ -84,3 +85,9 @@ def _widths(channels: int, mults: Sequence[int], halves: Sequence[bool]) -> list
     if len(mults) != len(halves) or not mults:
         raise ValueError(f"mults and halves have one entry for each residual block; got {mults} and {halves}.")
     return [channels, *(channels * mult for mult in mults)]
+
+
+def unit_planes(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+    """Bytes as numbers in [0, 1], channels first; laid out so in memory, since convolutions differ in last digits."""
+    planes = pixels.permute(0, 3, 1, 2)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format).div(255.0)

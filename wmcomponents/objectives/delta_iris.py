@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.nn import code_counts, perplexity
+from wmcomponents.nn.frame_cnn import unit_planes
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
-from wmcomponents.tokenizers.delta import unit_planes
 from wmcomponents.world_model import WorldModel
 
 

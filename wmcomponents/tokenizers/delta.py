@@ -10,7 +10,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn.frame_cnn import FrameDecoder, FrameEncoder
+from wmcomponents.nn.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
 from wmcomponents.tokenizers.image import Tokenized, byte_image
 
 
@@ -161,9 +161,3 @@ class DeltaTokenizer(Component):
         """The frame that follows, as the environment shows frames: clamped, and rounded to bytes."""
         codes = self.quantizer.lookup(tokens)
         return byte_image(self.decode(unit_planes(pixels), action, codes).permute(0, 2, 3, 1)).contiguous()
-
-
-def unit_planes(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Bytes as numbers in [0, 1], channels first; laid out so in memory, since convolutions differ in last digits."""
-    planes = pixels.permute(0, 3, 1, 2)
-    return planes.to(torch.float32, memory_format=torch.contiguous_format).div(255.0)
