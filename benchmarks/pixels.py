@@ -124,7 +124,7 @@ IRIS_WIDE, DELTA_WIDE = {"max_frames": 16}, {"max_blocks": 16}
 
 FITS: dict[tuple[str, str], PixelFit] = {
     ("IRIS", MINATAR): PixelFit(updates=1400, tokenizer=0.4),
-    ("DeltaIRIS", MINATAR): PixelFit(updates=1100, tokenizer=0.45),
+    ("DeltaIRIS", MINATAR): PixelFit(updates=1700, sequence_length=16, tokenizer=0.53),
     ("Diamond", MINATAR): PixelFit(updates=2000),
     ("IRIS", PONG): PixelFit(updates=1200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=IRIS_WIDE),
     ("DeltaIRIS", PONG): PixelFit(updates=1000, sequence_length=16, batch_size=4, tokenizer=0.5, changes=DELTA_WIDE),
