@@ -148,7 +148,9 @@ def delta_iris(*arguments) -> DeltaIRIS:
     with torch.no_grad():
         model.tokenizer.decoder[-1].weight.mul_(0.1)
         for parameter in model.dynamics.parameters():
-            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim == 2 else None
+            # Neither so large that every map of 64 numbers enlarges what the one before rounded, nor so small that
+            # the norm of what a frame gives does.
+            torch.nn.init.normal_(parameter, std={2: 0.15, 4: 0.3}[parameter.ndim]) if parameter.ndim > 1 else None
     return model
 
 

@@ -40,7 +40,7 @@ def dream(family):
 def test_one_cache_serves_a_whole_dream_and_its_address_stays(family):
     model, simulator, action = dream(family)
     address, seen = simulator.state["cache"].data_ptr(), set()
-    for _ in range(12):  # the context is rebuilt on the way
+    for _ in range(20):  # the context is rebuilt on the way
         before = simulator.state["length"]
         simulator.step(action)
         seen.add(bool((simulator.state["length"] > before).all()))

@@ -43,7 +43,7 @@ class AdaptiveGroupNorm(nn.Module):
         """Normalise."""
         scale, shift = self.linear(cond)[:, :, None, None].chunk(2, 1)
         y = F.group_norm(x, self.groups, eps=EPS)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return torch.addcmul(shift, y, 1.0 + scale)
         return torch.addcmul(shift, y, 1.0 + scale, out=y)  # no second tensor of this size
 
