@@ -34,6 +34,9 @@ OBSERVATIONS = (
 ACTIONS = (Bounded(-1, 1, torch.Size([6])), OneHot(6))
 """Those of a walker; the first that a preset takes."""
 
+LATENT = [name for name in MODELS if name not in ("IRIS", "DeltaIRIS", "Diamond")]
+"""Measured unless others are named; worlds of tokens and pixels have a page of their own (``pixel_speed``)."""
+
 PATIENCE = 60.0
 """Seconds: a batch at which the plain loop alone would take longer is left out."""
 
@@ -220,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(TITLES), default=list(TITLES), help="sections to measure")
-    parser.add_argument("--families", nargs="+", choices=list(MODELS), default=list(MODELS), help="families to measure")
+    parser.add_argument("--families", nargs="+", choices=list(MODELS), default=LATENT, help="families to measure")
     parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats")
     parser.add_argument("--threads", type=int, default=0, help="of torch in an update; 0: what torch takes by itself")
     parser.add_argument("--cpu-time", action="store_true", help="the process's own time: when others run")
