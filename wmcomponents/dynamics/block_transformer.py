@@ -226,5 +226,10 @@ class Window(NamedTuple):
         return Window(*(None if value is None else value + steps for value in self))
 
 
+def is_free_to_look(length: Tensor) -> bool:
+    """Whether a look at a tensor's numbers costs nothing: on a CPU, where nothing is compiled."""
+    return length.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _chosen(logits: Tensor, noise: Tensor | None) -> Tensor:
     return logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(logits), noise)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from tensordict import NestedKey
 from torch import Tensor, nn
 
-from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window
+from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window, is_free_to_look
 from wmcomponents.nn.frame_cnn import FrameEncoder, unit_planes
 
 
@@ -169,7 +169,7 @@ class DeltaTransformer(BlockTransformer):
         Returns:
             The new lengths, and the output at the action ``[N, dim]``, zero where ``is_init``.
         """
-        if _is_looking(length) and bool(is_init.all()):
+        if is_free_to_look(length) and bool(is_init.all()):
             memory.zero_()
             return torch.zeros_like(length), torch.zeros_like(frame)
         x = self.token_embedding(tokens[:, :-1])
@@ -228,7 +228,7 @@ class DeltaTransformer(BlockTransformer):
         left, acted = self.token_embedding(last).unsqueeze(1), self.action_embedding(action).unsqueeze(1)
         behind = [] if further is None else [further]
         x = [frame.unsqueeze(1), acted, *behind]
-        window = Window.of(length) if _is_looking(length) else Window()
+        window = Window.of(length) if is_free_to_look(length) else Window()
         if window.uniform is not None:
             entered = 3 if window.uniform else 2
             hidden = self.extend(torch.cat([left, *x] if window.uniform else x, 1), memory, length, window)
@@ -239,8 +239,3 @@ class DeltaTransformer(BlockTransformer):
         hidden = self.extend(entries, memory, length, window)
         at_action = torch.where(fresh, hidden[:, 1], hidden[:, 2])
         return at_action, length + torch.where(fresh, 2, 3), Window(None, window.moved(3).longest)
-
-
-def _is_looking(length: Tensor) -> bool:
-    """Whether a look at a tensor's numbers costs nothing."""
-    return length.device.type == "cpu" and not torch.compiler.is_compiling()

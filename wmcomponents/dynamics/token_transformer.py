@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from tensordict import NestedKey
 from torch import Tensor
 
-from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window
+from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window, is_free_to_look
 from wmcomponents.functional.masks import slot_positions
 
 Causality = Literal["causal", "block_causal"]
@@ -153,7 +153,7 @@ class TokenTransformer(BlockTransformer):
         """
         due = (length + self.block > self.max_positions) | (length == 0)
         due = due if begins is None else due & ~begins
-        if length.device.type == "cpu" and not torch.compiler.is_compiling():
+        if is_free_to_look(length):
             rows = due.squeeze(-1).nonzero().squeeze(-1)
             if rows.numel() == length.shape[0]:
                 self.begin(tokens, memory)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.nn.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
+from wmcomponents.nn.shares import row_shares
 from wmcomponents.tokenizers.image import Tokenized, byte_image
 
 
@@ -134,13 +135,13 @@ class DeltaTokenizer(Component):
             pixels: frames as the environment shows them.
             action: what was done.
             following: the frames after.
-            rows: how many are encoded at once; more are taken in turns, which bounds the memory.
+            rows: how many are encoded at most at once; more are taken in turns, which bounds the memory. A CPU takes
+                fewer.
         """
         lead, flat = action.shape, action.reshape(-1)
         before, after = (x.reshape(-1, *x.shape[-3:]) for x in (pixels, following))
         found = []
-        for i in range(0, max(1, flat.shape[0]), rows):
-            part = slice(i, i + rows)
+        for part in row_shares(len(flat), math.prod(self.shape[:2]), flat.device, rows):
             z = self.encode(unit_planes(before[part]), flat[part], unit_planes(after[part]))
             found.append(self.quantizer.tokens(z))
         return torch.cat(found).reshape(*lead, self.length)

@@ -99,11 +99,7 @@ class ImageTokenizer(Component):
                 CPU takes fewer.
         """
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
-        shares = [
-            slice(begin + share.start, begin + share.stop)
-            for begin in range(0, max(1, flat.shape[0]), rows)
-            for share in row_shares(min(rows, flat.shape[0] - begin), math.prod(flat.shape[1:3]), flat.device)
-        ]
+        shares = row_shares(len(flat), math.prod(flat.shape[1:3]), flat.device, rows)
         return torch.cat([self._tokens(flat[share]) for share in shares]).reshape(*lead, self.length)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
