@@ -130,7 +130,7 @@ FITS: dict[tuple[str, str], PixelFit] = {
     ("DeltaIRIS", PONG): PixelFit(updates=1000, sequence_length=16, batch_size=4, tokenizer=0.5, changes=DELTA_WIDE),
     ("Diamond", PONG): PixelFit(updates=1000, sequence_length=16, batch_size=8),
 }
-"""Updates that take about ten minutes of one core for MinAtar, twenty for Pong."""
+"""Updates that took 8 to 18 CPU minutes where they have been run."""
 
 INTRODUCTION = f"""\
 # Worlds of tokens and pixels: what they learn
