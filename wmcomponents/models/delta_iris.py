@@ -105,7 +105,7 @@ class DeltaIRISConfig:
 
     @classmethod
     def pong(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For ALE/Pong at 64x64 on a CPU: a quarter of an hour. Not a scaled-down paper."""
+        """For ALE/Pong at 64x64 on a CPU; fitted to nothing yet. Not a scaled-down paper."""
         sizes = {"mults": (1, 1, 1), "halves": (True, True, True), "channels": 32, "features": 32, "context": 8}
         codes = {"vocabulary": 128, "code": 32}
         context = {"layers": 3, "frame_features": 2, "max_blocks": 8}

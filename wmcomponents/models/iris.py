@@ -102,7 +102,7 @@ class IRISConfig:
 
     @classmethod
     def pong(cls, **changes: Any) -> "IRISConfig":
-        """For ALE/Pong at 64x64 on a CPU: a quarter of an hour. The ball is a pixel or two."""
+        """For ALE/Pong at 64x64 on a CPU; ours, and fitted to nothing yet. The ball is a pixel or two."""
         sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 128, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
