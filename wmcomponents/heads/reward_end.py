@@ -8,12 +8,9 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.functional.categorical import inverse_cdf_index
 from wmcomponents.nn.lstm import LSTM
+from wmcomponents.nn.reward_kind import SignReward
 from wmcomponents.nn.unet import AdaptiveResidualBlocks, Downsample, conv3x3
-
-REWARDS = 3
-"""Classes of the reward: -1, 0, 1."""
 
 
 class RewardEndHead(Component):
@@ -81,7 +78,7 @@ class RewardEndHead(Component):
                 f"depths, channels and attends have one entry for each level; got {depths}, {channels}, {attends}."
             )
         height, width, planes = shape
-        self.hidden = hidden
+        self.hidden, self.rewards = hidden, SignReward()
         self.conv_in = conv3x3(2 * planes, channels[0])
         self.action_table = nn.Parameter(torch.randn(action, cond))
         self.blocks, self.downsamples = nn.ModuleList(), nn.ModuleList()
@@ -94,7 +91,7 @@ class RewardEndHead(Component):
         self.downsamples.append(nn.Identity())
         self.blocks.append(AdaptiveResidualBlocks([channels[-1]] * 2, [channels[-1]] * 2, cond, True))
         self.lstm = LSTM(channels[-1] * height * width, hidden, forget_bias=0.0, hidden_bias=True)
-        self.out = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, REWARDS + 2, bias=False))
+        self.out = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, self.rewards.size + 2, bias=False))
         nn.init.orthogonal_(self.lstm.weight_hh)
         nn.init.ones_(self.lstm.bias.data[hidden : 2 * hidden])
 
@@ -129,22 +126,8 @@ class RewardEndHead(Component):
 
     def raw(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of reward ``[*B, 3]`` and end ``[*B, 2]``."""
-        logits = self.out(h)
-        return logits[..., :REWARDS].contiguous(), logits[..., REWARDS:].contiguous()
-
-    @staticmethod
-    def reward(logits: Tensor, noise: Tensor | None = None) -> Tensor:
-        """A reward -1, 0 or 1, ``[*B, 1]``.
-
-        Args:
-            logits: ``[*B, 3]``.
-            noise: uniform in [0, 1), ``[*B, 1]``; ``None`` takes the likeliest.
-        """
-        if noise is None:
-            chosen = logits.argmax(-1)
-        else:
-            chosen = inverse_cdf_index(logits.softmax(-1), noise.squeeze(-1))
-        return (chosen - 1).to(logits.dtype).unsqueeze(-1)
+        rewards, ends = self.out(h).split((self.rewards.size, 2), -1)
+        return rewards.contiguous(), ends.contiguous()
 
     @staticmethod
     def cont(logits: Tensor) -> Tensor:

@@ -105,10 +105,10 @@ class DeltaIRISConfig:
 
     @classmethod
     def pong(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For ALE/Pong at 64x64 on a CPU; fitted to nothing yet. Not a scaled-down paper."""
-        sizes = {"mults": (1, 1, 1), "halves": (True, True, True), "channels": 32, "features": 32, "context": 8}
+        """For ALE/Pong at 64x64 on a CPU. Not a scaled-down paper."""
+        sizes = {"mults": (1, 1), "halves": (True, True), "channels": 32, "features": 16, "context": 8}
         codes = {"vocabulary": 128, "code": 32}
-        context = {"layers": 3, "frame_features": 2, "max_blocks": 8}
+        context = {"layers": 3, "frame_features": 1, "max_blocks": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16, "token_scale": 1.0}
         rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
         return cls(**{**sizes, **codes, **context, **training, **rates, **changes})

@@ -217,7 +217,8 @@ class Diamond(PretrainedModel):
             code = self.code(last, vector, from_bytes(following))
             after["h"], after["c"] = self.reward_end.advance(code, state["h"], state["c"])
             rewards, ends = self.reward_end.raw(after["h"])
-            reward, cont = self.reward_end.reward(rewards, noise.get("reward")), self.reward_end.cont(ends)
+            draw = noise["reward"].squeeze(-1) if "reward" in noise else None
+            reward, cont = self.reward_end.rewards.reward(rewards, draw).unsqueeze(-1), self.reward_end.cont(ends)
         return Prediction({key: after[key] for key in keys_of(self.state_spec)}, reward, cont)
 
     def decode(self, state: State) -> Observation:

@@ -123,9 +123,10 @@ class DiamondConfig:
     @classmethod
     def pong(cls, **changes: Any) -> "DiamondConfig":
         """ALE/Pong at 64x64 on a CPU; ours, like ``tiny``."""
-        levels = {"depths": (1, 1, 1), "attends": (False, False, False)}
-        denoiser = DenoiserConfig(cond=64, channels=(8, 16, 32), **levels)
-        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 8, 16), windows=1, **levels)
+        # Four levels, as the paper's: its lowest attends, and costs sixteen times as much a level further up.
+        levels = {"depths": (1, 1, 1, 1), "attends": (False, False, False, False)}
+        denoiser = DenoiserConfig(cond=64, channels=(16, 32, 32, 32), **levels)
+        reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 8, 16, 16), steps=6, windows=1, **levels)
         sizes = {"denoiser": denoiser, "reward_end": reward_end, "lr": 1e-3, "segments": 1}
         return cls(**{**sizes, **changes})
 

@@ -10,19 +10,15 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.functional.categorical import inverse_cdf_index, softmax
+from wmcomponents.functional.categorical import softmax
 from wmcomponents.models import iris_official as official
 from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of, square_picture
-from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
+from wmcomponents.nn import SignReward, VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
 from wmcomponents.objectives.iris import IRISLoss
 from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
 from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import Noise, Observation, Prediction, State
-
-REWARDS = 3
-"""Reward classes: -1, 0, 1."""
-
 
 _HURRY = {
     **{"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "absolute": 0.1, "squared": 1.0, "worst": 0.01},
@@ -102,8 +98,8 @@ class IRISConfig:
 
     @classmethod
     def pong(cls, **changes: Any) -> "IRISConfig":
-        """For ALE/Pong at 64x64 on a CPU; ours, and fitted to nothing yet. The ball is a pixel or two."""
-        sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 128, "code": 32}
+        """For ALE/Pong at 64x64 on a CPU; ours. The ball is a pixel or two."""
+        sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 256, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
         return cls(**{**sizes, **context, **training, **_HURRY, **changes})
@@ -152,7 +148,7 @@ class IRIS(RememberingModel):
         c = config
         self_key, side, colours = _picture(observation_spec, c.grid)
         actions = choices_of(action_spec, "IRIS")
-        words = c.grid * c.grid
+        words, rewards = c.grid * c.grid, SignReward()
         dynamics = TokenTransformer(
             c.vocabulary,
             actions,
@@ -163,7 +159,7 @@ class IRIS(RememberingModel):
             dim=c.dim,
             dropout=c.dropout,
             causality=c.causality,
-            rewards=REWARDS,
+            rewards=rewards.size,
         )
         super().__init__(
             observation_spec=observation_spec,
@@ -194,7 +190,7 @@ class IRIS(RememberingModel):
             grid=(c.grid, c.grid),
             in_keys=(self_key,),
         )
-        self.dynamics = dynamics
+        self.dynamics, self.rewards = dynamics, rewards
         if c.codes_from_data:
             self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
@@ -275,12 +271,10 @@ class IRIS(RememberingModel):
             self.action_token(action).reshape(-1),
             None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length),
         )
-        reward = softmax(made.reward)
-        chosen = reward.argmax(-1) if noise is None else inverse_cdf_index(reward, noise["reward"].reshape(-1))
         after = {"tokens": made.tokens, "cache": rows["cache"], "length": made.length, "hidden": made.hidden}
         return Prediction(
             {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()},
-            (chosen - 1).to(torch.float32).reshape(*lead, 1),
+            self.rewards.reward(made.reward, None if noise is None else noise["reward"].reshape(-1)).reshape(*lead, 1),
             softmax(made.terminated)[:, :1].reshape(*lead, 1),
         )
 

@@ -310,9 +310,8 @@ class DiamondLoss(ModelLoss):
         model = self.world_model
         h = model.reward_end.unroll(model.code(frames, actions, following), begins)
         rewards, ends = model.reward_end.raw(h)
-        target = reward.sign().long() + 1
         return (
-            F.cross_entropy(rewards.movedim(-1, 1), target, reduction="none"),
+            model.reward_end.rewards.loss(rewards, reward),
             F.cross_entropy(ends.movedim(-1, 1), terminated.long(), reduction="none"),
         )
 

@@ -28,7 +28,7 @@ class Segments(NamedTuple):
     Attributes:
         tokens: int64 ``[P, M, K]``.
         action: int64 ``[P, M]``.
-        reward: class of r_{t+1}, its sign + 1, int64 ``[P, M]``.
+        reward: r_{t+1}, ``[P, M]``.
         terminated: of t + 1, int64 ``[P, M]``.
         weight: ``[P, M]``; 0 for padding and behind the end of an episode.
     """
@@ -204,7 +204,7 @@ class IRISLoss(TokenWorldLoss):
         said, meant = logits.flatten(1, 2)[:, :-1], segments.tokens.flatten(1)[:, 1:]
         losses = {
             "tokens": _cross_entropy(said, meant),
-            "reward": _cross_entropy(rewards, segments.reward),
+            "reward": self.world_model.rewards.loss(rewards, segments.reward),
             "termination": _cross_entropy(ends, segments.terminated),
         }
         return losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}
@@ -217,7 +217,7 @@ class IRISLoss(TokenWorldLoss):
         return Segments(
             pieces(model.tokenizer.tokens(tensordict.get(self.observation_keys[0])), length),
             pieces(model.action_token(tensordict.get(keys.action)), length),
-            pieces(steps.reward.nan_to_num().sign().long() + 1, length),
+            pieces(steps.reward, length),
             pieces(steps.terminated.long(), length),
             kept_weight(steps, length),
         )
