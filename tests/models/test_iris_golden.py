@@ -158,7 +158,8 @@ def test_the_transformers_losses():
         segments = objective.segments(data)
     assert torch.equal(segments.tokens, t["loss.obs_tokens"])
     valid = segments.weight > 0
-    assert torch.equal(torch.where(valid, segments.reward, -100).flatten(), t["loss.labels_rewards"])
+    classes = segments.reward.sign().long() + 1
+    assert torch.equal(torch.where(valid, classes, -100).flatten(), t["loss.labels_rewards"])
     assert torch.equal(torch.where(valid, segments.terminated, -100).flatten(), t["loss.labels_ends"])
     words = torch.where(valid.unsqueeze(-1), segments.tokens, -100).flatten(1)[:, 1:]
     assert torch.equal(words.flatten(), t["loss.labels_observations"])

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.nn.activation import silu
 from wmcomponents.nn.fourier import FourierFeatures
 from wmcomponents.nn.unet import EPS, UNet, conv3x3, groups_of
 
@@ -98,4 +98,4 @@ class FrameNetwork(nn.Module):
         """Apply the network to a noisy frame and a context that are scaled already."""
         cond = self.condition(c_noise, actions, c_noise_context)
         x = self.unet(self.conv_in(torch.cat([context, noisy], 1)), cond)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))

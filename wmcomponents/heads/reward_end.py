@@ -91,7 +91,9 @@ class RewardEndHead(Component):
         self.downsamples.append(nn.Identity())
         self.blocks.append(AdaptiveResidualBlocks([channels[-1]] * 2, [channels[-1]] * 2, cond, True))
         self.lstm = LSTM(channels[-1] * height * width, hidden, forget_bias=0.0, hidden_bias=True)
-        self.out = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, self.rewards.size + 2, bias=False))
+        self.out = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, self.rewards.size + 2, bias=False)
+        )
         nn.init.orthogonal_(self.lstm.weight_hh)
         nn.init.ones_(self.lstm.bias.data[hidden : 2 * hidden])
 

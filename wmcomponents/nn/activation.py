@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 Activation = Literal["silu", "gelu", "relu", "elu", "tanh"]
 
@@ -25,3 +26,8 @@ def make_activation(act: Activation) -> nn.Module:
     if act not in _ACTIVATIONS:
         raise ValueError(f"act must be one of {list(_ACTIVATIONS)}; got {act!r}.")
     return _ACTIVATIONS[act]()
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU; in place where no gradient is recorded: for tensors that nothing else reads."""
+    return F.silu(x, inplace=not x.requires_grad)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.nn.activation import silu
+
 CHANNELS_PER_GROUP = 32
 CHANNELS_PER_HEAD = 8
 EPS = 1e-5
@@ -105,7 +107,8 @@ class AdaptiveResidualBlock(nn.Module):
         """Apply the block."""
         y = self.conv1(silu(self.norm1(x, cond)))
         y = self.conv2(silu(self.norm2(y, cond)))
-        return self.attention(y + self.project(x))
+        y += self.project(x)
+        return self.attention(y)
 
 
 class AdaptiveResidualBlocks(nn.ModuleList):
@@ -223,8 +226,3 @@ class UNet(nn.Module):
         for upsample, blocks in zip(self.upsamples, self.up_blocks, strict=True):
             x = blocks.absorb(upsample(x), cond, skips.pop()[::-1])  # pyright: ignore[reportCallIssue]
         return x[..., :height, :width]
-
-
-def silu(x: Tensor) -> Tensor:
-    """SiLU; in place where no gradient is recorded: for tensors that nothing else reads."""
-    return F.silu(x, inplace=not x.requires_grad)

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmcomponents.nn.activation import silu
+
 GROUPS, EPS = 32, 1e-6
 
 
@@ -43,8 +45,10 @@ class GroupNormResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:
         """The same height and width."""
-        y = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+        y = self.conv1(silu(self.norm1(x)))
+        y = self.conv2(silu(self.norm2(y)))
+        y += self.shortcut(x)
+        return y
 
 
 class PixelAttention(nn.Module):
@@ -179,7 +183,7 @@ class VQGANEncoder(nn.Module):
         x = self.conv_in(x)
         for number, level in enumerate(self.levels):
             x = level(self.halvings[number - 1](x) if number else x)
-        return self.conv_out(F.silu(self.norm(self.middle(x))))
+        return self.conv_out(silu(self.norm(self.middle(x))))
 
 
 class VQGANDecoder(nn.Module):
@@ -223,4 +227,4 @@ class VQGANDecoder(nn.Module):
         for number in reversed(range(len(self.levels))):
             x = self.levels[number](x)
             x = self.doublings[number - 1](x) if number else x
-        return self.conv_out(F.silu(self.norm(x)))
+        return self.conv_out(silu(self.norm(x)))
