@@ -35,7 +35,7 @@ from wmcomponents.evaluation import (
     side_by_side,
     write_gif,
 )
-from wmcomponents.models import MODELS, make_model
+from wmcomponents.models import make_model
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.saving import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
@@ -159,11 +159,16 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
         env_id: of the game.
         seed: of data, fit and measurement.
         folder: what is kept.
-        how: updates and sizes; those of a run that goes on must be the same again.
+        how: updates and sizes.
         minutes: of wall time, all resumes together, after which the fit ends where it is.
+
+    Raises:
+        ValueError: if an earlier run had other settings.
     """
     name = run_name(family, env_id, seed)
     world, home, result = WORLDS[env_id], folder / name, folder / f"{name}.json"
+    settings = {"env_options": world.options, "preset": world.preset, "real_steps": REAL_STEPS, **asdict(how)}
+    check_settings(result if result.is_file() else home / "settings.json", settings)
     if result.is_file():
         return json.loads(result.read_text())
     if not (home / "fit.json").is_file():
@@ -185,11 +190,8 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
     made = {
         "family": family,
         "env": env_id,
-        "env_options": world.options,
-        "preset": world.preset,
         "seed": seed,
-        "real_steps": REAL_STEPS,
-        **asdict(how),
+        **settings,
         **facts,
         "config": how.config,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -197,6 +199,23 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
     }
     result.write_text(json.dumps(made) + "\n")
     return made
+
+
+def check_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with what other settings began; where nothing was begun, write them down.
+
+    Raises:
+        ValueError: if the file tells others.
+    """
+    settings = json.loads(json.dumps(settings))
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings) + "\n")
+    kept = json.loads(file.read_text())
+    differing = {key: (kept.get(key), value) for key, value in settings.items() if kept.get(key) != value}
+    if differing:
+        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in differing.items())
+        raise ValueError(f"{file} is of a fit with other settings: {told}. Choose another --runs, or delete that fit.")
 
 
 def run_name(family: str, env_id: str, seed: int) -> str:
@@ -384,8 +403,7 @@ def _baseline(one: dict[str, Any], who: str) -> str:
 def main() -> None:
     """Fit what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    known = [family for family in FAMILIES if family in MODELS]
-    parser.add_argument("--families", nargs="+", default=known, choices=known)
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--envs", nargs="+", default=list(WORLDS), choices=list(WORLDS))
     parser.add_argument("--seeds", nargs="+", type=int, help="of those of each environment; all if not given")
     parser.add_argument("--updates", type=int, help="gradient steps; each fit's own number if not given")

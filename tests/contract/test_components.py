@@ -113,7 +113,7 @@ def rssm():
 def tokenizer(**keys):
     shape = (32, (1, 1), 1, (1,), 4)
     parts = VQGANEncoder(*shape), VQGANDecoder(*shape), VectorQuantizer(6, 4)
-    return ImageTokenizer(*parts, features=4, grid=(8, 8), **keys)
+    return ImageTokenizer((16, 16, 3), *parts, features=4, grid=(8, 8), **keys)
 
 
 def delta_tokenizer():

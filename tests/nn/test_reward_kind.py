@@ -22,11 +22,17 @@ def test_without_a_number_to_draw_with_the_likeliest_sign_is_taken():
     assert SignReward().reward(torch.tensor([0.2, 0.5, 0.3])).item() == 0.0
 
 
-@pytest.mark.parametrize("reward, place", [(-3.5, 0), (-1.0, 0), (0.0, 1), (0.01, 2), (20.0, 2), (math.nan, 1)])
-def test_of_a_real_reward_the_sign_counts_and_what_is_no_number_counts_as_none(reward: float, place: int):
+@pytest.mark.parametrize("reward, place", [(-3.5, 0), (-1.0, 0), (0.0, 1), (0.01, 2), (20.0, 2)])
+def test_of_a_real_reward_the_sign_counts(reward: float, place: int):
     logits = torch.tensor([[0.3, -1.0, 2.0]])
     found = SignReward().loss(logits, torch.tensor([reward]))
     assert found.item() == pytest.approx(-logits.log_softmax(-1)[0, place].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [SignReward(), SymlogReward(bins=31)])
+def test_what_is_no_number_is_not_taken_for_a_reward(kind: RewardKind):
+    found = kind.loss(torch.zeros(2, kind.size), torch.tensor([math.nan, 1.0]))
+    assert found.isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("kind", [SignReward(), SymlogReward(bins=31)])

@@ -31,7 +31,7 @@ def test_the_denoising_loss_and_its_gradients_are_the_official_ones(name):
     segments = Segments(channels_last(vectors["in/obs"]), vector[:, :-1], vectors["in/mask_padding"].float())
     noise = [step_noise(vectors, i) for i in range(2)]
     with loss.world_model_params.to_module(loss.world_model):
-        errors = loss.denoising(segments, is_noised=noise[0].context is not None, noise=noise)
+        errors = loss.denoising(segments, noise)
     weight = _targets(segments.weight, 1)
     total = (errors * weight).sum() / weight.sum()
     torch.testing.assert_close(total, vectors["out/loss"], **tolerances(info))

@@ -126,8 +126,3 @@ def stacked(frames: Float[Tensor, "n t h w c"]) -> Float[Tensor, "n tc h w"]:
     """Frames as channels, oldest first; in memory they lie last."""
     n, t, h, w, c = frames.shape
     return frames.permute(0, 2, 3, 1, 4).reshape(n, h, w, t * c).permute(0, 3, 1, 2)
-
-
-def unstacked(planes: Float[Tensor, "n tc h w"], channels: int) -> Float[Tensor, "n t h w c"]:
-    """The way back from :func:`stacked`."""
-    return planes.unflatten(1, (-1, channels)).permute(0, 1, 3, 4, 2)

@@ -4,8 +4,10 @@ from wmcomponents.dynamics.beliefs import AbsolutePosterior as AbsolutePosterior
 from wmcomponents.dynamics.beliefs import Posterior as Posterior
 from wmcomponents.dynamics.beliefs import Prior as Prior
 from wmcomponents.dynamics.beliefs import RecurrentPosterior as RecurrentPosterior
+from wmcomponents.dynamics.block_transformer import BlockTransformer as BlockTransformer
 from wmcomponents.dynamics.block_transformer import FrameLogits as FrameLogits
 from wmcomponents.dynamics.block_transformer import Generated as Generated
+from wmcomponents.dynamics.block_transformer import Window as Window
 from wmcomponents.dynamics.cell import BlockGRUCell as BlockGRUCell
 from wmcomponents.dynamics.cell import Cell as Cell
 from wmcomponents.dynamics.delta_transformer import DeltaTransformer as DeltaTransformer

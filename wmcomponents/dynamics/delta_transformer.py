@@ -1,5 +1,6 @@
 """A world in changes: a transformer that sees a frame as one vector, and writes the change to the next in tokens."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from wmcomponents.dynamics.block_transformer import BlockTransformer, FrameLogits, Generated, Window, is_free_to_look
 from wmcomponents.nn.frame_cnn import FrameEncoder, unit_planes
+from wmcomponents.nn.shares import row_shares
 
 
 class DeltaTransformer(BlockTransformer):
@@ -52,7 +54,7 @@ class DeltaTransformer(BlockTransformer):
         out_keys: keys written.
 
     Raises:
-        ValueError: if no step could be imagined.
+        ValueError: if no step could be imagined, or the heads cannot share a frame's vector.
 
     Reference: Micheli et al., Efficient World Models with Context-Aware Tokenization (Delta-IRIS, 2024), section 2.2.
     """
@@ -82,6 +84,12 @@ class DeltaTransformer(BlockTransformer):
                 f"the context holds at least two blocks, or nothing could be remembered; got {max_blocks}."
             )
         dim = features * (height // 2 ** sum(halves)) * (width // 2 ** sum(halves))
+        if dim % heads:
+            raise ValueError(
+                f"a frame's vector, of which every attention head takes an equal part, has {features} features at each "
+                f"place of a frame of {height} by {width}, halved {sum(halves)} times: {dim} in all, which {heads} "
+                f"heads cannot share. Change features (frame_features in a configuration) or heads."
+            )
         super().__init__(
             vocabulary,
             actions,
@@ -104,8 +112,9 @@ class DeltaTransformer(BlockTransformer):
 
     def frame_vector(self, pixels: UInt8[Tensor, "*batch h w c"]) -> Float[Tensor, "*batch dim"]:
         """What the transformer sees of frames."""
-        lead = pixels.shape[:-3]
-        z = self.frame_encoder(unit_planes(pixels.reshape(-1, *pixels.shape[-3:])))
+        lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
+        shares = row_shares(len(flat), math.prod(flat.shape[1:3]), flat.device)
+        z = torch.cat([self.frame_encoder(unit_planes(flat[share])) for share in shares])
         return self.frame_norm(z.permute(0, 2, 3, 1).flatten(1)).reshape(*lead, self.dim)
 
     # -- whole sequences -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from wmcomponents.functional.bounded_normal import bounded_normal as bounded_nor
 from wmcomponents.functional.categorical import categorical_entropy as categorical_entropy
 from wmcomponents.functional.categorical import categorical_kl as categorical_kl
 from wmcomponents.functional.categorical import categorical_log_prob as categorical_log_prob
+from wmcomponents.functional.categorical import cross_entropy as cross_entropy
 from wmcomponents.functional.categorical import inverse_cdf_index as inverse_cdf_index
 from wmcomponents.functional.categorical import inverse_cdf_one_hot as inverse_cdf_one_hot
 from wmcomponents.functional.categorical import mode_one_hot as mode_one_hot

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from wmcomponents.functional.precision import at_least_float32
 
@@ -16,6 +17,17 @@ def softmax(logits: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
     if logits.device.type == "cpu" and logits.shape[-1] < _VECTOR and logits.ndim > 1:
         return logits.movedim(-1, 0).softmax(0).movedim(0, -1)
     return logits.softmax(-1)
+
+
+def cross_entropy(logits: Float[Tensor, "*batch k"], target: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Minus the logarithm of the target's probability, element by element.
+
+    Example:
+        >>> cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)).shape
+        torch.Size([2, 3])
+    """
+    flat = logits.reshape(-1, logits.shape[-1])
+    return F.cross_entropy(flat, target.reshape(-1), reduction="none").view(target.shape)
 
 
 def unimix_probs(logits: Float[Tensor, "*batch k"], unimix: float = 0.01) -> Float[Tensor, "*batch k"]:

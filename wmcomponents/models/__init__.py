@@ -7,7 +7,12 @@ from torchrl.data import Composite, TensorSpec
 from wmcomponents.models.delta_iris import DeltaIRIS as DeltaIRIS
 from wmcomponents.models.delta_iris import DeltaIRISConfig as DeltaIRISConfig
 from wmcomponents.models.diamond import Diamond as Diamond
+from wmcomponents.models.diamond_config import FINE_DYNAMICS as FINE_DYNAMICS
+from wmcomponents.models.diamond_config import FINE_UPSAMPLER as FINE_UPSAMPLER
+from wmcomponents.models.diamond_config import DenoiserConfig as DenoiserConfig
 from wmcomponents.models.diamond_config import DiamondConfig as DiamondConfig
+from wmcomponents.models.diamond_config import RewardEndConfig as RewardEndConfig
+from wmcomponents.models.diamond_config import UpsamplerConfig as UpsamplerConfig
 from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
 from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
 from wmcomponents.models.dreamer_v2 import DreamerV2 as DreamerV2
@@ -24,6 +29,7 @@ from wmcomponents.models.muzero import MuZero as MuZero
 from wmcomponents.models.muzero import MuZeroConfig as MuZeroConfig
 from wmcomponents.models.planet import PlaNet as PlaNet
 from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
+from wmcomponents.models.remembering import RememberingModel as RememberingModel
 from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
 from wmcomponents.models.tdmpc2 import TDMPC2 as TDMPC2
 from wmcomponents.models.tdmpc2 import TDMPC2Config as TDMPC2Config

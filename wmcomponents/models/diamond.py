@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class Diamond(PretrainedModel):
             entries |= {key: Unbounded(torch.Size([c.reward_end.hidden])) for key in ("h", "c")}
         if c.upsampler is not None:
             entries["large"] = _bytes(c.upsampler.context, self._shape)
-        noise = _noise_spec(c, c.sampler, c.upsampler and c.upsampler.sampler, small, self._shape)
+        noise = _noise_spec(c, small, self._shape)
         super().__init__(
             observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries), noise_spec=noise
         )
@@ -98,38 +99,36 @@ class Diamond(PretrainedModel):
             self.reward_end = RewardEndHead(small, action.size, r.hidden, r.cond, r.depths, r.channels, r.attends)
         if c.upsampler is not None:
             self.upsampler = _denoiser(c.upsampler.denoiser, planes, c.upsampler.context + 1, 0)
-        self._sampler, self._upsampler_sampler = c.sampler, c.upsampler and c.upsampler.sampler
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     # -- how it is sampled -------------------------------------------------------------------------------------------
 
     @property
     def sampler(self) -> EDMSampler:
-        """How frames are drawn: number of steps, order, churn, noise on the context.
+        """How frames are drawn: number of steps, order, churn, noise on the context; an entry of the configuration.
 
         Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
         """
-        return self._sampler
+        return self.config.sampler
 
     @sampler.setter
     def sampler(self, value: EDMSampler) -> None:
-        self._sampler = value
-        self._respec()
+        self._configure(replace(self.config, sampler=value))
 
     @property
     def upsampler_sampler(self) -> EDMSampler | None:
         """Likewise of the upsampler; ``None`` without one."""
-        return self._upsampler_sampler
+        return None if self.config.upsampler is None else self.config.upsampler.sampler
 
     @upsampler_sampler.setter
     def upsampler_sampler(self, value: EDMSampler) -> None:
-        if self.upsampler is None:
+        if self.config.upsampler is None:
             raise ValueError("this Diamond has no upsampler, whose sampler could be set; set .sampler.")
-        self._upsampler_sampler = value
-        self._respec()
+        self._configure(replace(self.config, upsampler=replace(self.config.upsampler, sampler=value)))
 
-    def _respec(self) -> None:
-        spec = _noise_spec(self.config, self._sampler, self._upsampler_sampler, self.small_shape, self._shape)
+    def _configure(self, config: DiamondConfig) -> None:
+        self.config = config
+        spec = _noise_spec(config, self.small_shape, self._shape)
         self.noise_spec = Composite(observe=Composite(), imagine=spec["imagine"]).to(self.noise_spec.device)
 
     # -- the protocol ------------------------------------------------------------------------------------------------
@@ -277,7 +276,7 @@ class Diamond(PretrainedModel):
     def _draw(self, flat: Mapping[str, Tensor], actions: Tensor, part: slice) -> Tensor:
         """The next (small) frame of some rows, ``[n, C, H, W]``."""
         context = _context(flat["frames"][part], flat["seen"][part])
-        sampler, acts = self._sampler, actions[part]
+        sampler, acts = self.sampler, actions[part]
         start, churn = _base(flat, "frame", part, context[:, : self.small_shape[2]]), _planar(flat.get("churn"), part)
         contexts, sigma_context = [context] * sampler.steps, None
         if sampler.s_cond > 0:
@@ -294,7 +293,7 @@ class Diamond(PretrainedModel):
 
     def _draw_large(self, flat: Mapping[str, Tensor], small: Tensor, part: slice) -> Tensor:
         """The next large frame, from the small one ``[n, C, H, W]``."""
-        upsampler, sampler = self.upsampler, self._upsampler_sampler
+        upsampler, sampler = self.upsampler, self.upsampler_sampler
         assert upsampler is not None and sampler is not None
         large = flat["large"][part]
         past = _context(large, flat["seen"][part].clamp(max=large.shape[1]))
@@ -384,14 +383,9 @@ def _denoiser(config: DenoiserConfig, planes: int, context: int, action: int) ->
     return EDMDenoiser(network, c.sigma_data, c.sigma_offset)
 
 
-def _noise_spec(
-    config: DiamondConfig,
-    sampler: EDMSampler,
-    upsampler: EDMSampler | None,
-    small: tuple[int, ...],
-    large: tuple[int, ...],
-) -> Composite:
-    """The z of a dream's step: only what these samplers use."""
+def _noise_spec(config: DiamondConfig, small: tuple[int, ...], large: tuple[int, ...]) -> Composite:
+    """The z of a dream's step: only what its samplers use."""
+    sampler, upsampler = config.sampler, config.upsampler and config.upsampler.sampler
     entries: dict[str, TensorSpec] = {"frame": Unbounded(torch.Size(small))}
     if sampler.churns:
         entries["churn"] = Unbounded(torch.Size((sampler.steps, *small)))

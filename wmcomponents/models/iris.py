@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.dynamics import TokenTransformer
@@ -14,7 +14,7 @@ from wmcomponents.functional.categorical import softmax
 from wmcomponents.models import iris_official as official
 from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of, square_picture
 from wmcomponents.nn import SignReward, VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
-from wmcomponents.objectives.iris import IRISLoss
+from wmcomponents.objectives.iris import IRISLoss, Perceptual
 from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
 from wmcomponents.tokenizers.image import network_image
@@ -178,11 +178,12 @@ class IRIS(RememberingModel):
                 ),
             ),
         )
-        self.config, self.picture, self.area = config, self_key, side * side
+        self.config, self.picture = config, self_key
         levels = (side // c.grid).bit_length()
         attends = [level for level in range(levels) if side >> level in c.attention]
         shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
         self.tokenizer = ImageTokenizer(
+            (side, side, colours),
             VQGANEncoder(*shape, channels_in=colours),
             VQGANDecoder(*shape, channels_out=colours),
             VectorQuantizer(c.vocabulary, c.code, beta=c.beta),
@@ -226,10 +227,11 @@ class IRIS(RememberingModel):
         )
         return load_mapped(model, official.merged(weights), official.RULES).eval()
 
-    def objective(self) -> IRISLoss:
-        """The paper's losses for this model: the tokenizer's first, then the transformer's; no perceptual loss.
+    def objective(self, perceptual: Perceptual | nn.Module | None = None) -> IRISLoss:
+        """The paper's losses for this model: the tokenizer's first, then the transformer's.
 
-        For that one: ``IRISLoss(model, perceptual=LPIPS(backbone), ...)``.
+        Args:
+            perceptual: distance of pictures, such as ``LPIPS(backbone)``; no perceptual loss if not given.
         """
         c = self.config
         return IRISLoss(
@@ -243,6 +245,7 @@ class IRIS(RememberingModel):
             worst=c.worst,
             revival=c.revival,
             transformer_rate=c.transformer_rate,
+            perceptual=perceptual,
         )
 
     @torch.no_grad()
@@ -254,7 +257,7 @@ class IRIS(RememberingModel):
         chosen = torch.linspace(0, pixels.shape[0] - 1, min(FITTING_FRAMES, pixels.shape[0])).long()
         z = self.tokenizer.encode(network_image(pixels[chosen].to(self.fitted.device)))
         codebook = self.tokenizer.quantizer.embedding.weight
-        codebook.copy_(farthest_first(z.permute(0, 2, 3, 1).flatten(0, 2), codebook.shape[0]))
+        codebook.copy_(farthest_first(z.flatten(0, 1), codebook.shape[0]))
         self.fitted.fill_(True)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
@@ -281,7 +284,7 @@ class IRIS(RememberingModel):
     @torch.no_grad()
     def decode(self, state: State) -> Observation:
         """What the tokens look like, rounded to bytes."""
-        return {self.picture: self.tokenizer.pixels(state["tokens"], self.area)}
+        return {self.picture: self.tokenizer.pixels(state["tokens"])}
 
     @torch.no_grad()
     def features(self, state: State) -> Tensor:

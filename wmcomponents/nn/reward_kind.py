@@ -5,9 +5,8 @@ from abc import abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wmcomponents.functional.categorical import inverse_cdf_index, softmax
+from wmcomponents.functional.categorical import cross_entropy, inverse_cdf_index, softmax
 from wmcomponents.functional.symlog import symexp, symlog
 from wmcomponents.functional.two_hot import even_bins, two_hot_cross_entropy, two_hot_mean
 
@@ -36,7 +35,7 @@ class RewardKind(nn.Module):
 
     @abstractmethod
     def loss(self, logits: Float[Tensor, "*batch k"], reward: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cross entropy with the classes of real rewards."""
+        """Cross entropy with the classes of real rewards; NaN where the reward is."""
 
 
 class SignReward(RewardKind):
@@ -56,8 +55,8 @@ class SignReward(RewardKind):
 
     def loss(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Cross entropy with the sign."""
-        target = reward.nan_to_num().sign().long() + 1
-        return F.cross_entropy(logits.movedim(-1, 1) if logits.ndim > 1 else logits, target, reduction="none")
+        wrong = cross_entropy(logits, reward.nan_to_num().sign().long() + 1)
+        return torch.where(reward.isnan(), reward, wrong)
 
 
 class SymlogReward(RewardKind):
@@ -82,4 +81,5 @@ class SymlogReward(RewardKind):
 
     def loss(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Cross entropy with the two bins around symlog of the reward."""
-        return two_hot_cross_entropy(logits, symlog(reward.nan_to_num()), self.bins)
+        wrong = two_hot_cross_entropy(logits, symlog(reward.nan_to_num()), self.bins)
+        return torch.where(reward.isnan(), reward, wrong)

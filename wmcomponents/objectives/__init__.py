@@ -1,5 +1,7 @@
 """What is minimised: one LossModule a paper."""
 
+from wmcomponents.objectives.arrivals import Arrivals as Arrivals
+from wmcomponents.objectives.arrivals import Transitions as Transitions
 from wmcomponents.objectives.delta_iris import DeltaIRISLoss as DeltaIRISLoss
 from wmcomponents.objectives.diamond import DiamondLoss as DiamondLoss
 from wmcomponents.objectives.dreamer_v1 import DreamerV1ModelLoss as DreamerV1ModelLoss
@@ -16,5 +18,6 @@ from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.objectives.rssm import Filtered as Filtered
 from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss
 from wmcomponents.objectives.tdmpc2 import TDMPC2Loss as TDMPC2Loss
+from wmcomponents.objectives.token_world import TokenWorldLoss as TokenWorldLoss
 from wmcomponents.objectives.value_equivalent import ValueEquivalentLoss as ValueEquivalentLoss
 from wmcomponents.objectives.world_models import WorldModelsLoss as WorldModelsLoss

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -32,6 +33,26 @@ class Arrivals:
     reward: Tensor
     terminated: Tensor
     reward_known: Tensor
+    weight: Tensor
+
+
+class Transitions(NamedTuple):
+    """T transitions of each of B rows as TorchRL lays them out, without observations and actions; all ``[B, T]``.
+
+    Attributes:
+        reward: r_{t+1}; zero in padding.
+        terminated: whether the episode ends with t + 1 by termination, bool; false in padding.
+        ends: whether it ends with t + 1 at all, bool.
+        begins: whether it begins with t, bool.
+        real: false in padding.
+        weight: of each transition in the losses; 0 in padding.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    ends: Tensor
+    begins: Tensor
+    real: Tensor
     weight: Tensor
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
-from torch.nn import functional as F
 
 from wmcomponents.dynamics import DeltaTransformer
+from wmcomponents.functional import cross_entropy
 from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.nn.frame_cnn import unit_planes
 from wmcomponents.objectives.arrivals import check_sequences
@@ -26,7 +26,6 @@ class Changes(NamedTuple):
         reward: r_{t+1}, ``[P, M]``.
         terminated: of t + 1, int64 ``[P, M]``.
         weight: ``[P, M]``; 0 for padding and behind the end of an episode.
-        token_weight: of the tokens, ``[P, M]``; 0 too where x_{t+1} is not known.
     """
 
     pixels: Tensor
@@ -35,7 +34,6 @@ class Changes(NamedTuple):
     reward: Tensor
     terminated: Tensor
     weight: Tensor
-    token_weight: Tensor
 
 
 class DeltaIRISLoss(TokenWorldLoss):
@@ -107,7 +105,7 @@ class DeltaIRISLoss(TokenWorldLoss):
         world_model: WorldModel,
         *,
         tokenizer_steps: int,
-        tokenizer_every: int = 0,
+        tokenizer_every: int = 2,
         tokenizer_frames: int = 0,
         tokenizer_rate: float = 1e-4,
         tokenizer_decay: float = 0.0,
@@ -199,34 +197,31 @@ class DeltaIRISLoss(TokenWorldLoss):
         logits, rewards, ends = model.dynamics.compute(changes.pixels, changes.action, changes.tokens)
         said, meant = logits.flatten(1, 2), changes.tokens.flatten(1)
         losses = {
-            "tokens": self.token_scale * F.cross_entropy(said.movedim(-1, 1), meant, reduction="none"),
+            "tokens": self.token_scale * cross_entropy(said, meant),
             "reward": self.reward_scale * model.rewards.loss(rewards, changes.reward),
-            "termination": self.termination_scale
-            * F.cross_entropy(ends.movedim(-1, 1), changes.terminated, reduction="none"),
+            "termination": self.termination_scale * cross_entropy(ends, changes.terminated),
         }
-        words = changes.token_weight.repeat_interleave(changes.tokens.shape[-1], 1)
+        words = changes.weight.repeat_interleave(changes.tokens.shape[-1], 1)
         weights = {"tokens": words, "accuracy": words, "reward": changes.weight, "termination": changes.weight}
         return Terms(losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}, weights)
 
     def changes(self, tensordict: TensorDictBase) -> Changes:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
-        model, steps = self.world_model, self.steps(tensordict)
+        model, steps = self.world_model, self.transitions(tensordict)
         pixels, action, following = self._pictures(tensordict)
         length = min(model.dynamics.blocks, tensordict.batch_size[1])
-        weight = kept_weight(steps, length)
         return Changes(
             _cut(pixels, length),
             pieces(action, length),
             pieces(model.tokenizer.tokens(pixels, action, following), length),
             pieces(steps.reward, length),
             pieces(steps.terminated.long(), length),
-            weight,
-            weight,
+            kept_weight(steps, length),
         )
 
     def _transitions(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Transitions of the tokenizer's update, ``[N, ...]``, and their weights ``[N]``."""
-        weight = self.steps(tensordict).weight.flatten()
+        weight = self.transitions(tensordict).weight.flatten()
         chosen = self.drawn(weight)
         pixels, action, following = (value.flatten(0, 1)[chosen] for value in self._pictures(tensordict))
         return pixels, action, following, weight[chosen]

@@ -3,12 +3,12 @@
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.denoisers import EDMDenoiser
+from wmcomponents.functional import cross_entropy
 from wmcomponents.functional.edm import edm_target, from_bytes, log_normal_sigma, on_byte_grid, to_bytes, with_noise
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
@@ -163,17 +163,16 @@ class DiamondLoss(ModelLoss):
         weights: dict[str, Tensor] = {}
         context = model.config.context
         segments = self.draw_segments(arrivals, context + 1 + self.autoregressive)
-        is_noised = model.config.denoiser.noised_context
         if self.has_upsampler:
             small = from_bytes(model.downsampled(to_bytes(segments.frames)))
             padding = segments.weight[:, :, None, None, None] == 0
-            losses["denoising"] = self.denoising(segments._replace(frames=small.masked_fill(padding, 0.0)), is_noised)
+            losses["denoising"] = self.denoising(segments._replace(frames=small.masked_fill(padding, 0.0)))
             wide = model.config.upsampler.context + 1 + self.upsampler_autoregressive
             large = self.draw_segments(arrivals, wide)
             losses["upsampling"] = self.upsampling(large)
             weights["upsampling"] = _targets(large.weight, self.upsampler_autoregressive)
         else:
-            losses["denoising"] = self.denoising(segments, is_noised)
+            losses["denoising"] = self.denoising(segments)
         weights["denoising"] = _targets(segments.weight, self.autoregressive)
         if self.has_reward:
             losses["reward"], losses["termination"], weight = self._reward_end(tensordict)
@@ -228,19 +227,19 @@ class DiamondLoss(ModelLoss):
         noised = StepNoise(normal(n), normal(n, planes, 1, 1), normal(n, planes, h, w)) if context else None
         return StepNoise(normal(n), normal(n, c, 1, 1), normal(n, c, h, w), noised)
 
-    def denoising(self, segments: Segments, is_noised: bool = False, noise: list[StepNoise] | None = None) -> Tensor:
+    def denoising(self, segments: Segments, noise: list[StepNoise] | None = None) -> Tensor:
         """Squared errors of the network, ``[N, targets]``, mean over a picture.
 
         Args:
             segments: windows of (small) frames.
-            is_noised: whether the context gets noise.
-            noise: of each target; drawn if not given.
+            noise: of each target, and of its context where the configuration says so; drawn if not given.
         """
         model, n = self.world_model, self.world_model.config.context
+        noised = n if model.config.denoiser.noised_context else 0
         frames = list(segments.frames.permute(0, 1, 4, 2, 3).unbind(1))
         errors = []
         for i in range(len(frames) - n):
-            step = self.draw_noise(frames[0], n if is_noised else 0) if noise is None else noise[i]
+            step = self.draw_noise(frames[0], noised) if noise is None else noise[i]
             context = torch.cat(frames[i : i + n], 1)
             error, frames[i + n] = self._denoise(
                 model.denoiser, model.config.denoiser, frames[i + n], context, segments.actions[:, i : i + n], step
@@ -312,28 +311,17 @@ class DiamondLoss(ModelLoss):
         rewards, ends = model.reward_end.raw(h)
         return (
             model.reward_end.rewards.loss(rewards, reward),
-            F.cross_entropy(ends.movedim(-1, 1), terminated.long(), reduction="none"),
+            cross_entropy(ends, terminated.long()),
         )
 
     def _reward_end(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """The cross entropies on windows of the sequences, and their weights."""
-        keys, (rows, steps) = self.tensor_keys, tensordict.batch_size
-        key, length = self.observation_keys[0], min(self.reward_steps, steps)
-        is_init = tensordict.get(keys.is_init).reshape(rows, steps)
-        device = is_init.device
-        done = tensordict.get(("next", keys.done)).reshape(rows, steps)
-        reward = tensordict.get(("next", keys.reward)).reshape(rows, steps)
-        terminated = tensordict.get(("next", keys.terminated)).reshape(rows, steps)
-        begins = is_init.clone()
-        begins[:, 1:] |= done[:, :-1]
-        weight = tensordict.get(keys.priority_weight, None)
-        weight = torch.ones(rows, steps, device=device) if weight is None else weight.reshape(rows, steps).float()
-        mask = tensordict.get(keys.mask, None)
-        if mask is not None:
-            mask = mask.reshape(rows, steps).bool()
-            weight = torch.where(mask, weight, 0.0)
-            reward, terminated = torch.where(mask, reward, 0.0), terminated & mask
-            begins[:, 1:] |= ~mask[:, :-1]
+        (rows, steps), key = tensordict.batch_size, self.observation_keys[0]
+        length = min(self.reward_steps, steps)
+        found = self.transitions(tensordict)
+        device = found.weight.device
+        begins = found.begins.clone()
+        begins[:, 1:] |= found.ends[:, :-1] | ~found.real[:, :-1]
         shape = (rows, self.reward_windows, 1)
         spare = steps - length + 1
         first = (torch.rand(shape, generator=self.generator, device=device) * spare).long().clamp(max=spare - 1)
@@ -343,16 +331,16 @@ class DiamondLoss(ModelLoss):
         def window(value: Tensor) -> Tensor:
             return value[row, place].flatten(0, 1)
 
-        vector = self.world_model.action_vector(tensordict.get(keys.action))
+        vector = self.world_model.action_vector(tensordict.get(self.tensor_keys.action))
         losses = self.reward_end(
             from_bytes(window(tensordict.get(key))),
             window(vector),
             from_bytes(window(tensordict.get(("next", key)))),
-            window(reward),
-            window(terminated),
+            window(found.reward),
+            window(found.terminated),
             window(begins).unsqueeze(-1),
         )
-        return *losses, window(weight)
+        return *losses, window(found.weight)
 
 
 def _targets(weight: Tensor, autoregressive: int) -> Tensor:

@@ -6,9 +6,9 @@ from typing import NamedTuple, cast
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wmcomponents.dynamics import TokenTransformer
+from wmcomponents.functional import cross_entropy
 from wmcomponents.nn import code_counts, farthest_first, perplexity
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
@@ -104,7 +104,7 @@ class IRISLoss(TokenWorldLoss):
         world_model: WorldModel,
         *,
         tokenizer_steps: int,
-        tokenizer_every: int = 0,
+        tokenizer_every: int = 2,
         tokenizer_frames: int = 256,
         tokenizer_rate: float = 1e-4,
         transformer_rate: float = 1e-4,
@@ -154,7 +154,7 @@ class IRISLoss(TokenWorldLoss):
             return
         with torch.no_grad(), self.world_model_params.to_module(self.world_model):
             tokenizer = self.world_model.tokenizer
-            z = tokenizer.encode(network_image(pixels)).permute(0, 2, 3, 1).flatten(0, 2)
+            z = tokenizer.encode(network_image(pixels)).flatten(0, 1)
             codebook = tokenizer.quantizer.embedding.weight
             used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
             codebook[~used] = farthest_first(z, int((~used).sum()), codebook[used])
@@ -203,16 +203,16 @@ class IRISLoss(TokenWorldLoss):
         # What is said behind a piece's last action is of a frame that is not there.
         said, meant = logits.flatten(1, 2)[:, :-1], segments.tokens.flatten(1)[:, 1:]
         losses = {
-            "tokens": _cross_entropy(said, meant),
+            "tokens": cross_entropy(said, meant),
             "reward": self.world_model.rewards.loss(rewards, segments.reward),
-            "termination": _cross_entropy(ends, segments.terminated),
+            "termination": cross_entropy(ends, segments.terminated),
         }
         return losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}
 
     def segments(self, tensordict: TensorDictBase) -> Segments:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
         model, keys = self.world_model, self.tensor_keys
-        steps = self.steps(tensordict)
+        steps = self.transitions(tensordict, self.observation_keys)
         length = min(model.dynamics.max_frames, tensordict.batch_size[1])
         return Segments(
             pieces(model.tokenizer.tokens(tensordict.get(self.observation_keys[0])), length),
@@ -228,8 +228,3 @@ class IRISLoss(TokenWorldLoss):
         pixels, weight = arrivals.observation[self.observation_keys[0]].flatten(0, 1), arrivals.weight.flatten()
         chosen = self.drawn(weight)
         return pixels[chosen], weight[chosen]
-
-
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Element by element, ``[*B]``."""
-    return F.cross_entropy(logits.movedim(-1, 1), target, reduction="none")

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
 
-from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences
 from wmcomponents.optim import LaProp
 from wmcomponents.world_model import WorldModel, keys_of
 
@@ -117,6 +117,29 @@ class ModelLoss(LossModule):
             mask=keys.mask,
             priority_weight=keys.priority_weight,
         )
+
+    def transitions(self, tensordict: TensorDictBase, further: Sequence[NestedKey] = ()) -> Transitions:
+        """Rewards, ends and weights of sequences ``[B, T]``, read under the keys of this objective.
+
+        Args:
+            tensordict: the sequences.
+            further: keys that must be there too.
+
+        Raises:
+            ValueError: if the sequences have no batch ``[B, T]``.
+            KeyError: if a key is missing.
+        """
+        keys = self.tensor_keys
+        names = (keys.reward, keys.terminated, keys.done)
+        below = [("next", key) if isinstance(key, str) else ("next", *key) for key in names]
+        check_sequences(tensordict, [keys.action, keys.is_init, *below, *further])
+        shape = tensordict.batch_size
+        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*below, keys.is_init))
+        mask, priority = tensordict.get(keys.mask, None), tensordict.get(keys.priority_weight, None)
+        real = torch.ones_like(done) if mask is None else mask.reshape(shape).bool()
+        weight = real.float() if priority is None else priority.reshape(shape).float() * real
+        # Padding may hold anything, NaN included.
+        return Transitions(torch.where(real, reward, 0.0), terminated & real, done | terminated, first, real, weight)
 
     @abstractmethod
     def _written(self) -> list[NestedKey]:

@@ -1,15 +1,14 @@
 """What losses of a tokenizer and a transformer over its tokens share: stages, optimisers, pieces of sequences."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from wmcomponents.objectives.arrivals import check_sequences
+from wmcomponents.objectives.arrivals import Transitions
 from wmcomponents.objectives.model_loss import StagedModelLoss
 from wmcomponents.optim import ClippedAdamW, decayed_names
 from wmcomponents.world_model import WorldModel
@@ -17,24 +16,6 @@ from wmcomponents.world_model import WorldModel
 MAX_NORM, DECAY = 10.0, 0.01
 PARTS = {"tokenizer": "tokenizer", "dynamics": "transformer"}
 """Name of the stage that trains a part of the model, by the part's."""
-
-
-class Steps(NamedTuple):
-    """Transitions ``[B, T]`` in TorchRL's layout, without their observations and actions.
-
-    Attributes:
-        reward: of t + 1.
-        terminated: of t + 1, bool.
-        ends: whether the episode ends with t + 1, bool.
-        begins: whether it begins with t, bool.
-        weight: 0 for padding.
-    """
-
-    reward: Tensor
-    terminated: Tensor
-    ends: Tensor
-    begins: Tensor
-    weight: Tensor
 
 
 class TokenWorldLoss(StagedModelLoss):
@@ -103,25 +84,6 @@ class TokenWorldLoss(StagedModelLoss):
                 groups.append({"params": shrunk, "weight_decay": self.decays[part], **rest})
         return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
 
-    def steps(self, tensordict: TensorDictBase) -> Steps:
-        """Reward, ends and weights of a batch of sequences ``[B, T]``.
-
-        Raises:
-            ValueError: if the sequences have no batch ``[B, T]``.
-            KeyError: if a key is missing.
-        """
-        keys = self.tensor_keys
-        below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (keys.reward, keys.terminated)]
-        over = ("next", keys.done) if isinstance(keys.done, str) else ("next", *keys.done)
-        check_sequences(tensordict, [self.observation_keys[0], keys.action, keys.is_init, *below, over])
-        shape = tensordict.batch_size
-        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*below, over, keys.is_init))
-        weight = torch.ones(shape, device=reward.device)
-        priority, valid = tensordict.get(keys.priority_weight, None), tensordict.get(keys.mask, None)
-        weight = weight if priority is None else weight * priority.reshape(shape)
-        weight = weight if valid is None else weight * valid.reshape(shape)
-        return Steps(reward, terminated, done | terminated, first, weight)
-
     def drawn(self, weight: Tensor) -> Tensor:
         """Which elements an update of the tokenizer takes: those that count come first, in random order.
 
@@ -141,7 +103,7 @@ def pieces(value: Tensor, length: int) -> Tensor:
     return value.unflatten(1, (-1, length)).flatten(0, 1)
 
 
-def kept_weight(steps: Steps, length: int) -> Tensor:
+def kept_weight(steps: Transitions, length: int) -> Tensor:
     """Weights of pieces ``[P, length]``: 0 behind a piece's first end, padding, or start of another episode.
 
     Args:

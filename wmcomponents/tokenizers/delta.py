@@ -160,5 +160,9 @@ class DeltaTokenizer(Component):
         self, pixels: UInt8[Tensor, "n h w c"], action: Int[Tensor, " n"], tokens: Int[Tensor, "n k"]
     ) -> UInt8[Tensor, "n h w c"]:
         """The frame that follows, as the environment shows frames: clamped, and rounded to bytes."""
-        codes = self.quantizer.lookup(tokens)
-        return byte_image(self.decode(unit_planes(pixels), action, codes).permute(0, 2, 3, 1)).contiguous()
+        shares = row_shares(len(tokens), math.prod(self.shape[:2]), tokens.device)
+        return torch.cat([self._pixels(pixels[share], action[share], tokens[share]) for share in shares])
+
+    def _pixels(self, pixels: Tensor, action: Tensor, tokens: Tensor) -> Tensor:
+        image = self.decode(unit_planes(pixels), action, self.quantizer.lookup(tokens))
+        return byte_image(image.permute(0, 2, 3, 1)).contiguous()

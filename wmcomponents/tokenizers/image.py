@@ -39,10 +39,12 @@ class ImageTokenizer(Component):
     ======== ======================================= =================================
 
     Args:
+        shape: (H, W, C) of a picture.
         encoder: pictures in [-1, 1] ``[N, C, H, W]`` to a grid of features ``[N, F, h, w]``.
         decoder: the way back.
         quantizer: vectors to codes, such as :class:`~wmcomponents.nn.VectorQuantizer` or
-            :class:`~wmcomponents.nn.FSQ`: has ``dim`` and ``codes``, and a ``lookup``.
+            :class:`~wmcomponents.nn.FSQ`: called, gives codes, tokens and loss; has ``dim``, ``codes``, ``tokens`` and
+            ``lookup``.
         features: F, channels of the encoder's output and of the decoder's input.
         grid: (h, w).
         in_keys: key of the picture.
@@ -53,6 +55,7 @@ class ImageTokenizer(Component):
 
     def __init__(
         self,
+        shape: Sequence[int],
         encoder: nn.Module,
         decoder: nn.Module,
         quantizer: Any,
@@ -66,7 +69,7 @@ class ImageTokenizer(Component):
         self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
         self.to_code = nn.Conv2d(features, quantizer.dim, 1)
         self.from_code = nn.Conv2d(quantizer.dim, features, 1)
-        self.grid = tuple(grid)
+        self.shape, self.grid = tuple(shape), tuple(grid)
 
     @property
     def length(self) -> int:
@@ -79,14 +82,13 @@ class ImageTokenizer(Component):
         tokens, codes, _ = self.tokenize(network_image(pixels.reshape(-1, *pixels.shape[-3:])))
         return tokens.reshape(*lead, *tokens.shape[1:]), codes.reshape(*lead, *codes.shape[1:])
 
-    def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n e h2 w2"]:
-        """Pictures in [-1, 1] as vectors that are to be quantised."""
-        return self.to_code(self.encoder(x))
+    def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k e"]:
+        """Pictures in [-1, 1] as vectors that are to be quantised, row by row of the grid."""
+        return self.to_code(self.encoder(x)).flatten(2).transpose(1, 2)
 
     def tokenize(self, x: Float[Tensor, "n c h w"]) -> Tokenized:
         """Pictures in [-1, 1] as tokens, with codes and loss."""
-        z = self.encode(x).flatten(2).transpose(1, 2)  # (N, K, E)
-        codes, tokens, loss = self.quantizer(z)
+        codes, tokens, loss = self.quantizer(self.encode(x))
         return Tokenized(tokens, codes, loss.mean(-1))
 
     @torch.no_grad()
@@ -99,26 +101,21 @@ class ImageTokenizer(Component):
                 CPU takes fewer.
         """
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
-        shares = row_shares(len(flat), math.prod(flat.shape[1:3]), flat.device, rows)
+        shares = row_shares(len(flat), math.prod(self.shape[:2]), flat.device, rows)
         return torch.cat([self._tokens(flat[share]) for share in shares]).reshape(*lead, self.length)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        return self.quantizer.tokens(self.encode(network_image(pixels)).flatten(2).transpose(1, 2))
+        return self.quantizer.tokens(self.encode(network_image(pixels)))
 
     def decode(self, codes: Float[Tensor, "n k e"]) -> Float[Tensor, "n c h w"]:
         """Codes' vectors as pictures, about in [-1, 1]; not clamped."""
         return self.decoder(self.from_code(codes.transpose(1, 2).unflatten(2, self.grid)))
 
-    def pixels(self, tokens: Int[Tensor, "*batch k"], area: int = 1) -> UInt8[Tensor, "*batch h w c"]:
-        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes.
-
-        Args:
-            tokens: of pictures.
-            area: pixels of one, if known: a CPU then takes few enough of them at once.
-        """
+    def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
+        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes."""
         lead, flat = tokens.shape[:-1], tokens.reshape(-1, self.length)
-        image = torch.cat([self._pixels(flat[share]) for share in row_shares(len(flat), area, flat.device)])
-        return image.reshape(*lead, *image.shape[1:])
+        shares = row_shares(len(flat), math.prod(self.shape[:2]), flat.device)
+        return torch.cat([self._pixels(flat[share]) for share in shares]).reshape(*lead, *self.shape)
 
     def _pixels(self, tokens: Tensor) -> Tensor:
         return byte_image(unit_image(self.decode(self.quantizer.lookup(tokens))))
