@@ -12,7 +12,8 @@ from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional.categorical import softmax
 from wmcomponents.models import delta_iris_official as official
 from wmcomponents.models.iris_official import merged
-from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of, square_picture
+from wmcomponents.models.pictures import picture_of
+from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of
 from wmcomponents.nn import CosineQuantizer, RewardKind, SignReward, SymlogReward
 from wmcomponents.objectives.delta_iris import DeltaIRISLoss
 from wmcomponents.pretrained.official import load_mapped
@@ -165,8 +166,8 @@ class DeltaIRIS(RememberingModel):
 
     def __init__(self, config: DeltaIRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        key, side, colours = square_picture(observation_spec, "Delta-IRIS")
-        actions, shape = choices_of(action_spec, "Delta-IRIS"), (side, side, colours)
+        key, shape = picture_of(observation_spec, "Delta-IRIS", is_square=True)
+        actions = choices_of(action_spec, "Delta-IRIS")
         if c.rewards not in REWARDS:
             raise ValueError(f"rewards are {' or '.join(map(repr, REWARDS))}; got {c.rewards!r}.")
         rewards = REWARDS[c.rewards]()

@@ -17,6 +17,7 @@ from wmcomponents.functional.edm_sampler import EDMSampler
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diamond_config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diamond_official import RULES
+from wmcomponents.models.pictures import picture_of
 from wmcomponents.nn import ActionVector
 from wmcomponents.nn.observation import DiscreteObservation
 from wmcomponents.nn.shares import row_shares
@@ -64,7 +65,7 @@ class Diamond(PretrainedModel):
 
     def __init__(self, config: DiamondConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        self._shape = _picture(observation_spec)
+        key, self._shape = picture_of(observation_spec, "Diamond")
         height, width, planes = self._shape
         factor = 1 if c.upsampler is None else c.upsampler.factor
         if height % factor or width % factor:
@@ -88,7 +89,7 @@ class Diamond(PretrainedModel):
             observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries), noise_spec=noise
         )
         self.config = config
-        self.key = keys_of(observation_spec)[0]
+        self.key = key
         self.small_shape = small
         self.action_vector = action
         self.register_buffer("no_action", _no_action(action), persistent=False)
@@ -339,17 +340,6 @@ class Diamond(PretrainedModel):
             is_csgo = any(str(key).startswith("upsampler.") for key in weights)
             config = DiamondConfig.csgo() if is_csgo else DiamondConfig.atari()
         return load_mapped(cls(config, observation_spec, action_spec), weights, RULES)
-
-
-def _picture(observation_spec: Composite) -> tuple[int, int, int]:
-    leaves = [(key, leaf) for key, leaf in observation_spec.items()]
-    if len(leaves) != 1 or leaves[0][1].dtype != torch.uint8 or len(leaves[0][1].shape) != 3:
-        raise ValueError(
-            f"Diamond dreams one uint8 picture (H, W, C); the observations are {[key for key, _ in leaves]} with "
-            f"{[(leaf.dtype, tuple(leaf.shape)) for _, leaf in leaves]}. Render the environment, or drop the others."
-        )
-    height, width, planes = leaves[0][1].shape
-    return height, width, planes
 
 
 def _no_action(action: ActionVector) -> Tensor:

@@ -12,7 +12,8 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Un
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional.categorical import softmax
 from wmcomponents.models import iris_official as official
-from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of, square_picture
+from wmcomponents.models.pictures import picture_of
+from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of
 from wmcomponents.nn import SignReward, VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
 from wmcomponents.objectives.iris import IRISLoss, Perceptual
 from wmcomponents.pretrained.official import load_mapped
@@ -315,7 +316,7 @@ class IRIS(RememberingModel):
 
 def _picture(spec: Composite, grid: int) -> tuple[str, int, int]:
     """Key, side and colours of the picture."""
-    key, side, colours = square_picture(spec, "IRIS")
+    key, (side, _, colours) = picture_of(spec, "IRIS", is_square=True)
     scale, rest = divmod(side, grid)
     if rest or scale & (scale - 1):
         raise ValueError(

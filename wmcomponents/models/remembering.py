@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchrl.data import Categorical, Composite, OneHot, TensorSpec
+from torchrl.data import Categorical, OneHot, TensorSpec
 
 from wmcomponents.pretrained import PretrainedModel
-from wmcomponents.world_model import Noise, Observation, Prediction, State, items_of
+from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 
 class RememberingModel(PretrainedModel):
@@ -99,20 +99,6 @@ def rows_of(state: State) -> State:
     """Leading dimensions flattened into one."""
     lead = state["length"].ndim - 1
     return {key: value.reshape(-1, *value.shape[lead:]) for key, value in state.items()}
-
-
-def square_picture(spec: Composite, family: str) -> tuple[str, int, int]:
-    """Key, side and colours of the only observation.
-
-    Raises:
-        ValueError: if it is not one square uint8 picture.
-    """
-    entries = items_of(spec)
-    shape = tuple(entries[0][1].shape)
-    if len(entries) != 1 or len(shape) != 3 or entries[0][1].dtype is not torch.uint8 or shape[0] != shape[1]:
-        shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
-        raise ValueError(f"{family} sees one square uint8 picture [H, H, C] and nothing else; got {shown}.")
-    return entries[0][0], shape[0], shape[2]
 
 
 def choices_of(spec: TensorSpec, family: str) -> int:

@@ -54,7 +54,7 @@ class IRISLoss(TokenWorldLoss):
 
     The stage follows from the step alone (:meth:`before_update`): the tokenizer for the first ``tokenizer_steps``; then
     the transformer, with the tokenizer again at every ``tokenizer_every``-th update. Outside a training loop, say which
-    with :attr:`stage`.
+    with :attr:`stage`, and where codes are revived call :meth:`after_update` too.
 
     Sequences may be longer than the context, and cross from episode to episode: they are cut into pieces of the
     context's length, each of which counts up to its first end of an episode. The rest of that piece is left out.
