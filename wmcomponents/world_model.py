@@ -119,7 +119,7 @@ class WorldModel(nn.Module, ABC):
             state: s_{t-1}, ``[*B, ...]``. Ignored where ``is_init`` is true.
             action: a_{t-1}, the action that led here, ``[*B, ...]`` as ``action_spec`` says. Ignored where ``is_init``.
             observation: x_t, one entry for each key of ``observation_spec``.
-            is_init: whether x_t is the first of its episode, bool ``[*B, 1]``.
+            is_init: whether x_t is the first of its episode, or the first that is known of it, bool ``[*B, 1]``.
             noise: z as base noise (``noise_spec["observe"]``), or ``None`` for the mode. A deterministic model receives
                 an empty dict or ``None``, and reads neither.
         """

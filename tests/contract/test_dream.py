@@ -241,3 +241,12 @@ def test_the_filter_over_fake_data_gives_states_of_the_spec(model):
     assert {key: value.shape for key, value in states.items()} == {
         key: (3, 5, *leaf.shape) for key, leaf in model.state_spec.items()
     }
+
+
+def test_a_sequence_from_the_middle_of_an_episode_begins_with_its_first_frame(model):
+    data = sequences(model, batch=2, time=3)
+    from_start, from_middle = data.clone(), data.clone()
+    from_start["is_init"][:, 0], from_middle["is_init"][:, 0] = True, False
+    expected = filtered_states(model, from_start)
+    for key, value in filtered_states(model, from_middle).items():
+        assert torch.equal(value, expected[key])

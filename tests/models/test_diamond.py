@@ -273,6 +273,17 @@ def test_the_sampler_is_an_attribute_and_the_noise_follows_it():
     large = Diamond(UPSAMPLED, picture(32), Binary(6))
     large.sampler, large.upsampler_sampler = FINE_DYNAMICS, FINE_UPSAMPLER
     assert large.noise_spec["imagine"]["large_churn"].shape == (10, 32, 32, 3)
+    with pytest.raises(ValueError, match="carry no noise"):
+        large.upsampler_sampler = FINE_DYNAMICS
+    assert large.upsampler_sampler == FINE_UPSAMPLER
+
+
+def test_a_sampler_that_was_set_is_saved(tmp_path):
+    large = Diamond(UPSAMPLED, picture(32), Binary(6))
+    large.sampler, large.upsampler_sampler = FINE_DYNAMICS, FINE_UPSAMPLER
+    twin = Diamond.from_pretrained(large.save_pretrained(tmp_path / "model"))
+    assert (twin.sampler, twin.upsampler_sampler) == (FINE_DYNAMICS, FINE_UPSAMPLER)
+    assert twin.noise_spec == large.noise_spec
 
 
 @torch.no_grad()
@@ -319,6 +330,8 @@ def test_what_is_no_single_picture_is_refused():
         Diamond(replace(SMALL, context=3), picture(16), OneHot(4))
     with pytest.raises(ValueError, match="at least one frame"):
         Diamond(replace(SMALL, context=0), picture(16), OneHot(4))
+    with pytest.raises(ValueError, match="no more past frames"):
+        Diamond(replace(UPSAMPLED, upsampler=replace(UPSAMPLED.upsampler, context=3)), picture(32), OneHot(4))
 
 
 def test_a_context_of_one_frame_keeps_no_actions():

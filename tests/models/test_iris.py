@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.contract.models import SMALL, WORDS, iris
 from wmcomponents import load_official
-from wmcomponents.dream import ReplayStarts, Simulator
+from wmcomponents.dream import ReplayStarts, Simulator, last_states
 from wmcomponents.models import IRIS, IRISConfig, presets
 from wmcomponents.pretrained import BadModelError
 from wmcomponents.testing import check_world_model
@@ -295,3 +296,18 @@ def test_a_codebook_begins_with_real_frames_once_and_only_where_it_should():
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         IRISConfig.tiny().dim = 3
+
+
+def test_a_prefix_of_frames_is_read_with_the_actions_between_them_and_no_others(model):
+    frames = 3
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDict(
+        {
+            "pixels": torch.randint(0, 256, (2, frames, 16, 16, 3), generator=generator, dtype=torch.uint8),
+            "action": torch.nn.functional.one_hot(torch.arange(frames), 3).expand(2, -1, -1),
+            "is_init": torch.zeros(2, frames, 1, dtype=torch.bool),  # from the middle of an episode
+        },
+        (2, frames),
+    )
+    state = last_states(model, data)
+    assert state["length"].tolist() == [[frames * model.tokenizer.length + frames - 1]] * 2

@@ -97,7 +97,7 @@ class PoolStarts(Starts):
 
 
 class FixedStarts(Starts):
-    """Given states, handed out in order and over again: row i of a dream of N rows starts at state i mod len.
+    """Given states in order: row i of a dream of N rows begins at state i mod len, every time it begins.
 
     Args:
         states: states ``[N, ...]``.
@@ -251,11 +251,15 @@ def _filtered(
     device = model_device(model)
     sequences = sequences.to(device)
     noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
+    # Of what came before the first frame nothing is known, wherever in its episode the sequence begins: a model that
+    # reads transitions must not be told one from an empty frame to this one.
+    is_init = sequences["is_init"].clone()
+    is_init[:, :1] = True
     return observe(
         model.initial_state(sequences.batch_size[:1], device),
         previous_action(sequences["action"]),
         {str(key): cast(Tensor, sequences[key]) for key in model.observation_spec.keys()},
-        sequences["is_init"],
+        is_init,
         noise,
     )
 

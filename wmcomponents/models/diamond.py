@@ -35,7 +35,7 @@ class Diamond(PretrainedModel):
     network sees zeros, mid-grey, which is no byte; ``actions`` float ``[*B, context - 1, A]``, vectors of the actions
     between them (the first choice where there was none); ``h`` and ``c`` float ``[*B, hidden]``, the memory of the
     model of reward and termination. With an upsampler (CS:GO) ``frames`` are the small ones, and ``large`` uint8
-    ``[*B, context, H', W', C]`` the last ones that the environment showed.
+    ``[*B, upsampler.context, H', W', C]`` the last ones that the environment showed.
 
     Noise of a dream's step: ``frame``, normal, where sampling begins; ``churn`` and ``context_noise``, normal, where
     the sampler puts noise back; ``reward``, uniform; with an upsampler ``large_frame`` and ``large_churn``.
@@ -72,6 +72,7 @@ class Diamond(PretrainedModel):
             raise ValueError(f"an upsampler by {factor} shows sides that {factor} divides; got {height} x {width}.")
         if c.context < 1:
             raise ValueError(f"the denoiser sees at least one frame; got context={c.context}.")
+        _check_upsampler(c)
         small = (height // factor, width // factor, planes)
         action = ActionVector(action_spec)
         entries: dict[str, TensorSpec] = {
@@ -128,6 +129,7 @@ class Diamond(PretrainedModel):
         self._configure(replace(self.config, upsampler=replace(self.config.upsampler, sampler=value)))
 
     def _configure(self, config: DiamondConfig) -> None:
+        _check_upsampler(config)
         self.config = config
         spec = _noise_spec(config, self.small_shape, self._shape)
         self.noise_spec = Composite(observe=Composite(), imagine=spec["imagine"]).to(self.noise_spec.device)
@@ -340,6 +342,21 @@ class Diamond(PretrainedModel):
             is_csgo = any(str(key).startswith("upsampler.") for key in weights)
             config = DiamondConfig.csgo() if is_csgo else DiamondConfig.atari()
         return load_mapped(cls(config, observation_spec, action_spec), weights, RULES)
+
+
+def _check_upsampler(config: DiamondConfig) -> None:
+    """Refuse what the upsampler would not do."""
+    up = config.upsampler
+    if up is not None and up.context > config.context:
+        raise ValueError(
+            f"the upsampler sees no more past frames than the denoiser; got {up.context} and {config.context}: change "
+            f"upsampler.context or context."
+        )
+    if up is not None and up.sampler.s_cond > 0:
+        raise ValueError(
+            f"the upsampler's past frames carry no noise; got s_cond={up.sampler.s_cond}: set it in the sampler of "
+            f"small frames, or to 0 here."
+        )
 
 
 def _no_action(action: ActionVector) -> Tensor:
