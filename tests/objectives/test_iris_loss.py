@@ -81,7 +81,7 @@ def test_frames_are_scored_one_by_one_in_the_range_of_the_network(model):
     z = model.tokenizer.encode(x)
     code = model.tokenizer.quantizer.lookup(model.tokenizer.quantizer.tokens(z))
     error = model.tokenizer.decode(code) - x
-    torch.testing.assert_close(out["loss_reconstruction"], 0.1 * error.abs().mean())
+    torch.testing.assert_close(out["loss_absolute"], 0.1 * error.abs().mean())
     torch.testing.assert_close(out["loss_squared"], error.square().mean())
     torch.testing.assert_close(out["loss_worst"], 0.5 * error.square().amax((1, 2, 3)).mean())
     torch.testing.assert_close(out["loss_commitment"], 2 * (code - z).square().mean())
@@ -116,7 +116,7 @@ def test_some_frames_are_drawn_and_padding_never_is(model):
     batch["collector", "mask"] = torch.zeros(2, 4, dtype=torch.bool)
     batch["collector", "mask"][0, :2] = True
     batch["pixels"][1] = 255
-    assert objective(batch)["loss_reconstruction"].shape == (3, 1)
+    assert objective(batch)["loss_absolute"].shape == (3, 1)
     for _ in range(20):
         pixels, weight = objective._frames(batch)
         assert (weight > 0).all() and not (pixels == 255).flatten(1).all(1).any()

@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from wmcomponents.models.iris_official import count, shape_of
-from wmcomponents.pretrained import BadModelError, Rule
+from wmcomponents.pretrained import BadModelError, Rule, count_of, shape_of
 
 FAMILY = "Delta-IRIS"
 KINDS: dict[int, Any] = {3: "sign", 255: "two_hot"}
@@ -76,18 +75,18 @@ def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadModelError: if a weight is missing, or the sizes do not fit together.
     """
-    vocabulary, code = _shape(weights, "tokenizer.quantizer.codebook", 2)
-    actions, pixels = _shape(weights, "tokenizer.encoder_act_emb.weight", 2)
-    dim = _shape(weights, "world_model.act_emb.weight", 2)[1]
-    blocks = _shape(weights, "world_model.head_rewards.indices", 1)[0]
-    words = _shape(weights, "world_model.head_latents.indices", 1)[0]
-    rewards = _shape(weights, "world_model.head_rewards.head_module.2.bias", 1)[0]
+    vocabulary, code = shape_of(weights, "tokenizer.quantizer.codebook", 2, FAMILY)
+    actions, pixels = shape_of(weights, "tokenizer.encoder_act_emb.weight", 2, FAMILY)
+    dim = shape_of(weights, "world_model.act_emb.weight", 2, FAMILY)[1]
+    blocks = shape_of(weights, "world_model.head_rewards.indices", 1, FAMILY)[0]
+    words = shape_of(weights, "world_model.head_latents.indices", 1, FAMILY)[0]
+    rewards = shape_of(weights, "world_model.head_rewards.head_module.2.bias", 1, FAMILY)[0]
     encoder, colours, features = _network(weights, "tokenizer.encoder.encoder")
     context_encoder, _, context = _network(weights, "tokenizer.frame_cnn.encoder")
     frame_encoder, _, frame_features = _network(weights, "world_model.frame_cnn.0.encoder")
     side = math.isqrt(pixels)
     latent_side = side // 2 ** sum(encoder["halves"])
-    acted = _shape(weights, "tokenizer.decoder_act_emb.weight", 2)[1]
+    acted = shape_of(weights, "tokenizer.decoder_act_emb.weight", 2, FAMILY)[1]
     if side * side != pixels or latent_side < 1 or rewards not in KINDS or words % max(1, blocks) or colours % 2 == 0:
         raise BadModelError(
             f"the sizes of this checkpoint are not a Delta-IRIS's: {pixels} pixels of an action's plane, {rewards} "
@@ -103,22 +102,18 @@ def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
             "frame_channels": frame_encoder["channels"],
             "frame_features": frame_features,
         },
-        "layers": count(weights, r"world_model\.transformer\.blocks\.(\d+)\..+", FAMILY),
+        "layers": count_of(weights, r"world_model\.transformer\.blocks\.(\d+)\..+", FAMILY),
         "rewards": KINDS[rewards],
     }
 
 
 def _network(weights: Mapping[str, Any], name: str) -> tuple[dict[str, Any], int, int]:
     """Channels, multiples and halvings of an encoder; the planes that it reads; the features that it writes."""
-    channels, planes = _shape(weights, f"{name}.0.weight", 4)[:2]
+    channels, planes = shape_of(weights, f"{name}.0.weight", 4, FAMILY)[:2]
     mults, halves, number = [], [], 1
     while f"{name}.{number}.f.5.weight" in weights:
-        mults.append(_shape(weights, f"{name}.{number}.f.5.weight", 4)[0] // max(1, channels))
+        mults.append(shape_of(weights, f"{name}.{number}.f.5.weight", 4, FAMILY)[0] // max(1, channels))
         halves.append(f"{name}.{number + 1}.conv.weight" in weights)
         number += 1 + halves[-1]
-    features = _shape(weights, f"{name}.{number + 2}.weight", 4)[0]
+    features = shape_of(weights, f"{name}.{number + 2}.weight", 4, FAMILY)[0]
     return {"channels": channels, "mults": tuple(mults), "halves": tuple(halves)}, planes, features
-
-
-def _shape(weights: Mapping[str, Any], key: str, dims: int) -> tuple[int, ...]:
-    return shape_of(weights, key, dims, FAMILY)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wmcomponents.pretrained import BadModelError, Rule
+from wmcomponents.pretrained import BadModelError, Rule, count_of, shape_of
 
+FAMILY = "IRIS"
 _MIDDLE = {"block_1": 0, "attn_1": 1, "block_2": 2}
 _HEADS = {"observations": "token_head", "rewards": "reward_head", "ends": "terminated_head"}
 
@@ -89,49 +90,25 @@ def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadModelError: if a weight is missing.
     """
-    channels = shape_of(weights, "tokenizer.encoder.conv_in.weight", 4)[0]
-    latent = shape_of(weights, "tokenizer.encoder.conv_out.weight", 4)[0]
-    vocabulary, code = shape_of(weights, "tokenizer.embedding.weight", 2)
-    actions, dim = shape_of(weights, "world_model.embedder.embedding_tables.0.weight", 2)
-    positions = shape_of(weights, "world_model.pos_emb.weight", 2)[0]
-    frames = shape_of(weights, "world_model.head_rewards.indices", 1)[0]
+    channels = shape_of(weights, "tokenizer.encoder.conv_in.weight", 4, FAMILY)[0]
+    latent = shape_of(weights, "tokenizer.encoder.conv_out.weight", 4, FAMILY)[0]
+    vocabulary, code = shape_of(weights, "tokenizer.embedding.weight", 2, FAMILY)
+    actions, dim = shape_of(weights, "world_model.embedder.embedding_tables.0.weight", 2, FAMILY)
+    positions = shape_of(weights, "world_model.pos_emb.weight", 2, FAMILY)[0]
+    frames = shape_of(weights, "world_model.head_rewards.indices", 1, FAMILY)[0]
     words = positions // max(1, frames) - 1
     grid = math.isqrt(max(0, words))
     if grid < 1 or grid * grid != words or frames * (words + 1) != positions:
         raise BadModelError(f"{positions} positions of {frames} frames do not hold squares of tokens and an action.")
-    levels = count(weights, r"tokenizer\.encoder\.down\.(\d+)\..+")
+    levels = count_of(weights, r"tokenizer\.encoder\.down\.(\d+)\..+", FAMILY)
     side = grid * 2 ** (levels - 1)
     attends = {
         side >> int(found[1]) for key in weights if (found := re.match(r"tokenizer\.encoder\.down\.(\d+)\.attn", key))
     }
     return {
         **{"side": side, "actions": actions, "grid": grid, "channels": channels, "latent_channels": latent},
-        "blocks": count(weights, r"tokenizer\.encoder\.down\.0\.block\.(\d+)\..+"),
+        "blocks": count_of(weights, r"tokenizer\.encoder\.down\.0\.block\.(\d+)\..+", FAMILY),
         "attention": tuple(sorted(attends)),
         **{"vocabulary": vocabulary, "code": code, "dim": dim, "max_frames": frames},
-        "layers": count(weights, r"world_model\.transformer\.blocks\.(\d+)\..+"),
+        "layers": count_of(weights, r"world_model\.transformer\.blocks\.(\d+)\..+", FAMILY),
     }
-
-
-def count(weights: Mapping[str, Any], pattern: str, family: str = "IRIS") -> int:
-    """How many numbers, from 0, the first group of a pattern finds in the keys.
-
-    Raises:
-        BadModelError: if there are none, or one is missing between them.
-    """
-    numbers = {int(found[1]) for key in weights if (found := re.fullmatch(pattern, key))}
-    if numbers != set(range(len(numbers))) or not numbers:
-        raise BadModelError(f"the checkpoint has no weights {pattern} numbered from 0: it is no {family}.")
-    return len(numbers)
-
-
-def shape_of(weights: Mapping[str, Any], key: str, dims: int, family: str = "IRIS") -> tuple[int, ...]:
-    """The shape of a weight.
-
-    Raises:
-        BadModelError: if it is missing, or has another number of dimensions.
-    """
-    value = weights.get(key)
-    if not isinstance(value, Tensor) or value.ndim != dims:
-        raise BadModelError(f"the checkpoint has no weight {key} with {dims} dimension(s): it is no {family}.")
-    return tuple(value.shape)

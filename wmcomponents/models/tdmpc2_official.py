@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 
-from wmcomponents.pretrained import BadModelError, Rule, section
+from wmcomponents.pretrained import BadModelError, Rule, section, shape_of
 
+FAMILY = "TD-MPC2"
 LOG_STD_LOW, LOG_STD_RANGE = -10.0, 12.0
 """Bounds that checkpoints hold as buffers; the policy prior's defaults."""
 
@@ -73,20 +74,20 @@ def sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadModelError: if a weight is missing, or tasks' actions are not padded at their end.
     """
-    latent, units = _shape(state, "_dynamics.2.weight")
-    members, bins, _ = _shape(state, "_Qs.params.2.weight", 3)
+    latent, units = shape_of(state, "_dynamics.2.weight", 2, FAMILY)
+    members, bins, _ = shape_of(state, "_Qs.params.2.weight", 3, FAMILY)
     found: dict[str, Any] = {
         **{"latent": latent, "units": units, "members": members, "bins": bins},
         "episodic": "_termination.0.weight" in state,
     }
     layers = len([key for key in state if re.fullmatch(r"_encoder\.state\.\d+\.weight", key)])
     if layers:
-        found.update(encoder_layers=layers, encoder_units=_shape(state, "_encoder.state.0.weight")[0])
+        found.update(encoder_layers=layers, encoder_units=shape_of(state, "_encoder.state.0.weight", 2, FAMILY)[0])
     else:
-        found["channels"] = _shape(state, "_encoder.rgb.2.weight", 4)[0]
+        found["channels"] = shape_of(state, "_encoder.rgb.2.weight", 4, FAMILY)[0]
     if "_task_emb.weight" in state:
-        tasks, task_size = _shape(state, "_task_emb.weight")
-        _, size = _shape(state, "_action_masks")
+        tasks, task_size = shape_of(state, "_task_emb.weight", 2, FAMILY)
+        _, size = shape_of(state, "_action_masks", 2, FAMILY)
         masks = state["_action_masks"].cpu().float()
         counts = masks.sum(-1)
         if not torch.equal(masks, (torch.arange(size) < counts[:, None]).float()):
@@ -104,19 +105,13 @@ def specs(state: Mapping[str, Any]) -> tuple[Composite, TensorSpec]:
     Raises:
         BadModelError: if a weight is missing.
     """
-    tasks, task_size = _shape(state, "_task_emb.weight") if "_task_emb.weight" in state else (0, 0)
+    tasks, task_size = shape_of(state, "_task_emb.weight", 2, FAMILY) if "_task_emb.weight" in state else (0, 0)
     if "_encoder.rgb.2.weight" in state:
-        colours = _shape(state, "_encoder.rgb.2.weight", 4)[1]
+        colours = shape_of(state, "_encoder.rgb.2.weight", 4, FAMILY)[1]
         observed = Composite(pixels=Bounded(0, 255, torch.Size([64, 64, colours]), dtype=torch.uint8))
     else:
-        observed = Composite(observation=Unbounded(_shape(state, "_encoder.state.0.weight")[1] - task_size))
+        inputs = shape_of(state, "_encoder.state.0.weight", 2, FAMILY)[1]
+        observed = Composite(observation=Unbounded(inputs - task_size))
     if tasks:
         observed["task"] = Categorical(tasks)
-    return observed, Bounded(-1.0, 1.0, torch.Size([_shape(state, "_pi.2.bias", 1)[0] // 2]))
-
-
-def _shape(state: Mapping[str, Any], key: str, dims: int = 2) -> tuple[int, ...]:
-    value = state.get(key)
-    if not isinstance(value, Tensor) or value.ndim != dims:
-        raise BadModelError(f"the checkpoint has no weight {key} with {dims} dimension(s): it is no TD-MPC2.")
-    return tuple(value.shape)
+    return observed, Bounded(-1.0, 1.0, torch.Size([shape_of(state, "_pi.2.bias", 1, FAMILY)[0] // 2]))

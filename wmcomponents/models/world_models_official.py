@@ -8,12 +8,12 @@ from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
 from wmcomponents.nn.action import ActionVector
-from wmcomponents.pretrained import BadModelError
-from wmcomponents.pretrained.official import Rule, section
+from wmcomponents.pretrained import BadModelError, Rule, section, shape_of
 
 FILES = {"vae": "vae/best.tar", "mdrnn": "mdrnn/best.tar"}
 """Where the repository's training scripts put them, below their ``logdir``."""
 
+FAMILY = "World Models of ctallec"
 GATES = 4
 
 
@@ -44,11 +44,11 @@ def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         BadModelError: if a key that decides a size is missing or has another number of dimensions.
     """
-    convs = [_shape(weights, f"vae.encoder.conv{n}.weight", 4) for n in range(1, 5)]
-    deconvs = [_shape(weights, f"vae.decoder.deconv{n}.weight", 4) for n in range(1, 5)]
-    latent = _shape(weights, "vae.encoder.fc_mu.weight", 2)[0]
-    gates, inputs = _shape(weights, "mdrnn.rnn.weight_ih", 2)
-    outputs = _shape(weights, "mdrnn.gmm_linear.weight", 2)[0]
+    convs = [shape_of(weights, f"vae.encoder.conv{n}.weight", 4, FAMILY) for n in range(1, 5)]
+    deconvs = [shape_of(weights, f"vae.decoder.deconv{n}.weight", 4, FAMILY) for n in range(1, 5)]
+    latent = shape_of(weights, "vae.encoder.fc_mu.weight", 2, FAMILY)[0]
+    gates, inputs = shape_of(weights, "mdrnn.rnn.weight_ih", 2, FAMILY)
+    outputs = shape_of(weights, "mdrnn.gmm_linear.weight", 2, FAMILY)[0]
     components, rest = divmod(outputs - 2, 2 * latent + 1)
     if rest or components < 1 or inputs <= latent or gates % GATES:
         raise BadModelError(
@@ -137,12 +137,3 @@ RULES = (
     Rule(r"mdrnn\.reward\.(weight|bias)", r"reward_head.out.\1"),
     Rule(r"mdrnn\.end\.(weight|bias)", r"termination_head.out.\1"),
 )
-
-
-def _shape(weights: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...]:
-    value = weights.get(key)
-    if not isinstance(value, Tensor) or value.ndim != dims:
-        kind = "missing" if value is None else f"a {type(value).__name__}"
-        what = f"has the shape {list(value.shape)}" if isinstance(value, Tensor) else f"is {kind}"
-        raise BadModelError(f"{key} {what}; expected a tensor of {dims} dimensions, as ctallec/world-models saves it.")
-    return tuple(value.shape)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from wmcomponents.nn.vqgan import Doubling, GroupNormResidual, group_norm
+from wmcomponents.nn.unet import Upsample
+from wmcomponents.nn.vqgan import GroupNormResidual, group_norm
 
 EPS = 1e-5
 
@@ -70,7 +71,7 @@ class FrameDecoder(nn.Sequential):
         parts: list[nn.Module] = [nn.Conv2d(features, widths[-1], 3, padding=1)]
         for number in reversed(range(len(mults))):
             width = widths[number + 1]
-            parts += [Doubling(width)] if halves[number] else []
+            parts += [Upsample(width)] if halves[number] else []
             parts.append(GroupNormResidual(width, widths[number], EPS))
         super().__init__(
             *parts, group_norm(widths[0], EPS), nn.SiLU(), nn.Conv2d(widths[0], channels_out, 3, padding=1)

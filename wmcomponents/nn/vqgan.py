@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmcomponents.nn.activation import silu
+from wmcomponents.nn.unet import Upsample
 
 GROUPS, EPS = 32, 1e-6
 
@@ -85,22 +86,6 @@ class Halving(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """Half the height and width."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Doubling(nn.Module):
-    """Every pixel twice in each direction, then a 3x3 convolution.
-
-    Args:
-        channels: of input and output.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-        """Twice the height and width."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -217,7 +202,7 @@ class VQGANDecoder(nn.Module):
         self.middle = Middle(widths[-1])
         # By size, the largest first; the forward goes from the last to the first.
         self.levels = nn.ModuleList(Level(above[i], widths[i], blocks + 1, i in attention) for i in range(len(widths)))
-        self.doublings = nn.ModuleList(Doubling(width) for width in widths[1:])
+        self.doublings = nn.ModuleList(Upsample(width) for width in widths[1:])
         self.norm = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], channels_out, 3, padding=1)
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.nn.frame_cnn import unit_planes
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import Terms
@@ -93,9 +92,6 @@ class DeltaIRISLoss(TokenWorldLoss):
     Reference: Micheli et al. (2024), sections 2.1, 2.2, appendix A.
     """
 
-    absolute: Tensor
-    squared: Tensor
-    worst: Tensor
     token_scale: Tensor
     reward_scale: Tensor
     termination_scale: Tensor
@@ -132,9 +128,11 @@ class DeltaIRISLoss(TokenWorldLoss):
             tokenizer_frames=tokenizer_frames,
             rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
             decays={"tokenizer": tokenizer_decay, "dynamics": DECAY},
+            errors=(absolute, squared, worst),
             coefficients={
-                **{"absolute": absolute, "squared": squared, "worst": worst, "token_scale": token_scale},
-                **{"reward_scale": reward_scale, "termination_scale": termination_scale},
+                "token_scale": token_scale,
+                "reward_scale": reward_scale,
+                "termination_scale": termination_scale,
             },
             seed=seed,
             reduction=reduction,
@@ -177,19 +175,10 @@ class DeltaIRISLoss(TokenWorldLoss):
         x, y = unit_planes(pixels), unit_planes(following)
         z = tokenizer.encode(x, action, y)
         codes, tokens, commitment = tokenizer.quantizer(z)
-        error = y - tokenizer.decode(x, action, codes)
+        losses = self.picture_errors(y, tokenizer.decode(x, action, codes))
         if torch.is_grad_enabled():
             self._seen = (z.detach(), tokens, weight)
-        losses = {
-            "absolute": self.absolute * error.abs().mean((1, 2, 3)),
-            "squared": self.squared * error.square().mean((1, 2, 3)),
-            "worst": self.worst * error.square().amax((1, 2, 3)),
-            "commitment": commitment.mean(-1),
-        }
-        counts = code_counts(tokens, tokenizer.quantizer.codes, weight.unsqueeze(-1).expand_as(tokens))
-        info = {"perplexity": perplexity(counts).expand(x.shape[0])}
-        losses, info = ({name: value.unsqueeze(-1) for name, value in d.items()} for d in (losses, info))
-        return Terms(losses, info, weight.unsqueeze(-1))
+        return self.tokenizer_scores({**losses, "commitment": commitment.mean(-1)}, tokens, weight)
 
     def transformer_terms(self, changes: Changes) -> Terms:
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K]``."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.nn import code_counts, farthest_first, perplexity
+from wmcomponents.nn import code_counts, farthest_first
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
 from wmcomponents.tokenizers.image import network_image
@@ -62,9 +62,9 @@ class IRISLoss(TokenWorldLoss):
     Keys read (rename with ``set_keys``): the picture, ``action``, ``is_init``; under ``next`` the picture, ``reward``,
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
-    Keys written: in the tokenizer's stage ``loss_reconstruction``, ``loss_commitment``, where they count
-    ``loss_squared``, ``loss_worst`` and ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the
-    other ``loss_tokens``, ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
+    Keys written: in the tokenizer's stage ``loss_absolute``, ``loss_squared``, ``loss_worst``, ``loss_commitment``,
+    with a perceptual distance ``loss_perceptual``, and ``perplexity`` detached, of the batch's codes; in the other
+    ``loss_tokens``, ``loss_reward``, ``loss_termination``, and ``accuracy`` of the tokens detached.
 
     Args:
         world_model: an :class:`~wmcomponents.models.IRIS`, or one made of the same parts.
@@ -95,10 +95,6 @@ class IRISLoss(TokenWorldLoss):
     Reference: Micheli et al. (2023), section 2.1, 2.2, appendix A.
     """
 
-    absolute: Tensor
-    squared: Tensor
-    worst: Tensor
-
     def __init__(
         self,
         world_model: WorldModel,
@@ -124,7 +120,6 @@ class IRISLoss(TokenWorldLoss):
         self.revival = revival
         self._seen: Tensor | None = None
         self._has_perceptual = perceptual is not None
-        self._extras = tuple(name for name, factor in (("squared", squared), ("worst", worst)) if factor > 0)
         super().__init__(
             world_model,
             tokenizer_steps=tokenizer_steps,
@@ -132,7 +127,7 @@ class IRISLoss(TokenWorldLoss):
             tokenizer_frames=tokenizer_frames,
             rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
             decays={"tokenizer": 0.0, "dynamics": DECAY},
-            coefficients={"absolute": absolute, "squared": squared, "worst": worst},
+            errors=(absolute, squared, worst),
             seed=seed,
             reduction=reduction,
         )
@@ -142,9 +137,8 @@ class IRISLoss(TokenWorldLoss):
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "tokenizer":
-            extra: list[NestedKey] = [f"loss_{name}" for name in self._extras]
-            extra += ["loss_perceptual"] if self._has_perceptual else []
-            return ["loss_reconstruction", "loss_commitment", *extra, "perplexity"]
+            extra: list[NestedKey] = ["loss_perceptual"] if self._has_perceptual else []
+            return ["loss_absolute", "loss_squared", "loss_worst", "loss_commitment", *extra, "perplexity"]
         return ["loss_tokens", "loss_reward", "loss_termination", "accuracy"]
 
     def after_update(self, step: int) -> None:
@@ -166,35 +160,26 @@ class IRISLoss(TokenWorldLoss):
         if self._stage == "tokenizer":
             pixels, weight = self._frames(tensordict)
             self._seen = pixels[weight > 0] if torch.is_grad_enabled() and self.revival else None
-            return Terms(*self.tokenizer_terms(pixels), weight.unsqueeze(-1))
-        segments = self.segments(tensordict)
-        weight = segments.weight
-        words = weight.repeat_interleave(segments.tokens.shape[-1], 1)[:, 1:]
-        weights = {"tokens": words, "accuracy": words, "reward": weight, "termination": weight}
-        return Terms(*self.transformer_terms(segments), weights)
+            return self.tokenizer_terms(pixels, weight)
+        return self.transformer_terms(self.segments(tensordict))
 
-    def tokenizer_terms(self, pixels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def tokenizer_terms(self, pixels: Tensor, weight: Tensor) -> Terms:
         """Losses and diagnostics of the tokenizer, each ``[N, 1]``.
 
         Args:
             pixels: uint8 ``[N, H, W, C]``, or such pictures as float in [0, 255].
+            weight: ``[N]``; 0 for padding.
         """
         tokenizer = self.world_model.tokenizer
         x = network_image(pixels)
         tokens, codes, commitment = tokenizer.tokenize(x)
         image = tokenizer.decode(codes)
-        error = x - image
-        losses = {"reconstruction": self.absolute * error.abs().mean((1, 2, 3)), "commitment": commitment}
-        if "squared" in self._extras:
-            losses["squared"] = self.squared * error.square().mean((1, 2, 3))
-        if "worst" in self._extras:
-            losses["worst"] = self.worst * error.square().amax((1, 2, 3))
+        losses = {**self.picture_errors(x, image), "commitment": commitment}
         if self.perceptual is not None:
             losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
-        used = perplexity(code_counts(tokens, tokenizer.quantizer.codes)).expand(x.shape[0])
-        return {name: value.unsqueeze(-1) for name, value in losses.items()}, {"perplexity": used.unsqueeze(-1)}
+        return self.tokenizer_scores(losses, tokens, weight)
 
-    def transformer_terms(self, segments: Segments) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def transformer_terms(self, segments: Segments) -> Terms:
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K - 1]``.
 
         Nothing came before a piece's first token, so that one is not foretold.
@@ -207,7 +192,9 @@ class IRISLoss(TokenWorldLoss):
             "reward": self.world_model.rewards.loss(rewards, segments.reward),
             "termination": cross_entropy(ends, segments.terminated),
         }
-        return losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}
+        words = segments.weight.repeat_interleave(segments.tokens.shape[-1], 1)[:, 1:]
+        weights = {"tokens": words, "accuracy": words, "reward": segments.weight, "termination": segments.weight}
+        return Terms(losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}, weights)
 
     def segments(self, tensordict: TensorDictBase) -> Segments:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""

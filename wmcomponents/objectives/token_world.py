@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.objectives.arrivals import Transitions
-from wmcomponents.objectives.model_loss import StagedModelLoss
+from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
 from wmcomponents.optim import ClippedAdamW, decayed_names
 from wmcomponents.world_model import WorldModel
 
@@ -28,6 +30,8 @@ class TokenWorldLoss(StagedModelLoss):
         tokenizer_frames: elements of an update of the tokenizer, drawn from the batch; 0 takes all.
         rates: learning rate of each part, by its name.
         decays: weight decay of each part's linear maps.
+        errors: factors on the absolute, the squared and the worst squared error of a picture.
+        coefficients: further numbers of the objective.
         **options: of :class:`~wmcomponents.objectives.ModelLoss`.
 
     Raises:
@@ -35,6 +39,9 @@ class TokenWorldLoss(StagedModelLoss):
     """
 
     stages = ("tokenizer", "transformer")
+    absolute: Tensor
+    squared: Tensor
+    worst: Tensor
 
     def __init__(
         self,
@@ -45,6 +52,8 @@ class TokenWorldLoss(StagedModelLoss):
         tokenizer_frames: int,
         rates: Mapping[str, float],
         decays: Mapping[str, float],
+        errors: tuple[float, float, float],
+        coefficients: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         if min(tokenizer_steps, tokenizer_every, tokenizer_frames) < 0 or tokenizer_every == 1:
@@ -56,7 +65,8 @@ class TokenWorldLoss(StagedModelLoss):
         self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
         self.tokenizer_frames = tokenizer_frames
         self.rates, self.decays = dict(rates), dict(decays)
-        super().__init__(world_model, **options)
+        factors = dict(zip(("absolute", "squared", "worst"), errors, strict=True))
+        super().__init__(world_model, coefficients={**factors, **(coefficients or {})}, **options)
 
     def stage_at(self, step: int) -> str:
         """The stage of a step, from 0."""
@@ -83,6 +93,26 @@ class TokenWorldLoss(StagedModelLoss):
                 shrunk = [p for name, p in own if name in linear]
                 groups.append({"params": shrunk, "weight_decay": self.decays[part], **rest})
         return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
+
+    def picture_errors(
+        self, shown: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"]
+    ) -> dict[str, Float[Tensor, " n"]]:
+        """What pictures cost: their mean absolute and squared errors, and the worst squared one, with their factors."""
+        error = shown - made
+        return {
+            "absolute": self.absolute * error.abs().mean((1, 2, 3)),
+            "squared": self.squared * error.square().mean((1, 2, 3)),
+            "worst": self.worst * error.square().amax((1, 2, 3)),
+        }
+
+    def tokenizer_scores(
+        self, losses: Mapping[str, Float[Tensor, " n"]], tokens: Int[Tensor, "n k"], weight: Float[Tensor, " n"]
+    ) -> Terms:
+        """Terms of an update of the tokenizer, each ``[N, 1]``, with the perplexity of the codes that it used."""
+        codes = self.world_model.tokenizer.quantizer.codes
+        used = perplexity(code_counts(tokens, codes, weight.unsqueeze(-1).expand_as(tokens)))
+        columns = {name: value.unsqueeze(-1) for name, value in losses.items()}
+        return Terms(columns, {"perplexity": used.expand(len(weight), 1)}, weight.unsqueeze(-1))
 
     def drawn(self, weight: Tensor) -> Tensor:
         """Which elements an update of the tokenizer takes: those that count come first, in random order.

@@ -5,8 +5,10 @@ from wmcomponents.pretrained.folder import read_config as read_config
 from wmcomponents.pretrained.folder import read_starts as read_starts
 from wmcomponents.pretrained.model import PretrainedModel as PretrainedModel
 from wmcomponents.pretrained.official import Rule as Rule
+from wmcomponents.pretrained.official import count_of as count_of
 from wmcomponents.pretrained.official import load_mapped as load_mapped
 from wmcomponents.pretrained.official import map_keys as map_keys
 from wmcomponents.pretrained.official import section as section
+from wmcomponents.pretrained.official import shape_of as shape_of
 from wmcomponents.pretrained.specs import spec_from_json as spec_from_json
 from wmcomponents.pretrained.specs import spec_to_json as spec_to_json

@@ -55,6 +55,43 @@ def section(checkpoint: Mapping[str, Any], *path: str, optional: bool = False) -
     return checkpoint
 
 
+def shape_of(weights: Mapping[str, Any], key: str, dims: int, family: str) -> tuple[int, ...]:
+    """The shape of one weight of a checkpoint.
+
+    Args:
+        weights: values by their official keys.
+        key: of the weight.
+        dims: number of its dimensions.
+        family: whose checkpoint it should be, for the error.
+
+    Raises:
+        BadModelError: if it is missing, no tensor, or has another number of dimensions.
+    """
+    value = weights.get(key)
+    if isinstance(value, Tensor) and value.ndim == dims:
+        return tuple(value.shape)
+    kind = "missing" if value is None else f"a {type(value).__name__}"
+    what = f"has the shape {list(value.shape)}" if isinstance(value, Tensor) else f"is {kind}"
+    raise BadModelError(f"{key} of the checkpoint {what}; expected a tensor of {dims} dimensions: it is no {family}.")
+
+
+def count_of(weights: Mapping[str, Any], pattern: str, family: str) -> int:
+    """How many numbers, from 0, the first group of a pattern finds in the keys of a checkpoint.
+
+    Args:
+        weights: values by their official keys.
+        pattern: regular expression of whole keys.
+        family: whose checkpoint it should be, for the error.
+
+    Raises:
+        BadModelError: if there are none, or one is missing between them.
+    """
+    numbers = {int(found[1]) for key in weights if (found := re.fullmatch(pattern, key))}
+    if numbers != set(range(len(numbers))) or not numbers:
+        raise BadModelError(f"the checkpoint has no weights {pattern} numbered from 0: it is no {family}.")
+    return len(numbers)
+
+
 def map_keys(weights: Mapping[str, Any], rules: Iterable[Rule | tuple[Any, ...]]) -> dict[str, Tensor]:
     r"""A ``state_dict`` under our names; the first rule that matches a key decides.
 

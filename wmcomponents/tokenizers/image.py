@@ -10,6 +10,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
+from wmcomponents.functional.edm import from_bytes
 from wmcomponents.nn.shares import row_shares
 
 
@@ -156,7 +157,7 @@ class ImageDetokenizer(Component):
 
 def network_image(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
     """Bytes as numbers in [-1, 1], channels first."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(255.0).mul(2.0).sub(1.0)
+    return from_bytes(pixels.permute(0, 3, 1, 2))
 
 
 def unit_image(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
