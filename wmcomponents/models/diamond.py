@@ -19,6 +19,7 @@ from wmcomponents.models.diamond_config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diamond_official import RULES
 from wmcomponents.models.pictures import picture_of
 from wmcomponents.nn import ActionVector
+from wmcomponents.nn.layout import keep_channels_last
 from wmcomponents.nn.observation import DiscreteObservation
 from wmcomponents.nn.shares import row_shares
 from wmcomponents.nn.windows import aligned, windows_along
@@ -101,7 +102,7 @@ class Diamond(PretrainedModel):
             self.reward_end = RewardEndHead(small, action.size, r.hidden, r.cond, r.depths, r.channels, r.attends)
         if c.upsampler is not None:
             self.upsampler = _denoiser(c.upsampler.denoiser, planes, c.upsampler.context + 1, 0)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        keep_channels_last(self)
 
     # -- how it is sampled -------------------------------------------------------------------------------------------
 
@@ -311,12 +312,6 @@ class Diamond(PretrainedModel):
     def _shares(self, rows: int, device: torch.device) -> list[slice]:
         """Rows to be taken at once."""
         return row_shares(rows, math.prod(self._shape[:2]), device)
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As torch's; the weights lie channels last afterwards, however they were stored."""
-        result = super().load_state_dict(*arguments, **options)
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return result
 
     @classmethod
     def from_official(

@@ -15,6 +15,7 @@ from wmcomponents.models import iris_official as official
 from wmcomponents.models.pictures import picture_of
 from wmcomponents.models.remembering import RememberingModel, choices_of, rows_of
 from wmcomponents.nn import SignReward, VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
+from wmcomponents.nn.layout import keep_channels_last
 from wmcomponents.objectives.iris import IRISLoss, Perceptual
 from wmcomponents.pretrained.official import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
@@ -194,6 +195,7 @@ class IRIS(RememberingModel):
             grid=(c.grid, c.grid),
             in_keys=(self_key,),
         )
+        keep_channels_last(self.tokenizer)
         self.dynamics, self.rewards = dynamics, rewards
         if c.codes_from_data:
             self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
