@@ -7,7 +7,6 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Binary, Bounded, Composite, OneHot
 
-from wmcomponents.functional import from_bytes
 from wmcomponents.models import Diamond, DreamerV3, DreamerV3Config
 from wmcomponents.objectives import DiamondLoss
 from wmcomponents.objectives.arrivals import arrivals_from
@@ -219,9 +218,3 @@ def test_other_models_are_refused():
     other = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Bounded(-1, 1, (3,))), OneHot(2))
     with pytest.raises(TypeError, match="frame denoiser"):
         DiamondLoss(other)
-
-
-def test_frames_are_floats_of_their_bytes():
-    loss = DiamondLoss(model(), segments=8)
-    segments = drawn(loss, sequences(first=False))
-    torch.testing.assert_close(segments.frames, from_bytes(((segments.frames + 1) * 127.5).round()))
