@@ -127,10 +127,10 @@ FITS: dict[tuple[str, str], PixelFit] = {
     ("DeltaIRIS", MINATAR): PixelFit(updates=1700, sequence_length=16, tokenizer=0.53),
     ("Diamond", MINATAR): PixelFit(updates=2000),
     ("IRIS", PONG): PixelFit(updates=1700, sequence_length=16, batch_size=4, tokenizer=0.53, changes=IRIS_WIDE),
-    ("DeltaIRIS", PONG): PixelFit(updates=1800, sequence_length=16, batch_size=4, tokenizer=0.55, changes=DELTA_WIDE),
+    ("DeltaIRIS", PONG): PixelFit(updates=2320, sequence_length=16, batch_size=4, tokenizer=0.82, changes=DELTA_WIDE),
     ("Diamond", PONG): PixelFit(updates=3200, sequence_length=16, batch_size=8),
 }
-"""Updates that took 8 to 18 CPU minutes where they have been run."""
+"""Updates of 8 to 30 CPU minutes."""
 
 INTRODUCTION = f"""\
 # Worlds of tokens and pixels: what they learn

@@ -107,11 +107,11 @@ class DeltaIRISConfig:
     @classmethod
     def pong(cls, **changes: Any) -> "DeltaIRISConfig":
         """For ALE/Pong at 64x64 on a CPU. Not a scaled-down paper."""
-        sizes = {"mults": (1, 1), "halves": (True, True), "channels": 32, "features": 16, "context": 8}
+        sizes = {"mults": (1, 1), "halves": (True, True), "channels": 32, "features": 16, "context": 32}
         codes = {"vocabulary": 128, "code": 32}
         context = {"layers": 3, "frame_features": 1, "max_blocks": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16, "token_scale": 1.0}
-        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3}
+        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "worst": 0.03}
         return cls(**{**sizes, **codes, **context, **training, **rates, **changes})
 
     @classmethod
