@@ -126,7 +126,7 @@ FITS: dict[tuple[str, str], PixelFit] = {
     ("IRIS", MINATAR): PixelFit(updates=1400, tokenizer=0.4),
     ("DeltaIRIS", MINATAR): PixelFit(updates=1700, sequence_length=16, tokenizer=0.53),
     ("Diamond", MINATAR): PixelFit(updates=2000),
-    ("IRIS", PONG): PixelFit(updates=1700, sequence_length=16, batch_size=4, tokenizer=0.53, changes=IRIS_WIDE),
+    ("IRIS", PONG): PixelFit(updates=2200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=IRIS_WIDE),
     ("DeltaIRIS", PONG): PixelFit(updates=2320, sequence_length=16, batch_size=4, tokenizer=0.82, changes=DELTA_WIDE),
     ("Diamond", PONG): PixelFit(updates=3200, sequence_length=16, batch_size=8),
 }

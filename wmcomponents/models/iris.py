@@ -101,12 +101,10 @@ class IRISConfig:
     @classmethod
     def pong(cls, **changes: Any) -> "IRISConfig":
         """For ALE/Pong at 64x64 on a CPU; ours. The ball is a pixel or two."""
-        # Sixteen tokens, as the paper has, need more updates than that: these show ball and paddles as a mist.
-        sizes = {"grid": 8, "channels": 32, "blocks": 1, "attention": (), "latent_channels": 64}
-        codes = {"vocabulary": 512, "code": 32}
+        sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 256, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
-        return cls(**{**sizes, **codes, **context, **training, **_HURRY, "worst": 0.05, **changes})
+        return cls(**{**sizes, **context, **training, **_HURRY, **changes})
 
     @classmethod
     def atari(cls, **changes: Any) -> "IRISConfig":
