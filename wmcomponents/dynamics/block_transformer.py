@@ -1,7 +1,8 @@
 """What transformers over blocks of a frame and an action share: slots, heads, memory, writing token by token."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -50,7 +51,7 @@ class Generated(NamedTuple):
     hidden: Tensor
 
 
-class BlockTransformer(Component):
+class BlockTransformer(Component, ABC):
     """A transformer over blocks of equal length, whose slots have fixed meanings; certain slots feed certain heads.
 
     Args:
@@ -107,6 +108,10 @@ class BlockTransformer(Component):
         self.register_buffer("mask", block_causal_mask(self.max_positions, mask_block), persistent=False)
 
     # -- whole sequences -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def compute(self, *tensors: Any) -> tuple[Tensor, ...]:
+        """Logits along sequences of whole blocks."""
 
     def outputs(self, x: Float[Tensor, "n l dim"]) -> Float[Tensor, "n l dim"]:
         """Outputs along embedded entries, from position 0, without memory.
