@@ -104,12 +104,28 @@ REASONS: list[tuple[str, str, str, str, str]] = [
     ),
     (
         "dream",
+        "Diamond, B=64",
+        "*",
+        "dream",
+        "Rows are denoised eight at a time, as at B=16, and for the same reasons: convolutions called bare take 1.05 "
+        "of the floor there.",
+    ),
+    (
+        "dream",
         "Diamond, *",
         "*",
         "dream",
         "{conv_share:.0%} of the operations' time is convolutions. They alone, called bare with the same weights, take "
         "1.21 of the floor at B=1 and 1.05 at B=16; of what comes on top, normalisation under the condition and SiLU "
         "take a tenth of a convolution's time, the rest is concatenating skips, adding and doubling.",
+    ),
+    (
+        "dream",
+        "IRIS, B=64",
+        "*",
+        "dream",
+        "Of decoding, two thirds of the time are convolutions, at the floor's rate, and a quarter group norms, SiLU "
+        "and additions; besides, each of a step's 17 tokens reads the keys and values of all rows, up to 425 MB.",
     ),
     (
         "dream",
