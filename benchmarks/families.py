@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from benchmarks import pixel_speed
 from benchmarks.measuring import Setup, flops, gemm, interleaved, row
 from benchmarks.overhead import STEPS, TARGETS, Subject, variants
 from benchmarks.report import markdown
@@ -34,8 +35,8 @@ OBSERVATIONS = (
 ACTIONS = (Bounded(-1, 1, torch.Size([6])), OneHot(6))
 """Those of a walker; the first that a preset takes."""
 
-LATENT = [name for name in MODELS if name not in ("IRIS", "DeltaIRIS", "Diamond")]
-"""Measured unless others are named; worlds of tokens and pixels have a page of their own (``pixel_speed``)."""
+LATENT = [name for name in MODELS if name not in pixel_speed.FAMILIES]
+"""Measured unless others are named; worlds of tokens and pixels have a page of their own."""
 
 PATIENCE = 60.0
 """Seconds: a batch at which the plain loop alone would take longer is left out."""

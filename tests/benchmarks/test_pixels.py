@@ -75,3 +75,11 @@ def test_data_collected_half_are_not_taken_for_data(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert len(fitting.data("CartPole-v1", 0, 20, 4, 2, tmp_path)) == 20
     assert len(fitting.data("CartPole-v1", 0, 20, 4, 2, tmp_path)) == 20
+
+
+def test_a_fit_goes_on_under_its_own_settings_alone(tmp_path):
+    file, settings = tmp_path / "fit" / "settings.json", {"updates": 3, "seeds": (0, 1)}
+    for _ in range(2):
+        pixels.check_settings(file, settings)
+    with pytest.raises(ValueError, match=r"updates was 3 and is 4.*Choose another --runs"):
+        pixels.check_settings(file, {**settings, "updates": 4})

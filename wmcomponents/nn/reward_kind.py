@@ -33,9 +33,13 @@ class RewardKind(nn.Module):
             noise: uniform in [0, 1); none takes the likeliest. Not looked at where nothing is drawn.
         """
 
-    @abstractmethod
     def loss(self, logits: Float[Tensor, "*batch k"], reward: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Cross entropy with the classes of real rewards; NaN where the reward is."""
+        return torch.where(reward.isnan(), reward, self._loss(logits, reward.nan_to_num()))
+
+    @abstractmethod
+    def _loss(self, logits: Tensor, reward: Tensor) -> Tensor:
+        """The same of rewards that are numbers."""
 
 
 class SignReward(RewardKind):
@@ -53,10 +57,9 @@ class SignReward(RewardKind):
         chosen = logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(logits), noise)
         return (chosen - 1).to(torch.float32)
 
-    def loss(self, logits: Tensor, reward: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Cross entropy with the sign."""
-        wrong = cross_entropy(logits, reward.nan_to_num().sign().long() + 1)
-        return torch.where(reward.isnan(), reward, wrong)
+        return cross_entropy(logits, reward.sign().long() + 1)
 
 
 class SymlogReward(RewardKind):
@@ -79,7 +82,6 @@ class SymlogReward(RewardKind):
         """The mean in symlog space, in plain units."""
         return symexp(two_hot_mean(logits, self.bins))
 
-    def loss(self, logits: Tensor, reward: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Cross entropy with the two bins around symlog of the reward."""
-        wrong = two_hot_cross_entropy(logits, symlog(reward.nan_to_num()), self.bins)
-        return torch.where(reward.isnan(), reward, wrong)
+        return two_hot_cross_entropy(logits, symlog(reward), self.bins)
