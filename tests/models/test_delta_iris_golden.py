@@ -175,6 +175,38 @@ def test_the_filter_says_the_same_of_the_vectors_frames(worded):
     assert torch.equal(made.state["tokens"][:, 0], t["output.logits_latents"][:, 12].argmax(-1))
 
 
+@pytest.mark.parametrize("donates", [True, False])
+def test_a_dreams_contexts_are_the_authors_step_by_step_refresh_included(model, donates):
+    """A past of three frames, then seven steps in a context of six blocks, the likeliest class each time."""
+    facts, t = golden_vectors.load("delta_iris_dream_rollout")
+    tolerance, seen = facts["tolerance"], bytes_of(t["input.observations"]).round().to(torch.uint8)
+    led = F.one_hot(F.pad(t["input.past_actions"], (1, 0)), 5)
+    init = torch.tensor([True, False, False]).view(1, 3, 1).expand(2, 3, 1)
+    state = model.observe_last(model.initial_state((2,)), led, {"pixels": seen}, init, None)
+    # What the authors read of that past: its blocks, and the present frame's vector behind them.
+    part, vectors = model.dynamics, model.dynamics.frame_vector(seen)
+    changes = model.tokenizer.tokens(seen[:, :-1], t["input.past_actions"], seen[:, 1:])
+    past = torch.cat([part.embed(vectors[:, :-1], t["input.past_actions"], changes), vectors[:, -1:]], 1)
+    assert_close(part.outputs(past)[:, -1:], t["output.first_wm_output"], tolerance)
+    step = model.imagine_donated if donates else model.imagine
+    left, positions = [], part.max_positions
+    for number, action in enumerate(t["input.actions"]):
+        state, reward, cont = step(state, F.one_hot(action, 5), None)
+        assert torch.equal(reward[:, 0], t["output.rewards"][number])
+        assert torch.equal(cont[:, 0] < 0.5, t["output.dones"][number].bool())
+        theirs = bytes_of(t["output.frames"][:, number]).round()
+        apart = (state["frame"].float() - theirs).abs()
+        assert apart.max() <= 1 and (apart > 0).float().mean() < 0.01  # on the boundary between two bytes
+        # Both go on from one frame: a boundary that falls to the other side is no fault of the next step.
+        state["frame"] = theirs.to(torch.uint8)
+        state["vector"] = part.frame_vector(state["frame"])
+        left.append((positions - state["length"]) / part.block)
+    # Before the first step they had 3.83 left, with the present frame in the cache; here it is read with the action.
+    expected = t["output.blocks_left_after"][1:].view(7, 1, 1).expand(7, 2, 1)
+    assert_close(torch.stack(left), expected, {"atol": 1e-6})
+    assert [round(float(value[0]), 2) for value in left] == [3.17, 2.17, 1.17, 0.17, 5.17, 4.17, 3.17]
+
+
 def test_the_transformers_losses(worded):
     model, facts, t, tokens = worded
     objective, mask = model.objective(), t["input.mask_padding"].bool()

@@ -41,7 +41,7 @@ class DeltaTransformer(BlockTransformer):
         actions: number of actions.
         shape: (H, W, C) of a frame.
         tokens: K.
-        max_blocks: blocks that fit into the context; a dream forgets them when all but one are there.
+        max_blocks: blocks that fit into the context; a dream fills them all, and forgets them when no further one fits.
         layers: transformer blocks.
         heads: attention heads.
         features: channels of the frame's vector; its size, which is that of all embeddings, follows from the sides.
@@ -226,13 +226,13 @@ class DeltaTransformer(BlockTransformer):
     ) -> tuple[Tensor, Tensor, Window]:
         """Read the token that was left, the frame and the action, and further entries, in one pass.
 
-        Rows whose context is full, and rows that remember nothing, begin with the frame, without a token. No row waits
+        Rows whose context has no room for a whole block, and rows that remember nothing, begin with the frame, without a token. No row waits
         for the device.
 
         Returns:
             The output at the action ``[N, dim]``; the position behind the action ``[N, 1]``; what is known of those.
         """
-        full = length + 1 >= self.max_positions - self.block
+        full = length + self.block > self.max_positions
         length = length.masked_fill(full, 0)
         left, acted = self.token_embedding(last).unsqueeze(1), self.action_embedding(action).unsqueeze(1)
         behind = [] if further is None else [further]

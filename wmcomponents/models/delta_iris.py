@@ -139,7 +139,7 @@ class DeltaIRIS(RememberingModel):
 
     A step reads what it has not read yet (the last token of the change before, the frame, the action), and tells
     reward, end and the change token by token; the change and the frame give the next frame, rounded to bytes. Errors in
-    pixels add up along a dream. Where all but one of the context's blocks are there, the row forgets them and begins
+    pixels add up along a dream. Where no further block fits into the context, the row forgets all of it and begins
     anew with the present frame: of each row by itself. Observing, the change is encoded from the real frames.
 
     The cache is large (1 MB a row at the paper's size for Atari). :meth:`imagine` copies it; :meth:`imagine_donated`,
