@@ -41,7 +41,7 @@ def test_the_autoencoder_gives_the_port_s_moments_picture_and_losses(model):
     raw = model.decoder.raw(model.encoder.sample(mu, logvar, tensors["in/eps"]))
     close(raw["pixels"].sigmoid().permute(0, 3, 1, 2), tensors["out/recon"], meta)
     nothing = torch.zeros(1, 2, 1)
-    arrivals = Arrivals({"pixels": frames["pixels"][None]}, *[nothing] * 6)
+    arrivals = Arrivals({"pixels": frames["pixels"][None]}, *[nothing] * 7)
     losses, info = model.objective().vision_terms(arrivals, tensors["in/eps"][None])
     close(losses["reconstruction"].sum(), tensors["out/recon_loss"], meta)
     close(losses["kl"].sum(), tensors["out/kld"], meta)
@@ -99,7 +99,7 @@ def test_the_losses_on_transitions_are_the_port_s(model):
     end = tensors["in/terminal"].transpose(0, 1).unsqueeze(-1) > 0.5
     inside = torch.zeros(3, 5, 1, dtype=torch.bool)
     led = torch.cat([torch.zeros_like(actions[:, :1]), actions[:, :-1]], 1)
-    arrivals = Arrivals({"z": z}, led, inside, reward, end, ~inside, torch.ones(3, 5))
+    arrivals = Arrivals({"z": z}, led, inside, reward, end, ~inside, torch.ones(3, 5), torch.ones(3, 5).bool())
     losses, info = model.objective().memory_terms(arrivals, torch.zeros_like(z))
     h, c = model.memory.initial_state((3,))
     hs, _ = model.memory.advance_sequence(z[:, :-1], h, c, actions[:, :-1], inside[:, 1:])

@@ -94,6 +94,16 @@ def test_padding_of_the_data_is_never_a_target():
         torch.testing.assert_close(value, DiamondLoss(model(), segments=4)(data)[name])
 
 
+def test_a_frame_of_no_priority_stands_in_the_windows_of_others():
+    data = sequences()
+    data["priority_weight"] = torch.ones(2, 12)
+    data["priority_weight"][0, 5] = 0.0
+    segments = drawn(DiamondLoss(model(), segments=60), data)
+    shown = numbers(segments)[:60]
+    assert 5 not in shown[:, -1] and bool((shown == 5).any())
+    assert bool(segments.real[:60][shown == 5].all()) and segments.weight[:60][shown == 5].eq(0).all()
+
+
 def test_targets_count_each_step_alike_whatever_is_masked():
     weight = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
     torch.testing.assert_close(_targets(weight, 1), torch.tensor([[1.0, 0.5], [0.0, 0.5]]))

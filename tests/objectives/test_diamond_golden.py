@@ -28,7 +28,12 @@ def test_the_denoising_loss_and_its_gradients_are_the_official_ones(name):
     loss = model.objective()
     action = vectors["in/act"]
     vector = action.float() if action.ndim == 3 else one_hot(action, info["config"]["inner_model"]["num_actions"])
-    segments = Segments(channels_last(vectors["in/obs"]), vector[:, :-1], vectors["in/mask_padding"].float())
+    segments = Segments(
+        channels_last(vectors["in/obs"]),
+        vector[:, :-1],
+        vectors["in/mask_padding"].float(),
+        vectors["in/mask_padding"].bool(),
+    )
     noise = [step_noise(vectors, i) for i in range(2)]
     with loss.world_model_params.to_module(loss.world_model):
         errors = loss.denoising(segments, noise)
@@ -73,7 +78,7 @@ def test_the_upsampling_loss_is_the_official_one():
     info, vectors = load("csgo_upsampler_loss")
     loss = world_model("csgo_upsampler_loss", vectors, info).objective()
     large = channels_last(vectors["in/obs_full"])
-    segments = Segments(large, torch.zeros(2, 2, 6), torch.ones(large.shape[:2]))
+    segments = Segments(large, torch.zeros(2, 2, 6), torch.ones(large.shape[:2]), torch.ones(large.shape[:2]).bool())
     with loss.world_model_params.to_module(loss.world_model):
         errors = loss.upsampling(
             segments, channels_last(vectors["in/obs_low"]), noise=[step_noise(vectors, i) for i in range(2)]

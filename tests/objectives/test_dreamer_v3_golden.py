@@ -79,6 +79,7 @@ def reference():
         terminated=tensors["in/obs/is_terminal"].bool().unsqueeze(-1),
         reward_known=torch.ones_like(first),
         weight=torch.ones(first.shape[:-1]),
+        real=torch.ones(first.shape[:-1], dtype=torch.bool),
     )
     state = {"deter": tensors["in/deter0"], "stoch": tensors["in/stoch0"]}
     objective = DreamerV3ModelLoss(model, free_nats=config["free_nats"], discount=model.discount)

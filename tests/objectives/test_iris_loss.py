@@ -199,6 +199,15 @@ def test_priorities_weigh_steps(model):
         torch.testing.assert_close(value, alone[key], rtol=1e-3, atol=1e-4)
 
 
+def test_a_step_of_no_priority_is_no_padding(model):
+    """What follows it in its piece counts; behind a padded one nothing does."""
+    objective, batch = at(model.objective(), "transformer"), data(rows=2)
+    batch["priority_weight"] = torch.tensor([[1.0, 0.0, 1.0]] * 2)
+    assert objective.segments(batch).weight.tolist() == [[1, 0, 1]] * 2
+    batch["collector", "mask"] = torch.tensor([[True, True, True], [True, False, True]])
+    assert objective.segments(batch).weight.tolist() == [[1, 0, 1], [1, 0, 0]]
+
+
 def test_only_linear_maps_of_the_transformer_decay_and_norms_are_clipped_apart(model):
     objective = model.objective()
     optimizer = objective.make_optimizer()

@@ -55,7 +55,7 @@ def targets(loss, td):
 
 
 def loss_ahead(arrivals):
-    return ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.weight > 0)
+    return ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
 
 
 def test_targets_of_one_episode_that_ends():
@@ -108,6 +108,52 @@ def test_a_search_s_policy_and_value_go_before():
     plain, with_search = loss(sequences(inits=[0], steps=4)), loss(td)
     assert plain["loss_policy"] != with_search["loss_policy"]
     assert plain["loss_value"] != with_search["loss_value"]
+
+
+def test_a_search_that_found_exactly_nothing_is_a_search_too():
+    """Values of 0 and actions of 0 are results as others are: only the last observation has none behind it."""
+    td = sequences(inits=[0], steps=4)
+    td["search", "policy"] = torch.tensor([0.5, 0.5]).expand(2, 4, 2).clone()
+    td["search", "value"] = torch.zeros(2, 4, 1)
+    loss = muzero().objective()
+    arrivals = loss.arrivals(td)
+    value = loss._bootstrap(arrivals, torch.randn(2, 5, 1, 3))
+    assert value[:, :4].tolist() == [[0.0] * 4] * 2 and bool((value[:, 4] != 0).all())
+    torch.manual_seed(0)
+    model = MuZero(MuZeroConfig.tiny(**SMALL), SPEC, Bounded(-1, 1, (1,)))
+    td["search", "policy"] = torch.zeros(2, 4, 1)
+    td["action"] = torch.full((2, 4, 1), 0.7)
+    found, _ = targets(model.objective(), td)
+    assert found.policy[:, 0].eq(0.0).all() and found.masks["policy"][:, 0].all()
+
+
+def test_what_was_not_searched_is_told_by_a_mask_and_not_by_what_it_holds():
+    td = sequences(inits=[0], steps=4)
+    td["search", "policy"] = torch.tensor([0.25, 0.75]).expand(2, 4, 2).clone()
+    td["search", "value"] = torch.arange(7.0, 11.0).expand(2, 4).clone()
+    td["search", "mask"] = torch.tensor([True, False, True, False]).expand(2, 4).clone()
+    for name, hidden in (("policy", torch.nan), ("value", torch.inf)):
+        td["search", name][:, 1::2] = hidden
+    loss = muzero().objective()
+    arrivals, stack = loss.arrivals(td), torch.randn(2, 5, 1, 3)
+    plain = loss._bootstrap(loss.arrivals(sequences(inits=[0], steps=4)), stack)
+    value = loss._bootstrap(arrivals, stack)
+    assert value[0, 0:4:2].tolist() == [7, 9] and torch.equal(value[:, 1::2], plain[:, 1::2])
+    found, _ = targets(loss, td)
+    assert found.policy[0, 0, 2].tolist() == [0.25, 0.75]
+    # Not "the action that was taken": that is no search's policy, and is left out.
+    assert found.masks["policy"][0, 0].tolist() == [True, False, True, False]
+    assert all(bool(value.isfinite().all()) for value in loss(td).values())
+
+
+def test_a_transition_of_no_priority_is_no_padding():
+    """It does not count itself, and the targets of those before it reach through it."""
+    td = sequences(inits=[0], steps=4)
+    weighted = td.clone().set("priority_weight", torch.tensor([1.0, 0.0, 1.0, 1.0]).expand(2, 4))
+    loss = muzero().objective()
+    (plain, episode), (found, same) = targets(loss, td), targets(loss, weighted)
+    assert torch.equal(episode.left, same.left) and torch.equal(plain.value, found.value)
+    assert loss.arrivals(weighted).weight[0].tolist() == [1, 0, 1, 1, 1] and loss.arrivals(weighted).real.all()
 
 
 def test_muzero_weighs_steps_by_the_game_s_length_and_efficientzero_by_k():

@@ -226,8 +226,8 @@ class DeltaTransformer(BlockTransformer):
     ) -> tuple[Tensor, Tensor, Window]:
         """Read the token that was left, the frame and the action, and further entries, in one pass.
 
-        Rows whose context has no room for a whole block, and rows that remember nothing, begin with the frame, without a token. No row waits
-        for the device.
+        Rows whose context has no room for a whole block, and rows that remember nothing, begin with the frame, without
+        a token. No row waits for the device.
 
         Returns:
             The output at the action ``[N, dim]``; the position behind the action ``[N, 1]``; what is known of those.

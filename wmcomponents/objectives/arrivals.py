@@ -24,7 +24,8 @@ class Arrivals:
         terminated: whether x_t ended its episode by termination, bool ``[B, L, 1]``.
         reward_known: where the reward is known: everywhere but at an x_t that neither begins its episode nor follows
             another x of it, bool ``[B, L, 1]``.
-        weight: of each element in the losses, ``[B, L]``; 0 where the data were padding.
+        weight: of each element in the losses, ``[B, L]``; 0 where the data were padding, and where a priority says so.
+        real: false where the data were padding, bool ``[B, L]``.
     """
 
     observation: Observation
@@ -34,6 +35,7 @@ class Arrivals:
     terminated: Tensor
     reward_known: Tensor
     weight: Tensor
+    real: Tensor
 
 
 class Transitions(NamedTuple):
@@ -112,6 +114,7 @@ def arrivals_from(
     }
     led = gather_causes(index, tensordict.get(action))
     received = gather_causes(index, pay)
+    real = torch.ones_like(start.squeeze(-1))
     if valid is not None:
         real = gather_arrivals(index, valid, valid)
         # What led here may be padding only where this is padding too.
@@ -126,6 +129,7 @@ def arrivals_from(
         terminated=gather_causes(index, fatal),
         reward_known=known | start,
         weight=weight,
+        real=real,
     )
 
 

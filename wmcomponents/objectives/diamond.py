@@ -39,11 +39,13 @@ class Segments(NamedTuple):
         frames: float ``[N, L, H, W, C]`` in [-1, 1], zero where padding.
         actions: vectors of the actions taken at each frame but the last, ``[N, L - 1, A]``.
         weight: of each frame as a target, ``[N, L]``; 0 where padding.
+        real: false where padding, bool ``[N, L]``.
     """
 
     frames: Tensor
     actions: Tensor
     weight: Tensor
+    real: Tensor
 
 
 class DiamondLoss(ModelLoss):
@@ -165,7 +167,7 @@ class DiamondLoss(ModelLoss):
         segments = self.draw_segments(arrivals, context + 1 + self.autoregressive)
         if self.has_upsampler:
             small = from_bytes(model.downsampled(to_bytes(segments.frames)))
-            padding = segments.weight[:, :, None, None, None] == 0
+            padding = ~segments.real[:, :, None, None, None]
             losses["denoising"] = self.denoising(segments._replace(frames=small.masked_fill(padding, 0.0)))
             wide = model.config.upsampler.context + 1 + self.upsampler_autoregressive
             large = self.draw_segments(arrivals, wide)
@@ -214,7 +216,7 @@ class DiamondLoss(ModelLoss):
         is_real = (is_real & eligible.gather(1, last)[..., None]).flatten(0, 1)
         weight = arrivals.weight[row, place.clamp(min=0)].flatten(0, 1) * is_real
         frames = torch.where(is_real[:, :, None, None, None], from_bytes(pixels), 0.0)
-        return Segments(frames, actions, weight)
+        return Segments(frames, actions, weight, is_real)
 
     def draw_noise(self, like: Tensor, context: int = 0) -> StepNoise:
         """Fresh noise of a step on pictures ``[N, C, H, W]``; with that of a context of so many frames, if any."""

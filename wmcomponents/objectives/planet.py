@@ -107,7 +107,7 @@ class PlaNetModelLoss(RSSMModelLoss):
         deter, stoch, action = filtered.deter, filtered.stoch, filtered.action
         target, weight = filtered.posterior.detach(), filtered.weight
         total, count = torch.zeros_like(weight), weight.new_zeros(())
-        goes_on = ~filtered.is_init.squeeze(-1) & (weight > 0)
+        goes_on = ~filtered.is_init.squeeze(-1)
         joined = torch.ones_like(goes_on)
         noise = None if filtered.noise is None else filtered.noise[OVERSHOOTING]
         for distance in range(1, min(self.distance, length - 1) + 1):
@@ -118,7 +118,7 @@ class PlaNetModelLoss(RSSMModelLoss):
                 action[:, distance:],
                 None if noise is None else noise[:, distance:, distance - 1],
             )
-            joined = joined[:, : length - distance] & goes_on[:, distance:] & (weight[:, : length - distance] > 0)
+            joined = joined[:, : length - distance] & goes_on[:, distance:]
             if distance == 1:
                 continue  # the divergence itself
             kl = excess_nats(dynamics.latent.kl(target[:, distance:], prior), cast(Any, self.free_nats))

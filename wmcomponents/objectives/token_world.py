@@ -140,7 +140,7 @@ def kept_weight(steps: Transitions, length: int) -> Tensor:
         steps: sequences ``[B, T]``.
         length: of a piece.
     """
-    weight = pieces(steps.weight, length)
+    weight, real = pieces(steps.weight, length), pieces(steps.real, length)
     cut = pieces(steps.ends.long(), length)[:, :-1] | pieces(steps.begins.long(), length)[:, 1:]
-    cut = cut | (weight[:, :-1] == 0)
+    cut = cut | ~real[:, :-1]
     return weight * F.pad(cut.cumsum(1) == 0, (1, 0), value=True)

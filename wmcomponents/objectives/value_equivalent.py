@@ -18,8 +18,6 @@ from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.world_model import State, WorldModel
 
-SEARCH = ("search_policy", "search_value")
-
 
 class Targets(NamedTuple):
     """What the model is held to at S starts, K steps on; index 0 of K + 1 is the start itself.
@@ -52,8 +50,10 @@ class ValueEquivalentLoss(ModelLoss):
     are cut without termination it is masked in all of them.
 
     Keys read: as every model loss; besides, where present, a search's results for the state in which each action was
-    taken: ``("search", "policy")`` ``[B, T, A]`` and ``("search", "value")`` ``[B, T, 1]`` (or ``[B, T]``). Without
-    them the policy's target is the action that was taken, and the value is bootstrapped from the target network.
+    taken: ``("search", "policy")`` ``[B, T, A]`` and ``("search", "value")`` ``[B, T, 1]`` (or ``[B, T]``). Where only
+    some states were searched, ``("search", "mask")``, bool, shaped as the value, tells which; whatever the others hold
+    is not read. Without a search the policy's target is the action that was taken, and the value is bootstrapped from
+    the target network.
 
     Keys written: ``loss_policy``, ``loss_value``, ``loss_reward``, and where the model has the part
     ``loss_continue`` and ``loss_consistency``; detached diagnostics ``reward_error`` (mean absolute, first step),
@@ -92,6 +92,7 @@ class ValueEquivalentLoss(ModelLoss):
     class _AcceptedKeys(ModelLoss._AcceptedKeys):
         search_policy: NestedKey = ("search", "policy")
         search_value: NestedKey = ("search", "value")
+        search_mask: NestedKey = ("search", "mask")
 
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
@@ -213,7 +214,7 @@ class ValueEquivalentLoss(ModelLoss):
         action = model.action_vector(arrivals.action)
         state = model.initial_state(action.shape[:1], action.device)
         stack, _ = model.stack_sequence(state, action, arrivals.observation, arrivals.is_init)
-        episode = ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.weight > 0)
+        episode = ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
         starts = self._draw_starts(episode.left)
         targets = self.targets(arrivals, action, self._bootstrap(arrivals, stack), episode, starts)
         weight = arrivals.weight * self._usable(arrivals, episode)
@@ -221,14 +222,18 @@ class ValueEquivalentLoss(ModelLoss):
         return Terms(losses, info, _at(weight, starts))
 
     def arrivals(self, tensordict: TensorDictBase, further: Sequence[str] = ()) -> Arrivals:
-        """The batch as arrivals; a search's results come as observations, zero where there are none."""
-        keys = self.tensor_keys
+        """The batch as arrivals; a search's results come as observations, with ``search_mask`` where there are any."""
+        keys, shape = self.tensor_keys, tensordict.batch_size
         search = {"search_policy": keys.search_policy, "search_value": keys.search_value}
         found = {name: tensordict.get(key) for name, key in search.items() if tensordict.get(key, None) is not None}
         if found:
+            mask = tensordict.get(keys.search_mask, None)
+            # Nobody searched from an observation that is known under "next" alone.
+            found["search_mask"] = torch.ones(shape, device=tensordict.device) if mask is None else mask
+            found["search_mask"] = found["search_mask"].reshape(*shape, 1).bool()
             tensordict = tensordict.copy()
             for name, value in found.items():
-                value = value.reshape(*tensordict.batch_size, -1)
+                value = value.reshape(*shape, -1)
                 tensordict.set(name, value).set(("next", name), torch.zeros_like(value))
         return super().arrivals(tensordict, [*further, *found])
 
@@ -248,8 +253,9 @@ class ValueEquivalentLoss(ModelLoss):
         policy = torch.cat([action[:, 1:], torch.zeros_like(action[:, :1])], 1)
         has_policy = episode.left > 0
         if "search_policy" in arrivals.observation:
-            policy = arrivals.observation["search_policy"].to(action.dtype)
-            has_policy = has_policy & (policy.abs().sum(-1) > 0)
+            searched = arrivals.observation["search_mask"].squeeze(-1)
+            found = arrivals.observation["search_policy"].to(action.dtype)
+            policy, has_policy = torch.where(searched.unsqueeze(-1), found, policy), has_policy & searched
         left, ends = (_at(x, starts).unsqueeze(-1) for x in episode)
         steps = torch.arange(self.unroll + 1, device=starts.device)
         at = starts.unsqueeze(-1) + steps.clamp(max=self.unroll).minimum(left)  # never past what is known
@@ -343,8 +349,7 @@ class ValueEquivalentLoss(ModelLoss):
             value = model.value({"latent": model.flat(model.representation.compute(stack))}).squeeze(-1)
         if "search_value" in arrivals.observation:
             given = arrivals.observation["search_value"].squeeze(-1).to(value.dtype)
-            # The last observation before a cut has no search behind it, and is zero.
-            value = torch.where(given != 0, given, value)
+            value = torch.where(arrivals.observation["search_mask"].squeeze(-1), given, value)
         return value
 
     def _draw_starts(self, left: Tensor) -> Tensor:
