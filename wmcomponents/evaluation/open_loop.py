@@ -1,7 +1,6 @@
 """Open-loop dreams along real data: filter a real prefix, then imagine with the real actions and never look again."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -11,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from wmcomponents.dream.starts import filtered_states, model_device
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Observation, State, WorldModel
 
 
@@ -97,7 +97,7 @@ def open_loop(
     """
     _check(model, sequences, burn_in, horizon, samples)
     sequences = sequences.to(model_device(model))
-    with evaluating(model), torch.no_grad():
+    with EvalMode(model), torch.no_grad():
         state = _filtered(model, sequences, burn_in, samples, generator)
         yield from _imagined(model, state, sequences, burn_in, horizon, samples, generator)
 
@@ -135,7 +135,7 @@ def compare(
     real = {key: [_array(value) for value in sequence[key][:burn_in]] for key in keys}
     dream: dict[str, list[np.ndarray]] = {key: [] for key in keys if decodes}
     real_reward, dream_reward, dream_cont, terminated = [], [], [], False
-    with evaluating(model), torch.no_grad():
+    with EvalMode(model), torch.no_grad():
         state = _filtered(model, rows, burn_in, samples, generator)
         if decodes:
             shown = model.decode(state)
@@ -176,17 +176,6 @@ def longest(sequences: TensorDictBase, *, burn_in: int, horizon: int) -> int:
     broken = torch.zeros(sequences.batch_size[0], length, dtype=torch.bool)
     broken[:, 1:] = (sequences["is_init"][:, 1:length] | sequences["next", "done"][:, : length - 1]).squeeze(-1).cpu()
     return int((~broken).long().cumprod(1).sum(1).argmax())
-
-
-@contextmanager
-def evaluating(model: WorldModel) -> Iterator[None]:
-    """The model in eval mode, and back in the mode it was in afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _filtered(

@@ -8,7 +8,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from wmcomponents.dream.starts import filtered_states, model_device
-from wmcomponents.evaluation.open_loop import evaluating
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.nn.observation import Observation as Kind
 from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel, keys_of
@@ -181,7 +181,7 @@ def fit_probe(
             f"a horizon of {horizon} steps needs sequences of at least one more; got {sequences.batch_size[1]}."
         )
     device = model_device(model)
-    with evaluating(model), torch.no_grad():
+    with EvalMode(model), torch.no_grad():
         features, seen = _examples(model, sequences.to(device), horizon)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

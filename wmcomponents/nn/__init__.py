@@ -50,6 +50,7 @@ from wmcomponents.nn.lpips import LPIPS as LPIPS
 from wmcomponents.nn.lstm import LSTM as LSTM
 from wmcomponents.nn.mlp import MLP as MLP
 from wmcomponents.nn.mlp import Dense as Dense
+from wmcomponents.nn.mode import EvalMode as EvalMode
 from wmcomponents.nn.norm import LayerNorm as LayerNorm
 from wmcomponents.nn.norm import Norm as Norm
 from wmcomponents.nn.norm import RMSNorm as RMSNorm
