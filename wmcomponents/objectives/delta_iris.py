@@ -12,6 +12,7 @@ from wmcomponents.nn.frame_cnn import unit_planes
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
+from wmcomponents.objectives.weights import placed
 from wmcomponents.world_model import WorldModel
 
 
@@ -149,7 +150,7 @@ class DeltaIRISLoss(TokenWorldLoss):
             return
         z, tokens, weight = self._seen
         self._seen = None
-        with torch.no_grad(), self.world_model_params.to_module(self.world_model):
+        with torch.no_grad(), placed(self.world_model_params, self.world_model):
             quantizer = self.world_model.tokenizer.quantizer
             noise = torch.rand(quantizer.codes, generator=self.generator, device=z.device)
             quantizer.update_(z, tokens, noise, weight.unsqueeze(-1).expand_as(tokens))

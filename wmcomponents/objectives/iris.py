@@ -12,6 +12,7 @@ from wmcomponents.functional import cross_entropy
 from wmcomponents.nn import code_counts, farthest_first
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.token_world import DECAY, TokenWorldLoss, kept_weight, pieces
+from wmcomponents.objectives.weights import placed
 from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import WorldModel
 
@@ -146,7 +147,7 @@ class IRISLoss(TokenWorldLoss):
         pixels, self._seen = self._seen, None
         if pixels is None or step >= self.revival or step % REVIVAL_EVERY:
             return
-        with torch.no_grad(), self.world_model_params.to_module(self.world_model):
+        with torch.no_grad(), placed(self.world_model_params, self.world_model):
             tokenizer = self.world_model.tokenizer
             z = tokenizer.encode(network_image(pixels)).flatten(0, 1)
             codebook = tokenizer.quantizer.embedding.weight

@@ -14,6 +14,7 @@ from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
 
 from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences
+from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import LaProp
 from wmcomponents.world_model import WorldModel, keys_of
 
@@ -190,7 +191,7 @@ class ModelLoss(LossModule):
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
-        with self.world_model_params.to_module(self.world_model):
+        with placed(self.world_model_params, self.world_model):
             losses, info, weights = self.elements(tensordict)
         weight = {name: weights[name] if isinstance(weights, Mapping) else weights for name in (*losses, *info)}
         out = {f"loss_{name}": _reduced(value, weight[name], self.reduction) for name, value in losses.items()}

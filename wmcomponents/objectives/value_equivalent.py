@@ -15,6 +15,7 @@ from wmcomponents.functional.n_step import Ahead, ahead, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.world_model import State, WorldModel
 
@@ -345,7 +346,7 @@ class ValueEquivalentLoss(ModelLoss):
     def _bootstrap(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
         """The value of each step: the search's where there is one, else the target network's; ``[B, L]``."""
         model = self.world_model
-        with self.target_world_model_params.to_module(model), _evaluating(model):
+        with placed(self.target_world_model_params, model), _evaluating(model):
             value = model.value({"latent": model.flat(model.representation.compute(stack))}).squeeze(-1)
         if "search_value" in arrivals.observation:
             given = arrivals.observation["search_value"].squeeze(-1).to(value.dtype)
