@@ -5,17 +5,20 @@ import copy
 import pytest
 import torch
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 from torchrl.collectors import Collector
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
-from torchrl.envs import Compose, GymEnv, InitTracker, SerialEnv, TransformedEnv
+from torchrl.envs import ActionDiscretizer, Compose, GymEnv, InitTracker, SerialEnv, TransformedEnv
 from torchrl.envs.libs.gym import GymWrapper
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import AdditiveGaussianModule
 
 from tests.contract.models import VECTOR, PointMass
 from tests.integrations.real import LENGTH, Counts
+from wmcomponents.data import RandomPolicy, RealCollector
 from wmcomponents.dream import filtered_states
-from wmcomponents.integrations.torchrl import Carry, Filter, LatentPolicy
+from wmcomponents.integrations.torchrl import Filter, LatentPolicy
 from wmcomponents.testing.toy import ToyWorldModel
 
 
@@ -52,6 +55,74 @@ def test_the_action_that_led_here_is_carried(model):
     policy = policy_of(model)
     shown = real(policy).rollout(LENGTH, policy)
     assert torch.equal(shown["prev_action"][1:], shown["action"][:-1]) and not shown["prev_action"][0].any()
+
+
+@pytest.mark.parametrize("inside_workers", [False, True], ids=["around", "in-each-worker"])
+def test_noise_behind_the_policy_reaches_the_filter(model, inside_workers):
+    noise = AdditiveGaussianModule(Bounded(-1, 1, (2,)), sigma_init=1.0, sigma_end=1.0)
+    latent = policy_of(model)
+    policy = TensorDictSequential(latent, noise)
+    env = SerialEnv(2, lambda: real(latent)) if inside_workers else real(latent, rows=2)
+    with set_exploration_type(ExplorationType.RANDOM):
+        shown = env.rollout(8, policy, break_when_any_done=False)
+    inner = torch.stack([policy_of(model).module[1](shown[:, t].select("latent"))["action"] for t in range(8)], 1)
+    assert not torch.isclose(inner, shown["action"]).any()
+    begins = shown["is_init"][:, 1:, 0]
+    assert torch.equal(shown["prev_action"][:, 1:][~begins], shown["action"][:, :-1][~begins])
+    assert not shown["prev_action"][:, 1:][begins].any()
+    torch.testing.assert_close(shown["memory"], filtered_states(model, shown)["memory"])
+
+
+def test_the_filter_is_told_the_action_that_the_model_knows_where_a_transform_changes_it():
+    base = GymEnv("Pendulum-v1")
+    model = ToyWorldModel(VECTOR, OneHot(3))
+    policy = LatentPolicy(model, RandomPolicy(OneHot(3)))
+    discretizer = ActionDiscretizer(3, categorical=False)
+    env = TransformedEnv(base, Compose(InitTracker(), discretizer, policy.make_tensordict_primer()))
+    shown = env.rollout(4, policy)
+    assert shown["action"].shape == (4, 3) and torch.equal(shown["prev_action"][1:], shown["action"][:-1])
+
+
+def test_where_the_filter_did_not_run_the_past_is_unknown(model):
+    """A random policy acts first, and for two steps later; each time the filter begins as at a first frame."""
+    latent, chance = policy_of(model), RandomPolicy(Bounded(-1, 1, (2,)))
+    env = TransformedEnv(GymWrapper(Counts(length=20)), Compose(InitTracker(), latent.make_tensordict_primer()))
+    kept = []
+
+    def latents(td):
+        kept.append(latent(td).exclude("next").clone())
+        return td
+
+    collector = RealCollector(env, None, policy=chance, seed=0)
+    runs = []
+    for random, filtered in ((5, 3), (2, 4)):
+        collector.policy = chance
+        collector.collect(random)
+        collector.policy = latents
+        collector.collect(filtered)
+        runs.append(torch.stack(kept))
+        kept.clear()
+    collector.close()
+    for run in runs:
+        assert not run["is_init"].any()
+        assert run["past_known"].flatten().tolist() == [False] + [True] * (len(run) - 1)
+        expected = filtered_states(model, run.unsqueeze(0))
+        for key in model.state_spec.keys():
+            torch.testing.assert_close(run[key], expected[key][0])
+
+
+def test_the_filter_uses_the_model_in_eval_mode_and_leaves_it_in_its_own(model):
+    policy, modes = policy_of(model), []
+    features = model.features
+    model.features = lambda state: modes.append(model.training) or features(state)
+    model.train()
+    real(policy).rollout(LENGTH, policy)
+    assert model.training and modes == [False] * LENGTH
+
+
+def test_names_that_the_filter_needs_are_not_the_models():
+    with pytest.raises(ValueError, match="filtered"):
+        Filter(ToyWorldModel(Composite(filtered=Unbounded(3)), OneHot(2)))
 
 
 @pytest.mark.filterwarnings("ignore:.*InitTracker")
@@ -93,21 +164,27 @@ def test_a_sampled_filter_has_a_generator_of_its_own(model):
 
 def test_a_model_without_features_filters_its_state():
     model = PointMass()
-    assert Filter(model).out_keys == ["point"]
+    assert Filter(model).out_keys == ["point", "filtered"]
     td = TensorDict(
         point=torch.zeros(3, 2),
         prev_action=torch.zeros(3, 1),
         observation=torch.ones(3, 2),
         is_init=torch.ones(3, 1, dtype=torch.bool),
+        past_known=torch.zeros(3, 1, dtype=torch.bool),
         batch_size=[3],
     )
     assert torch.equal(Filter(model)(td)["point"], td["observation"])
 
 
-def test_what_is_carried_shares_no_memory_with_where_it_came_from():
-    td = Carry(["h", "action"])(TensorDict(h=torch.zeros(2), action=torch.zeros(2)))
-    td["next", "h"].fill_(1), td["next", "prev_action"].fill_(1)
-    assert not td["h"].any() and not td["action"].any()
+def test_what_is_carried_shares_no_memory_with_where_it_came_from(model):
+    policy = policy_of(model)
+    env = real(policy)
+    td = policy(env.reset())
+    before = td.clone()
+    after = env.step(td)["next"]
+    for key in (*model.state_spec.keys(), "prev_action", "past_known"):
+        after[key].fill_(9)
+    assert (td.exclude("next") == before).all()
 
 
 def test_a_policy_is_copied_whole(model):
