@@ -37,7 +37,7 @@ check: lint ## what a pull request must pass: format, lint, spelling, types, lay
 	$(BIN)/codespell $(CODE) *.md *.toml *.yml
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 lint: $(VENV)/dev.stamp ## format check and lint only
 	$(BIN)/ruff format --check $(CODE)

@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation, Section
 
 PACKAGE = Path(__file__).resolve().parents[2] / "wmcomponents"
-SECTIONS = ["tutorials", "how-to", "reference", "explanation", "benchmarks"]
+SECTIONS = ["tutorials", "how-to", "reference", "explanation", "benchmarks", "about"]
 
 
 def sources() -> dict[str, Path]:
@@ -55,9 +55,13 @@ def outside(name: str, origin: str) -> str | None:
 
 
 def page(dotted: str, path: Path) -> str:
-    """Markdown of one page; mkdocstrings replaces each ``:::``."""
+    """Markdown of one page; mkdocstrings replaces each ``:::``.
+
+    The sidebar has no room for the package's name on every line.
+    """
+    short = dotted.removeprefix(f"{PACKAGE.name}.")
     bare = "    options:\n      show_root_heading: false\n      show_root_toc_entry: false\n"
-    text = f"# `{dotted}`\n\n::: {dotted}\n{bare}"
+    text = f"---\ntitle: {short}\n---\n\n# `{dotted}`\n\n::: {dotted}\n{bare}"
     if path.name != "__init__.py":
         return text
     for name, origin in sorted(reexports(path).items()):
@@ -87,7 +91,15 @@ def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
         return next((SECTIONS.index(folder) + 1 for folder in folders if folder in SECTIONS), 0)
 
     nav.items.sort(key=place)
+    for section in sections_of(nav.items):
+        section.title = {"Api": "API"}.get(section.title, section.title)
     return nav
+
+
+def sections_of(items: list) -> list[Section]:
+    """The sections at and below navigation items."""
+    here = [item for item in items if isinstance(item, Section)]
+    return here + [section for item in here for section in sections_of(item.children)]
 
 
 def pages_of(item: object) -> list:
