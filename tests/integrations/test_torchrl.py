@@ -162,6 +162,11 @@ def test_a_sampled_filter_has_a_generator_of_its_own(model):
     assert torch.equal(shown[0], shown[1]) and not torch.equal(shown[0], shown[2])
 
 
+def test_two_policies_draw_differently_unless_seeded(model):
+    first, second = (real(policy).rollout(2, policy)["z"] for policy in (policy_of(model, sample=True) for _ in "ab"))
+    assert not torch.equal(first, second)
+
+
 def test_a_model_without_features_filters_its_state():
     model = PointMass()
     assert Filter(model).out_keys == ["point", "filtered"]
@@ -188,6 +193,6 @@ def test_what_is_carried_shares_no_memory_with_where_it_came_from(model):
 
 
 def test_a_policy_is_copied_whole(model):
-    policy = policy_of(model, sample=True)
+    policy = policy_of(model, sample=True, seed=0)
     twin = copy.deepcopy(policy)
     assert torch.equal(real(policy).rollout(3, policy)["z"], real(twin).rollout(3, twin)["z"])

@@ -258,13 +258,13 @@ class Filter(Component):
     Args:
         model: the world model; whatever mode it is in, it is used in eval mode.
         sample: draw the filter's z from ``generator`` instead of taking the mode.
-        seed: of the drawn z.
+        seed: of the drawn z; fresh entropy if not given.
 
     Raises:
         ValueError: if a state or observation of the model is called ``past_known`` or ``filtered``.
     """
 
-    def __init__(self, model: WorldModel, *, sample: bool = False, seed: int = 0) -> None:
+    def __init__(self, model: WorldModel, *, sample: bool = False, seed: int | None = None) -> None:
         self._keys = [str(key) for key in model.state_spec.keys()]
         self._observed = [str(key) for key in model.observation_spec.keys()]
         clash = sorted({PAST_KNOWN, FILTERED} & {*self._keys, *self._observed})
@@ -299,7 +299,8 @@ class Filter(Component):
         noise = None
         if self._noise is not None:
             if self._generator is None or self._generator.device != is_init.device:
-                self._generator = torch.Generator(is_init.device).manual_seed(self._seed)
+                self._generator = torch.Generator(is_init.device)
+                self._generator.seed() if self._seed is None else self._generator.manual_seed(self._seed)
             noise = self._noise(is_init.shape[:-1], self._generator)
         with self._mode:
             state = self.model.observe(state, action, observation, is_init | ~past_known, noise)
@@ -350,10 +351,12 @@ class LatentPolicy(TensorDictSequential):
         model: the world model.
         policy: a TensorDict module that reads ``latent`` (or state keys) and writes ``action``.
         sample: draw the filter's z instead of taking the mode.
-        seed: of the drawn z.
+        seed: of the drawn z; fresh entropy if not given.
     """
 
-    def __init__(self, model: WorldModel, policy: TensorDictModuleBase, *, sample: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, model: WorldModel, policy: TensorDictModuleBase, *, sample: bool = False, seed: int | None = None
+    ) -> None:
         modules: list[Any] = [Filter(model, sample=sample, seed=seed), policy]
         super().__init__(*modules)
         self._specs = Composite({**dict(model.state_spec.clone().items()), "prev_action": model.action_spec.clone()})

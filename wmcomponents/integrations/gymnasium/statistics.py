@@ -11,6 +11,8 @@ gymnasium = require("gymnasium", extra="gym")
 from gymnasium.utils import RecordConstructorArgs  # noqa: E402
 from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 
+from wmcomponents.integrations.gymnasium.rows import keeps_autoreset_through_reset  # noqa: E402
+
 
 class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
     """Returns and lengths of finished episodes, exact in all three autoreset modes.
@@ -27,6 +29,7 @@ class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self)
         gymnasium.vector.VectorWrapper.__init__(self, env)
         self._mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self._marks_stay = keeps_autoreset_through_reset(env)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._done = np.zeros(env.num_envs, dtype=bool)
@@ -36,7 +39,8 @@ class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
         mask = (options or {}).get("reset_mask")
         begun = np.ones(self.num_envs, dtype=bool) if mask is None else np.array(mask, dtype=bool)
         self._forget(begun)
-        self._done = self._done & ~begun
+        if not self._marks_stay:
+            self._done = self._done & ~begun
         return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
