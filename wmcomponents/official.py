@@ -13,8 +13,7 @@ import torch
 
 from wmcomponents.models import OFFICIAL
 from wmcomponents.pretrained import BadModelError, PretrainedModel
-from wmcomponents.pretrained.budget import Budget
-from wmcomponents.pretrained.model import SPARE_ELEMENTS, SPARE_TENSORS
+from wmcomponents.pretrained.building import construction
 
 TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint"), ".safetensors"
 SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
@@ -52,7 +51,7 @@ def load_official(
     weights = read_checkpoint(path)
     try:
         # A view in a file can claim any size. The initial weights are overwritten; drawing them must not show.
-        with torch.random.fork_rng(devices=[]), Budget(2 * _size(Path(path)) + SPARE_ELEMENTS, 8 * SPARE_TENSORS):
+        with construction(_size(Path(path)) // 4, 1000):
             model = from_official(weights, **details)
     except BadModelError as error:
         raise BadModelError(f"{path} is not a checkpoint of {name} that fits: {error}") from error

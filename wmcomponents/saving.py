@@ -1,35 +1,88 @@
 """Load a saved model of any family by its path."""
 
+import difflib
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import torch
 
 from wmcomponents.models import MODELS
-from wmcomponents.pretrained import BadModelError, PretrainedModel, read_config, read_starts
+from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save, read_starts
 from wmcomponents.world_model import State
 
 
-def load(path: str | Path, *, device: torch.device | str | None = None) -> PretrainedModel:
-    """Load a saved world model, whatever its family.
+class Loaded(NamedTuple):
+    """A model and the start states that were saved with it.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        starts: start states ``[N, ...]``, or ``None``.
+    """
+
+    model: PretrainedModel
+    starts: State | None
+
+
+def load(
+    path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
+) -> PretrainedModel:
+    """Load a saved world model, whatever its family; no global random state is touched.
 
     Args:
         path: a folder written by ``save_pretrained``.
         device: where the weights go; the CPU if not given.
+        allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
 
     Raises:
         BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family. Nothing is unpickled.
     """
-    name = read_config(path)["model"]
-    if name not in MODELS:
-        raise BadModelError(f"{path} holds a {name!r}; the families known here are {', '.join(MODELS)}.")
-    return cast(PretrainedModel, MODELS[name].from_pretrained(path, device=device))
+    return from_one_save(path, lambda saved: _model(saved, device, allow_nonfinite))
 
 
-def load_starts(path: str | Path) -> State | None:
+def load_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | None:
     """The start states saved beside a model, ``[N, ...]``; ``None`` if there are none.
+
+    Beside a process that saves over the folder, :func:`load` and this may read two saves; :func:`load_with_starts`
+    reads one.
 
     Raises:
         BadModelError: if they are damaged.
     """
-    return read_starts(path)
+    return read_starts(path, allow_nonfinite=allow_nonfinite)
+
+
+def load_with_starts(
+    path: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    allow_nonfinite: bool = False,
+    links_into: str | Path | None = None,
+) -> Loaded:
+    """A saved world model and its start states, of one and the same save though others save over it meanwhile.
+
+    Args:
+        path: a folder written by ``save_pretrained``.
+        device: where the weights go; the CPU if not given. The start states stay on the CPU.
+        allow_nonfinite: take NaN and infinity too, to look at a model that diverged.
+        links_into: links to files below this folder are followed, as a cache of downloads has them; no others are.
+
+    Raises:
+        BadModelError: as :func:`load`.
+    """
+    return from_one_save(
+        path,
+        lambda saved: Loaded(_model(saved, device, allow_nonfinite), saved.starts(allow_nonfinite=allow_nonfinite)),
+        links_into=links_into,
+    )
+
+
+def _model(saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool) -> PretrainedModel:
+    name = saved.family
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise BadModelError(
+            f"{saved.path}, written by {saved.written_by}, holds a {name!r}; the families known here are "
+            f"{', '.join(MODELS)}.{meant}"
+        )
+    return MODELS[name].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite)

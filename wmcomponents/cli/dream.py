@@ -46,10 +46,10 @@ def run(config: DreamConfig) -> dict[str, Any]:
     from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
     from wmcomponents.evaluation.renderers import make_renderer
     from wmcomponents.evaluation.video import comparison_reels, side_by_side, write_video
-    from wmcomponents.saving import load
+    from wmcomponents.saving import load_with_starts
 
     quiet()
-    model = load(config.model)
+    model, pool = load_with_starts(config.model)
     model.require("decode", driver="wmc dream", remedy="a model without a decoder has nothing to draw.")
     env_id = config.env or training_facts(config.model).get("env")
     render = make_renderer(env_id, model.observation_spec)
@@ -68,7 +68,7 @@ def run(config: DreamConfig) -> dict[str, Any]:
             "terminated": comparison.terminated,
         }
     else:
-        reel, result = _dreamt(config, model, render)
+        reel, result = _dreamt(config, model, pool, render)
         if suffix == ".png":
             import numpy as np
 
@@ -98,7 +98,7 @@ def _comparison(config: DreamConfig, folder: Path, model: Any) -> Any:
     return compare(model, chosen, burn_in=config.burn_in, horizon=config.steps, generator=generator)
 
 
-def _dreamt(config: DreamConfig, model: Any, render: Any) -> tuple[Any, dict[str, Any]]:
+def _dreamt(config: DreamConfig, model: Any, pool: Any, render: Any) -> tuple[Any, dict[str, Any]]:
     import torch
     from tensordict import TensorDict
 
@@ -106,10 +106,8 @@ def _dreamt(config: DreamConfig, model: Any, render: Any) -> tuple[Any, dict[str
     from wmcomponents.dream.simulator import Simulator
     from wmcomponents.dream.starts import PoolStarts, PriorStarts
     from wmcomponents.evaluation.video import BLUE, Reel
-    from wmcomponents.saving import load_starts
 
     policy, view = dream_policy(config.policy, model, seed=config.seed)
-    pool = load_starts(config.model)
     starts = PriorStarts(model) if pool is None else PoolStarts(pool)
     ends = "sample" if "continue" in model.capabilities else "off"
     simulator = Simulator(model, starts, horizon=config.steps, view=view, termination=ends, seed=config.seed)

@@ -44,11 +44,10 @@ def _model(path: Path, rows: int) -> dict[str, Any]:
     import dataclasses
 
     from wmcomponents.cli.train import training_facts
-    from wmcomponents.saving import load, load_starts
+    from wmcomponents.saving import load_with_starts
 
-    model = load(path)
+    model, starts = load_with_starts(path)
     parts = {name: _count(part) for name, part in model.named_children() if _count(part)}
-    starts = load_starts(path)
     bytes_of_weights = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     row = sum(_leaf_bytes(leaf) for spec in (model.state_spec, model.observation_spec) for leaf in spec.values())
     trained = training_facts(path)

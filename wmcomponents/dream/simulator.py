@@ -10,7 +10,7 @@ from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
 from wmcomponents.dream.starts import PoolStarts, PriorStarts, Starts, model_device, where_rows
-from wmcomponents.saving import load, load_starts
+from wmcomponents.saving import load_with_starts
 from wmcomponents.world_model import Observation, State, WorldModel
 
 Model = WorldModel | str | Path
@@ -421,10 +421,8 @@ def make_simulator(model: Model, starts: Starts | None = None, **options: Any) -
         BadModelError: if the folder holds no valid saved model.
     """
     if isinstance(model, (str, Path)):
-        path = model
-        model = load(path)
-        saved = load_starts(path) if starts is None else None
-        starts = PoolStarts(saved) if saved is not None else starts
+        model, saved = load_with_starts(model)
+        starts = PoolStarts(saved) if starts is None and saved is not None else starts
     return Simulator(model, starts, **options)
 
 

@@ -11,7 +11,7 @@ import torch
 from wmcomponents._extras import require
 from wmcomponents.pretrained import BadModelError, PretrainedModel, read_config
 from wmcomponents.pretrained.folder import CONFIG, STARTS, WEIGHTS
-from wmcomponents.saving import load, load_starts
+from wmcomponents.saving import load_with_starts
 from wmcomponents.world_model import State
 
 require("huggingface_hub", extra="hub")
@@ -97,7 +97,7 @@ class HubModel(
         device: torch.device | str | None = None,
         **from_config: Any,  # the mixin passes on fields of config.json that are named like our arguments: not wanted
     ) -> "HubModel":
-        folder = model_id
+        folder, links_into = model_id, None
         if not os.path.isdir(model_id):
             folder = snapshot_download(
                 model_id,
@@ -108,7 +108,9 @@ class HubModel(
                 token=token,
                 allow_patterns=[CONFIG, WEIGHTS, STARTS],
             )
-        return cls(load(folder, device=device), load_starts(folder))
+            # models--owner--name/snapshots/REVISION holds links into models--owner--name/blobs.
+            links_into = Path(folder).parents[1]
+        return cls(*load_with_starts(folder, device=device, links_into=links_into))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # The mixin has made the folder and removed its config, so files are replaced one by one, the config last.

@@ -1,6 +1,10 @@
 """Models on disk: safetensors weights beside a config.json that carries their hash. Nothing is ever unpickled."""
 
+from wmcomponents.pretrained.files import StrictFolder as StrictFolder
+from wmcomponents.pretrained.files import replacing as replacing
 from wmcomponents.pretrained.folder import BadModelError as BadModelError
+from wmcomponents.pretrained.folder import SavedModel as SavedModel
+from wmcomponents.pretrained.folder import from_one_save as from_one_save
 from wmcomponents.pretrained.folder import read_config as read_config
 from wmcomponents.pretrained.folder import read_starts as read_starts
 from wmcomponents.pretrained.model import PretrainedModel as PretrainedModel

@@ -7,24 +7,37 @@ import typing
 from typing import Any, cast
 
 
-def decoded(value: Any, hint: Any, name: str) -> Any:
+def decoded(value: Any, hint: Any, name: str, missing: list[str] | None = None) -> Any:
     """A value of a frozen config from JSON, checked against its annotation.
+
+    Args:
+        value: what the JSON holds.
+        hint: the annotation.
+        name: of the value, for the errors.
+        missing: receives the names of fields that are not there and have a default, which is taken: a config that was
+            written before the field existed.
 
     Raises:
         ValueError: if it does not fit, naming the field.
     """
+    missing = [] if missing is None else missing
     if dataclasses.is_dataclass(hint):
-        return _dataclass(value, cast(type, hint), name)
+        return _dataclass(value, cast(type, hint), name, missing)
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
+        nested = [option for option in options if dataclasses.is_dataclass(option)]
+        if isinstance(value, dict) and len(nested) == 1:  # its own words say more than that no option fits
+            return decoded(value, nested[0], name, missing)
         for option in options:
             with contextlib.suppress(ValueError):
-                return decoded(value, option, name)
+                return decoded(value, option, name, missing)
     elif origin is tuple and isinstance(value, list):
         inner = [options[0]] * len(value) if options[1:] == (...,) else list(options)
         if len(inner) == len(value):
             pairs = zip(value, inner, strict=True)
-            return tuple(decoded(entry, kind, f"{name}[{number}]") for number, (entry, kind) in enumerate(pairs))
+            return tuple(
+                decoded(entry, kind, f"{name}[{number}]", missing) for number, (entry, kind) in enumerate(pairs)
+            )
     elif origin is typing.Literal:
         if any(type(value) is type(option) and value == option for option in options):
             return value
@@ -33,15 +46,25 @@ def decoded(value: Any, hint: Any, name: str) -> Any:
     raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}; got {value!r:.80}")
 
 
-def _dataclass(value: Any, hint: type, name: str) -> Any:
+def _dataclass(value: Any, hint: type, name: str, missing: list[str]) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be the fields of a {hint.__name__}; got {type(value).__name__}")
-    names = {field.name for field in dataclasses.fields(hint)}
-    if set(value) != names:
-        unknown, missing = sorted(set(value) - names), sorted(names - set(value))
-        raise ValueError(f"{name} of a {hint.__name__} has unknown fields {unknown} and lacks {missing}")
+    fields = {field.name: field for field in dataclasses.fields(hint)}
+    lacking = [key for key in fields if key not in value]
+    needed = [key for key in lacking if not _has_default(fields[key])]
+    unknown = sorted(set(value) - set(fields))
+    if unknown or needed:
+        raise ValueError(
+            f"{name} of a {hint.__name__} has unknown fields {unknown} and lacks {needed}: what another version of "
+            f"wmcomponents wrote is read by that version; pip install -U wmcomponents"
+        )
+    missing += [f"{name}.{key}" for key in lacking]
     hints = typing.get_type_hints(hint)
-    return hint(**{key: decoded(entry, hints[key], f"{name}.{key}") for key, entry in value.items()})
+    return hint(**{key: decoded(entry, hints[key], f"{name}.{key}", missing) for key, entry in value.items()})
+
+
+def _has_default(field: Any) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _fits(value: Any, kind: type) -> bool:

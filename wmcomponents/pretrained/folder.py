@@ -1,29 +1,167 @@
-"""A model's folder: which files it has, their hashes, and how it is replaced in one step."""
+"""A model's folder: which files it has, their hashes, and one save of it as one thing."""
 
-import ctypes
+import contextlib
 import hashlib
 import json
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import safetensors.torch
 from torch import Tensor
 
+from wmcomponents import __version__
+from wmcomponents.pretrained.files import LARGEST_JSON, StrictFolder, replacing
+from wmcomponents.pretrained.kinds import what_is
+from wmcomponents.pretrained.tensors import TensorFile, nonfinite
 from wmcomponents.world_model import State
 
 FORMAT = 1
 CONFIG, WEIGHTS, STARTS = "config.json", "model.safetensors", "starts.safetensors"
-LARGEST_CONFIG = 2**26
-"""Bytes of a config.json: bounds of single pixels make it large, nothing makes it larger than this."""
+WHAT = "a saved model"
+TRIES = 50
+"""How often a folder that is saved over while it is read is read again."""
+
+T = TypeVar("T")
 
 
 class BadModelError(ValueError):
     """A model folder is missing, incomplete, damaged or of another kind; nothing was loaded from it."""
+
+
+class SavedModel:
+    """One save of a model: config, weights and start states as they were written together.
+
+    The folder is opened once. Whoever saves over it meanwhile writes another one, so that a model never comes with
+    the start states of another save. Nothing is unpickled, no link is followed. A context manager::
+
+        with SavedModel.open("cartpole-dream") as saved:
+            model, starts = DreamerV3.from_saved(saved), saved.starts()
+
+    Args:
+        folder: the opened folder; it is closed by whoever opened it.
+
+    Attributes:
+        path: the folder.
+        content: its checked config.
+
+    Raises:
+        BadModelError: if it is incomplete, of another kind, or its config was changed.
+    """
+
+    def __init__(self, folder: StrictFolder) -> None:
+        self.path, self._folder = folder.path, folder
+        self.content = _checked(folder)
+        with contextlib.ExitStack() as opened:
+            self._weights = self._tensor_file(WEIGHTS, opened)
+            self._starts = self._tensor_file(STARTS, opened) if "starts_sha256" in self.content else None
+            self._opened = opened.pop_all()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: str | Path, *, links_into: str | Path | None = None) -> Iterator["SavedModel"]:
+        """Open a folder that ``save_pretrained`` wrote.
+
+        Args:
+            path: the folder, or a link to it.
+            links_into: links to files below this folder are followed, as a cache of downloads has them.
+
+        Raises:
+            BadModelError: if it is missing, incomplete, of another kind, or its config was changed.
+        """
+        with _opened(path, links_into) as folder, cls(folder) as saved:
+            yield saved
+
+    def __enter__(self) -> "SavedModel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def family(self) -> str:
+        """Name of the model's class."""
+        return self.content["model"]
+
+    @property
+    def written_by(self) -> str:
+        """The version of this library that wrote it, in words."""
+        version = self.content.get("wmcomponents")
+        return f"wmcomponents {version}" if version else "an early wmcomponents"
+
+    @property
+    def size(self) -> int:
+        """Bytes of weights and start states."""
+        return self._weights.size + (0 if self._starts is None else self._starts.size)
+
+    def weight_shapes(self) -> dict[str, Tensor]:
+        """The weights without their numbers, on the meta device."""
+        return self._weights.shapes()
+
+    def start_shapes(self) -> dict[str, Tensor] | None:
+        """The start states without their numbers, on the meta device; ``None`` if there are none."""
+        return None if self._starts is None else self._starts.shapes()
+
+    def weights(self, *, allow_nonfinite: bool = False) -> dict[str, Tensor]:
+        """The weights, by their keys.
+
+        Args:
+            allow_nonfinite: take NaN and infinity too, as of a model that diverged.
+
+        Raises:
+            BadModelError: if they are damaged, or not finite.
+        """
+        return self._finite(self._weights.read(self.content["weights_sha256"]), WEIGHTS, allow_nonfinite)
+
+    def starts(self, *, allow_nonfinite: bool = False) -> State | None:
+        """The start states, ``[N, ...]``; ``None`` if there are none.
+
+        Args:
+            allow_nonfinite: take NaN and infinity too.
+
+        Raises:
+            BadModelError: if they are damaged, or not finite.
+        """
+        if self._starts is None:
+            return None
+        return self._finite(self._starts.read(self.content["starts_sha256"]), STARTS, allow_nonfinite)
+
+    def _tensor_file(self, name: str, opened: contextlib.ExitStack) -> TensorFile:
+        file = opened.enter_context(self._folder.open(name))
+        return TensorFile(file, str(self.path / name), BadModelError)
+
+    def _finite(self, tensors: dict[str, Tensor], name: str, allow_nonfinite: bool) -> dict[str, Tensor]:
+        fault = "" if allow_nonfinite else nonfinite(tensors)
+        if fault:
+            raise BadModelError(
+                f"{self.path / name} holds NaN or infinity: {fault}. The model diverged before it was saved; to look "
+                f"at it all the same, load it with allow_nonfinite=True."
+            )
+        return tensors
+
+
+def from_one_save(path: str | Path, read: Callable[[SavedModel], T], *, links_into: str | Path | None = None) -> T:
+    """What is read from a folder, all of it from one save, though others save over it meanwhile.
+
+    Args:
+        path: the folder.
+        read: reads.
+        links_into: see :meth:`SavedModel.open`.
+
+    Raises:
+        BadModelError: as ``read`` raises it, of a folder that nobody writes to; after many tries, of one that somebody
+            does.
+    """
+    for left in reversed(range(TRIES)):
+        with _opened(path, links_into) as folder:
+            stamp = folder.stamp(CONFIG)
+            try:
+                with SavedModel(folder) as saved:
+                    return read(saved)
+            except BadModelError:
+                if not left or (folder.is_current() and folder.stamp(CONFIG) == stamp):
+                    raise
+    raise AssertionError("the last try returns or raises")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -32,111 +170,75 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         BadModelError: if it is missing, not JSON, was changed after it was saved, or has another format.
     """
-    path = Path(path)
-    file = path / CONFIG
-    data = _bytes(path, CONFIG, LARGEST_CONFIG)
-    try:
-        content = json.loads(data)
-        # Byte for byte, not only in what it means: so that not even a bit that means nothing can be flipped.
-        is_whole = isinstance(content, dict) and data == _encoded(content)
-        is_true = is_whole and content.get("sha256") == _digest(content)
-    except (ValueError, RecursionError) as error:
-        raise BadModelError(f"{file} is not valid JSON; save the model again ({error}).") from error
+    with _opened(path, None) as folder:
+        return _checked(folder)
+
+
+def read_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | None:
+    """The start states kept beside a saved model, ``[N, ...]``, or ``None`` if there are none.
+
+    Raises:
+        BadModelError: if they are damaged, or hold NaN or infinity and these are not allowed.
+    """
+    return from_one_save(path, lambda saved: saved.starts(allow_nonfinite=allow_nonfinite))
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a model to a folder, in one step: a reader sees the old folder or the new one.
+
+    Raises:
+        FileExistsError: if the path exists and is not a saved model, or holds files that would be lost.
+    """
+    with replacing(path, (CONFIG, WEIGHTS, STARTS), "saved model") as fresh:
+        for name, data in files.items():
+            (fresh / name).write_bytes(data)
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """The bytes of a config.json: its content, the version of this library, and the hash of both.
+
+    Raises:
+        TypeError, ValueError: if it cannot be written as JSON.
+    """
+    content = {"wmcomponents": __version__, **content}
+    return _encoded({**content, "sha256": _digest(content)})
+
+
+def _opened(path: str | Path, links_into: str | Path | None) -> StrictFolder:
+    if not os.path.isdir(path) or not os.path.lexists(os.path.join(path, CONFIG)):
+        raise BadModelError(f"{path} is not {WHAT}, or is incomplete: {what_is(path)}")
+    return StrictFolder(path, BadModelError, WHAT, links_into=links_into)
+
+
+def _checked(folder: StrictFolder) -> dict[str, Any]:
+    """The content of a config.json that is a saved model's and was not changed since."""
+    file = folder.path / CONFIG
+    data = folder.read(CONFIG, most=LARGEST_JSON)
+    content = folder.parsed(data, CONFIG)
     kinds = {
         **dict.fromkeys(("config", "observation_spec", "action_spec"), dict),
         **dict.fromkeys(("model", "weights_sha256", "sha256"), str),
         "format": int,
     }
     if not isinstance(content, dict) or not kinds.keys() <= content.keys():
-        lacks = sorted(kinds.keys() - content.keys()) if isinstance(content, dict) else "everything"
+        lacks = ", ".join(sorted(kinds.keys() - content.keys())) if isinstance(content, dict) else "everything"
         raise BadModelError(f"{file} is not the config of a saved model: it lacks {lacks}.")
+    try:
+        # Byte for byte, not only in what it means: so that not even a bit that means nothing can be flipped.
+        is_true = data == _encoded(content) and content["sha256"] == _digest(content)
+    except (ValueError, RecursionError) as error:
+        raise BadModelError(f"{file} is not valid JSON; save the model again ({error}).") from error
     if not is_true:
         raise BadModelError(
             f"{file} was changed after the model was saved. Build a model with another config and save that."
         )
-    wrong = [key for key, kind in kinds.items() if not isinstance(content[key], kind)]
-    if wrong or not isinstance(content.get("starts_sha256", ""), str):
-        raise BadModelError(f"{file}: {', '.join(wrong) or 'starts_sha256'} has another type than a saved model's.")
+    texts = {**kinds, **{key: str for key in ("starts_sha256", "wmcomponents") if key in content}}
+    wrong = [key for key, kind in texts.items() if not isinstance(content[key], kind)]
+    if wrong:
+        raise BadModelError(f"{file}: {', '.join(wrong)} has another type than a saved model's.")
     if content["format"] != FORMAT:
-        raise BadModelError(f"{path} has format {content['format']}; this version reads format {FORMAT}.")
+        raise BadModelError(f"{folder.path} has format {content['format']}; this version reads format {FORMAT}.")
     return content
-
-
-def read_starts(path: str | Path) -> State | None:
-    """The start states kept beside a saved model, ``[N, ...]``, or ``None`` if there are none.
-
-    Raises:
-        BadModelError: if they are damaged.
-    """
-    content = read_config(path)
-    return read_tensors(Path(path), STARTS, content["starts_sha256"]) if "starts_sha256" in content else None
-
-
-def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a model to a folder, atomically: a reader sees the old folder or the new one.
-
-    Raises:
-        FileExistsError: if the path exists and is not a saved model, or holds files that would be lost.
-    """
-    path = path.resolve()
-    _check_replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        for name, data in files.items():
-            with open(fresh / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(fresh, 0o755)
-        _replace_folder(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def serialized(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as the bytes of a safetensors file."""
-    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()})
-
-
-def sealed(content: Mapping[str, Any]) -> bytes:
-    """The bytes of a config.json: its content and the hash of it.
-
-    Raises:
-        TypeError, ValueError: if it cannot be written as JSON.
-    """
-    return _encoded({**content, "sha256": _digest(content)})
-
-
-def _bytes(path: Path, name: str, largest: int | None = None) -> bytes:
-    """Content of one file of a folder: a regular one, of at most so many bytes."""
-    file = path / name
-    if not file.is_file():
-        raise BadModelError(f"{path} holds no file {name}: it is not a saved model, or is incomplete.")
-    try:
-        if largest is not None and file.stat().st_size > largest:
-            size = file.stat().st_size
-            raise BadModelError(f"{file} has {size:,} bytes; that of a saved model has at most {largest:,}.")
-        return file.read_bytes()
-    except OSError as error:
-        raise BadModelError(f"{file} cannot be read ({error.strerror}).") from error
-
-
-def read_tensors(path: Path, name: str, digest: str) -> dict[str, Tensor]:
-    """The tensors of one safetensors file that the config vouches for.
-
-    Raises:
-        BadModelError: if it is missing, or is not the file that the config was written with.
-    """
-    data = _bytes(path, name)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise BadModelError(
-            f"{path / name} is not the file that {CONFIG} was written with: it is damaged or was replaced."
-        )
-    try:
-        return safetensors.torch.load(data)
-    except Exception as error:  # safetensors raises its own error class, and ValueError or KeyError on odd headers
-        raise BadModelError(f"{path / name} is not a safetensors file ({error}).") from error
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:
@@ -147,33 +249,3 @@ def _digest(content: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in content.items() if key != "sha256"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_replaceable(path: Path) -> None:
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not (path / CONFIG).is_file():
-        raise FileExistsError(f"{path} exists and holds no saved model: choose another folder, or empty this one.")
-    others = sorted(file.name for file in path.iterdir() if file.name not in (CONFIG, WEIGHTS, STARTS))
-    if others:
-        raise FileExistsError(
-            f"{path} holds more than a saved model, which would be lost ({', '.join(others)}): move it away."
-        )
-
-
-def _replace_folder(fresh: Path, path: Path) -> None:
-    """Put a folder in the place of another; what stood there is then at ``fresh``."""
-    if not path.exists():
-        os.replace(fresh, path)
-    elif not _exchange(fresh, path):
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        os.replace(path, old / path.name)
-        os.replace(fresh, path)
-        shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths in one step, where the system can. Whether it was done."""
-    name, at, flag = {"linux": ("renameat2", -100, 2), "darwin": ("renameatx_np", -2, 2)}.get(sys.platform, ("", 0, 0))
-    rename = getattr(ctypes.CDLL(None), name, None) if name else None
-    return rename is not None and rename(at, os.fsencode(one), at, os.fsencode(other), ctypes.c_uint(flag)) == 0

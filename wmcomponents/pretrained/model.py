@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torchrl.data import Composite
 
-from wmcomponents.pretrained.budget import Budget
+from wmcomponents import __version__
+from wmcomponents.pretrained.building import check_sizes, construction, fill, unlike_weights
 from wmcomponents.pretrained.config import decoded
 from wmcomponents.pretrained.folder import (
     CONFIG,
@@ -19,18 +21,17 @@ from wmcomponents.pretrained.folder import (
     STARTS,
     WEIGHTS,
     BadModelError,
-    read_config,
-    read_starts,
-    read_tensors,
+    SavedModel,
+    from_one_save,
     sealed,
-    serialized,
     write_folder,
 )
 from wmcomponents.pretrained.specs import elements, spec_from_json, spec_to_json
+from wmcomponents.pretrained.tensors import nonfinite, serialized
 from wmcomponents.world_model import State, WorldModel
 
-SPARE_ELEMENTS, SPARE_TENSORS = 2**22, 2**10
-"""What building a model may take beyond a multiple of its weights and specs: masks, bins, tables."""
+AT_ONCE = 2**26
+"""Bytes of a model that are read before its sizes are compared with its config."""
 
 M = TypeVar("M", bound="PretrainedModel")  # not Self, which decorators that check types do not know in a method
 
@@ -45,7 +46,7 @@ class PretrainedModel(WorldModel):
     config_class: ClassVar[type]
     config: Any = None
 
-    def save_pretrained(self, path: str | Path, *, starts: State | None = None) -> Path:
+    def save_pretrained(self, path: str | Path, *, starts: State | None = None, allow_nonfinite: bool = False) -> Path:
         """Write the model to a folder, atomically: a reader sees the old folder or the new one.
 
         (Where the system cannot exchange two folders in one step, which Linux and macOS can, a crash between two
@@ -54,10 +55,13 @@ class PretrainedModel(WorldModel):
         Args:
             path: the folder; replaced if it is one that holds a saved model and nothing else.
             starts: start states ``[N, ...]`` to keep beside the model, so that its dreams can begin without data.
+            allow_nonfinite: keep weights with NaN or infinity too, of a model that diverged; it must be loaded with
+                the same word.
 
         Raises:
             FileExistsError: if the path exists and is not a saved model, or holds files that would be lost.
-            ValueError: if the starts are not states of this model, or an observation or action is too large.
+            ValueError: if the starts are not states of this model, an observation or action is too large, or there is
+                NaN or infinity among the weights or starts.
             TypeError: if the model has no config, or its config holds values, or a spec is of a kind, that cannot be
                 saved.
         """
@@ -67,11 +71,12 @@ class PretrainedModel(WorldModel):
                 f"this {type(self).__name__} was put together by hand and has no config to build it from again. Give "
                 f"it a class with a config_class, as DreamerV3 is; or keep its state_dict() and the code that built it."
             )
-        write_folder(path, self._files(starts))
+        write_folder(path, self._files(starts, allow_nonfinite))
         return path
 
-    def _files(self, starts: State | None) -> dict[str, bytes]:
-        weights = serialized(self.state_dict())
+    def _files(self, starts: State | None, allow_nonfinite: bool) -> dict[str, bytes]:
+        state = self._finite_state(starts, allow_nonfinite)
+        weights = serialized(state)
         content: dict[str, Any] = {
             "format": FORMAT,
             "model": type(self).__name__,
@@ -82,7 +87,7 @@ class PretrainedModel(WorldModel):
         }
         files = {WEIGHTS: weights}
         if starts is not None:
-            fault = _unlike_states(starts, self.state_spec)
+            fault = _unlike_states(starts, self.state_spec, state)
             if fault:
                 raise ValueError(f"starts must be states [N, ...] of this {type(self).__name__}: {fault}.")
             files[STARTS] = serialized(starts)
@@ -99,62 +104,111 @@ class PretrainedModel(WorldModel):
             ) from error
         return files
 
+    def _finite_state(self, starts: State | None, allow_nonfinite: bool) -> dict[str, Tensor]:
+        """The weights, if they can be saved."""
+        state = self.state_dict()
+        odd = [key for key, value in state.items() if not isinstance(value, Tensor) or value.is_meta]
+        if odd:
+            raise TypeError(f"{odd[0]} of this {type(self).__name__} is no tensor with numbers, and cannot be saved.")
+        fault = "" if allow_nonfinite else nonfinite(state) or nonfinite(starts or {})
+        if fault:
+            raise ValueError(
+                f"this {type(self).__name__} holds NaN or infinity: {fault}. It has diverged: save an earlier one, or "
+                f"this one with allow_nonfinite=True to look at it."
+            )
+        return state
+
     @classmethod
-    def from_pretrained(cls: type[M], path: str | Path, *, device: torch.device | str | None = None) -> M:
-        """Load a model that :meth:`save_pretrained` wrote; torch's global random state stays as it is.
+    def from_pretrained(
+        cls: type[M], path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
+    ) -> M:
+        """Load a model that :meth:`save_pretrained` wrote; no global random state is touched.
 
         Args:
             path: the folder.
             device: where the weights go; the CPU if not given.
+            allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
 
         Raises:
             BadModelError: if the folder is missing, incomplete, damaged, or holds another kind of model.
         """
-        path = Path(path)
-        content = read_config(path)
-        if content["model"] != cls.__name__:
+        return from_one_save(path, lambda saved: cls.from_saved(saved, device=device, allow_nonfinite=allow_nonfinite))
+
+    @classmethod
+    def from_saved(
+        cls: type[M],
+        saved: SavedModel,
+        *,
+        device: torch.device | str | None = None,
+        allow_nonfinite: bool = False,
+    ) -> M:
+        """The model of an opened folder; its sizes are compared with its weights before memory is taken for them.
+
+        Args:
+            saved: the opened folder.
+            device: where the weights go; the CPU if not given.
+            allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
+
+        Raises:
+            BadModelError: if it is damaged, or holds another kind of model.
+        """
+        path, content = saved.path, saved.content
+        if saved.family != cls.__name__:
             raise BadModelError(
-                f"{path} holds a {content['model']!r}, not a {cls.__name__}: use wmcomponents.load(path), which picks "
+                f"{path} holds a {saved.family!r}, not a {cls.__name__}: use wmcomponents.load(path), which picks "
                 f"the class."
             )
-        weights = read_tensors(path, WEIGHTS, content["weights_sha256"])
-        starts = read_starts(path)
+        # A small file is compared with its hash at once, and a large one when it is known to be of this model.
+        weights = saved.weights(allow_nonfinite=allow_nonfinite) if saved.size <= AT_ONCE else None
+        shapes, starts, missing = saved.weight_shapes(), saved.start_shapes(), []
         try:
-            config = decoded(content["config"], cls.config_class, "config")
+            config = decoded(content["config"], cls.config_class, "config", missing)
             observation_spec = cast(Composite, spec_from_json(content["observation_spec"]))
             action_spec = spec_from_json(content["action_spec"])
-            size = sum(value.numel() for value in weights.values())
+            size = sum(value.numel() for value in shapes.values())
             size += elements(observation_spec) + elements(action_spec)
-            # The initial weights are overwritten; drawing them must not show in the caller's own draws.
-            budget = Budget(8 * size + SPARE_ELEMENTS, 8 * len(weights) + SPARE_TENSORS)
-            with torch.random.fork_rng(devices=[]), budget:
-                model = cast(Any, cls)(config, observation_spec, action_spec)
-            _check_weights(weights, model.state_dict())
-            # Copies, so that memory is laid out as torch lays it out, and results do not depend on the file's layout.
-            model.load_state_dict({key: value.clone() for key, value in weights.items()}, strict=True, assign=True)
-            fault = "" if starts is None else _unlike_states(starts, model.state_spec)
+
+            def build() -> M:
+                return cast(Any, cls)(config, observation_spec, action_spec)
+
+            check_sizes(build, shapes, size)
+            weights = saved.weights(allow_nonfinite=allow_nonfinite) if weights is None else weights
+            saved.starts(allow_nonfinite=allow_nonfinite)
+            with construction(size, len(weights)):
+                model = build()
+            fault = unlike_weights(weights, model.state_dict())
+            if fault:
+                raise ValueError(fault)
+            fill(model, weights)
+            fault = "" if starts is None else _unlike_states(starts, model.state_spec, weights)
+        except BadModelError:
+            raise
         except Exception as error:  # the constructor was given numbers from outside: it may fail in any way
-            raise BadModelError(f"{path} does not describe a {cls.__name__} that fits its weights: {error}") from error
+            raise BadModelError(
+                f"{path}, written by {saved.written_by} and read by {__version__}, does not describe a {cls.__name__} "
+                f"that fits its weights: {error}"
+            ) from error
         if fault:
             raise BadModelError(f"{path / STARTS} does not hold states of this model: {fault}.")
+        if missing:
+            warnings.warn(
+                f"{path} was written by {saved.written_by}, which did not know {', '.join(missing)} of this "
+                f"{__version__}: the defaults are taken. Saving the model again ends this note.",
+                stacklevel=2,
+            )
         return model.to(device).eval() if device is not None else model.eval()
 
 
-def _unlike_states(states: Mapping[str, Tensor], spec: Composite) -> str:
-    """In words, why tensors are not N states of a model; empty if they are."""
+def _unlike_states(states: Mapping[str, Tensor], spec: Composite, weights: Mapping[str, Tensor]) -> str:
+    """In words, why tensors are not N states of a model with such weights; empty if they are."""
     if set(states) != set(spec.keys()):
         return f"their keys are {sorted(states)}, not {sorted(map(str, spec.keys()))}"
+    precisions = {value.dtype for value in weights.values() if value.is_floating_point()}
     for key, value in states.items():
         if tuple(value.shape[1:]) != tuple(spec[key].shape) or value.ndim != len(spec[key].shape) + 1:
             return f"{key!r} has the shape {list(value.shape)}, not [N, {', '.join(map(str, spec[key].shape))}]"
+        dtype = cast(torch.dtype, spec[key].dtype)
+        if value.dtype != dtype and not (dtype.is_floating_point and value.dtype in precisions):
+            return f"{key!r} has the dtype {value.dtype}, not {dtype}"
     lengths = {len(value) for value in states.values()}
     return "" if len(lengths) == 1 and lengths != {0} else f"they have {sorted(lengths)} rows; one number, at least 1"
-
-
-def _check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuse what ``load_state_dict(assign=True)`` would take: another kind of number, or another shape."""
-    for key in own.keys() & weights.keys():
-        was, now = weights[key], own[key]
-        is_float = was.is_floating_point() and now.is_floating_point()
-        if was.shape != now.shape or (was.dtype != now.dtype and not is_float):
-            raise ValueError(f"{key} is {was.dtype} {list(was.shape)}, expected {now.dtype} {list(now.shape)}")

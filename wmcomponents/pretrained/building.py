@@ -1,0 +1,151 @@
+"""Build a model that is about to be filled with weights from outside: bounded, and unseen by any random generator."""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from wmcomponents.pretrained.tensors import NAMED, listed
+
+SPARE_ELEMENTS, SPARE_TENSORS = 2**22, 2**10
+"""What building a model may take beyond a multiple of its weights and specs: masks, bins, tables."""
+
+
+class OverBudgetError(ValueError):
+    """Building asks for more than the file can fill."""
+
+
+class Budget(TorchDispatchMode):
+    """Refuses to make more tensors, or larger ones, than it was given, before the memory for them is taken.
+
+    Sizes read from a file can ask for any amount. A context manager; what counts are tensors made from sizes
+    (``empty``, ``zeros``, ``linspace``), not the results of operations on tensors. Random numbers inside are zeros, for
+    they are about to be overwritten: no generator moves, and nothing is drawn in vain.
+
+    Args:
+        elements: how many may be made, in all tensors together.
+        tensors: how many tensors may be made.
+
+    Raises:
+        OverBudgetError: inside, at the tensor that is too much.
+    """
+
+    def __init__(self, elements: int, tensors: int) -> None:
+        super().__init__()
+        self.elements, self.tensors = elements, tensors
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        is_new = any(argument.name == "device" for argument in func._schema.arguments)
+        is_random = torch.Tag.nondeterministic_seeded in func.tags
+        if is_new and not given:
+            shaped = func(*args, **{**kwargs, "device": "meta"})
+            self.tensors -= 1
+            self.elements -= shaped.numel()
+            if min(self.tensors, self.elements) < 0:
+                raise OverBudgetError("its sizes ask for far more memory than its weights fill")
+            if is_random:
+                return torch.zeros(shaped.shape, dtype=shaped.dtype, device=kwargs.get("device"))
+        if is_random and func._schema.name.endswith("_"):
+            return given[0].zero_()
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def construction(elements: int, tensors: int, device: str = "cpu") -> Iterator[None]:
+    """Where a model is built to be filled: on one device, in single precision, within a :class:`Budget`.
+
+    The caller's defaults of torch, and the global generators of torch, numpy and Python, are as they were afterwards.
+
+    Args:
+        elements: numbers that the weights and specs have.
+        tensors: how many weights there are.
+        device: where.
+    """
+    budget = Budget(8 * elements + SPARE_ELEMENTS, 8 * tensors + SPARE_TENSORS)
+    dtype, python, numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device), budget:
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def check_sizes(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], elements: int) -> None:
+    """Compare what a config asks for with the weights that are there, before memory is taken for either.
+
+    The model is built without memory; one that cannot be, since it computes with its own numbers as it is built, is
+    compared when it is built in earnest.
+
+    Args:
+        build: makes the model.
+        weights: the weights, with numbers or without.
+        elements: numbers in the weights and specs.
+
+    Raises:
+        ValueError: if they are not of one model.
+    """
+    try:
+        with construction(elements, len(weights), "meta"):
+            own = build().state_dict()
+    except OverBudgetError:
+        raise
+    except Exception:  # of any kind: what is wrong with the sizes themselves will show when it is built in earnest
+        return
+    fault = unlike_weights(weights, own)
+    if fault:
+        raise ValueError(fault)
+
+
+def unlike_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """In words, why tensors are not the weights of a model; empty if they are. Precisions may differ, kinds may not."""
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        lack = f"they lack {listed(missing, NAMED)}" if missing else ""
+        have = f"they have {listed(unknown, NAMED)}, which it does not" if unknown else ""
+        return f"the keys of its weights are others: {'; '.join(said for said in (lack, have) if said)}"
+    for key, now in own.items():
+        was = weights[key]
+        is_float = was.is_floating_point() and now.is_floating_point()
+        if was.shape != now.shape or (was.dtype != now.dtype and not is_float):
+            return f"{key} is {was.dtype} {list(was.shape)}, expected {now.dtype} {list(now.shape)}"
+    return ""
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a model its weights in their own precision, each in the memory layout that the model has for it.
+
+    Args:
+        model: as it was built.
+        weights: those of :func:`unlike_weights`.
+
+    Raises:
+        ValueError: if what the model holds once under two names has two values.
+    """
+    precisions = {value.dtype for value in weights.values() if value.is_floating_point()}
+    if len(precisions) == 1:
+        model.to(*precisions)  # tables that are no weights, too
+    own, first = model.state_dict(keep_vars=True), {}
+    for key, value in own.items():
+        twin = first.setdefault((value.data_ptr(), value.shape), key)
+        if value.numel() and not _same_bits(weights[key], weights[twin]):
+            raise ValueError(f"{twin} and {key} are one and the same in the model, and have two values")
+    with torch.no_grad():
+        for key, value in weights.items():
+            if own[key].dtype != value.dtype:
+                own[key].data = own[key].data.to(value.dtype)
+            own[key].copy_(value)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
