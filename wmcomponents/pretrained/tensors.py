@@ -56,7 +56,9 @@ class TensorFile:
             self._head += data
             self._entries, self.metadata = _entries(parse_json(data), self.size - 8 - length)
         except (OSError, ValueError, RecursionError) as error:
-            raise refusal(f"{name} is not a safetensors file: it is truncated, is damaged or was replaced ({error}).") from error
+            raise refusal(
+                f"{name} is not a safetensors file: it is truncated, is damaged or was replaced ({error})."
+            ) from error
 
     def shapes(self) -> dict[str, Tensor]:
         """The tensors without their numbers, on the meta device."""
