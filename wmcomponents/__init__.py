@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wmcomponents.world_model import Prediction as Prediction
     from wmcomponents.world_model import WorldModel as WorldModel
 
-__version__ = "0.1.0"
+from wmcomponents._version import __version__ as __version__
 
 _HOMES = {
     "BadModelError": "wmcomponents.pretrained",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from wmcomponents import __version__
+from wmcomponents._version import __version__
 from wmcomponents.pretrained.files import LARGEST_JSON, StrictFolder, replacing
 from wmcomponents.pretrained.kinds import what_is
 from wmcomponents.pretrained.tensors import TensorFile, nonfinite

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchrl.data import Composite
 
-from wmcomponents import __version__
+from wmcomponents._version import __version__
 from wmcomponents.pretrained.building import check_sizes, construction, fill, unlike_weights
 from wmcomponents.pretrained.config import decoded
 from wmcomponents.pretrained.folder import (
