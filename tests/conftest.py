@@ -20,8 +20,8 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The models under test are small: a second thread costs more in hand-over than it computes, and makes sums vary.
-torch.set_num_threads(1)
+# The models under test are small: a second thread costs more in hand-over than it computes.
+torch.set_num_threads(int(os.environ.get("WMC_TEST_THREADS", "1")))
 
 # Fixed examples: whether a change passes must not depend on luck. HYPOTHESIS_PROFILE=explore draws new ones each time.
 settings.register_profile(
@@ -33,9 +33,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", metavar="DIR", default=None, help="folder with the reference vectors")
+    parser.addoption("--weekly", action="store_true", help="run the full sweeps too (marker weekly)")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--weekly"):
+        sweeps = [item for item in items if "weekly" in item.keywords]
+        config.hook.pytest_deselected(items=sweeps)
+        items[:] = [item for item in items if "weekly" not in item.keywords]
     if torch.cuda.is_available():
         return
     for item in items:

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, OneHot, Unbounded, UnboundedDiscrete
 
+from wmcomponents.functional import symlog
+from wmcomponents.heads import TwoHotHead
+
 LEADS = [(), (3,), (2, 3)]
 EVERYTHING = Composite(
     board=UnboundedDiscrete(shape=(5, 5, 2), dtype=torch.bool),
@@ -27,6 +30,17 @@ def scramble(module: nn.Module) -> nn.Module:
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return module
+
+
+def settle(head: TwoHotHead) -> TwoHotHead:
+    """Little weight far out, as in a head that has learned rewards of order one.
+
+    The sum of an untrained head's far bins is a small difference of numbers around 1e8: its digits are those of the
+    processor's kernels, and no two processors agree on them.
+    """
+    with torch.no_grad():
+        head.out.bias.copy_(-1.2 * symlog(head.bins).abs())
+    return head
 
 
 def draw(spec: Composite, lead: tuple[int, ...] = ()) -> dict[str, Tensor]:

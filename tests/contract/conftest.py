@@ -1,10 +1,27 @@
-"""The models under contract as a fixture, and how each is dreamt."""
+"""The models under contract as a fixture: all of them where a family is tried, some where an adapter is."""
 
 import pytest
 
-from tests.contract.models import MODELS
+from tests.contract.models import ADAPTED, COMPILED, MODELS
+
+ADAPTERS = ("test_gymnasium", "test_sb3", "test_torchrl")
 
 
-@pytest.fixture(params=[factory for _, factory in MODELS], ids=[name for name, _ in MODELS])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "model" not in metafunc.fixturenames:
+        return
+    names = frozenset(name for name, _ in MODELS)
+    if metafunc.module.__name__.rpartition(".")[2] in ADAPTERS:
+        names = ADAPTED
+    if {"slow", "compile"} <= {mark.name for mark in metafunc.definition.iter_markers()}:
+        names = COMPILED
+    metafunc.parametrize(
+        "model",
+        [pytest.param(build, id=name, marks=[] if name in names else [pytest.mark.weekly]) for name, build in MODELS],
+        indirect=True,
+    )
+
+
+@pytest.fixture
 def model(request):
     return request.param()

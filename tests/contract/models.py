@@ -9,7 +9,9 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
+from tests.parts import settle
 from wmcomponents.functional import EDMSampler
+from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
     IRIS,
     TDMPC2,
@@ -106,8 +108,10 @@ def preprint(*arguments) -> DreamerV3Preprint:
 
 
 def rewarded(model):
-    """The model with weights in its reward's output layer."""
+    """The model with weights in its reward's output layer, and rewards of order one, as after training."""
     torch.nn.init.normal_(model.reward_head.out.weight, std=0.01)
+    if isinstance(model.reward_head, TwoHotHead):
+        settle(model.reward_head)
     return model
 
 
@@ -194,3 +198,29 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
 ]
+
+ADAPTED = frozenset(
+    {
+        "point-mass",
+        "normal-noise-one-hot",
+        "dict-observation",
+        "no-decoder",
+        "categorical",
+        "image",
+        "dreamer-v3",
+        "world-models",
+        "td-mpc2-tasks",
+        "muzero-two-players",
+        "efficientzero-planes",
+        "iris",
+        "delta-iris",
+        "diamond",
+    }
+)
+"""Models that the adapters meet in every run: every kind of space and capability, and one of each lineage.
+
+An adapter knows nothing of a family, so its clauses hold for all that share a simulator; the weekly run tries them all.
+"""
+
+COMPILED = frozenset({"dreamer-v3", "world-models", "td-mpc2", "muzero-two-players", "iris", "diamond"})
+"""Models whose imagination is compiled to machine code in every run: one of each lineage."""

@@ -15,7 +15,7 @@ from torchrl.data import Binary, Bounded, Categorical, Composite, LazyTensorStor
 from torchrl.envs import EnvBase
 from torchrl.objectives import LossModule
 
-from tests.parts import scramble
+from tests.parts import scramble, settle
 from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
@@ -174,7 +174,7 @@ COMPONENTS = {
     "MSEHead": (lambda: MSEHead(6, units=4), [EMBED]),
     "NormalHead": (lambda: NormalHead(6, units=4), [EMBED]),
     "PreprintTwoHotHead": (lambda: PreprintTwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
-    "TwoHotHead": (lambda: TwoHotHead(6, units=4, bins=7, outscale=1.0), [EMBED]),
+    "TwoHotHead": (lambda: settle(TwoHotHead(6, units=4, bins=7, outscale=1.0)), [EMBED]),
     "CategoricalPolicyPrior": (
         lambda: scramble(CategoricalPolicyPrior(6, (3, 2), units=4)),
         [EMBED, Bounded(0, 1, (2,))],

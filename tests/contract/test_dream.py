@@ -223,17 +223,26 @@ def test_imagine_is_what_stepping_gives(model):
         torch.testing.assert_close(trajectory["next", "continue"][:, t], cont)
 
 
+def assert_compiled_is_eager(model, horizon, **options):
+    state = some_states(model, 5)
+    noise = model.noise_source("imagine")((horizon, 5), torch.Generator().manual_seed(3))
+    policy = policy_of(model)
+    with torch.no_grad():
+        eager = imagine(model, policy, state, horizon, noise=noise)
+        compiled = imagine(model, policy, state, horizon, noise=noise, scan=compiled_rollout(**options))
+    for key in eager.keys(True, True):
+        torch.testing.assert_close(compiled[key], eager[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.compile
+def test_imagination_is_one_graph_without_a_break(model):
+    assert_compiled_is_eager(model, 1, backend="eager")
+
+
 @pytest.mark.slow
 @pytest.mark.compile
 def test_compiled_imagination_is_the_eager_one(model):
-    state = some_states(model, 5)
-    noise = model.noise_source("imagine")((3, 5), torch.Generator().manual_seed(3))
-    policy = policy_of(model)
-    with torch.no_grad():
-        eager = imagine(model, policy, state, 3, noise=noise)
-        compiled = imagine(model, policy, state, 3, noise=noise, scan=compiled_rollout())
-    for key in eager.keys(True, True):
-        torch.testing.assert_close(compiled[key], eager[key], rtol=1e-4, atol=1e-5)
+    assert_compiled_is_eager(model, 2)
 
 
 def test_the_filter_over_fake_data_gives_states_of_the_spec(model):
