@@ -8,6 +8,7 @@ from tests.cli.conftest import train_arguments
 from tests.cli.running import wmc
 from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.models import MODELS, presets
+from wmcomponents.pretrained.folder import sealed
 from wmcomponents.saving import load
 
 
@@ -71,12 +72,15 @@ def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
     shutil.copytree(data, tmp_path / "bad")
     (tmp_path / "bad" / "data.json").write_text("{")
     ran = wmc("eval", "--model", model, "--data", tmp_path / "bad")
-    assert ran.code == 1 and "not valid JSON" in ran.err
-    (tmp_path / "bad" / "data.json").write_text("{}")
-    assert "not written by this version" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    assert ran.code == 1 and "cannot be used" in ran.err
     said = json.loads((data / "data.json").read_text())
-    (tmp_path / "bad" / "data.json").write_text(json.dumps({**said, "transition_spec": {"kind": "Cloud"}}))
-    assert "describes no steps" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    (tmp_path / "bad" / "data.json").write_text(json.dumps(said))
+    assert "changed after it was written" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    del said["sha256"]
+    (tmp_path / "bad" / "data.json").write_bytes(sealed({**said, "transition_spec": {"kind": "Cloud"}}))
+    assert "does not describe its steps" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    (tmp_path / "bad" / "data.json").write_bytes(sealed({**said, "env": 3}))
+    assert "which environment" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
     wmc("collect", "--env", "Pendulum-v1", "--steps", 50, "--out", tmp_path / "pendulum")
     ran = wmc("eval", "--model", model, "--data", tmp_path / "pendulum", "--horizon", 5)
     assert ran.code == 1 and "observation [4] float32" in ran.err and "observation [3] float32" in ran.err

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
-from wmcomponents.data import PicturesOnceMemmapStorage, PicturesOnceStorage, SequenceSampler
+from wmcomponents.data import (
+    PicturesOnceMemmapStorage,
+    PicturesOnceStorage,
+    SequenceSampler,
+    load_replay,
+    save_replay,
+)
 
 SHAPE = (2, 2, 3)
 
@@ -105,9 +111,8 @@ def test_writing_into_what_was_read_leaves_the_storage_alone():
     assert (once.storage[:] == before).all()
 
 
-@pytest.mark.parametrize("through", ["state_dict", "dumps"])
 @pytest.mark.parametrize("kind", [PicturesOnceStorage, PicturesOnceMemmapStorage])
-def test_saving_keeps_the_loose_pictures(tmp_path, kind, through):
+def test_the_state_keeps_the_loose_pictures(kind):
     once, twice = pair(20, 2, kind)
     other, _ = pair(20, 2, kind)
     other.extend(experience(3, 2, 0.5, 9))
@@ -115,15 +120,30 @@ def test_saving_keeps_the_loose_pictures(tmp_path, kind, through):
     for replay in (once, twice):
         replay.extend(data[:15].clone())
         replay.extend(data[15:28].clone())
-    for _ in range(2):  # a second save goes over the first
-        if through == "dumps":
-            once.dumps(tmp_path)
-            other.loads(tmp_path)
-        else:
-            other.load_state_dict(once.state_dict())
+    for _ in range(2):
+        other.load_state_dict(once.state_dict())
         assert (other.storage[:] == twice.storage[:]).all()
     for replay in (other, twice):
         replay.extend(data[28:].clone())
+    assert (other.storage[:] == twice.storage[:]).all()
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("count", [6, 28])
+def test_a_folder_keeps_every_picture_wherever_the_seam_of_the_ring_stands(tmp_path, streams, count):
+    once, twice = pair(20, streams)
+    other, _ = pair(20, streams, PicturesOnceMemmapStorage)
+    other.extend(experience(3, streams, 0.5, 9))
+    data = experience(40, streams, 0.3, 0)
+    for replay in (once, twice):
+        for part in (data[:4], data[4:count]):
+            replay.extend(part.clone())
+    for saved in (once, twice):  # whether the buffer keeps pictures once or twice, the folder is the same
+        save_replay(saved, tmp_path)
+        load_replay(other, tmp_path)
+        assert (other.storage[:] == twice.storage[:]).all()
+    for replay in (other, twice):
+        replay.extend(data[count:].clone())
     assert (other.storage[:] == twice.storage[:]).all()
 
 

@@ -1,19 +1,24 @@
+import errno
+import gc
+import os
+
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Composite
+from torchrl.data import Bounded, Composite
 
 from wmcomponents.data import (
+    BadDataError,
     EmptyReplayError,
     PicturesOnceMemmapStorage,
     PicturesOnceStorage,
-    ReplayMismatchError,
     ReplayTooLargeError,
     collect,
     load_replay,
     make_env,
     make_replay,
     observation_spec,
+    read_description,
     replay_bytes,
     save_replay,
     transition_keys,
@@ -72,6 +77,65 @@ def test_a_saved_buffer_goes_on_as_if_it_had_never_stopped(tmp_path, env_id, num
         collect(env, replay, 10, seed=round_)
         collect(env, loaded, 10, seed=round_)
     save_replay(loaded, tmp_path / "again")
+
+
+def test_facts_are_kept_beside_the_data_and_may_not_hide_what_the_format_says(tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, 30, seed=0)
+    save_replay(replay, tmp_path, env="CartPole-v1", by=["me", 1])
+    said = read_description(tmp_path)
+    assert (said["env"], said["by"], said["steps"], said["capacity"], said["batch"]) == (
+        *("CartPole-v1", ["me", 1]),
+        *(30, 60, []),
+    )
+    with pytest.raises(ValueError, match="these names are taken: steps"):
+        save_replay(replay, tmp_path, steps=3)
+    with pytest.raises((TypeError, ValueError)):
+        save_replay(replay, tmp_path, by=object())
+    assert read_description(tmp_path) == said
+
+
+def test_the_buffers_own_dumps_and_loads_are_ours(tmp_path):
+    env = make_env("MinAtar/Breakout-v1", seed=0)
+    replay, other = small(env), small(env)
+    collect(env, replay, 40, seed=0)
+    replay.dumps(tmp_path)
+    other.loads(tmp_path)
+    assert (other.storage[:] == replay.storage[:]).all()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["data.json", "steps-00000001.bin"]
+    for misuse in (replay.storage.dumps, replay.storage.loads):
+        with pytest.raises(NotImplementedError, match="_replay"):
+            misuse(tmp_path)
+
+
+def test_a_memmap_buffers_own_files_are_gone_with_it_and_its_saves_are_not(tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env, storage="memmap", directory=tmp_path)
+    collect(env, replay, 40, seed=0)
+    save_replay(replay, tmp_path)
+    collect(env, replay, 40, seed=1)  # written on: what was saved stays as it was
+    stale = tmp_path / ".wmc-working-of-a-killed-process"
+    stale.mkdir()
+    (stale / "action.memmap").touch()
+    second = small(env, storage="memmap", directory=tmp_path)
+    assert not stale.exists() and len(list(tmp_path.glob(".wmc-working-*"))) == 2
+    assert len(load_replay(second, tmp_path)) == 40
+    del replay, second
+    gc.collect()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["data.json", "steps-00000001.bin"]
+
+
+def test_a_disk_without_room_for_a_memmap_buffer_is_told_and_kills_nobody(tmp_path, monkeypatch):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env, storage="memmap", directory=tmp_path)
+
+    def full(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ReplayTooLargeError, match="no room for the buffer's files"):
+        collect(env, replay, 40, seed=0)
 
 
 def test_a_memmap_buffer_saved_where_it_stands_is_found_there(tmp_path):
@@ -138,17 +202,60 @@ def test_an_empty_buffer_is_not_saved(tmp_path):
 
 
 def test_a_folder_without_a_buffer_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="save_replay"):
+    with pytest.raises(BadDataError, match="save_replay"):
         load_replay(small(make_env("CartPole-v1")), tmp_path)
 
 
-def test_a_buffer_of_another_size_is_not_loaded(tmp_path):
+@pytest.mark.parametrize("frames", [40, 90])
+def test_a_larger_buffer_takes_what_is_saved_and_a_smaller_one_refuses_it_in_words(tmp_path, frames):
+    env = make_env("CartPole-v1", seed=0)
+    replay = small(env)
+    collect(env, replay, frames, seed=0)
+    save_replay(replay, tmp_path)
+    larger = make_replay(70, env, sequence_length=8, batch_size=4, print_fn=None)
+    load_replay(larger, tmp_path)
+    assert len(larger) == min(frames, 60)
+    collect(env, replay, 2, seed=1)
+    collect(env, larger, 2, seed=1)
+    newest_first = torch.arange(1, 40)
+    of_both = [buffer.storage[:]["observation"].roll(-buffer.writer._cursor, 0) for buffer in (replay, larger)]
+    assert torch.equal(*(held[-newest_first] for held in of_both))
+    smaller = make_replay(39, env, sequence_length=8, batch_size=4, print_fn=None)
+    collect(env, smaller, 20, seed=2)
+    before = smaller.storage[:].clone()
+    with pytest.raises(BadDataError, match="has capacity 39; build it with a capacity of at least"):
+        load_replay(smaller, tmp_path)
+    assert (smaller.storage[:] == before).all()
+
+
+@pytest.mark.parametrize(("other", "differs"), [("Acrobot-v1", "action: "), ("Pendulum-v1", "action: ")])
+def test_steps_of_another_environment_are_not_loaded(tmp_path, other, differs):
     env = make_env("CartPole-v1", seed=0)
     replay = small(env)
     collect(env, replay, 30, seed=0)
     save_replay(replay, tmp_path)
-    with pytest.raises(ReplayMismatchError, match="capacity 60 .* 70"):
-        load_replay(make_replay(70, env, sequence_length=8, batch_size=4, print_fn=None), tmp_path)
+    with pytest.raises(BadDataError, match=f"another kind.*{differs}"):
+        load_replay(small(make_env(other, seed=0)), tmp_path)
+
+
+def test_steps_of_equal_shape_and_other_bounds_are_not_loaded(tmp_path):
+    spec = transition_spec(make_env("Pendulum-v1", seed=0))
+    replay = small(spec)
+    replay.extend(spec.expand(60).zero())
+    save_replay(replay, tmp_path)
+    spec["action"] = Bounded(-1.0, 1.0, (1,))
+    with pytest.raises(BadDataError, match="another kind.*action.*2.0"):
+        load_replay(small(spec), tmp_path)
+
+
+def test_another_number_of_streams_is_not_loaded(tmp_path):
+    env = make_env("CartPole-v1", num_envs=2, seed=0)
+    replay = small(env)
+    collect(env, replay, 30, seed=0)
+    save_replay(replay, tmp_path)
+    for count in (1, 3):
+        with pytest.raises(BadDataError, match="num_streams=2"):
+            load_replay(small(transition_spec(env), num_streams=count), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -178,23 +285,3 @@ def test_sampling_without_a_seed_follows_the_global_generator():
         return replay.sample()
 
     assert (drawn() == drawn()).all()
-
-
-def test_a_folder_with_a_pickle_in_it_is_refused_and_nothing_is_unpickled(tmp_path):
-    import pickle
-
-    env = make_env("CartPole-v1", seed=0)
-    replay = make_replay(50, env, sequence_length=4, batch_size=2, seed=0, print_fn=None)
-    collect(env, replay, 50, seed=0)
-    save_replay(replay, tmp_path)
-    assert not list(tmp_path.rglob("*.pkl"))
-
-    class Harmful:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "executed"), "w"))
-
-    (tmp_path / "prefetch.pkl").write_bytes(pickle.dumps(Harmful()))
-    fresh = make_replay(50, env, sequence_length=4, batch_size=2, seed=0, print_fn=None)
-    with pytest.raises(ReplayMismatchError, match=r"prefetch\.pkl"):
-        load_replay(fresh, tmp_path)
-    assert not (tmp_path / "executed").exists()

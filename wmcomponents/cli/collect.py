@@ -43,9 +43,8 @@ def run(config: CollectConfig) -> dict[str, Any]:
         raise UsageError(f"{config.out} exists already: choose another --out, or remove it first.")
     import time
 
-    from wmcomponents.cli.dataset import write_dataset
     from wmcomponents.cli.policies import collect_policy
-    from wmcomponents.data import RealCollector, make_env, make_replay, transition_spec
+    from wmcomponents.data import RealCollector, make_env, make_replay, save_replay
 
     quiet()
     begun = time.perf_counter()
@@ -66,7 +65,7 @@ def run(config: CollectConfig) -> dict[str, Any]:
         collector.close()
     mean_return = round(sum(stats.returns) / stats.episodes, 4) if stats.episodes else None
     facts = {"episodes": stats.episodes, "mean_return": mean_return, "policy": config.policy, "seed": config.seed}
-    write_dataset(config.out, replay, transition_spec(env), env=config.env, env_options=options, **facts)
+    save_replay(replay, config.out, env=config.env, env_options=options, **facts)
     env.close()
     ended = f"{stats.episodes} episodes ended, mean return {mean_return:.2f}" if stats.episodes else "no episode ended"
     say(f"{stats.frames} steps in {config.out}; {ended}")

@@ -1,26 +1,23 @@
-"""Data folders: a saved replay buffer with a JSON file that says what is in it."""
+"""Data folders on the command line: one or several, opened as one buffer."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torchrl.data import Composite, ReplayBuffer, TensorDictReplayBuffer, TensorSpec
+from tensordict import TensorDictBase
+from torchrl.data import Composite, ReplayBuffer, TensorSpec
 
 from wmcomponents.cli.console import say
 from wmcomponents.cli.errors import UsageError
-from wmcomponents.data import load_replay, make_replay, save_replay
-from wmcomponents.pretrained import spec_from_json, spec_to_json
+from wmcomponents.data import BadDataError, load_replay, make_replay
+from wmcomponents.data.folder import SavedSteps, open_saved, read_one_save
+from wmcomponents.data.layout import Layout
+from wmcomponents.data.replay import check_same_steps
+from wmcomponents.data.transitions import picture_keys
+from wmcomponents.pretrained import spec_from_json
 from wmcomponents.world_model import WorldModel
-
-FORMAT = 1
-DESCRIPTION = "data.json"
-
-
-class BadDataError(ValueError):
-    """A data folder is missing, damaged, or does not fit the model or the other folders."""
 
 
 @dataclass(frozen=True)
@@ -42,54 +39,6 @@ class Dataset:
     action_spec: TensorSpec
 
 
-def write_dataset(
-    path: Path, replay: TensorDictReplayBuffer, spec: Composite, *, env: str, env_options: dict[str, Any], **facts: Any
-) -> None:
-    """Write a buffer and its description.
-
-    Args:
-        path: the folder.
-        replay: the buffer, one stream.
-        spec: of one transition.
-        env: id of the environment.
-        env_options: how it was built.
-        **facts: more to say about the data.
-    """
-    save_replay(replay, path)
-    content = {
-        "format": FORMAT,
-        "env": env,
-        "env_options": env_options,
-        "steps": len(replay),
-        **facts,
-        "transition_spec": spec_to_json(spec),
-    }
-    (path / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n")
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """What a data folder says about itself.
-
-    Raises:
-        BadDataError: if it is no data folder.
-    """
-    try:
-        content = json.loads((path / DESCRIPTION).read_text())
-    except OSError as error:
-        raise BadDataError(
-            f"{path} is no data folder: {DESCRIPTION} cannot be read ({error.strerror}). "
-            f"Make one: wmc collect --env ID --steps 5000 --out {path}"
-        ) from error
-    except ValueError as error:
-        raise BadDataError(f"{path / DESCRIPTION} is not valid JSON ({error}); collect the data again.") from error
-    needed = {"format", "env", "env_options", "steps", "transition_spec"}
-    if not isinstance(content, dict) or not needed <= set(content) or content["format"] != FORMAT:
-        raise BadDataError(
-            f"{path / DESCRIPTION} was not written by this version of wmc collect; collect the data again."
-        )
-    return content
-
-
 def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int, seed: int) -> Dataset:
     """Load one data folder, or several of one environment, into one buffer.
 
@@ -105,38 +54,41 @@ def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int
     """
     if not paths:
         raise UsageError("name at least one data folder.")
-    contents = [read_description(path) for path in paths]
-    first = contents[0]
-    for path, content in zip(paths[1:], contents[1:], strict=True):
-        if content["transition_spec"] != first["transition_spec"]:
-            raise BadDataError(
-                f"{path} ({content['env']}) and {paths[0]} ({first['env']}) hold different kinds of steps."
-            )
-    spec = _spec(paths[0], first)
-    options: dict[str, Any] = {"sequence_length": sequence_length, "batch_size": batch_size}
-    total = sum(content["steps"] for content in contents)
-    if total < sequence_length:
+    saved = [open_saved(path) for path in paths]
+    facts = [_facts(one) for one in saved]
+    first = saved[0]
+    for other in saved[1:]:
+        if other.content["transition_spec"] != first.content["transition_spec"]:
+            names = " and ".join(f"{one.path} ({one.content['env']})" for one in (other, first))
+            raise BadDataError(f"{names} hold different kinds of steps.")
+    spec = _spec(first)
+    for one in saved:
+        check_same_steps(one, None, Layout.of_spec(spec, one.layout.streams))
+    options: dict[str, Any] = {"sequence_length": sequence_length, "batch_size": batch_size, "seed": seed}
+    total = sum(one.content["steps"] for one in saved)
+    longest = total if len(saved) > 1 else first.rows
+    if longest < sequence_length:
         raise BadDataError(
-            f"{', '.join(map(str, paths))}: {total} steps in all, fewer than one sequence of {sequence_length}. "
+            f"{', '.join(map(str, paths))}: {longest} steps in all, fewer than one sequence of {sequence_length}. "
             f"Collect more, or ask for shorter sequences."
         )
-    replay = make_replay(total, spec, seed=seed, print_fn=say, **options)
     if len(paths) == 1:
+        replay = make_replay(total, spec, num_streams=first.layout.streams, print_fn=say, **options)
         load_replay(replay, paths[0])
         replay.set_rng(torch.Generator().manual_seed(seed))
     else:
-        for path, content in zip(paths, contents, strict=True):
-            part = make_replay(content["steps"], spec, sequence_length=1, batch_size=1, print_fn=None)
-            steps = load_replay(part, path)[:].select(*spec.keys(True, True)).clone()
-            # The stream breaks off here, and the next folder's follows: an episode cut short, not one that goes on.
-            steps["next", "truncated"][-1] |= ~steps["next", "terminated"][-1]
-            steps["next", "done"][-1] = True
-            replay.extend(steps)
+        replay = make_replay(total, spec, print_fn=say, **options)
+        for path in paths:
+            for steps in read_one_save(path, lambda one: list(_streams(one))):
+                # The stream breaks off here, and the next follows: an episode cut short, not one that goes on.
+                steps["next", "truncated"][-1] |= ~steps["next", "terminated"][-1]
+                steps["next", "done"][-1] = True
+                steps["is_init"][0] = True  # a ring that was full begins in the middle of an episode
+                replay.extend(steps.select(*spec.keys(True, True)))
     shown = [key for key in spec.keys() if key not in ("next", "action", "is_init")]
     return Dataset(
         replay,
-        first["env"],
-        first["env_options"],
+        *facts[0],
         Composite({key: cast(TensorSpec, spec[key]) for key in shown}),
         cast(TensorSpec, spec["action"]),
     )
@@ -157,11 +109,31 @@ def check_fits(model: WorldModel, data: Dataset, model_path: Path) -> None:
         )
 
 
-def _spec(path: Path, content: dict[str, Any]) -> Composite:
+def _streams(saved: SavedSteps) -> Iterator[TensorDictBase]:
+    """The steps of each stream, in order."""
+    steps = cast(TensorDictBase, torch.cat(list(saved.parts()), 0))  # pyright: ignore
+    yield from steps.unbind(1) if saved.layout.batch else [steps]
+
+
+def _facts(saved: SavedSteps) -> tuple[str, dict[str, Any]]:
+    env, options = saved.content.get("env"), saved.content.get("env_options")
+    if not isinstance(env, str) or not isinstance(options, dict):
+        raise BadDataError(
+            f"{saved.path} does not say which environment its steps are of; collect them with wmc collect, or name it: "
+            f"save_replay(replay, path, env=ID, env_options={{}})."
+        )
+    return env, options
+
+
+def _spec(saved: SavedSteps) -> Composite:
     try:
-        return cast(Composite, spec_from_json(content["transition_spec"]))
+        spec = cast(Composite, spec_from_json(saved.content["transition_spec"]))
+        for key in ("action", "is_init", *(("next", name) for name in ("reward", "terminated", "truncated", "done"))):
+            spec[key]
+        picture_keys(spec)
+        return spec
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise BadDataError(f"{path / DESCRIPTION} describes no steps ({error}); collect the data again.") from error
+        raise BadDataError(f"{saved.path} does not describe its steps ({error}); collect the data again.") from error
 
 
 def _words(kinds: dict[str, Any]) -> str:

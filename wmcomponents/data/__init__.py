@@ -8,10 +8,14 @@ from .environments import UnknownEnvironmentError as UnknownEnvironmentError
 from .environments import action_spec as action_spec
 from .environments import make_env as make_env
 from .environments import observation_spec as observation_spec
+from .folder import BadDataError as BadDataError
+from .folder import DataWriter as DataWriter
+from .folder import read_description as read_description
+from .memmap import ReplayTooLargeError as ReplayTooLargeError
+from .memmap import WorkingMemmapStorage as WorkingMemmapStorage
 from .pictures import PicturesOnceMemmapStorage as PicturesOnceMemmapStorage
 from .pictures import PicturesOnceStorage as PicturesOnceStorage
-from .replay import ReplayMismatchError as ReplayMismatchError
-from .replay import ReplayTooLargeError as ReplayTooLargeError
+from .replay import SequenceReplayBuffer as SequenceReplayBuffer
 from .replay import load_replay as load_replay
 from .replay import make_replay as make_replay
 from .replay import replay_bytes as replay_bytes

@@ -1,15 +1,15 @@
 """Storages that keep each picture once, although a transition shows two."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
+from tensordict import NestedKey, TensorDictBase, unravel_key
 from torch import Tensor
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorStorage
+from torchrl.data import LazyTensorStorage, TensorStorage
 
+from wmcomponents.data.memmap import WorkingMemmapStorage
 from wmcomponents.data.transitions import under_next
 
 Pictures = dict[NestedKey, Tensor]
@@ -130,7 +130,7 @@ class _PicturesOnce(TensorStorage):
         """Read rows, every transition complete."""
         out = super().get(index).copy()
         if self.loose is None:
-            raise RuntimeError("This storage was filled without its loose pictures; load it with loads.")
+            raise RuntimeError("This storage was filled without its loose pictures; load it with load_replay.")
         row, stream = self._places(index)
         after = (row + 1) % len(self.loose.slot)
         for key in self.once:
@@ -140,16 +140,12 @@ class _PicturesOnce(TensorStorage):
         return out
 
     def dumps(self, path: str | Path) -> None:
-        """Write the storage into ``path``, and the loose pictures beside it."""
-        super().dumps(path)
-        if self.loose is not None:
-            shutil.rmtree(_beside(path), ignore_errors=True)
-            TensorDict(self.loose.to_dict()).memmap(str(_beside(path)))
+        """Refused: TorchRL's format has no place for the loose pictures. Save the buffer with ``save_replay``."""
+        raise NotImplementedError("This storage is saved with its buffer: data.save_replay(replay, path).")
 
     def loads(self, path: str | Path) -> None:
-        """Read what :meth:`dumps` wrote."""
-        super().loads(path)
-        self._restore(TensorDict.load_memmap(_beside(path)).clone().to_dict())
+        """Refused: TorchRL's format may hold code. Load the buffer with ``load_replay``."""
+        raise NotImplementedError("This storage is loaded with its buffer: data.load_replay(replay, path).")
 
     def state_dict(self) -> dict[str, Any]:
         """The storage's own state and the loose pictures."""
@@ -225,22 +221,22 @@ class PicturesOnceStorage(_PicturesOnce, LazyTensorStorage):
         self._prepare(once)
 
 
-class PicturesOnceMemmapStorage(_PicturesOnce, LazyMemmapStorage):
+class PicturesOnceMemmapStorage(_PicturesOnce, WorkingMemmapStorage):
     """``LazyMemmapStorage`` for transitions whose pictures are kept once instead of twice.
 
-    The loose pictures, one for each episode's end, stay in memory and reach the disk when the buffer is saved.
+    The loose pictures, one for each episode's end, stay in memory.
 
     Args:
         max_size: number of transitions.
         once: the keys of the pictures; each is rebuilt under ``next``.
         ndim: 1 for one stream, 2 for ``[rows, streams]``.
-        scratch_dir: folder of the files; ``None`` is a temporary one.
+        directory: where the folder of the files is made, see :class:`~wmcomponents.data.memmap.WorkingMemmapStorage`.
     """
 
     def __init__(
-        self, max_size: int, *, once: Sequence[NestedKey], ndim: int = 1, scratch_dir: str | Path | None = None
+        self, max_size: int, *, once: Sequence[NestedKey], ndim: int = 1, directory: str | Path | None = None
     ) -> None:
-        super().__init__(max_size, ndim=ndim, scratch_dir=scratch_dir)
+        super().__init__(max_size, ndim=ndim, directory=directory)
         self._prepare(once)
 
 
@@ -248,7 +244,3 @@ def _equal(left: Pictures, right: Pictures, batch_dims: int) -> Tensor:
     """Which places show the same in every key: bool, the shape of the first ``batch_dims`` dims."""
     agree = [(left[key] == right[key]).flatten(batch_dims).all(-1) for key in left]
     return torch.stack(agree).all(0)
-
-
-def _beside(path: str | Path) -> Path:
-    return Path(path).with_name(f"{Path(path).name}_loose_pictures")  # inside, TensorDict would read it as its own

@@ -4,38 +4,57 @@ import json
 import math
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
-from tensordict import NestedKey
+from tensordict import NestedKey, TensorDictBase
 from torchrl.data import (
     Composite,
-    LazyMemmapStorage,
     LazyTensorStorage,
+    ReplayBuffer,
     TensorDictReplayBuffer,
     TensorSpec,
     TensorStorage,
 )
 from torchrl.envs import EnvBase
 
+from wmcomponents._whole import check_place
+from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
+from wmcomponents.data.layout import Layout
+from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
 from wmcomponents.data.pictures import PicturesOnceMemmapStorage, PicturesOnceStorage
 from wmcomponents.data.sequences import EmptyReplayError, SequenceSampler
-from wmcomponents.data.transitions import picture_keys, transition_spec
+from wmcomponents.data.transitions import picture_keys, transition_spec, under_next
+from wmcomponents.pretrained import spec_to_json
 
 INDEX_BYTES = 8  # TorchRL's writer stores each row's position beside it, as int64
 SLOT_BYTES = 8  # where pictures are kept once: whether the next one lies aside
-DESCRIPTION = "replay.json"
+KEPT_WHILE_READ = 2**28  # bytes of a save that are read once; of a larger one every file is read twice
 
 
-class ReplayTooLargeError(RuntimeError):
-    """The buffer would not fit where it was asked to live."""
+class SequenceReplayBuffer(TensorDictReplayBuffer):
+    """TorchRL's buffer that knows what a step is and is saved in our format, in which nothing is ever unpickled.
 
+    Args:
+        transition_spec: of a step, as plain JSON (``pretrained.spec_to_json``); ``None`` if it cannot be written so.
+        layout: of a row.
+        **kwargs: of ``TensorDictReplayBuffer``.
+    """
 
-class ReplayMismatchError(ValueError):
-    """A saved buffer is of another shape than the one it is loaded into, or not a saved buffer."""
+    def __init__(self, *, transition_spec: dict[str, Any] | None, layout: Layout, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.transition_spec = transition_spec
+        self.layout = layout
+
+    def dumps(self, path: str | Path) -> None:
+        """:func:`save_replay`."""
+        save_replay(self, path)
+
+    def loads(self, path: str | Path) -> None:
+        """:func:`load_replay`."""
+        load_replay(self, path)
 
 
 def make_replay(
@@ -50,7 +69,7 @@ def make_replay(
     seed: int | None = None,
     device: torch.device | str = "cpu",
     print_fn: Callable[[str], object] | None = print,
-) -> TensorDictReplayBuffer:
+) -> SequenceReplayBuffer:
     """Build a replay buffer whose ``sample()`` gives a TensorDict of batch ``[batch_size, sequence_length]``.
 
     Tensors keep the dtype the environment shows, and pictures are stored once: the one after step t is the one of step
@@ -63,8 +82,9 @@ def make_replay(
         sequence_length: T, steps in a sequence.
         batch_size: B, sequences in a sample.
         storage: ``"memory"``, or ``"memmap"`` for files on disk, which may be larger than the memory.
-        directory: for ``"memmap"``: where its files go; ``None`` is a temporary folder that is removed at exit. Given,
-            it survives, and saving to the same place (:func:`save_replay`) copies nothing.
+        directory: for ``"memmap"``: where its working files go; ``None`` is the system's place for temporary files.
+            They are gone when the buffer is, and after a kill when the next buffer is made there: what is to last is
+            saved (:func:`save_replay`), to the same folder if you like.
         num_streams: parallel environments that write side by side; the data then comes as ``[N, T]`` and is kept as
             ``[rows, N]``. ``None`` takes it from the environment's batch (no batch, or a spec: one stream).
         seed: seeds the sampling; ``None`` samples from torch's global generator.
@@ -96,8 +116,11 @@ def make_replay(
         )
     if print_fn is not None:
         print_fn(line)
-    return TensorDictReplayBuffer(
-        storage=_make_storage(storage, rows, streams, picture_keys(_spec(env_or_spec)), directory, device),
+    spec = _spec(env_or_spec)
+    return SequenceReplayBuffer(
+        transition_spec=_as_json(spec),
+        layout=Layout.of_spec(spec, streams),
+        storage=_make_storage(storage, rows, streams, picture_keys(spec), directory, device),
         sampler=SequenceSampler(sequence_length),
         batch_size=batch_size,
         generator=None if seed is None else torch.Generator().manual_seed(seed),
@@ -113,52 +136,124 @@ def replay_bytes(capacity: int, env_or_spec: EnvBase | Composite) -> int:
     return capacity * (row - twice + INDEX_BYTES + (SLOT_BYTES if pictures else 0))
 
 
-def save_replay(replay: TensorDictReplayBuffer, path: str | Path) -> None:
+def save_replay(replay: TensorDictReplayBuffer, path: str | Path, **facts: Any) -> None:
     """Write the buffer, its cursor and the state of its generator into the folder ``path``.
 
-    A memmap buffer built with ``directory=path`` already stands there and is not copied.
+    A save that stands there is replaced in one step: a reader, or a run after a kill, finds the old one or the new one,
+    whole. Until then both need room on the disk.
+
+    Args:
+        replay: the buffer; a memmap one is copied too, since what its own files hold is overwritten by the next steps.
+        path: the folder.
+        **facts: plain JSON to keep beside the data, such as ``env="CartPole-v1"`` (:func:`read_description`).
 
     Raises:
         EmptyReplayError: if nothing was written yet.
+        FolderInUseError: if another process writes to the folder.
+        NoPlaceError: if nothing can be written there, or there is no room for it; what was saved before stands.
+        TypeError: if the buffer holds something that is no tensor.
     """
     if len(replay) == 0:
         raise EmptyReplayError("The replay buffer is empty: there is nothing to save. Collect into it first.")
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # Said of a buffer that was loaded and not written since; its cursor is kept by the writer and the sampler.
-        warnings.filterwarnings("ignore", message="last_cursor is None")
-        replay.dumps(folder)
-    # TorchRL pickles its prefetch queue, which is empty here: nothing of ours is ever unpickled.
-    (folder / "prefetch.pkl").unlink(missing_ok=True)
-    (folder / DESCRIPTION).write_text(json.dumps(_description(replay)))
+    storage = _tensor_storage(replay)
+    shape = cast(torch.Size, storage.shape)
+    rows, streams = shape[0], shape[1:].numel()
+    cursor = int(replay.writer._cursor)
+    capacity = storage.max_size // streams
+    order = (torch.arange(rows) + (cursor if rows == capacity else 0)) % rows  # oldest first
+    spec = replay.transition_spec if isinstance(replay, SequenceReplayBuffer) else None
+    with DataWriter(path) as writer:
+        one = storage.get(order[:1]).exclude("index")
+        check_place(path, space=rows * Layout.of(one, storage.ndim).row_bytes)
+        for some in order.split(max(1, PART_BYTES // max(1, one.bytes()))):
+            writer.append(storage.get(some).exclude("index"))
+        writer.save(
+            transition_spec=spec,
+            capacity=capacity * streams,
+            cursor=cursor,
+            generator=_generator_state(replay._rng),
+            **facts,
+        )
 
 
 def load_replay(replay: TensorDictReplayBuffer, path: str | Path) -> TensorDictReplayBuffer:
-    """Fill ``replay`` with what :func:`save_replay` wrote, and return it. Sampling goes on as it would have.
+    """Fill ``replay`` with what :func:`save_replay` wrote, and return it.
+
+    Into a buffer of the same capacity: sampling goes on as it would have. A buffer of another capacity takes the steps
+    if it has room for all of them. Whatever the buffer held is gone, unless the folder is refused.
 
     Raises:
-        FileNotFoundError: if ``path`` holds no saved buffer.
-        ReplayMismatchError: if the saved buffer has another capacity or number of streams.
+        BadDataError: if there is no saved buffer, if it is damaged, or if it does not fit: more steps than the buffer
+            has room for, another number of streams, another kind of steps. The buffer is as it was then.
     """
-    file = Path(path) / DESCRIPTION
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no replay buffer: {DESCRIPTION} is missing. Write one with save_replay.")
-    foreign = [name for name in ("prefetch.pkl", "transform.t") if (Path(path) / name).exists()]
-    if foreign:
-        raise ReplayMismatchError(
-            f"{path} holds {', '.join(foreign)}, which save_replay does not write and which could run code when read. "
-            f"Remove the file if you trust the rest of the folder."
+    return read_one_save(path, lambda saved: _load(replay, saved))
+
+
+def check_same_steps(saved: SavedSteps, spec: dict[str, Any] | None, layout: Layout | None) -> None:
+    """Refuse saved steps that are of another kind: of another spec, or without an entry that is wanted.
+
+    Args:
+        saved: the steps.
+        spec: of the steps that are wanted, as JSON; ``None`` if unknown.
+        layout: of the steps that are wanted; ``None`` if unknown.
+
+    Raises:
+        BadDataError: naming what differs.
+    """
+    has, wants = _by_key(saved.layout), {} if layout is None else _by_key(layout)
+    other = [key for key in wants if has.get(key) != wants[key]]
+    if not other and spec is not None and saved.content["transition_spec"] not in (None, spec):
+        has, wants = _by_entry(saved.content["transition_spec"]), _by_entry(spec)
+        other = sorted(key for key in has.keys() | wants.keys() if has.get(key) != wants.get(key))
+    if other:
+        said = "; ".join(
+            f"{key}: {has.get(key, 'absent')[:99]}, not {wants.get(key, 'absent')[:99]}" for key in other[:4]
         )
-    saved, own = json.loads(file.read_text()), _description(replay)
-    if (saved["capacity"], saved["ndim"]) != (own["capacity"], own["ndim"]):
-        raise ReplayMismatchError(
-            f"The buffer in {path} has capacity {saved['capacity']} and ndim {saved['ndim']}; this one has "
-            f"{own['capacity']} and {own['ndim']}. Build it with the same capacity and number of streams, then load."
+        raise BadDataError(
+            f"{saved.path} holds steps of another kind ({said}). Build the buffer with the environment, and the "
+            f"options, that they were collected with."
         )
-    batch_size = replay.batch_size
-    replay.loads(path)
-    replay._batch_size = batch_size  # a question of use, not of content: keep what this buffer was built with
+
+
+def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplayBuffer:
+    storage = _tensor_storage(replay)
+    batch = saved.layout.batch
+    ndim, streams = 1 + len(batch), saved.layout.streams
+    own = replay.layout if isinstance(replay, SequenceReplayBuffer) else _held(storage)
+    if storage.ndim != ndim or (own is not None and own.batch != batch):
+        raise BadDataError(
+            f"The data in {saved.path} have {streams} stream(s), and this buffer has "
+            f"{'several' if own is None else own.streams}; build it with num_streams={streams}."
+        )
+    capacity, rows = storage.max_size // streams, saved.rows
+    if rows > capacity:
+        raise BadDataError(
+            f"The buffer in {saved.path} holds {rows * streams:,} steps and this one has capacity "
+            f"{capacity * streams:,}; build it with a capacity of at least {rows * streams:,}."
+        )
+    known = replay.transition_spec if isinstance(replay, SequenceReplayBuffer) else None
+    held = _held(storage)
+    check_same_steps(saved, known, replay.layout if isinstance(replay, SequenceReplayBuffer) else held)
+    if held is not None and held.leaves != saved.layout.leaves:
+        raise BadDataError(f"{saved.path} holds other entries than the buffer does; load it into a new buffer.")
+    generator = _restored(replay._rng, saved)
+    few = list(saved.parts()) if saved.bytes <= KEPT_WHILE_READ else None
+    if few is None:
+        for _ in saved.parts():  # all of it is checked before anything is changed
+            pass
+    replay.empty()
+    try:
+        if rows == capacity and saved.content["capacity"] == capacity * streams:
+            replay.writer._cursor = saved.content["cursor"]
+        for steps in few if few is not None else saved.parts():
+            steps = steps.to(storage.device)
+            # The base's: the subclass cannot write its index into [N, 1] steps (torchrl 0.14).
+            ReplayBuffer.extend(replay, steps.transpose(0, replay.dim_extend))
+    except BadDataError:
+        replay.empty()
+        raise
+    if generator is not None:
+        replay.set_rng(generator)
     return replay
 
 
@@ -175,10 +270,9 @@ def _make_storage(
         if pictures:
             return PicturesOnceStorage(size, once=pictures, ndim=ndim, device=device)
         return LazyTensorStorage(size, ndim=ndim, device=device)
-    scratch = None if directory is None else Path(directory) / "storage"
     if pictures:
-        return PicturesOnceMemmapStorage(size, once=pictures, ndim=ndim, scratch_dir=scratch)
-    return LazyMemmapStorage(size, ndim=ndim, scratch_dir=scratch)
+        return PicturesOnceMemmapStorage(size, once=pictures, ndim=ndim, directory=directory)
+    return WorkingMemmapStorage(size, ndim=ndim, directory=directory)
 
 
 def _spec(env_or_spec: EnvBase | Composite) -> Composite:
@@ -189,8 +283,58 @@ def _leaf_bytes(leaf: TensorSpec) -> int:
     return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
-def _description(replay: TensorDictReplayBuffer) -> dict[str, int]:
-    return {"capacity": replay.storage.max_size, "ndim": replay.storage.ndim}
+def _as_json(spec: Composite) -> dict[str, Any] | None:
+    try:
+        return spec_to_json(spec)
+    except (TypeError, ValueError):
+        return None
+
+
+def _tensor_storage(replay: ReplayBuffer) -> TensorStorage:
+    storage = replay.storage
+    if not isinstance(storage, TensorStorage):
+        raise TypeError(f"Buffers of tensor storages are saved and loaded; this one has {type(storage).__name__}.")
+    return storage
+
+
+def _held(storage: TensorStorage) -> Layout | None:
+    """The layout of a storage that has been written to; whatever comes next has to be of the same."""
+    if not storage.initialized:
+        return None
+    held = cast(TensorDictBase, storage._storage).exclude("index").clone(recurse=False)
+    for key in getattr(storage, "once", ()):
+        held = held.set(under_next(key), held.get(key))
+    return Layout.of(held, storage.ndim)
+
+
+def _generator_state(generator: torch.Generator | None) -> dict[str, str] | None:
+    if generator is None:
+        return None
+    return {"device": generator.device.type, "state": bytes(generator.get_state().tolist()).hex()}
+
+
+def _restored(generator: torch.Generator | None, saved: SavedSteps) -> torch.Generator | None:
+    """A generator in the state that was saved, or ``None`` if none was, or one of another kind of device."""
+    content = saved.content["generator"]
+    device = torch.device("cpu") if generator is None else generator.device
+    if content is None or content["device"] != device.type:
+        return None
+    try:
+        state = torch.tensor(list(bytes.fromhex(content["state"])), dtype=torch.uint8)
+        return torch.Generator(device).set_state(state)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise BadDataError(f"The generator saved in {saved.path} is none ({error}); collect the data again.") from error
+
+
+def _by_key(layout: Layout) -> dict[str, str]:
+    return {"/".join(key): f"{list(shape)} {dtype}".replace("torch.", "") for key, dtype, shape in layout.leaves}
+
+
+def _by_entry(spec: Any, name: str = "") -> dict[str, str]:
+    entries = spec.get("entries") if isinstance(spec, dict) and spec.get("kind") == "Composite" else None
+    if not isinstance(entries, dict):
+        return {name: json.dumps(spec, sort_keys=True)}
+    return {k: v for key, leaf in entries.items() for k, v in _by_entry(leaf, f"{name}/{key}".strip("/")).items()}
 
 
 def _streams(env_or_spec: EnvBase | Composite, num_streams: int | None) -> int:

@@ -231,7 +231,7 @@ def replacing(path: str | Path, names: Collection[str], what: str) -> Iterator[P
         check_replaceable(path, names, what)
         os.chmod(fresh, mode)
         _put(fresh, path)
-        _flush(path.parent)
+        flush_names(path.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         if lock is not None:
@@ -292,11 +292,11 @@ def _settle(fresh: Path, path: Path) -> int:
             os.chmod(file, mode & 0o666)
             with open(file, "rb") as written:
                 os.fsync(written.fileno())
-        _flush(Path(parent))
+        flush_names(Path(parent))
     return mode
 
 
-def _flush(folder: Path) -> None:
+def flush_names(folder: Path) -> None:
     """Flush the names in a folder to the disk, where the system can."""
     if not _AT:
         return
