@@ -25,7 +25,7 @@ def test_collecting_tells_one_line_of_json_and_the_rest_elsewhere(tmp_path):
     ran = wmc("collect", "--env", "CartPole-v1", "--steps", 40, "--repeat-probability", 0.5, "--out", tmp_path / "d")
     assert ran.code == 0 and ran.out.count("\n") == 1
     assert ran.result["steps"] == 40
-    assert "Replay buffer" in ran.err and "40 steps in" in ran.err
+    assert "40 steps, " in ran.err and " MB in " in ran.err and "40 steps in" in ran.err
 
 
 def test_the_same_seed_collects_the_same_data(tmp_path):
@@ -72,7 +72,7 @@ def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
     shutil.copytree(data, tmp_path / "bad")
     (tmp_path / "bad" / "data.json").write_text("{")
     ran = wmc("eval", "--model", model, "--data", tmp_path / "bad")
-    assert ran.code == 1 and "cannot be used" in ran.err
+    assert ran.code == 1 and "is not valid JSON" in ran.err
     said = json.loads((data / "data.json").read_text())
     (tmp_path / "bad" / "data.json").write_text(json.dumps(said))
     assert "changed after it was written" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err

@@ -1,11 +1,17 @@
-"""`wmc collect`: real steps into a data folder."""
+"""`wmc collect`: real steps into a data folder, saved as they come."""
 
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wmcomponents._interruption import postponed
 from wmcomponents.cli.console import counting, quiet, say
 from wmcomponents.cli.errors import UsageError, at_least
+
+STEPS_AT_A_TIME, SECONDS_AT_A_TIME = 500, 0.5
+"""At most, between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -15,59 +21,73 @@ class CollectConfig:
     env: str
     """Id of the real environment."""
     out: Path
-    """Folder to write; it must not hold data yet."""
+    """Folder to write; it must not hold other data. Repeat the command to go on where it was interrupted."""
     steps: int = 5000
-    """How many real steps."""
+    """How many real steps, over all copies of the environment."""
     policy: str = "random"
     """'random', or the .zip of a Stable-Baselines3 agent."""
     repeat_probability: float = 0.0
     """Chance that the random policy keeps its last action; held actions reach further."""
     seed: int = 0
     """Of the environment and the policy."""
+    num_envs: int = 1
+    """Copies of the environment, each with its own seeds; their steps are kept side by side."""
     from_pixels: bool = False
     """Observe rendered images in place of the environment's own observation."""
     image_size: int = 64
     """Side of images, in pixels."""
     action_repeat: int | None = None
     """Real steps per action; the environment's custom if not given (Atari 4, dm_control 2)."""
+    sticky_actions: float | None = None
+    """Chance that Atari or MinAtar repeats the action before; the environment's own if not given."""
     max_episode_steps: int | None = None
     """Cut episodes here; the environment's own limit if not given."""
+    save_every: float = 10.0
+    """Seconds between saves: what a kill can lose."""
 
 
 def run(config: CollectConfig) -> dict[str, Any]:
-    """Collect and save."""
-    at_least(1, steps=config.steps, image_size=config.image_size)
+    """Collect and save, or go on with it."""
+    at_least(1, steps=config.steps, image_size=config.image_size, num_envs=config.num_envs)
     if not 0.0 <= config.repeat_probability <= 1.0:
         raise UsageError(f"--repeat-probability is in [0, 1]; got {config.repeat_probability}.")
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise UsageError(f"{config.out} exists already: choose another --out, or remove it first.")
-    import time
-
-    from wmcomponents.cli.policies import collect_policy
-    from wmcomponents.data import RealCollector, make_env, make_replay, save_replay
-
+    if config.save_every < 0:
+        raise UsageError(f"--save-every is at least 0; got {config.save_every}.")
+    if config.out.exists() and not config.out.is_dir():
+        raise UsageError(f"{config.out} exists already and is no folder: choose another --out.")
     quiet()
+    with postponed():  # an import that is broken off says something else than that it was
+        from wmcomponents.cli.collecting import Collection
     begun = time.perf_counter()
-    options = {
-        "from_pixels": config.from_pixels,
-        "image_size": config.image_size,
-        "action_repeat": config.action_repeat,
-        "max_episode_steps": config.max_episode_steps,
-    }
-    env = make_env(config.env, seed=config.seed, **options)
-    policy = collect_policy(config.policy, env, repeat_probability=config.repeat_probability, seed=config.seed)
-    replay = make_replay(config.steps, env, sequence_length=1, batch_size=1, print_fn=say)
-    collector = RealCollector(env, replay, policy=policy, seed=config.seed)
-    try:
-        with counting(config.env, config.steps) as advance:
-            stats = collector.collect(config.steps, progress=advance)
-    finally:
-        collector.close()
-    mean_return = round(sum(stats.returns) / stats.episodes, 4) if stats.episodes else None
-    facts = {"episodes": stats.episodes, "mean_return": mean_return, "policy": config.policy, "seed": config.seed}
-    save_replay(replay, config.out, env=config.env, env_options=options, **facts)
-    env.close()
-    ended = f"{stats.episodes} episodes ended, mean return {mean_return:.2f}" if stats.episodes else "no episode ended"
-    say(f"{stats.frames} steps in {config.out}; {ended}")
+    with ExitStack() as opened:
+        collection = Collection(config, opened)
+        resumed_at = collection.steps
+        if resumed_at:
+            say(f"going on after {resumed_at} steps")
+        _fill(collection, config)
+    facts = collection.facts()
+    shown = {key: facts[key] for key in ("episodes", "mean_return", "policy", "seed")}
+    mean = facts["mean_return"]
+    ended = f"{facts['episodes']} episodes ended, mean return {mean:.2f}" if mean is not None else "no episode ended"
+    say(f"{collection.steps} steps in {config.out}; {ended}")
     seconds = round(time.perf_counter() - begun, 2)
-    return {"data": str(config.out), "env": config.env, "steps": stats.frames, **facts, "seconds": seconds}
+    about = {"data": str(config.out), "env": config.env, "steps": collection.steps, **shown}
+    return {**about, "resumed_at": resumed_at, "seconds": seconds}
+
+
+def _fill(collection: Any, config: CollectConfig) -> None:
+    if collection.complete:
+        return
+    size, saved = 1, time.monotonic()
+    with postponed() as request, counting(config.env, config.steps, done=collection.steps) as advance:
+        collection.rejoin(request)
+        while not collection.complete:
+            begun = time.monotonic()
+            advance(collection.take(size))
+            now = time.monotonic()
+            fits = int(size * SECONDS_AT_A_TIME / max(now - begun, 1e-9))
+            size = min(max(1, fits), 2 * size, STEPS_AT_A_TIME)
+            if request or collection.complete or now - saved >= config.save_every:
+                collection.save()
+                saved = now
+            request.check()

@@ -51,12 +51,11 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def counting(name: str, total: int) -> Iterator[Any]:
-    """A progress bar on standard error; yields a function of how many more are done."""
+def counting(name: str, total: int, *, done: int = 0) -> Iterator[Any]:
+    """A progress bar on standard error; yields a function of how many more are done than ``done``."""
     from wmcomponents.training.progress import progress_bar
 
-    done = 0
-    with progress_bar(True, name, 0, total) as show:
+    with progress_bar(True, name, done, total) as show:
 
         def advance(count: int) -> None:
             nonlocal done

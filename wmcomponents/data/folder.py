@@ -149,6 +149,12 @@ def read_one_save(path: str | Path, use: Callable[[SavedSteps], T]) -> T:
     raise AssertionError("not reached")
 
 
+def foreign_names(path: Path) -> list[str]:
+    """Names in a folder that are not those of a data folder, nor what a killed save leaves there."""
+    names = [file.name for file in path.iterdir()]
+    return sorted(n for n in names if n != DESCRIPTION and not _PART.fullmatch(n) and not _UNFINISHED.fullmatch(n))
+
+
 class DataWriter:
     """The one writer of a data folder.
 
@@ -237,6 +243,13 @@ class DataWriter:
         flush_names(self.path)
         self._clean(keep={part["file"] for part in parts})
 
+    def cut(self, stream: int = 0) -> None:
+        """Mark the last step, just after a folder was opened to append to it, as the end of its episode by a clock."""
+        tail = self._tail[-1]
+        place = (-1, stream) if cast(Layout, self._layout).batch else -1
+        tail["next", "truncated"][place] = ~tail["next", "terminated"][place]
+        tail["next", "done"][place] = True
+
     def close(self) -> None:
         """Let another one write; what was taken since the last save is dropped."""
         try:
@@ -256,7 +269,7 @@ class DataWriter:
             saved.part(part)
         self._layout = saved.layout
         self._parts = list(saved.content["parts"][:-1])
-        self.append(saved.part(saved.content["parts"][-1]))
+        self._tail = [saved.part(saved.content["parts"][-1])]
 
     def _write_part(self, steps: TensorDictBase) -> dict[str, Any]:
         layout = cast(Layout, self._layout)

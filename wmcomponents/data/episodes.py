@@ -1,0 +1,140 @@
+"""Collecting that can be broken off anywhere and goes on as if it had not been: every episode has a seed of its own."""
+
+import hashlib
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import ReplayBuffer
+from torchrl.envs import TransformedEnv
+from torchrl.envs.transforms import Transform
+
+from wmcomponents.data.collect import RandomPolicy, RealCollector, TensorDictPolicy
+
+
+def episode_seed(seed: int, stream: int, episode: int) -> int:
+    """A number below 2**31 that belongs to one episode."""
+    digest = hashlib.sha256(f"{seed} {stream} {episode}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class EpisodeStream:
+    """Steps of one environment, episode after episode, each begun from its own seed.
+
+    An environment cannot be saved in the middle of an episode, but an episode can be repeated: where the environment's
+    and the policy's chance comes from their seeds alone, any part of the stream can be taken again, and equals what
+    was taken before.
+
+    Args:
+        env: without batch dimension; a transform is appended to it.
+        policy: any; the draws of a :class:`RandomPolicy` begin anew with each episode.
+        seed: of the whole stream.
+        stream: its number among several of one seed.
+        episode: number of the episode to begin with.
+    """
+
+    def __init__(
+        self, env: TransformedEnv, policy: TensorDictPolicy, *, seed: int, stream: int = 0, episode: int = 0
+    ) -> None:
+        self._seed, self._stream, self._policy = seed, stream, policy
+        self._taken: list[TensorDictBase] = []
+        self._begins = _BeginsEpisodes(self._begin, episode)
+        self._env = env.append_transform(self._begins)
+        # Duck-typed: all that a collector asks of a buffer is to be extended.
+        self._collector = RealCollector(self._env, cast(ReplayBuffer, _Sink(self._taken)), policy=policy)
+
+    def take(self, steps: int) -> TensorDictBase:
+        """The next ``steps`` steps, ``[steps]``."""
+        self._collector.collect(steps)
+        taken = [*self._taken]
+        self._taken.clear()
+        return taken[0] if len(taken) == 1 else cast(TensorDictBase, torch.cat(taken, 0))  # pyright: ignore
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._collector.close(close_env=True)
+
+    def _begin(self, episode: int) -> None:
+        seed = episode_seed(self._seed, self._stream, episode)
+        self._env.base_env.set_seed(seed)
+        if isinstance(self._policy, RandomPolicy):
+            self._policy.generator.manual_seed(seed)
+
+
+class EpisodeCount:
+    """What is known about the episodes of one stream from its steps alone.
+
+    Attributes:
+        ended: how many ended.
+        total: the sum of their returns.
+        open: the steps of the episode in progress, ``[n]``; ``None`` if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self.total = 0.0
+        self.open: TensorDictBase | None = None
+        self._return = 0.0
+
+    def add(self, steps: TensorDictBase, *, keep_open: bool = False) -> None:
+        """Count further steps of the stream, ``[n]``.
+
+        Args:
+            steps: those that follow.
+            keep_open: keep the steps of the episode in progress.
+        """
+        rewards = steps["next", "reward"].reshape(len(steps)).tolist()
+        done = steps["next", "done"].reshape(len(steps))
+        for reward, ended in zip(rewards, done.tolist(), strict=True):
+            self._return += reward
+            if ended:
+                self.total += self._return
+                self.ended += 1
+                self._return = 0.0
+        if keep_open:
+            ends = torch.nonzero(done)[:, 0].tolist()
+            rest = steps[ends[-1] + 1 :] if ends else steps
+            before = [] if ends or self.open is None else [self.open]
+            kept = cast(TensorDictBase, torch.cat([*before, rest], 0))  # pyright: ignore
+            self.open = kept if len(kept) else None
+
+    def cut(self) -> None:
+        """The episode in progress ended where it is."""
+        self.total += self._return
+        self.ended += 1
+        self._return, self.open = 0.0, None
+
+
+def equal_steps(one: TensorDictBase, other: TensorDictBase) -> bool:
+    """Whether two runs of steps are the same to the bit; a NaN is the same as a NaN."""
+    keys = set(one.keys(True, True))
+    return keys == set(other.keys(True, True)) and all(_same(one.get(key), other.get(key)) for key in keys)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+class _Sink:
+    def __init__(self, taken: list[TensorDictBase]) -> None:
+        self._taken = taken
+
+    def extend(self, steps: TensorDictBase) -> None:
+        self._taken.append(steps.clone())
+
+
+class _BeginsEpisodes(Transform):
+    """Calls ``begin(number)`` before the environment is reset to the episode of that number."""
+
+    def __init__(self, begin: Callable[[int], None], first: int) -> None:
+        super().__init__()
+        self._begin, self._next = begin, first
+
+    def _reset_env_preprocess(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self._begin(self._next)
+        self._next += 1
+        return super()._reset_env_preprocess(tensordict)
