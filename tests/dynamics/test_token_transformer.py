@@ -78,6 +78,25 @@ def test_only_rows_without_room_forget(part):
     torch.testing.assert_close(memory[1:, ..., :4, :], fresh[1:, ..., :4, :], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_block_that_fits_to_the_last_position_is_written_and_one_further_rebuilds_first(part, looks, monkeypatch):
+    """The authors rebuild where size + 1 + K > positions: 10 + 5 = 15 fits into 15 positions, 11 + 5 does not."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: not looks)
+    tokens, action = sequence(rows=3, frames=1)
+    length = torch.tensor([[9], [10], [11]])
+    made = part.imagine(tokens[:, 0], torch.randn(3, *part.memory_shape), length, action[:, 0], None)
+    assert made.length.tolist() == [[14], [15], [9]]
+    # Dreams begin with a frame and add blocks: sizes are 4, 9, 14, and the fourth frame rebuilds.
+    state, memory, lengths = torch.tensor([[4]]), part.empty_memory((1,)), []
+    part.begin(tokens[:1, 0], memory)
+    words = tokens[:1, 0]
+    for _ in range(5):
+        step = part.imagine(words, memory, state, action[:1, 0], None)
+        words, state = step.tokens, step.length
+        lengths.append(int(state))
+    assert lengths == [9, 14, 9, 14, 9]
+
+
 def test_a_step_in_training_mode_records_no_gradient(part):
     tokens, action = sequence(rows=2, frames=1)
     made = part.imagine(tokens[:, 0], part.empty_memory((2,)), torch.zeros(2, 1, dtype=torch.int64), action[:, 0], None)
