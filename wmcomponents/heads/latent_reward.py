@@ -9,6 +9,7 @@ from torchrl.data import Bounded, TensorSpec, Unbounded
 
 from wmcomponents.component import Component
 from wmcomponents.nn.perceptron import Perceptron, normalization
+from wmcomponents.nn.reward_unit import warn_beyond
 from wmcomponents.nn.support import Support
 
 Memory = dict[str, Tensor]
@@ -55,6 +56,14 @@ class RewardHead(Component):
     def memory_specs(self) -> dict[str, TensorSpec]:
         """What passes from step to step: nothing."""
         return {}
+
+    def prepare(self, reward: Tensor) -> None:
+        """Find the unit of rewards, once, where there is one; warn of rewards beyond the support.
+
+        Args:
+            reward: of the data, in env units.
+        """
+        _prepare(self.support, reward, reward)
 
     def advance(self, latent: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Memory]:
         """Logits, reward, and the memory afterwards, of one step."""
@@ -152,6 +161,14 @@ class ValuePrefixHead(Component):
             "since_reset": Bounded(0, self.horizon - 1, torch.Size([1]), dtype=torch.int64),
         }
 
+    def prepare(self, reward: Tensor) -> None:
+        """Find the unit of rewards, once, where there is one; warn of sums of rewards that may lie beyond the support.
+
+        Args:
+            reward: of the data, in env units.
+        """
+        _prepare(self.support, reward, self.horizon * reward)
+
     def advance(self, latent: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Memory]:
         """Logits of the prefix, reward, and the memory afterwards, of one step."""
         lead, event = latent.shape[: latent.ndim - self.event_dims], latent.shape[latent.ndim - self.event_dims :]
@@ -178,3 +195,9 @@ class ValuePrefixHead(Component):
         memory = {"lstm_h": lstm_h, "lstm_c": lstm_c, "value_prefix": value_prefix, "since_reset": since_reset}
         logits, reward, following = self.advance(latent, memory)
         return logits, reward, *following.values()
+
+
+def _prepare(support: Support, reward: Tensor, said: Tensor) -> None:
+    support.prepare(reward)
+    cut = "the support's last bin stands for all of them"
+    warn_beyond(said, support.largest, cut, "Build the model with rewards='scaled', or a larger reward_support")

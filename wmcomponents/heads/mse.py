@@ -9,6 +9,7 @@ from wmcomponents.component import Component
 from wmcomponents.functional import squared_error
 from wmcomponents.nn import MLP, Norm, Transform, linear
 from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.reward_unit import ORDINARY, warn_beyond
 
 
 class MSEHead(Component):
@@ -61,6 +62,20 @@ class MSEHead(Component):
         self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, out_features, outscale)
         self.transform = transform
+
+    def prepare(self, target: Tensor) -> None:
+        """Fit the transform to data, once, where there is something to fit; warn of numbers that it cannot say well.
+
+        Args:
+            target: of the data, ``[*B, out_features]``.
+        """
+        if self.transform is None:
+            drowned = "squared, the error of such numbers drowns all other losses"
+            warn_beyond(target, ORDINARY, drowned, "Build the model with rewards='scaled' (or standardize=True)")
+        elif target.numel():
+            self.transform.prepare(target)
+            cut = "they come back no larger than that"
+            warn_beyond(target, self.transform.largest, cut, "Build the model with rewards='scaled'")
 
     def raw(self, feat: Tensor) -> Tensor:
         """Output in transformed space, ``[*B, out_features]``."""

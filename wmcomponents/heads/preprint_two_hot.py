@@ -67,3 +67,4 @@ class PreprintTwoHotHead(SymlogTwoHotHead):
         self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, bins, outscale)
         self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
+        self.unit = None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.heads.bernoulli import BernoulliHead
+from wmcomponents.nn.reward_unit import RewardUnit
 from wmcomponents.nn.simnorm import EnsembleLinear, EnsembleNormedLinear, NormedMLP, small_linear
 
 
@@ -68,6 +69,7 @@ class QEnsemble(Component):
         limit: the outermost bins lie at ``±limit`` in symlog space.
         dropout: share of the first layer's outputs that are dropped in training, before their normalisation; drawn by
             :meth:`draw_keep` and given to :meth:`logits` by whoever trains, never applied by itself.
+        unit: of values in plain units; 1 if not given.
         in_keys: the input.
         out_keys: logits and values.
 
@@ -90,6 +92,7 @@ class QEnsemble(Component):
         bins: int = 101,
         limit: float = 10.0,
         dropout: float = 0.01,
+        unit: RewardUnit | None = None,
         in_keys: Sequence[NestedKey] = ("state_action",),
         out_keys: Sequence[NestedKey] = ("q_logits", "q"),
     ) -> None:
@@ -102,6 +105,16 @@ class QEnsemble(Component):
         )
         self.out = EnsembleLinear(members, units, bins, outscale=0.0)
         self.register_buffer("bins", even_bins(bins, limit), persistent=False)
+        self.unit = unit
+
+    def prepare(self, reward: Tensor) -> None:
+        """Find the unit, once, where there is one.
+
+        Args:
+            reward: of the data, in plain units.
+        """
+        if self.unit is not None:
+            self.unit.prepare(reward)
 
     def draw_keep(self, batch_size: Sequence[int], members: int, generator: torch.Generator) -> Tensor | None:
         """What dropout keeps: ``[members, *batch_size, units]``, or ``None`` where nothing is ever dropped."""
@@ -130,10 +143,12 @@ class QEnsemble(Component):
 
     def mean(self, raw: Tensor) -> Tensor:
         """Values ``[*B, M]``: expectation in symlog space, mapped back."""
-        return symexp(two_hot_mean(raw, self.bins))
+        said = symexp(two_hot_mean(raw, self.bins))
+        return said if self.unit is None else self.unit.inverse(said)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Cross entropy with the two-hot symlog of the target ``[*B, 1]``, mean over the members: ``[*B]``."""
+        target = target if self.unit is None else self.unit(target)
         return two_hot_cross_entropy(raw, symlog(target).expand(raw.shape[:-1]), self.bins).mean(-1)
 
     def compute(self, x: Tensor) -> tuple[Tensor, Tensor]:

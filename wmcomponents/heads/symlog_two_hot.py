@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.heads.two_hot import TwoHotHead
+from wmcomponents.nn.reward_unit import RewardUnit, warn_beyond
 from wmcomponents.nn.simnorm import NormedMLP, small_linear
 
 
@@ -30,6 +31,7 @@ class SymlogTwoHotHead(TwoHotHead):
         layers: hidden layers.
         bins: number of bins.
         limit: the outermost bins lie at ``±limit`` in symlog space.
+        unit: of numbers in plain units; 1 if not given.
         in_keys: the input.
         out_keys: logits and value.
 
@@ -49,6 +51,7 @@ class SymlogTwoHotHead(TwoHotHead):
         layers: int = 2,
         bins: int = 101,
         limit: float = 10.0,
+        unit: RewardUnit | None = None,
         in_keys: Sequence[NestedKey] = ("state_action",),
         out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
     ) -> None:
@@ -57,11 +60,31 @@ class SymlogTwoHotHead(TwoHotHead):
         self.out = small_linear(units, bins)
         nn.init.zeros_(self.out.weight)
         self.register_buffer("bins", even_bins(bins, limit), persistent=False)
+        self.unit = unit
+
+    @property
+    def largest(self) -> float:
+        """The largest number that the bins hold, in plain units."""
+        held = float(symexp(self.bins[-1]))
+        return held if self.unit is None else held * float(self.unit.unit)
+
+    def prepare(self, target: Tensor) -> None:
+        """Find the unit, once, where there is one; warn of numbers beyond the bins.
+
+        Args:
+            target: of the data, ``[*B, 1]``.
+        """
+        if self.unit is not None:
+            self.unit.prepare(target)
+        cut = "the last bin stands for all of them"
+        warn_beyond(target, self.largest, cut, "Build the model with rewards='scaled', or a larger limit")
 
     def mean(self, raw: Tensor) -> Tensor:
         """Value ``[*B, 1]``: expectation in symlog space, mapped back."""
-        return symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
+        said = symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
+        return said if self.unit is None else self.unit.inverse(said)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Cross entropy with the two-hot symlog of the target ``[*B, 1]``: ``[*B]``."""
+        target = target if self.unit is None else self.unit(target)
         return two_hot_cross_entropy(raw, symlog(target.squeeze(-1)), self.bins)

@@ -9,6 +9,7 @@ from wmcomponents.component import Component
 from wmcomponents.functional import symexp_bins, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.reward_unit import warn_beyond
 
 
 class TwoHotHead(Component):
@@ -64,6 +65,19 @@ class TwoHotHead(Component):
         self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, bins, outscale)
         self.register_buffer("bins", symexp_bins(bins), persistent=False)
+
+    @property
+    def largest(self) -> float:
+        """The largest number that the bins hold."""
+        return float(self.bins[-1])
+
+    def prepare(self, target: Tensor) -> None:
+        """Warn of numbers beyond the bins.
+
+        Args:
+            target: of the data, ``[*B, 1]``.
+        """
+        warn_beyond(target, self.largest, "the last bin stands for all of them", "Build the head with more bins")
 
     def raw(self, feat: Tensor) -> Tensor:
         """Logits ``[*B, bins]``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
@@ -21,6 +22,7 @@ from wmcomponents.models.pictures import picture_of
 from wmcomponents.nn import ActionVector
 from wmcomponents.nn.layout import keep_channels_last
 from wmcomponents.nn.observation import DiscreteObservation
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.nn.shares import row_shares
 from wmcomponents.nn.windows import aligned, windows_along
 from wmcomponents.objectives.diamond import DiamondLoss
@@ -141,6 +143,11 @@ class Diamond(PretrainedModel):
     def capabilities(self) -> frozenset[str]:
         """No reward and no continuation without a model of them."""
         return super().capabilities - (set() if self.reward_end is not None else {"reward", "continue"})
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Warn of rewards that the model does not tell apart."""
+        if self.reward_end is not None:
+            self.reward_end.rewards.prepare(rewards_in(sequences))
 
     def objective(self) -> DiamondLoss:
         """The paper's losses for this model."""

@@ -10,7 +10,7 @@ from wmcomponents.dynamics import RSSM, GaussianLatent
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, NormalHead
 from wmcomponents.models.rssm_world_model import RSSMWorldModel
-from wmcomponents.nn import ResetAfterGRU, describe_observation, glorot_init_, vector_transform
+from wmcomponents.nn import ResetAfterGRU, describe_observation, glorot_init_, reward_transform, vector_transform
 from wmcomponents.objectives.dreamer_v1 import DreamerV1ModelLoss
 
 
@@ -33,6 +33,8 @@ class DreamerV1Config:
         pcont: whether there is a continue head: none in control tasks, which do not terminate.
         vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
+        rewards: ``"plain"``, as in the paper, or ``"scaled"``: larger ones than 100 in units of a power of ten, which
+            is found in data before training.
         decoder: whether the model reconstructs observations.
         discount: what the continue head's target contains.
         free_nats: below this the batch's mean KL has no gradient.
@@ -53,6 +55,7 @@ class DreamerV1Config:
     continue_layers: int = 3
     pcont: bool = False
     vectors: Literal["identity", "symlog", "standardize"] = "identity"
+    rewards: Literal["plain", "scaled"] = "plain"
     decoder: bool = True
     discount: float = 0.99
     free_nats: float = 3.0
@@ -68,7 +71,14 @@ class DreamerV1Config:
         can pay for more, and learn faster in normalised layers: ``tiny(kl_scale=0.1, norm="keras_layer")``.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "continue_layers": 2}
-        ours = {"vectors": "standardize", "pcont": True, "kl_scale": 0.02, "free_nats": 0.1, "continue_scale": 1.0}
+        ours = {
+            "vectors": "standardize",
+            "rewards": "scaled",
+            "pcont": True,
+            "kl_scale": 0.02,
+            "free_nats": 0.1,
+            "continue_scale": 1.0,
+        }
         return cls(**{**sizes, **ours, **changes})
 
     @classmethod
@@ -123,7 +133,7 @@ class DreamerV1(RSSMWorldModel):
             encoder=encoder,
             dynamics=dynamics,
             decoder=decoder,
-            reward_head=NormalHead(**head, layers=c.reward_layers),
+            reward_head=NormalHead(**head, layers=c.reward_layers, transform=reward_transform(c.rewards)),
             continue_head=BernoulliHead(**head, layers=c.continue_layers) if c.pcont else None,
             discount=c.discount,
         )

@@ -10,7 +10,7 @@ from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Laten
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, NormalHead
 from wmcomponents.models.rssm_world_model import RSSMWorldModel
-from wmcomponents.nn import NormGRU, Tanh, describe_observation, glorot_init_, vector_transform
+from wmcomponents.nn import NormGRU, describe_observation, glorot_init_, reward_transform, vector_transform
 from wmcomponents.objectives.dreamer_v2 import DreamerV2ModelLoss
 
 
@@ -30,7 +30,8 @@ class DreamerV2Config:
         units: width of the vector encoder, the vector decoder and the heads.
         layers: layers of each of them.
         norm: normalisation of all layers but the recurrent unit, which always has one.
-        rewards: ``"tanh"``: the reward head learns the hyperbolic tangent of rewards, as on Atari; ``"plain"``.
+        rewards: ``"tanh"``: the reward head learns the hyperbolic tangent of rewards, as on Atari; ``"plain"``; or
+            ``"scaled"``: larger ones than 100 in units of a power of ten, found in data before training.
         pcont: whether there is a continue head (the paper's discount predictor): none in control tasks.
         vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
@@ -54,7 +55,7 @@ class DreamerV2Config:
     units: int = 400
     layers: int = 4
     norm: Literal["none", "keras_layer"] = "none"
-    rewards: Literal["tanh", "plain"] = "tanh"
+    rewards: Literal["tanh", "plain", "scaled"] = "tanh"
     pcont: bool = True
     vectors: Literal["identity", "symlog", "standardize"] = "identity"
     decoder: bool = True
@@ -69,12 +70,12 @@ class DreamerV2Config:
     def tiny(cls, **changes: Any) -> "DreamerV2Config":
         """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
 
-        Rewards are plain, and layers are normalised as on Crafter, without which dreams drift off within ten steps.
-        Under a unit normal, a standardised number is worth half a nat at most, so the KL holds the posterior back far
-        less than in the paper, which sets it against thousands of pixels.
+        Rewards are plain, large ones in units that data give, and layers are normalised as on Crafter, without which
+        dreams drift off within ten steps. Under a unit normal, a standardised number is worth half a nat at most, so
+        the KL holds the posterior back far less than in the paper, which sets it against thousands of pixels.
         """
         sizes = {"deter": 128, "hidden": 64, "groups": 8, "classes": 8, "depth": 8, "units": 64, "layers": 2}
-        ours = {"norm": "keras_layer", "vectors": "standardize", "rewards": "plain", "discount": 1.0, "lr": 1e-3}
+        ours = {"norm": "keras_layer", "vectors": "standardize", "rewards": "scaled", "discount": 1.0, "lr": 1e-3}
         return cls(**{**sizes, **ours, "kl_scale": 0.1, "balance": 0.98, **changes})
 
     @classmethod
@@ -142,7 +143,7 @@ class DreamerV2(RSSMWorldModel):
             encoder=encoder,
             dynamics=dynamics,
             decoder=decoder,
-            reward_head=NormalHead(**head, transform=Tanh() if c.rewards == "tanh" else None),
+            reward_head=NormalHead(**head, transform=reward_transform(c.rewards)),
             continue_head=BernoulliHead(**head) if c.pcont else None,
             discount=c.discount,
         )

@@ -12,7 +12,7 @@ from wmcomponents.dynamics import ConvTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, StateRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, SimSiamProjection, ValuePrefixHead
 from wmcomponents.models.efficientzero_official import official_rules
-from wmcomponents.models.value_equivalent import ValueEquivalentModel
+from wmcomponents.models.value_equivalent import ValueEquivalentModel, reward_and_value
 from wmcomponents.nn import (
     ActionVector,
     FrameHistory,
@@ -27,7 +27,6 @@ from wmcomponents.nn import (
     ReducedHead,
     ReducedPlanes,
     ResidualPerceptron,
-    Support,
     action_code,
     policy_code,
     residual_blocks,
@@ -60,6 +59,8 @@ class EfficientZeroConfig:
         frames: observations stacked, the current one among them.
         support: of the value: integers -support..support on the scale of h.
         reward_support: of the value prefix, likewise; as the value's if 0.
+        rewards: ``"plain"``, as in the paper, or ``"scaled"``: such as the supports cannot hold in units of a power of
+            ten, found in data before training.
         norm: in the heads: by batches as in the paper, or by layers, which knows no running statistics.
         lstm: size of the value prefix's LSTM.
         lstm_horizon: steps after which it begins anew.
@@ -103,6 +104,7 @@ class EfficientZeroConfig:
     frames: int = 4
     support: int = 300
     reward_support: int = 0
+    rewards: Literal["plain", "scaled"] = "plain"
     norm: Literal["batch", "layer"] = "batch"
     lstm: int = 512
     lstm_horizon: int = 5
@@ -137,7 +139,8 @@ class EfficientZeroConfig:
         """
         vectors = {"units": 64, "hidden": 128, "action_units": 32, "state_blocks": 1, "state_heads": (64,)}
         planes = {"channels": 16, "reduced": 4, "frames": 1, "action_planes": "one_hot"}
-        shared = {"support": 60, "reward_support": 10, "norm": "layer", "lstm": 64, "projection": 128, "bottleneck": 64}
+        shared = {"norm": "layer", "lstm": 64, "projection": 128, "bottleneck": 64}
+        shared |= {"support": 60, "reward_support": 10, "rewards": "scaled"}
         training = {"unroll": 10, "starts": 4, "discount": 0.997, "target_interval": 100, "standardize": True}
         training |= {"shift": 0, "intensity": 0.0}
         rate = {
@@ -194,8 +197,8 @@ class EfficientZero(ValueEquivalentModel):
         history: History = NoHistory(frames.shape)
         if c.frames > 1:
             history = FrameHistory(frames.shape, c.frames, frames.dtype)
-        params, support = policy_code(action).params, Support.integers(c.support, dead_zone=1e-3)
-        rewards = Support.integers(c.reward_support or c.support, dead_zone=1e-3)
+        params, limits = policy_code(action).params, (c.reward_support or c.support, c.support)
+        rewards, support = reward_and_value(*limits, c.rewards, c.discount, steps=c.lstm_horizon, dead_zone=1e-3)
         if len(frames.space) == 1:
             event = 1
             representation = StateRepresentation((history.channels, *frames.space), c.units, c.hidden, c.state_blocks)

@@ -254,6 +254,7 @@ class IRIS(RememberingModel):
     @torch.no_grad()
     def prepare(self, sequences: TensorDictBase) -> None:
         """Let the codebook begin with vectors of real frames, once, where the configuration says so."""
+        super().prepare(sequences)
         if not self.config.codes_from_data or bool(self.fitted):
             return
         pixels = sequences[self.picture].flatten(0, sequences.ndim - 1)

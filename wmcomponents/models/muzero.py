@@ -12,7 +12,7 @@ from wmcomponents.dynamics import ConvTransition, MLPTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead
 from wmcomponents.models.muzero_official import official_rules
-from wmcomponents.models.value_equivalent import ValueEquivalentModel
+from wmcomponents.models.value_equivalent import ValueEquivalentModel, reward_and_value
 from wmcomponents.nn import (
     ActionVector,
     FrameActionHistory,
@@ -25,7 +25,6 @@ from wmcomponents.nn import (
     PooledStem,
     ReducedHead,
     ResidualStem,
-    Support,
     action_code,
     policy_code,
     residual_blocks,
@@ -59,6 +58,8 @@ class MuZeroConfig:
         past: observations and actions stacked before the current one.
         support: of the value: integers -support..support on the scale of h.
         reward_support: of the reward, likewise; as the value's if 0.
+        rewards: ``"plain"``, as in the paper, or ``"scaled"``: such as the supports cannot hold in units of a power of
+            ten, found in data before training.
         players: 1, or 2 who move in turn.
         standardize: whether vector observations are standardised, fitted to data before training.
         continue_head: whether P(not terminated) is predicted: not in the paper, whose episodes pass into absorbing
@@ -95,6 +96,7 @@ class MuZeroConfig:
     past: int = 0
     support: int = 300
     reward_support: int = 0
+    rewards: Literal["plain", "scaled"] = "plain"
     players: int = 1
     standardize: bool = False
     continue_head: bool = False
@@ -129,6 +131,7 @@ class MuZeroConfig:
             "scale": "none",
             "support": 60,
             "reward_support": 10,
+            "rewards": "scaled",
             "action_planes": "one_hot",
             "standardize": True,
         }
@@ -182,8 +185,9 @@ class MuZero(ValueEquivalentModel):
         history = _history(c, frames, action)
         stack = (history.channels, *frames.space)
         params = policy_code(action).params
-        support, event = Support.integers(c.support), 1 if len(frames.space) == 1 else 3
-        rewards = Support.integers(c.reward_support or c.support)
+        event = 1 if len(frames.space) == 1 else 3
+        limits = (c.reward_support or c.support, c.support)
+        rewards, support = reward_and_value(*limits, c.rewards, c.discount)
         scale = _scale(c, event)
         if event == 1:
             representation = MLPRepresentation(stack, c.representation, c.units, scale, c.norm)

@@ -19,6 +19,7 @@ from wmcomponents.nn import (
     UnitNormal,
     describe_observation,
     glorot_init_,
+    reward_transform,
     vector_transform,
 )
 from wmcomponents.objectives.planet import PlaNetModelLoss
@@ -44,6 +45,8 @@ class PlaNetConfig:
         continues: whether there is a head that predicts the end of episodes; the paper has none.
         vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
+        rewards: ``"plain"``, as in the paper, or ``"scaled"``: larger ones than 100 in units of a power of ten, which
+            is found in data before training.
         decoder: whether the model reconstructs observations.
         free_nats: subtracted from the KL of each step.
         kl_scale: weight of the KL.
@@ -65,6 +68,7 @@ class PlaNetConfig:
     reward_layers: int = 3
     continues: bool = False
     vectors: Literal["identity", "symlog", "standardize"] = "identity"
+    rewards: Literal["plain", "scaled"] = "plain"
     decoder: bool = True
     free_nats: float = 3.0
     kl_scale: float = 1.0
@@ -79,8 +83,9 @@ class PlaNetConfig:
         The KL weighs little, as a few standardised numbers are worth few nats: see ``DreamerV1Config.tiny``.
         """
         sizes = {"deter": 128, "hidden": 64, "stoch": 16, "depth": 8, "units": 64, "layers": 2, "reward_layers": 2}
-        ours = {"vectors": "standardize", "continues": True, "kl_scale": 0.02, "free_nats": 0.1, "reward_scale": 1.0}
-        return cls(**{**sizes, **ours, **changes})
+        kinds = {"vectors": "standardize", "rewards": "scaled", "continues": True}
+        weights = {"kl_scale": 0.02, "free_nats": 0.1, "reward_scale": 1.0}
+        return cls(**{**sizes, **kinds, **weights, **changes})
 
     @classmethod
     def official(cls, **changes: Any) -> "PlaNetConfig":
@@ -142,7 +147,7 @@ class PlaNet(RSSMWorldModel):
             encoder=encoder,
             dynamics=dynamics,
             decoder=decoder,
-            reward_head=NormalHead(**head),
+            reward_head=NormalHead(**head, transform=reward_transform(c.rewards)),
             continue_head=BernoulliHead(**head) if c.continues else None,
         )
         glorot_init_(self)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, OneHot, TensorSpec
 
+from wmcomponents.nn import RewardKind
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
@@ -18,6 +21,12 @@ class RememberingModel(PretrainedModel):
     A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_donated``, the latter two into the cache that they
     are given.
     """
+
+    rewards: RewardKind
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Warn of rewards that the model does not tell apart."""
+        self.rewards.prepare(rewards_in(sequences))
 
     @abstractmethod
     def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.nn.action import ActionVector
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
@@ -32,6 +33,14 @@ class Head(Protocol):
         ...
 
 
+class NumberHead(Head, Protocol):
+    """What a head of numbers of any size offers besides: a look at data."""
+
+    def prepare(self, target: Tensor) -> None:
+        """Estimate from data ``[N, 1]`` what is estimated, once; warn of numbers that cannot be said."""
+        ...
+
+
 class RSSMWorldModel(PretrainedModel):
     """A world model assembled of exchangeable parts around an RSSM.
 
@@ -44,7 +53,7 @@ class RSSMWorldModel(PretrainedModel):
         encoder: observations to an embedding.
         dynamics: the RSSM.
         decoder: state to observations, or ``None``.
-        reward_head: features to the reward, or ``None``; has ``raw``, ``mean`` and ``loss``.
+        reward_head: features to the reward, or ``None``; has ``prepare``, ``raw``, ``mean`` and ``loss``.
         continue_head: features to a probability, or ``None``; likewise.
         discount: what the continue head's target was multiplied with in training: its output divided by this is
             P(not terminated).
@@ -58,7 +67,7 @@ class RSSMWorldModel(PretrainedModel):
         encoder: MultiEncoder,
         dynamics: RSSM,
         decoder: MultiDecoder | None,
-        reward_head: Head | None,
+        reward_head: NumberHead | None,
         continue_head: Head | None,
         discount: float = 1.0,
     ) -> None:
@@ -86,11 +95,13 @@ class RSSMWorldModel(PretrainedModel):
         return super().capabilities - {name for name, part in parts.items() if part is None}
 
     def prepare(self, sequences: TensorDictBase) -> None:
-        """Fit the scale of vector observations, once, where the encoder standardises them.
+        """Fit the scale of vector observations and the unit of rewards, once, where the configuration says so.
 
         A model that was fitted keeps its scale: its weights were learned in it.
         """
         self.encoder.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
+        if self.reward_head is not None:
+            self.reward_head.prepare(rewards_in(sequences))
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
         """Zeros, or the learned state in which the dynamics begin."""

@@ -1,6 +1,7 @@
 """TD-MPC2's world model (Hansen, Su, Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control, 2024)."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,9 +22,10 @@ from wmcomponents.heads import (
     TerminationHead,
 )
 from wmcomponents.models.tdmpc2_official import RULES, plain_state, sizes, specs
-from wmcomponents.nn import Standardize, TaskEmbedding
+from wmcomponents.nn import RewardUnit, Standardize, TaskEmbedding
 from wmcomponents.nn.action import ActionVector
 from wmcomponents.nn.observation import DiscreteObservation, VectorObservation, describe_observations
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.objectives.tdmpc2 import TDMPC2Loss
 from wmcomponents.pretrained import PretrainedModel, load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, items_of
@@ -52,6 +54,8 @@ class TDMPC2Config:
         episodic: whether there is a termination head.
         vectors: how numbers enter: ``"raw"``, as in the paper, or ``"standardize"`` (zero mean and unit variance,
             fitted to data before training).
+        rewards: ``"plain"``, as in the paper, or ``"scaled"``: such as the bins cannot hold in units of a power of ten,
+            found in data before training.
         horizon: H, transitions that the model is rolled out for in training.
         rho: weight of a step relative to the one before it.
         episode_lengths: agent steps of an episode, of each task; the discounts follow from them.
@@ -76,6 +80,7 @@ class TDMPC2Config:
     action_sizes: tuple[int, ...] = ()
     episodic: bool = False
     vectors: Literal["raw", "standardize"] = "raw"
+    rewards: Literal["plain", "scaled"] = "plain"
     horizon: int = 3
     rho: float = 0.5
     episode_lengths: tuple[int, ...] = (500,)
@@ -93,7 +98,7 @@ class TDMPC2Config:
         have ten times the weight, since it is dreamt in rather than planned with.
         """
         sizes = {"latent": 128, "encoder_units": 64, "units": 64, "members": 2, "channels": 8, "dropout": 0.0}
-        kinds = {"vectors": "standardize", "episodic": True}
+        kinds = {"vectors": "standardize", "rewards": "scaled", "episodic": True}
         training = {"horizon": 8, "rho": 0.95, "reward_scale": 1.0}
         return cls(**{**sizes, **kinds, **training, **changes})
 
@@ -162,6 +167,16 @@ def _sized(size: int, **changes: Any) -> TDMPC2Config:
     return getattr(TDMPC2Config, f"size{size}")(**changes)
 
 
+def _unit(config: TDMPC2Config) -> RewardUnit | None:
+    """Of rewards and of their sums, which the bins have to hold too."""
+    if config.rewards not in ("plain", "scaled"):
+        raise ValueError(f"rewards must be 'plain' or 'scaled'; got {config.rewards!r}.")
+    if config.rewards == "plain":
+        return None
+    largest = math.expm1(config.limit)
+    return RewardUnit(largest, largest * (1.0 - max(config.discounts)))
+
+
 class TDMPC2(PretrainedModel):
     """TD-MPC2's world model: a deterministic latent without a decoder, with rewards, values and a policy prior.
 
@@ -218,10 +233,10 @@ class TDMPC2(PretrainedModel):
             transform=Standardize(numbers) if c.vectors == "standardize" else None,
         )
         self.dynamics = SimNormDynamics(feat + size, c.latent, c.units, c.group)
-        self.reward_head = SymlogTwoHotHead(feat + size, c.units, bins=c.bins, limit=c.limit)
+        self.reward_head = SymlogTwoHotHead(feat + size, c.units, bins=c.bins, limit=c.limit, unit=_unit(c))
         self.termination_head = TerminationHead(c.latent, c.units) if c.episodic else None
         self.policy = _policy(self.action_vector, feat, c.units)
-        self.q = QEnsemble(feat + size, c.units, c.members, c.bins, c.limit, c.dropout)
+        self.q = QEnsemble(feat + size, c.units, c.members, c.bins, c.limit, c.dropout, _unit(c))
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
 
     @property
@@ -230,8 +245,11 @@ class TDMPC2(PretrainedModel):
         return super().capabilities - (frozenset() if self.termination_head is not None else {"continue"})
 
     def prepare(self, sequences: TensorDictBase) -> None:
-        """Fit the scale of vector observations, once, where the encoder standardises them."""
+        """Fit the scale of vector observations and the unit of rewards, once, where the configuration says so."""
         self.encoder.prepare({key: sequences[key] for key in self.encoder.keys})
+        reward = rewards_in(sequences)
+        for part in (self.reward_head, self.q, self.target_q):
+            part.prepare(reward)
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero."""

@@ -9,8 +9,10 @@ from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
 from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
+from wmcomponents.functional.value_transform import inverse_value_transform
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead, SimSiamProjection, ValuePrefixHead
-from wmcomponents.nn import ActionVector, Frames, History, policy_code, stacked
+from wmcomponents.nn import ActionVector, Frames, History, RewardUnit, Support, policy_code, stacked
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
@@ -93,8 +95,11 @@ class ValueEquivalentModel(PretrainedModel):
         return super().capabilities - (set() if self.continue_head is not None else {"continue"})
 
     def prepare(self, sequences: TensorDictBase) -> None:
-        """Fit the scale of vector observations, once, where they are standardised."""
+        """Fit the scale of vector observations and the unit of rewards, once, where the configuration says so."""
         self.frames.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
+        reward = rewards_in(sequences)
+        self.reward_head.prepare(reward)
+        self.prediction.support.prepare(reward)
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero, as the filter takes it where an episode begins."""
@@ -206,3 +211,42 @@ class ValueEquivalentModel(PretrainedModel):
         kept = {key: state[key] for key in self.history_keys}
         frames, numbers, memory = self.history.step(kept, action, frame, is_init)
         return stacked([self.frames.floats(f) for f in frames], numbers, len(self.frames.space)), memory
+
+
+def reward_and_value(
+    reward_limit: int,
+    value_limit: int,
+    rewards: str,
+    discount: float,
+    *,
+    steps: int = 1,
+    dead_zone: float = 0.0,
+) -> tuple[Support, Support]:
+    """The supports of reward and value: integers on the scale of MuZero's h, in the units that rewards come in.
+
+    Args:
+        reward_limit: the outermost integer of the reward's support.
+        value_limit: of the value's.
+        rewards: ``"plain"``, or ``"scaled"``: in units of a power of ten where the data's rewards do not fit into the
+            one support, or their sums into the other.
+        discount: gamma of those sums.
+        steps: rewards that the first support holds the sum of.
+        dead_zone: see :class:`~wmcomponents.nn.Support`.
+
+    Raises:
+        ValueError: for another kind of rewards.
+    """
+    if rewards not in ("plain", "scaled"):
+        raise ValueError(f"rewards must be 'plain' or 'scaled'; got {rewards!r}.")
+
+    def unit() -> RewardUnit | None:
+        if rewards == "plain":
+            return None
+        limits = torch.tensor([reward_limit, value_limit], dtype=torch.float64, device="cpu")
+        reward, value = inverse_value_transform(limits).tolist()
+        return RewardUnit(reward / steps, value * (1.0 - discount) if discount < 1.0 else reward)
+
+    return (
+        Support.integers(reward_limit, dead_zone, unit()),
+        Support.integers(value_limit, dead_zone, unit()),
+    )

@@ -23,6 +23,7 @@ from wmcomponents.nn import (
     vector_transform,
 )
 from wmcomponents.nn.action import ActionVector
+from wmcomponents.nn.reward_unit import rewards_in
 from wmcomponents.objectives.world_models import WorldModelsLoss
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.pretrained.official import load_mapped
@@ -212,8 +213,7 @@ class WorldModels(PretrainedModel):
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of numbers and rewards, once, where the model standardises them."""
         self.encoder.features.prepare({key: sequences[key] for key in keys_of(self.observation_spec)})
-        if self.reward_head.transform is not None:
-            self.reward_head.transform.prepare(sequences["next", "reward"].reshape(-1, 1))
+        self.reward_head.prepare(rewards_in(sequences))
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The action whose vector is zero."""

@@ -94,6 +94,9 @@ from wmcomponents.nn.residual import residual_blocks as residual_blocks
 from wmcomponents.nn.reward_kind import RewardKind as RewardKind
 from wmcomponents.nn.reward_kind import SignReward as SignReward
 from wmcomponents.nn.reward_kind import SymlogReward as SymlogReward
+from wmcomponents.nn.reward_unit import RewardRangeWarning as RewardRangeWarning
+from wmcomponents.nn.reward_unit import RewardUnit as RewardUnit
+from wmcomponents.nn.reward_unit import reward_transform as reward_transform
 from wmcomponents.nn.scaling import MinMaxScale as MinMaxScale
 from wmcomponents.nn.simnorm import EnsembleLayerNorm as EnsembleLayerNorm
 from wmcomponents.nn.simnorm import EnsembleLinear as EnsembleLinear

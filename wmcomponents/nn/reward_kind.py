@@ -1,5 +1,6 @@
 """Rewards as classes: what a number of logits says of a reward, and how wrong that is."""
 
+import warnings
 from abc import abstractmethod
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from wmcomponents.functional.categorical import cross_entropy, inverse_cdf_index, softmax
 from wmcomponents.functional.symlog import symexp, symlog
 from wmcomponents.functional.two_hot import even_bins, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.nn.reward_unit import RewardRangeWarning
 
 
 class RewardKind(nn.Module):
@@ -21,6 +23,13 @@ class RewardKind(nn.Module):
 
     size: int
     draws: bool
+
+    def prepare(self, reward: Tensor) -> None:
+        """Warn of rewards that this kind does not tell apart; of none here.
+
+        Args:
+            reward: of the data.
+        """
 
     @abstractmethod
     def reward(
@@ -51,6 +60,18 @@ class SignReward(RewardKind):
     """
 
     size, draws = 3, True
+
+    def prepare(self, reward: Tensor) -> None:
+        """Warn of rewards that are neither 0 nor of size 1."""
+        size = reward[reward.isfinite() & (reward != 0)].abs()
+        if size.numel() and not bool((size == 1).all()):
+            warnings.warn(
+                f"rewards of the data lie between {float(size.min()):.6g} and {float(size.max()):.6g}, and this "
+                f"model learns their signs, as published: its dreams pay -1, 0 or 1. Scale the environment's "
+                f"rewards if that is too little, or take a family that learns any size.",
+                RewardRangeWarning,
+                stacklevel=2,
+            )
 
     def reward(self, logits: Tensor, noise: Tensor | None = None) -> Tensor:
         """-1, 0 or 1."""

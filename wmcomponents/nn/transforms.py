@@ -15,6 +15,11 @@ from wmcomponents.nn.observation import VectorObservation, describe_observations
 class Transform(nn.Module, ABC):
     """An invertible map of vectors, shared by an encoder and a decoder."""
 
+    @property
+    def largest(self) -> float:
+        """The largest number of the environment's that comes back as it was."""
+        return math.inf
+
     def prepare(self, data: Float[Tensor, "*batch n"]) -> None:
         """Estimate from data what is estimated, once; nothing here. Weights were learned in the scale that was found.
 
@@ -56,6 +61,11 @@ class Tanh(Transform):
     def __init__(self, limit: float = 3.0) -> None:
         super().__init__()
         self.limit = limit
+
+    @property
+    def largest(self) -> float:
+        """The limit."""
+        return self.limit
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """``tanh(x)``."""

@@ -222,7 +222,9 @@ class TDMPC2Loss(ModelLoss):
     def after_update(self, step: int) -> None:
         """Move the target value functions towards the trained ones, and S to what the last batch said."""
         params = self.world_model_params.flatten_keys(".")
-        pairs = [(params["target_" + str(name)], value) for name, value in params.items() if str(name).startswith("q.")]
+        # Constants and what was fitted to data are the same in both; a flag cannot be between two others.
+        moving = [(str(name), value) for name, value in params.items() if value.is_floating_point()]
+        pairs = [(params["target_" + name], value) for name, value in moving if name.startswith("q.")]
         targets, values = (list(tensors) for tensors in zip(*pairs, strict=True))
         cast(Any, torch)._foreach_lerp_([value.detach() for value in targets], values, self.tau)
         if self._next_scale is not None:
