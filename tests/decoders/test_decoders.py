@@ -22,20 +22,23 @@ from tests.parts import (
 )
 from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
 from wmcomponents.functional import symlog
-from wmcomponents.nn import SquaredError, Standardize, padded_growth, unpadded_growth
+from wmcomponents.nn import SquaredError, Standardize, StridedDoubling, padded_growth, unpadded_growth
 
 DETER, STOCH = 16, (3, 4)
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2), "blocks": 4}
 PARTS = [
     lambda stoch: MLPDecoder(DETER, stoch, {"a": 2, "b.c": 3}, units=8, layers=2),
     lambda stoch: ConvDecoder(DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), units=4, blocks=8),
+    lambda stoch: ConvDecoder(
+        DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), units=4, blocks=8, kernel=4, stage=StridedDoubling
+    ),
     lambda stoch: TransposedConvDecoder(DETER, stoch, (17, 24, 3), depth=4, mults=(1, 2)),
     lambda stoch: TransposedConvDecoder(
         DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), growth=padded_growth, norm="keras_layer", bias=False
     ),
     lambda stoch: PlanesDecoder(DETER, stoch, (5, 4, 2), units=8),
 ]
-NAMES = ["mlp", "conv", "valid", "same", "planes"]
+NAMES = ["mlp", "conv", "strided", "valid", "same", "planes"]
 
 
 def state(lead: tuple[int, ...], stoch: tuple[int, ...] = STOCH) -> tuple[torch.Tensor, torch.Tensor]:

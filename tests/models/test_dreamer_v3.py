@@ -11,6 +11,7 @@ from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import PriorStarts
 from wmcomponents.integrations.torchrl import Filter
 from wmcomponents.models import DreamerV3, DreamerV3Config, RSSMWorldModel, presets
+from wmcomponents.nn import StridedDoubling, StrideStage
 from wmcomponents.objectives import DreamerV3ModelLoss
 from wmcomponents.training import Trainer
 
@@ -159,3 +160,17 @@ def test_a_model_put_together_by_hand_trains_and_says_why_it_cannot_be_saved(tmp
     Trainer(model, replay, objective=DreamerV3ModelLoss(model), progress=False).train(2)
     with pytest.raises(TypeError, match="put together by hand"):
         model.save_pretrained(tmp_path / "model")
+
+
+def test_the_official_strided_form_halves_and_doubles_by_convolutions_alone():
+    torch.manual_seed(0)
+    spec = Composite(pixels=Bounded(0, 255, (32, 32, 3), dtype=torch.uint8))
+    model = DreamerV3(DreamerV3Config.tiny(stages="strided", mults=(1, 2)), spec, OneHot(3)).eval()
+    assert all(isinstance(stage, StrideStage) for stage in model.encoder.conv.stages)
+    assert all(isinstance(stage, StridedDoubling) for stage in (*model.decoder.conv.stages, model.decoder.conv.out))
+    pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
+    init = torch.ones(2, 1, dtype=torch.bool)
+    state = model.observe(model.initial_state((2,)), torch.zeros(2, 3), {"pixels": pixels}, init, None)
+    assert model.decode(state)["pixels"].shape == (2, 32, 32, 3)
+    with pytest.raises(ValueError, match="'pool' or 'strided'"):
+        DreamerV3(DreamerV3Config.tiny(stages="dilated"), spec, OneHot(3))

@@ -18,6 +18,7 @@ from wmcomponents.nn import (
     PoolStage,
     RMSNorm,
     Standardize,
+    StridedDoubling,
     StrideStage,
     Symlog,
     UpsampleConv,
@@ -143,6 +144,23 @@ def test_upsampling_is_nearest_upsampling_before_a_convolution(kernel):
     nn.init.normal_(layer.conv.bias)
     repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(layer(x), layer.conv(repeated))
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
+def test_strided_doubling_is_the_padded_convolution_of_the_spread_out_picture(kernel):
+    """XLA's "SAME": of kernel + stride - 2 zeros around the spread-out picture, the larger half stands before it."""
+    layer, x = StridedDoubling(3, 4, kernel).double(), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    nn.init.normal_(layer.conv.bias)
+    spread = torch.zeros(2, 3, 7, 9, dtype=torch.float64)
+    spread[..., ::2, ::2] = x
+    before = kernel - 1 if kernel == 2 else (kernel + 1) // 2
+    padded = nn.functional.pad(spread, (before, kernel - before) * 2)
+    weight = layer.conv.weight.transpose(0, 1).flip(2, 3)
+    expected = nn.functional.conv2d(padded, weight, layer.conv.bias)
+    assert layer(x).shape == (2, 4, 8, 10)
+    torch.testing.assert_close(layer(x), expected)
+    with pytest.raises(ValueError, match="at least 2"):
+        StridedDoubling(3, 4, 1)
 
 
 def test_a_dense_layer_reaches_every_parameter():

@@ -12,6 +12,7 @@ from wmcomponents.nn import (
     BlockLinear,
     ChannelNormAct,
     Dense,
+    Doubling,
     Likelihood,
     Norm,
     SigmoidSquaredError,
@@ -26,8 +27,9 @@ class ConvDecoder(Component):
     """DreamerV3's decoder of pictures; its output is before the sigmoid.
 
     The recurrent part enters the smallest feature map through a block-diagonal layer, the stochastic part through two
-    dense ones; their sum is normalised and doubled in resolution (nearest upsampling, convolution) once for each entry
-    of ``mults``.
+    dense ones; their sum is normalised and doubled in resolution once for each entry of ``mults``: by nearest
+    upsampling and a convolution (``UpsampleConv``, the default) or, as the encoder halves with ``StrideStage``, by a
+    transposed convolution (``StridedDoubling``).
 
     Keys:
         | key | shape | dtype | |
@@ -42,7 +44,8 @@ class ConvDecoder(Component):
         image_shape: (H, W, C); the sides must be divisible by 2 to the number of stages.
         depth: channels are ``depth * mult``.
         mults: one factor a stage, from the largest map to the smallest as in the encoder.
-        kernel: odd kernel size.
+        kernel: kernel size; ``UpsampleConv`` takes odd ones.
+        stage: what doubles the resolution.
         units: half the width of the stochastic part's hidden layer.
         blocks: blocks of the recurrent part's layer; they divide ``deter`` and the channels of the smallest map.
         norm: normalisation.
@@ -53,7 +56,8 @@ class ConvDecoder(Component):
         out_keys: the raw picture.
 
     Raises:
-        ValueError: if the sides cannot be halved that often, the kernel is even, or ``blocks`` does not divide.
+        ValueError: if the sides cannot be halved that often, the stage refuses the kernel, or ``blocks`` does not
+            divide.
 
     Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3.
 
@@ -72,6 +76,7 @@ class ConvDecoder(Component):
         depth: int = 64,
         mults: Sequence[int] = (2, 3, 4, 4),
         kernel: int = 5,
+        stage: type[Doubling] = UpsampleConv,
         units: int = 1024,
         blocks: int = 8,
         norm: Norm = "rms",
@@ -89,8 +94,6 @@ class ConvDecoder(Component):
                 f"{len(mults)} stages double the image {len(mults)} times, so height and width must be divisible by "
                 f"{factor}; got {height}x{width}. Resize the image (64x64, 96x96) or pass fewer mults."
             )
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd; got {kernel}.")
         sizes = [depth * mult for mult in reversed(mults)]
         if deter % blocks or sizes[0] % blocks:
             raise ValueError(
@@ -105,9 +108,9 @@ class ConvDecoder(Component):
         self.stoch_in = linear(2 * units, map_size)
         self.map_norm = make_norm(norm, sizes[0])
         self.act = make_activation(act)
-        self.stages = nn.ModuleList(UpsampleConv(i, o, kernel) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.stages = nn.ModuleList(stage(i, o, kernel) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
         self.posts = nn.ModuleList(ChannelNormAct(size, norm, act) for size in sizes[1:])
-        self.out = UpsampleConv(sizes[-1], channels, kernel, outscale)
+        self.out = stage(sizes[-1], channels, kernel, outscale)
 
     def compute(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """``[*B, deter]`` and ``[*B, *stoch_shape]`` to ``[*B, H, W, C]``, before the sigmoid."""

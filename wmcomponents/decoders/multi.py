@@ -15,6 +15,7 @@ from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder
 from wmcomponents.nn import (
+    Doubling,
     Identity,
     ImageObservation,
     KeyedModules,
@@ -24,6 +25,7 @@ from wmcomponents.nn import (
     Symlog,
     Transform,
     UnitNormal,
+    UpsampleConv,
     VectorObservation,
     describe_observations,
 )
@@ -148,6 +150,7 @@ class MultiDecoder(Component):
         depth: int = 64,
         mults: Sequence[int] = (2, 3, 4, 4),
         kernel: int = 5,
+        stage: type[Doubling] = UpsampleConv,
         blocks: int = 8,
         norm: Norm = "rms",
         act: Activation = "silu",
@@ -167,6 +170,7 @@ class MultiDecoder(Component):
             depth: channels of the image decoder's stages are ``depth * mult``.
             mults: one factor for each stage of the image decoder.
             kernel: kernel size of the image decoder.
+            stage: what doubles a map; ``StridedDoubling`` for the official option ``strided``.
             blocks: blocks of the image decoder's first layer.
             norm: normalisation.
             act: activation.
@@ -184,7 +188,7 @@ class MultiDecoder(Component):
             deter,
             stoch_shape,
             vectors=partial(MLPDecoder, layers=layers, **scaled),
-            images=partial(ConvDecoder, depth=depth, mults=mults, kernel=kernel, blocks=blocks, **scaled),
+            images=partial(ConvDecoder, depth=depth, mults=mults, kernel=kernel, stage=stage, blocks=blocks, **scaled),
             boards=partial(PlanesDecoder, units=units, **common),
             transform=Symlog() if transform is None else transform,
             in_keys=in_keys,

@@ -19,6 +19,8 @@ from wmcomponents.nn import (
     KeyedModules,
     Norm,
     PlanesObservation,
+    PoolStage,
+    Stage,
     Symlog,
     Transform,
     ValidStage,
@@ -116,6 +118,7 @@ class MultiEncoder(Component):
         depth: int = 64,
         mults: Sequence[int] = (2, 3, 4, 4),
         kernel: int = 5,
+        stage: type[Stage] = PoolStage,
         norm: Norm = "rms",
         act: Activation = "silu",
         transform: Transform | None = None,
@@ -131,6 +134,7 @@ class MultiEncoder(Component):
             depth: channels of the image encoder's stages are ``depth * mult``.
             mults: one factor for each stage of the image encoder.
             kernel: kernel size of the image encoder.
+            stage: what halves a picture; ``StrideStage`` for the official option ``strided``.
             norm: normalisation.
             act: activation.
             transform: over the concatenated numbers; ``Symlog()`` if not given.
@@ -142,7 +146,7 @@ class MultiEncoder(Component):
         return cls(
             observation_spec,
             vectors=partial(MLPEncoder, units=units, layers=layers, norm=norm, act=act),
-            images=partial(ConvEncoder, depth=depth, mults=mults, kernel=kernel, norm=norm, act=act),
+            images=partial(ConvEncoder, depth=depth, mults=mults, kernel=kernel, stage=stage, norm=norm, act=act),
             boards=partial(PlanesEncoder, units=units, norm=norm, act=act),
             transform=Symlog() if transform is None else transform,
             in_keys=in_keys,

@@ -1,5 +1,6 @@
 """Delta-IRIS: Micheli, Alonso and Fleuret, Efficient World Models with Context-Aware Tokenization (ICML 2024)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -31,6 +32,8 @@ class DeltaIRISConfig:
         tokens: of the change from a frame to the next, a square number.
         mults: of the channels of every CNN, one for each residual block.
         halves: whether height and width halve behind the block.
+        largest_map: if given, ``mults`` and ``halves`` follow from the picture instead: blocks of one width, and as
+            many halvings, at least one, as bring its side to at most this.
         channels: of the tokenizer's encoder and decoder, a multiple of 32.
         features: of the encoder's output and of the codes' part of the decoder's input.
         context_channels: of the CNN through which the decoder sees the frame before, a multiple of 32.
@@ -64,6 +67,7 @@ class DeltaIRISConfig:
     tokens: int = 4
     mults: tuple[int, ...] = (1, 1, 2, 2, 4)
     halves: tuple[bool, ...] = (True, False, True, True, False)
+    largest_map: int = 0
     channels: int = 64
     features: int = 64
     context_channels: int = 32
@@ -95,9 +99,14 @@ class DeltaIRISConfig:
 
     @classmethod
     def tiny(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For pictures of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper."""
+        """For pictures of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper.
+
+        Its size follows from the picture, as that of the transformer's embeddings does: 0.9 million parameters at 16
+        pixels a side, 11 at 32 and 64, 17 at 36, 4 at 96.
+        """
         # At a quarter of the side, small things blur: a dream decodes its own frames, and soon shows the mean picture.
-        sizes = {"mults": (1, 1), "halves": (True, False), "channels": 32, "features": 16, "context": 8}
+        halving = {} if changes.keys() & {"mults", "halves"} else {"largest_map": 16}
+        sizes = {"mults": (1, 1), "halves": (True, False), "channels": 32, "features": 16, "context": 8, **halving}
         codes = {"vocabulary": 64, "code": 16, "action_channels": 2}
         context = {"layers": 3, "frame_features": 2, "max_blocks": 16}
         training = {"tokenizer_steps": 900, "tokenizer_every": 0, "tokenizer_frames": 64, "token_scale": 1.0}
@@ -168,6 +177,9 @@ class DeltaIRIS(RememberingModel):
         c = config
         key, shape = picture_of(observation_spec, "Delta-IRIS", is_square=True)
         actions = choices_of(action_spec, "Delta-IRIS")
+        mults, halves = (
+            (c.mults, c.halves) if not c.largest_map else levels_of(shape[0], c.largest_map, math.isqrt(c.tokens))
+        )
         if c.rewards not in REWARDS:
             raise ValueError(f"rewards are {' or '.join(map(repr, REWARDS))}; got {c.rewards!r}.")
         rewards = REWARDS[c.rewards]()
@@ -181,8 +193,8 @@ class DeltaIRIS(RememberingModel):
             action_channels=c.action_channels,
             channels=c.channels,
             context_channels=c.context_channels,
-            mults=c.mults,
-            halves=c.halves,
+            mults=mults,
+            halves=halves,
             in_keys=(key, "action_token", ("next", key)),
         )
         dynamics = DeltaTransformer(
@@ -196,8 +208,8 @@ class DeltaIRIS(RememberingModel):
             features=c.frame_features,
             dropout=c.dropout,
             channels=c.frame_channels,
-            mults=c.mults,
-            halves=c.halves,
+            mults=mults,
+            halves=halves,
             rewards=rewards.size,
             in_keys=(key, "action_token", "tokens"),
         )
@@ -332,3 +344,33 @@ class DeltaIRIS(RememberingModel):
         )
         after = {**now, "cache": rows["cache"], "length": length, "hidden": hidden}
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
+
+
+def levels_of(side: int, largest: int, cells: int = 2) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Blocks of one width, and the halvings behind them, that bring a picture's side to at most ``largest``.
+
+    There are two blocks at least, and one halving. Where the picture does not halve so often to a map that the tokens
+    can share, the map stays up to twice as large.
+
+    Args:
+        side: of the picture.
+        largest: of the map.
+        cells: of the map along a side, one for each token.
+
+    Raises:
+        ValueError: if no map of such a size can be reached.
+
+    Example:
+        >>> levels_of(64, 16)
+        ((1, 1), (True, True))
+    """
+    times = 1
+    while side % (cells * 2 ** (times + 1)) == 0 and side >> times > largest:
+        times += 1
+    if side % (cells * 2) or side >> times > 2 * largest:
+        raise ValueError(
+            f"a picture of {side}x{side} does not halve to a map of at most {2 * largest}x{2 * largest} that {cells} "
+            f"tokens a side can share: resize it (16x16, 32x32, 64x64, 96x96), or give mults and halves."
+        )
+    blocks = max(2, times)
+    return (1,) * blocks, (True,) * times + (False,) * (blocks - times)

@@ -10,8 +10,22 @@ from wmcomponents.dynamics import RSSM, BlockGRUCell, CategoricalLatent, Gaussia
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, TwoHotHead
 from wmcomponents.models.rssm_world_model import RSSMWorldModel
-from wmcomponents.nn import describe_observations, vector_transform
+from wmcomponents.nn import (
+    Doubling,
+    PoolStage,
+    Stage,
+    StridedDoubling,
+    StrideStage,
+    UpsampleConv,
+    describe_observations,
+    vector_transform,
+)
 from wmcomponents.objectives.dreamer_v3 import DreamerV3ModelLoss
+
+STAGES: dict[str, tuple[type[Stage], type[Doubling]]] = {
+    "pool": (PoolStage, UpsampleConv),
+    "strided": (StrideStage, StridedDoubling),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,8 @@ class DreamerV3Config:
         blocks: blocks of the recurrent cell.
         layers: layers of the vector encoder and decoder.
         mults: channel factors of the image stages.
+        stages: what halves and doubles pictures: ``"pool"``, max-pooling and nearest upsampling, as in the official
+            presets, or ``"strided"``, strided and transposed convolutions, as in the paper and the official option.
         bins: bins of the reward head.
         unimix: share of the uniform distribution in categorical latents.
         latent: ``"categorical"``, or ``"gaussian"`` as in PlaNet and Dreamer V1.
@@ -48,6 +64,7 @@ class DreamerV3Config:
     blocks: int = 8
     layers: int = 3
     mults: tuple[int, ...] = (2, 3, 4, 4)
+    stages: Literal["pool", "strided"] = "pool"
     bins: int = 255
     unimix: float = 0.01
     latent: Literal["categorical", "gaussian"] = "categorical"
@@ -128,12 +145,21 @@ class DreamerV3(RSSMWorldModel):
         c = config
         transform = vector_transform(c.vectors, observation_spec)
         sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults}
-        encoder = MultiEncoder.dreamer_v3(observation_spec, **sizes, transform=transform)
+        if c.stages not in STAGES:
+            raise ValueError(f"stages are {' or '.join(map(repr, STAGES))}; got {c.stages!r}.")
+        halving, doubling = STAGES[c.stages]
+        encoder = MultiEncoder.dreamer_v3(observation_spec, **sizes, stage=halving, transform=transform)
         dynamics = _dynamics(c, encoder.out_features, action_spec)
         decoder = None
         if c.decoder:
             decoder = MultiDecoder.dreamer_v3(
-                observation_spec, c.deter, dynamics.latent.shape, **sizes, blocks=c.blocks, transform=transform
+                observation_spec,
+                c.deter,
+                dynamics.latent.shape,
+                **sizes,
+                stage=doubling,
+                blocks=c.blocks,
+                transform=transform,
             )
         super().__init__(
             observation_spec=observation_spec,

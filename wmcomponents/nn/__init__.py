@@ -12,9 +12,11 @@ from wmcomponents.nn.attention import Place as Place
 from wmcomponents.nn.attention import empty_memory as empty_memory
 from wmcomponents.nn.block_linear import BlockLinear as BlockLinear
 from wmcomponents.nn.conv import ChannelNormAct as ChannelNormAct
+from wmcomponents.nn.conv import Doubling as Doubling
 from wmcomponents.nn.conv import Growth as Growth
 from wmcomponents.nn.conv import PoolStage as PoolStage
 from wmcomponents.nn.conv import Stage as Stage
+from wmcomponents.nn.conv import StridedDoubling as StridedDoubling
 from wmcomponents.nn.conv import StrideStage as StrideStage
 from wmcomponents.nn.conv import TransposedStage as TransposedStage
 from wmcomponents.nn.conv import UpsampleConv as UpsampleConv

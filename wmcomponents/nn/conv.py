@@ -289,7 +289,53 @@ def transposed_conv2d(
     return layer
 
 
-class UpsampleConv(nn.Module):
+class Doubling(nn.Module, ABC):
+    """What doubles the resolution in an image decoder: a convolution without normalisation and activation.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: kernel size.
+        outscale: factor on the initial weight.
+    """
+
+    @abstractmethod
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, outscale: float = 1.0) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Double the resolution."""
+
+
+class StridedDoubling(Doubling):
+    """A transposed convolution of stride 2, padded as "SAME" in XLA (DreamerV3, the official option ``strided``).
+
+    An odd kernel reaches one pixel further before than after.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: kernel size, at least 2.
+        outscale: factor on the initial weight.
+
+    Raises:
+        ValueError: if the kernel is too small.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 5, outscale: float = 1.0) -> None:
+        super().__init__(in_channels, out_channels, kernel, outscale)
+        if kernel < 2:
+            raise ValueError(f"kernel must be at least 2, or every second pixel would see nothing; got {kernel}.")
+        padding = (kernel - 2) // 2
+        self.conv = transposed_conv2d(in_channels, out_channels, (kernel, kernel), (padding, padding), outscale)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Double the resolution."""
+        return self.conv(x)[..., : 2 * x.shape[-2], : 2 * x.shape[-1]]
+
+
+class UpsampleConv(Doubling):
     """Double the resolution: nearest upsampling, then a convolution (stride 1, same padding).
 
     Computed without the upsampled picture. Of the taps of one output pixel several fall on the same input pixel; their
@@ -301,12 +347,17 @@ class UpsampleConv(nn.Module):
         out_channels: channels of the output.
         kernel: odd kernel size.
         outscale: factor on the initial weight.
+
+    Raises:
+        ValueError: if the kernel is even.
     """
 
     fold: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 5, outscale: float = 1.0) -> None:
-        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd; got {kernel}.")
+        super().__init__(in_channels, out_channels, kernel, outscale)
         self.conv = conv2d(in_channels, out_channels, kernel, outscale, padding=kernel // 2)
         pad = kernel // 2
         self.reach = (pad + 1) // 2
