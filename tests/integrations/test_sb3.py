@@ -5,8 +5,9 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
@@ -153,6 +154,33 @@ def test_an_agent_of_other_spaces_is_refused():
     ):
         with pytest.raises(SpaceError, match=words):
             SB3Policy(agent, spec, action)
+
+
+def test_an_agents_networks_stay_in_the_mode_that_they_are_in():
+    agent = trained_on(VECTOR, OneHot(3))
+    agent.policy.train()
+    policy, td = SB3Policy(agent, VECTOR, OneHot(3)), VECTOR.expand(2).rand()
+    policy(td)
+    assert agent.policy.training and agent.policy.mlp_extractor.training
+    agent.policy.eval()
+    policy(td)
+    assert not agent.policy.training
+
+
+def test_an_agent_sees_what_it_was_trained_on_where_that_was_normalised():
+    dream = VecNormalize(DreamVecEnv(ToyWorldModel(VECTOR, Bounded(-1, 1, (2,))), 2, horizon=4))
+    agent = PPO("MlpPolicy", dream, n_steps=8, batch_size=8, device="cpu", seed=0).learn(32)
+    td = TensorDict(observation=torch.full((1, 3), 0.7), batch_size=[1])
+    acted = SB3Policy(agent, VECTOR, Bounded(-1, 1, (2,)), deterministic=True)(td)["action"][0]
+    seen = dream.normalize_obs(np.full((1, 3), 0.7, np.float32))
+    np.testing.assert_array_equal(acted, agent.predict(seen, deterministic=True)[0][0])
+    assert not np.array_equal(acted, agent.predict(td["observation"].numpy(), deterministic=True)[0][0])
+
+
+def test_an_agent_with_a_memory_is_no_policy_of_single_steps():
+    agent = RecurrentPPO("MlpLstmPolicy", DreamVecEnv(ToyWorldModel(VECTOR, OneHot(3)), 2), n_steps=4, device="cpu")
+    with pytest.raises(TypeError, match="memory"):
+        SB3Policy(agent, VECTOR, OneHot(3))(VECTOR.expand(2).rand())
 
 
 def test_an_agent_of_latents_acts_on_latents():

@@ -75,7 +75,13 @@ class WorkerRows(Rows):
     """The environments of an ``AsyncVectorEnv``, each in a process of its own."""
 
     def call(self, rows: Sequence[int], name: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """Call a method of each of these rows, all at once; the others are not disturbed."""
+        """Call a method of each of these rows, all at once; the others are not disturbed.
+
+        Raises:
+            ValueError: for what a worker does on commands of their own, and does not survive when it is called.
+        """
+        if name in ("reset", "step", "close"):
+            raise ValueError(f"{name}() of a worker is called through the vector environment's own {name}().")
         if list(rows) == list(range(self.env.num_envs)):
             return list(self.env.call(name, *args, **kwargs))
         # AsyncVectorEnv.call has no rows to choose; this is what it does, with the pipes of some.
