@@ -33,7 +33,7 @@ from wmcomponents.evaluation import (
     longest,
     make_renderer,
     side_by_side,
-    write_gif,
+    write_webp,
 )
 from wmcomponents.models import make_model
 from wmcomponents.pretrained import PretrainedModel
@@ -41,7 +41,7 @@ from wmcomponents.saving import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS, STARTS = 5, (1, 5, 10), 256, 2, 32
-FILM_BYTES, FILM_SEQUENCES = 300_000, 128
+FILM_BYTES, FILM_SEQUENCES = 600_000, 128
 CHUNK = 25
 """Updates between two bundles: what a kill costs at most."""
 
@@ -282,7 +282,7 @@ class _Clock:
 
 
 def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Path) -> Path:
-    """A GIF of reality beside the dream: the longest of many held-out stretches, same start, same actions."""
+    """A film of reality beside the dream: the longest of many held-out stretches, same start, same actions."""
     world = WORLDS[env_id]
     length = BURN_IN - 1 + world.film_steps
     replay = data(env_id, seed + 1000, HELD_OUT_STEPS, length, FILM_SEQUENCES, folder, **world.options)
@@ -299,7 +299,7 @@ def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Pat
     pages = side_by_side(
         comparison_reels(comparison, make_renderer(env_id, model.observation_spec)), caption="same start, same actions"
     )
-    return write_gif(pages, file, fps=world.fps, max_bytes=FILM_BYTES)
+    return write_webp(pages, file, fps=world.fps, max_bytes=FILM_BYTES)
 
 
 def figures(found: HorizonErrors) -> dict[str, Any]:

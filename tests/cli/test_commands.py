@@ -171,7 +171,7 @@ def test_the_same_seed_dreams_the_same(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--out", "dream.avi"], 2, "--out ends in one of .gif, .mp4, .png"),
+        (["--out", "dream.avi"], 2, "--out ends in one of .gif, .mp4, .webp, .png"),
         (["--steps", 0], 2, "--steps is at least 1"),
         (["--fps", 0], 2, "--fps is positive"),
         (["--policy", "clever"], 2, "'random' or the .zip"),

@@ -15,9 +15,6 @@ from wmcomponents.evaluation import (
     outcomes,
     side_by_side,
     strip,
-    write_gif,
-    write_mp4,
-    write_video,
 )
 from wmcomponents.testing.toy import ToyWorldModel
 
@@ -141,36 +138,3 @@ def test_a_panel_needs_neither_reward_nor_chances():
         side_by_side([])
     with pytest.raises(ValueError, match="at least one frame"):
         side_by_side([Reel("dream", [])])
-
-
-def test_a_gif_plays_every_page_at_its_speed(tmp_path):
-    pages = side_by_side(reels())
-    with Image.open(write_gif(pages, tmp_path / "new" / "film.gif", fps=20)) as film:
-        assert film.n_frames == len(pages)
-        assert film.info["duration"] == 50 and film.info["loop"] == 0
-        first = np.asarray(film.convert("RGB")).astype(int)
-    assert np.abs(first - pages[0]).mean() < 4
-
-
-def test_a_gif_stays_below_its_size(tmp_path):
-    generator = np.random.default_rng(0)
-    noise = [generator.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(40)]
-    assert write_gif(noise, tmp_path / "film.gif", max_bytes=60_000).stat().st_size <= 60_000
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames > 2
-
-
-def test_an_mp4_holds_every_page(tmp_path):
-    ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    odd = [page[:-1, :-1] for page in side_by_side(reels())]
-    path = write_mp4(odd, tmp_path / "film.mp4", fps=10)
-    assert ffmpeg.count_frames_and_secs(str(path))[0] == len(odd)
-
-
-def test_the_suffix_decides_and_others_are_refused(tmp_path):
-    pages = side_by_side(reels())
-    assert write_video(pages, tmp_path / "film.GIF").is_file()
-    with pytest.raises(ValueError, match="gif or .mp4"):
-        write_video(pages, tmp_path / "film.avi")
-    with pytest.raises(ValueError, match="at least one frame"):
-        write_gif([], tmp_path / "film.gif")

@@ -7,7 +7,7 @@ from typing import Any
 from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.errors import UsageError, at_least
 
-SUFFIXES = (".gif", ".mp4", ".png")
+SUFFIXES = (".gif", ".mp4", ".webp", ".png")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class DreamConfig:
     model: Path
     """Folder of a saved model."""
     out: Path = Path("dream.gif")
-    """File to write: .gif or .mp4 (video), .png (filmstrip)."""
+    """File to write: .gif, .mp4 or .webp (video), .png (filmstrip)."""
     steps: int = 100
     """Steps to dream; fewer if the episode ends before."""
     compare: Path | None = None
@@ -43,9 +43,10 @@ def run(config: DreamConfig) -> dict[str, Any]:
     if config.fps <= 0:
         raise UsageError(f"--fps is positive; got {config.fps}.")
     from wmcomponents.cli.train import training_facts
+    from wmcomponents.evaluation.film_files import write_video
     from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
     from wmcomponents.evaluation.renderers import make_renderer
-    from wmcomponents.evaluation.video import comparison_reels, side_by_side, write_video
+    from wmcomponents.evaluation.video import comparison_reels, side_by_side
     from wmcomponents.saving import load_with_starts
 
     quiet()

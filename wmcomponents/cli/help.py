@@ -4,7 +4,7 @@ SUMMARIES = {
     "demo": "the whole story: collect, train, learn in the dream, return to reality",
     "collect": "take steps in a real environment and store them",
     "train": "fit a world model to stored steps; run it again to go on",
-    "dream": "roll a model out into a GIF, MP4 or PNG, alone or beside reality",
+    "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
     "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
     "info": "what a saved model is; which families, presets and extras there are",
 }
@@ -53,8 +53,9 @@ trains longer. At the end --out holds model/ (weights, config, start states: all
 the logs.""",
     "dream": """\
 Without --compare the dream begins in one of the model's start states and acts by --policy. With --compare it begins
-from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides: .gif and
-.mp4 are videos with reward and termination under the frames, .png is a filmstrip. Needs the extra viz.""",
+from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides:
+.gif, .mp4 and .webp are videos with reward and termination under the frames, .png is a filmstrip. Needs the extra
+viz.""",
     "eval": """\
 The filter sees a real prefix, then the model imagines with the real actions: errors by horizon beside two baselines, a
 table, a JSON file and a PNG. Use data that the model was not trained on. With --agent also the real returns of a

@@ -1,5 +1,9 @@
 """Dream against reality: reports, metrics, pictures, videos."""
 
+from wmcomponents.evaluation.film_files import write_gif as write_gif
+from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
+from wmcomponents.evaluation.film_files import write_video as write_video
+from wmcomponents.evaluation.film_files import write_webp as write_webp
 from wmcomponents.evaluation.frames import frame as frame
 from wmcomponents.evaluation.frames import simulator_frames as simulator_frames
 from wmcomponents.evaluation.horizon import CalibrationBin as CalibrationBin
@@ -27,6 +31,3 @@ from wmcomponents.evaluation.story import tell_story as tell_story
 from wmcomponents.evaluation.video import Reel as Reel
 from wmcomponents.evaluation.video import comparison_reels as comparison_reels
 from wmcomponents.evaluation.video import side_by_side as side_by_side
-from wmcomponents.evaluation.video import write_gif as write_gif
-from wmcomponents.evaluation.video import write_mp4 as write_mp4
-from wmcomponents.evaluation.video import write_video as write_video

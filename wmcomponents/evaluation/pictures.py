@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from wmcomponents._extras import require
+from wmcomponents._whole import written_whole
 from wmcomponents.evaluation.horizon import Curve, HorizonErrors
 from wmcomponents.evaluation.labels import component_labels
 from wmcomponents.evaluation.open_loop import Comparison
@@ -96,7 +97,8 @@ def horizon_figure(
         left, right = cast(Any, figure.subfigures(1, 2, width_ratios=(1.0, 1.25), wspace=0.04))
         _draw_errors(left, errors, curves)
         _draw_tracks(right, comparison, tracks)
-        figure.savefig(path)
+        with written_whole(path) as file:
+            figure.savefig(file, format=path.suffix[1:] or "png")
     return path
 
 
@@ -239,7 +241,8 @@ def strip(
             axis.set_title("start" if step == 0 else f"step {step}", loc="center", fontsize=8, fontweight="normal")
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=11, fontweight="bold")
-        figure.savefig(path)
+        with written_whole(path) as file:
+            figure.savefig(file, format=path.suffix[1:] or "png")
     return path
 
 

@@ -9,11 +9,12 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
 from wmcomponents.data import RandomPolicy
+from wmcomponents.evaluation.film_files import write_gif
 from wmcomponents.evaluation.horizon import horizon_errors
 from wmcomponents.evaluation.open_loop import compare, longest
 from wmcomponents.evaluation.pictures import filmstrip, horizon_figure
 from wmcomponents.evaluation.renderers import make_renderer
-from wmcomponents.evaluation.video import comparison_reels, side_by_side, write_gif
+from wmcomponents.evaluation.video import comparison_reels, side_by_side
 from wmcomponents.world_model import WorldModel
 
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,6 @@ from wmcomponents.evaluation.renderers import Renderer
 
 FRAME_HEIGHT = 240
 """Height of an environment's frame inside a video, in pixels."""
-
-MAX_BYTES = 2_000_000
-"""Largest GIF written: colours, then frames, are given up to stay below."""
 
 PADDING, HEADER, FOOTER, TRACE = 14, 30, 88, 30
 PAPER, INK, QUIET, BLUE, RED, LINE = "#ffffff", "#1f2933", "#7b8794", "#2563eb", "#c81e1e", "#e4e9ee"
@@ -91,100 +87,6 @@ def side_by_side(reels: Sequence[Reel], *, caption: str = "") -> list[np.ndarray
     bounds = _reward_bounds(reels)
     steps = max(len(reel.frames) for reel in reels)
     return [_page(reels, pictures, step, steps, bounds, caption) for step in range(steps)]
-
-
-def write_video(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0) -> Path:
-    """Write frames as the file's suffix says: ``.gif`` or ``.mp4``.
-
-    Raises:
-        ValueError: for another suffix, or without frames.
-        MissingExtraError: if Pillow (GIF) or imageio with ffmpeg (MP4) is not installed.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".gif":
-        return write_gif(frames, path, fps=fps)
-    if suffix == ".mp4":
-        return write_mp4(frames, path, fps=fps)
-    raise ValueError(f"a video is written as .gif or .mp4; got {str(path)!r}.")
-
-
-def write_gif(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0, max_bytes: int = MAX_BYTES) -> Path:
-    """Write a GIF that loops, and rests a second on its last frame.
-
-    Args:
-        frames: uint8 ``(H, W, 3)``, all of one size.
-        path: the file.
-        fps: frames a second; players cannot show more than 50.
-        max_bytes: the size to stay below: first with fewer colours, then with fewer frames.
-
-    Raises:
-        ValueError: without frames.
-        MissingExtraError: if Pillow is not installed.
-    """
-    _check_frames(frames)
-    require("PIL", extra="viz")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = b""
-    for colours, stride in ((128, 1), (48, 1), (48, 2), (32, 3), (24, 5), (16, 8)):
-        data = _gif(frames, colours, stride, fps)
-        if len(data) <= max_bytes:
-            break
-    path.write_bytes(data)
-    return path
-
-
-def write_mp4(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20.0) -> Path:
-    """Write an H.264 video that browsers play.
-
-    Args:
-        frames: uint8 ``(H, W, 3)``, all of one size; odd sides lose a pixel.
-        path: the file.
-        fps: frames a second.
-
-    Raises:
-        ValueError: without frames.
-        MissingExtraError: if imageio or its ffmpeg is not installed.
-    """
-    _check_frames(frames)
-    require("imageio_ffmpeg", extra="viz")
-    imageio = require("imageio.v2", extra="viz")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = (side - side % 2 for side in frames[0].shape[:2])
-    with imageio.get_writer(path, fps=fps, codec="libx264", quality=7, macro_block_size=1) as writer:
-        for each in frames:
-            writer.append_data(np.ascontiguousarray(each[:height, :width]))
-    return path
-
-
-def _check_frames(frames: Sequence[np.ndarray]) -> None:
-    if not len(frames):
-        raise ValueError("a video needs at least one frame.")
-
-
-def _gif(frames: Sequence[np.ndarray], colours: int, stride: int, fps: float) -> bytes:
-    """Encoded with one palette for all frames, so that what stands still compresses to nothing."""
-    import io
-
-    from PIL import Image
-
-    kept = list(range(0, len(frames), stride))
-    if kept[-1] != len(frames) - 1:
-        kept.append(len(frames) - 1)
-    few = [frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), 12)).astype(int)]
-    # Colours count by the root of their area: a small thing that moves keeps its own, however large the background.
-    distinct, counts = np.unique(np.concatenate([each.reshape(-1, 3) for each in few]), axis=0, return_counts=True)
-    weighted = np.repeat(distinct, np.sqrt(counts).round().astype(int), axis=0)
-    palette = Image.fromarray(weighted[:, None]).quantize(colours, dither=Image.Dither.NONE)
-    pages = [Image.fromarray(frames[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in kept]
-    duration = max(20, round(100 * stride / fps) * 10)
-    buffer = io.BytesIO()
-    pages[0].save(
-        buffer, "GIF", save_all=True, append_images=pages[1:], loop=0, optimize=False, disposal=1,
-        duration=[duration] * (len(pages) - 1) + [1000],
-    )  # fmt: skip
-    return buffer.getvalue()
 
 
 def _fitted(picture: np.ndarray) -> Any:
