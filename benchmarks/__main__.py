@@ -19,6 +19,7 @@ from benchmarks import (
     update,
 )
 from benchmarks.measuring import Setup, digits
+from benchmarks.plots import draw
 from benchmarks.report import TITLES, markdown
 from wmcomponents.models import MODELS
 
@@ -115,6 +116,7 @@ def write(result: dict[str, Any], out: Path) -> None:
     result["sections"] = {name: result["sections"][name] for name in TITLES if name in result["sections"]}
     (out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
     (out / "speed.md").write_text(markdown(result))
+    draw("speed", out)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.openings import figure
+from benchmarks.plots import draw
+
 GOAL = 475.0
 EPISODES = 20
 
@@ -61,14 +64,16 @@ def run_direct(seed: int, folder: Path, limit: int = 200_000) -> dict[str, Any]:
 
 def table(demos: list[dict[str, Any]], direct: list[dict[str, Any]]) -> str:
     """The page."""
+    median = statistics.median(demo["real_return"] for demo in demos)
+    short = [str(demo["seed"]) for demo in demos if demo["real_return"] < GOAL]
+    needed = [other["real_steps"] for other in direct if other["real_steps"]]
     lines = [
         "# The demo over five seeds",
         "",
-        "`make demo` on CartPole-v1, once for each seed: real steps collected in rounds, a tiny DreamerV3 world model",
-        "fitted to them, SB3's PPO trained only inside the dream, then 20 episodes in the real environment without",
-        "exploration. Beside it SB3's PPO with its default hyper-parameters, trained on the real environment until its",
-        f"mean return over {EPISODES} episodes reaches {GOAL:.0f} of 500 (tested every 2,048 steps; the steps",
-        "of testing are not counted on either side).",
+        f"Median real return: **{median:.1f}** of 500 with {demos[0]['real_steps']:,} real steps. "
+        f"PPO on the real environment needed a median of {statistics.median(needed):,.0f}.",
+        "",
+        figure("demo", "Real return over real steps: agents of dreams, and PPO in the real environment"),
         "",
         "| seed | real steps | dreamed steps | random | dream | **real return** | wall time | real steps of PPO |",
         "|---|---|---|---|---|---|---|---|",
@@ -79,14 +84,17 @@ def table(demos: list[dict[str, Any]], direct: list[dict[str, Any]]) -> str:
             f"| {demo['seed']} | {demo['real_steps']:,} | {demo['dream_steps']:,} | {demo['random_return']:.1f} "
             f"| {demo['dream_return']:.1f} | **{demo['real_return']:.1f}** | {demo['seconds']:.0f} s | {steps} |"
         )
-    median = statistics.median(demo["real_return"] for demo in demos)
-    short = [str(demo["seed"]) for demo in demos if demo["real_return"] < GOAL]
-    needed = [other["real_steps"] for other in direct if other["real_steps"]]
     lines += [
         "",
-        f"Median real return: **{median:.1f}** of 500 with {demos[0]['real_steps']:,} real steps. "
-        f"PPO on the real environment needed a median of {statistics.median(needed):,.0f}.",
         f"Seeds below {GOAL:.0f}: {', '.join(short) or 'none'}. Where the agent falls short, the cart drifts away.",
+        "",
+        "## How it was measured",
+        "",
+        "`make demo` on CartPole-v1, once for each seed: real steps collected in rounds, a tiny DreamerV3 world model",
+        "fitted to them, SB3's PPO trained only inside the dream, then 20 episodes in the real environment without",
+        "exploration. Beside it SB3's PPO with its default hyper-parameters, trained on the real environment until its",
+        f"mean return over {EPISODES} episodes reaches {GOAL:.0f} of 500 (tested every 2,048 steps; the steps",
+        "of testing are not counted on either side).",
         "",
         "The wall times were taken on a shared machine with 2 cores, while other work ran beside them.",
         "",
@@ -111,6 +119,7 @@ def main() -> None:
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "demo": demos, "ppo_on_the_real_environment": direct}
     (arguments.out / "demo.json").write_text(json.dumps(facts, indent=2) + "\n")
     (arguments.out / "demo.md").write_text(table(demos, direct))
+    draw("demo", arguments.out)
 
 
 if __name__ == "__main__":

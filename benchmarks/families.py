@@ -12,9 +12,10 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from benchmarks import pixel_speed
+from benchmarks import openings, pixel_speed
 from benchmarks.measuring import Setup, flops, gemm, interleaved, row
 from benchmarks.overhead import STEPS, TARGETS, Subject, variants
+from benchmarks.plots import draw
 from benchmarks.report import markdown
 from wmcomponents.models import MODELS, make_model, presets
 from wmcomponents.pretrained import PretrainedModel
@@ -217,7 +218,8 @@ def write(result: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result["sections"] = {name: result["sections"][name] for name in TITLES if name in result["sections"]}
     (out / "families.json").write_text(json.dumps(result, indent=1) + "\n")
-    (out / "families.md").write_text(markdown(result, TITLES, LEADS, HEAD))
+    (out / "families.md").write_text(markdown(result, TITLES, LEADS, HEAD, openings.families))
+    draw("families", out)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,6 +18,8 @@ from tensordict import TensorDictBase
 
 from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, Fit, at_horizons, data
 from benchmarks.measuring import digits
+from benchmarks.openings import figure
+from benchmarks.plots import draw
 from wmcomponents.data import action_spec, make_env, observation_spec
 from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.models import MODELS, make_model
@@ -43,14 +45,26 @@ FITS: dict[tuple[str, str], Fit] = {
 INTRODUCTION = f"""\
 # How well every family learns
 
+How far ahead a small model can be trusted after some minutes on a CPU: where its curve lies below both baselines, it
+knows more than the last observation and the average do.
+
+{figure("learning", "Error of the observation by imagined steps, of every family and two baselines")}
+
+*copy* repeats the last thing observed, *mean* predicts the data's mean. The lower, the better; the axes are
+logarithmic.
+"""
+
+METHOD = f"""\
+## How it was measured
+
 Each family's `tiny` preset, fitted once for each seed on {REAL_STEPS:,} real steps of a random policy that keeps its
 last action with probability {REPEAT_PROBABILITY}. Then {HELD_OUT_SEQUENCES:,} held-out sequences of other episodes:
 the filter sees {BURN_IN} real observations, the model dreams k steps with the real actions {DREAMS} times, and what the
 dreams forecast together (their mean; of boards, what most of them show) is held against what really followed. Medians
 over the seeds.
 
-- *copy* repeats the last thing observed (for termination: the episode never ends); *mean* predicts the data's mean (the
-  most common value of every cell, the base rate of ends).
+- *copy* of a termination: the episode never ends. *mean* of a board: the most common value of every cell; of ends,
+  their rate.
 - Vectors: squared error over the variance. Boards: share of cells shown wrong. Reward: mean absolute error.
   Termination: Brier score.
 - Families without a decoder are read through a probe: a small network fitted, on the training data, to read
@@ -168,6 +182,7 @@ def table(fits: list[dict[str, Any]]) -> str:
                 lines.append(f"| *{who}* | " + " | ".join(f"{value:.3g}" for value in base[who]) + " | | | |")
             lines.append("")
     lines += [
+        METHOD,
         "The wall times are of a shared machine with 2 cores, one thread each fit.",
         "",
         "Command: `python -m benchmarks.learning` (numbers of every seed in `learning.json`).",
@@ -202,6 +217,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "learning.json").write_text(json.dumps(facts, indent=1) + "\n")
     (arguments.out / "learning.md").write_text(table(fits))
+    draw("learning", arguments.out)
 
 
 if __name__ == "__main__":

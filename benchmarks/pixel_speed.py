@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchrl.data import Bounded, Composite, OneHot
 
+from benchmarks import openings
 from benchmarks.measuring import (
     BareCalls,
     FlopCount,
@@ -25,6 +26,7 @@ from benchmarks.measuring import (
     resident,
     row,
 )
+from benchmarks.plots import draw
 from benchmarks.report import markdown
 from wmcomponents.dream import Simulator
 from wmcomponents.dream.starts import Starts
@@ -247,8 +249,14 @@ def write(result: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result["sections"] = {name: result["sections"][name] for name in TITLES if name in result["sections"]}
     (out / "pixel_speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "pixel_speed.md").write_text(page(result))
+    draw("pixel_speed", out)
+
+
+def page(result: dict[str, Any]) -> str:
+    """The figures as Markdown."""
     leads = {name: lead.format(many=MANY / 1e9) for name, lead in LEADS.items()}
-    (out / "pixel_speed.md").write_text(markdown(result, TITLES, leads, HEAD))
+    return markdown(result, TITLES, leads, HEAD, openings.pixel_speed)
 
 
 def main(arguments: list[str] | None = None) -> None:

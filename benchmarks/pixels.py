@@ -9,18 +9,28 @@ import argparse
 import json
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
 
-from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, Fit, at_horizons, data
+from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, at_horizons, data
 from benchmarks.measuring import digits
+from benchmarks.pixel_page import report
+from benchmarks.pixel_worlds import (
+    BURN_IN,
+    DREAMS,
+    FAMILIES,
+    FITS,
+    HELD_OUT_SEQUENCES,
+    KS,
+    WORLDS,
+    PixelFit,
+    run_name,
+)
 from wmcomponents.cli.console import quiet
 from wmcomponents.cli.train import note_training
 from wmcomponents.data import action_spec, make_env, observation_spec
@@ -38,117 +48,11 @@ from wmcomponents.evaluation import (
 from wmcomponents.models import make_model
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.saving import load
-from wmcomponents.training import Cooling, Trainer, seed_everything
+from wmcomponents.training import Trainer, seed_everything
 
-BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS, STARTS = 5, (1, 5, 10), 256, 2, 32
-FILM_BYTES, FILM_SEQUENCES = 600_000, 128
+STARTS, FILM_BYTES, FILM_SEQUENCES = 32, 600_000, 128
 CHUNK = 25
 """Updates between two bundles: what a kill costs at most."""
-
-FAMILIES = {"IRIS": "IRIS", "DeltaIRIS": "Delta-IRIS", "Diamond": "DIAMOND"}
-"""Names of the papers' models by those of the library's."""
-
-
-@dataclass(frozen=True)
-class World:
-    """A real game and how its pictures are made.
-
-    Attributes:
-        preset: of every family.
-        seeds: of data and fit.
-        options: of ``make_env``.
-        says: in words.
-        film_steps: of the film.
-        fps: frames a second of the film.
-    """
-
-    preset: str
-    seeds: tuple[int, ...]
-    options: dict[str, Any]
-    says: str
-    film_steps: int
-    fps: float
-
-
-@dataclass(frozen=True)
-class PixelFit(Fit):
-    """How a family's preset is fitted to pictures.
-
-    Attributes:
-        lr: learning rate; the preset's own if not given.
-        tokenizer: share of the updates that are the tokenizer's, of families that train one first.
-    """
-
-    lr: float | None = None
-    tokenizer: float | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Entries of the model's config that differ from the preset, the length of the first stage among them."""
-        if self.tokenizer is None:
-            return self.changes
-        return {**self.changes, "tokenizer_steps": round(self.tokenizer * self.updates)}
-
-    def schedule(self, step: int) -> float:
-        """Each stage at the full rate first, then cooling."""
-        first = self.config.get("tokenizer_steps", 0)
-        return Cooling(first)(step) if step < first else Cooling(max(1, self.updates - first))(step - first)
-
-
-WORLDS = {
-    "MinAtar/Breakout-v1": World(
-        "tiny",
-        (0, 1),
-        {"from_pixels": True, "image_size": 16},
-        "its 10x10 board, one colour a plane, in the middle of a 16x16 picture; sticky actions as the game has them "
-        "(0.1)",
-        40,
-        6.0,
-    ),
-    "ALE/Pong-v5": World(
-        "pong",
-        (0,),
-        {"image_size": 64, "sticky_actions": 0.0},
-        "64x64 in colour, 4 frames an action, no sticky actions, up to 30 no-ops at reset, as in Atari 100k",
-        60,
-        12.0,
-    ),
-}
-
-MINATAR, PONG = "MinAtar/Breakout-v1", "ALE/Pong-v5"
-
-# A token model forgets what came before the present frame when its context is full, and with it where the ball of Pong
-# flies: the context holds what the filter sees and what is dreamt after it.
-IRIS_WIDE, DELTA_WIDE = {"max_frames": 16}, {"max_blocks": 16}
-
-FITS: dict[tuple[str, str], PixelFit] = {
-    ("IRIS", MINATAR): PixelFit(updates=1400, tokenizer=0.4),
-    ("DeltaIRIS", MINATAR): PixelFit(updates=1700, sequence_length=16, tokenizer=0.53),
-    ("Diamond", MINATAR): PixelFit(updates=2000),
-    ("IRIS", PONG): PixelFit(updates=2200, sequence_length=16, batch_size=8, tokenizer=0.45, changes=IRIS_WIDE),
-    ("DeltaIRIS", PONG): PixelFit(updates=2320, sequence_length=16, batch_size=4, tokenizer=0.82, changes=DELTA_WIDE),
-    ("Diamond", PONG): PixelFit(updates=3200, sequence_length=16, batch_size=8),
-}
-"""Updates of 8 to 30 CPU minutes."""
-
-INTRODUCTION = f"""\
-# Worlds of tokens and pixels: what they learn
-
-Each family's small preset, fitted on {REAL_STEPS:,} real steps of a random policy that keeps its last action with
-probability {REPEAT_PROBABILITY}, then held against {HELD_OUT_SEQUENCES} sequences of other episodes: the filter sees
-{BURN_IN} real frames, the model dreams k steps with the real actions, {DREAMS} times, and every dream is compared with
-what really followed.
-
-- **PSNR** in dB, of whole frames; higher is better.
-- **moving parts**: mean squared error, of values in [0, 1], of those pixels that changed since the last frame seen. To
-  copy that frame is wrong in all of them. Lower is better.
-- **reward**, **end**: precision / recall of the rewards (not zero) and terminations in all {KS[-1]} steps. *rate*
-  is the precision of guessing, with the number of events behind it.
-- *copy* repeats the last frame seen; *mean* shows the mean of all frames. **Bold**: better than both.
-- Wall time is of one thread on a machine that did other work at the same time; CPU time is what the fit itself took,
-  over all resumes. Both are of the fit alone, without collecting and measuring.
-"""
 
 
 def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float = math.inf) -> dict[str, Any]:
@@ -186,7 +90,7 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
         samples=DREAMS,
         generator=torch.Generator().manual_seed(seed),
     )
-    film(model, env_id, seed, folder, folder / f"{name}.gif")
+    film(model, env_id, seed, folder, folder / f"{name}.webp")
     made = {
         "family": family,
         "env": env_id,
@@ -216,11 +120,6 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
     if differing:
         told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in differing.items())
         raise ValueError(f"{file} is of a fit with other settings: {told}. Choose another --runs, or delete that fit.")
-
-
-def run_name(family: str, env_id: str, seed: int) -> str:
-    """Of a fit's files."""
-    return f"{family}-{env_id.replace('/', '-')}-{seed}"
 
 
 def train(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float) -> None:
@@ -337,69 +236,6 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
     return {key: digits(value, 3) if math.isfinite(value) else None for key, value in values.items()}
 
 
-def table(fits: list[dict[str, Any]]) -> str:
-    """The page."""
-    lines = [INTRODUCTION]
-    for env_id, world in WORLDS.items():
-        here = [one for family in FAMILIES for one in fits if (one["family"], one["env"]) == (family, env_id)]
-        if not here:
-            continue
-        lines += [f"## {env_id}", "", f"Pictures: {world.says}. Preset `{world.preset}`.", ""]
-        head = ["family", "seed", "parameters", "updates", "wall time (CPU)"]
-        head += [f"PSNR, k = {k}" for k in KS] + [f"moving parts, k = {k}" for k in KS] + ["reward", "end"]
-        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += [_row(one) for one in here]
-        for seed in dict.fromkeys(one["seed"] for one in here):
-            first = next(one for one in here if one["seed"] == seed)
-            lines += [_baseline(first, who) for who in ("copy", "mean")]
-        lines.append("")
-        for one in here:
-            file = f"{run_name(one['family'], env_id, one['seed'])}.gif"
-            words = f"{FAMILIES[one['family']]} on {env_id}, seed {one['seed']}: reality beside the dream"
-            lines += [f"![{words}](media/{file})", "", f"*{words}, from the same start with the same actions.*", ""]
-    lines += ["## Commands", "", "```bash"]
-    lines += [command(one) for one in fits]
-    lines += ["```", "", f"Numbers of every fit: [pixels.json](pixels.json). Torch {torch.__version__}.", ""]
-    return "\n".join(lines)
-
-
-def command(one: dict[str, Any]) -> str:
-    """What was typed for a fit."""
-    words = f"python -m benchmarks.pixels --families {one['family']} --envs {one['env']} --seeds {one['seed']}"
-    return words if one["updates"] == FITS[one["family"], one["env"]].updates else f"{words} --updates {one['updates']}"
-
-
-def _row(one: dict[str, Any]) -> str:
-    moving, psnr = one["errors"]["moving parts"], one["psnr"]
-    cells = [FAMILIES[one["family"]], str(one["seed"]), f"{one['parameters']:,}", f"{one['updates_taken']:,}"]
-    cells.append(f"{one['seconds'] / 60:.1f} min ({one['cpu_seconds'] / 60:.1f})")
-    cells += _cells(psnr, ".1f", max)
-    cells += _cells(moving, ".3f", min)
-    for name in ("reward", "termination"):
-        found = one["detections"].get(name, {})
-        shares = (found.get("precision"), found.get("recall"))
-        cells.append(" / ".join("-" if value is None else f"{value:.2f}" for value in shares))
-    return "| " + " | ".join(cells) + " |"
-
-
-def _cells(found: dict[str, Any], digits: str, best: Callable[..., float]) -> list[str]:
-    """The model's figures, bold where no baseline is as good."""
-    rows = zip(found["model"], found["copy"], found["mean"], strict=True)
-    return [
-        f"**{model:{digits}}**" if best(model, copy, mean) not in (copy, mean) else f"{model:{digits}}"
-        for model, copy, mean in rows
-    ]
-
-
-def _baseline(one: dict[str, Any], who: str) -> str:
-    moving, psnr, found = one["errors"]["moving parts"], one["psnr"], one["detections"]
-    cells = [f"*{who}*", str(one["seed"]), "", "", "", *(f"{value:.1f}" for value in psnr[who])]
-    cells += [f"{value:.3f}" for value in moving[who]]
-    rates = [f"rate {found[name]['rate']:.3f} ({found[name]['real']:.0f})" for name in ("reward", "termination")]
-    cells += rates if who == "mean" else ["", ""]
-    return "| " + " | ".join(cells) + " |"
-
-
 def main() -> None:
     """Fit what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -425,19 +261,6 @@ def main() -> None:
                 print(f"{family} {env_id} seed {seed}: {made['seconds']} s {short} {made['detections']}", flush=True)
     if not arguments.no_table:
         report(arguments.runs, arguments.out)
-
-
-def report(runs: Path, out: Path) -> None:
-    """Write the page, its figures and its films."""
-    fits = [json.loads(file.read_text()) for file in sorted(runs.glob("*-[0-9].json"))]
-    facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
-    media = out / "media"
-    media.mkdir(parents=True, exist_ok=True)
-    for one in fits:
-        file = f"{run_name(one['family'], one['env'], one['seed'])}.gif"
-        shutil.copyfile(runs / file, media / file)
-    (out / "pixels.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (out / "pixels.md").write_text(table(fits))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The measured figures as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks import openings
 from benchmarks.reasons import reason
 
 TITLES = {
@@ -87,17 +88,20 @@ def markdown(
     titles: Mapping[str, str] = TITLES,
     leads: Mapping[str, str] = LEADS,
     head: str = HEAD,
+    opening: Callable[[dict[str, Any]], str] = openings.speed,
 ) -> str:
-    """A page.
+    """A page: what a user wants first, the tables, and how they came about last.
 
     Args:
         result: ``"sections"``: by name and device, ``settings`` and ``rows``.
         titles: of the sections, by name, in the order of the page.
         leads: what is said before their tables.
-        head: what the page begins with.
+        head: title and source.
+        opening: what stands first, from ``result``.
     """
     sections = {name: result["sections"][name] for name in titles if name in result["sections"]}
-    parts = [f"{head} {METHOD}", _summary(sections)]
+    title, _, source = head.partition("\n\n")
+    parts = [title, opening(result)]
     for name, devices in sections.items():
         parts.append(f"## {titles[name]}\n\n{leads[name]}")
         for device, measured in devices.items():
@@ -105,7 +109,7 @@ def markdown(
                 parts.append(f"On {device}: skipped, {measured['skipped']}.")
             else:
                 parts.append(f"{_settings(measured['settings'])}\n\n{_table(measured['rows'])}")
-    parts.append(_machine(sections))
+    parts += [f"## How it was measured\n\n{source} {METHOD}", _summary(sections), _machine(sections)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,7 +122,7 @@ def _summary(sections: dict[str, Any]) -> str:
         if "goal" in row
     ]
     missed = [item for item in judged if not item[2]["met"]]
-    lines = [f"## Goals\n\n{len(judged) - len(missed)} of {len(judged)} are met."]
+    lines = [f"## Our own goals\n\n{len(judged) - len(missed)} of {len(judged)} are met."]
     if missed:
         lines.append("| missed | size | variant | figure | goal | why |\n|---|---|---|---|---|---|")
         lines[-1] += "".join(

@@ -33,7 +33,7 @@ def test_a_fit_is_measured_kept_and_drawn(family, small, tmp_path):
     pixels.report(tmp_path / "runs", tmp_path / "out")
     page = (tmp_path / "out" / "pixels.md").read_text()
     assert f"| {pixels.FAMILIES[family]} | 0 |" in page and "| *copy* | 0 |" in page
-    (film,) = (tmp_path / "out" / "media").iterdir()
+    (film,) = (tmp_path / "out" / "media").glob("*.webp")
     assert film.name in page and film.stat().st_size < pixels.FILM_BYTES
     assert f"--families {family} --envs {GAME} --seeds 0 --updates 4" in page
     kept = json.loads((tmp_path / "out" / "pixels.json").read_text())["fits"]

@@ -1,0 +1,69 @@
+"""The benchmark pages say what the numbers beside them say, and a user's question comes first."""
+
+import json
+import re
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from benchmarks import demo_table, dream_agents, families, learning, openings, pixel_page, pixel_speed, plots, report
+from tests.docs.pages import ROOT
+
+FOLDER = ROOT / "docs" / "benchmarks"
+
+
+def facts(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def film_names():
+    return {file.stem: file.name for file in (FOLDER / "media").iterdir() if file.suffix in pixel_page.FILMS}
+
+
+PAGES = {
+    "speed": lambda: report.markdown(facts("speed")),
+    "families": lambda: report.markdown(
+        facts("families"), families.TITLES, families.LEADS, families.HEAD, openings.families
+    ),
+    "pixel_speed": lambda: pixel_speed.page(facts("pixel_speed")),
+    "learning": lambda: learning.table(facts("learning")["fits"]),
+    "dream_agents": lambda: dream_agents.table(facts("dream_agents")["runs"]),
+    "demo": lambda: demo_table.table(facts("demo")["demo"], facts("demo")["ppo_on_the_real_environment"]),
+    "pixels": lambda: pixel_page.table(
+        facts("pixels"), film_names(), json.loads((FOLDER / "media" / "films.json").read_text())
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_what_its_numbers_say(name):
+    assert (FOLDER / f"{name}.md").read_text() == PAGES[name]()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_with_its_figure_and_ends_with_how_it_was_measured(name):
+    text = (FOLDER / f"{name}.md").read_text()
+    drawn, table = text.index(f"(media/{name}.svg)"), text.index("\n|")
+    assert drawn < table < text.index("## How it was measured")
+    assert "## Our own goals" not in text or text.index("## Our own goals") > text.index("## How it was measured")
+
+
+@pytest.mark.parametrize("name", plots.PLOTS)
+def test_a_figure_is_drawn_from_the_numbers_beside_it(name, tmp_path):
+    (tmp_path / f"{name}.json").write_text((FOLDER / f"{name}.json").read_text())
+    first = plots.draw(name, tmp_path).read_text()
+    assert first.count("<path") > 20 and first == plots.draw(name, tmp_path).read_text()
+
+
+def test_figures_of_parts_of_a_measurement_are_drawn_too(tmp_path):
+    (tmp_path / "speed.json").write_text(json.dumps({"sections": {"update": {"cuda": {"skipped": "no GPU"}}}}))
+    assert plots.draw("speed", tmp_path).is_file()
+    assert openings.speed({"sections": {}}).count("- **") == 0
+
+
+def test_every_film_on_the_page_is_there_and_says_what_it_shows():
+    text = (FOLDER / "pixels.md").read_text()
+    shown = re.findall(r"\(media/([^)]*\.(?:gif|webp))\)\n\n\*\*\*(.*)", text)
+    assert len(shown) == len(facts("pixels")["fits"])
+    assert all((FOLDER / "media" / file).is_file() and len(words) > 60 for file, words in shown)
