@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.env_checker import check_env
 from torch import nn
 from torchrl.data import Bounded
 
@@ -157,6 +158,12 @@ def test_the_seeds_of_a_vector_reset_seed_the_drawn_features(model):
     for seed in (3, [3, 4, None]):
         assert np.array_equal(drawn(seed), drawn(seed))
     assert not np.array_equal(drawn(3), drawn(4)) and not np.array_equal(drawn([None] * 3), drawn([None] * 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*we recommend")  # bounds of actions are the real environment's
+def test_sb3_accepts_the_filtered_environment():
+    model = ToyWorldModel(VECTOR, Bounded(-2, 2, (1,)))
+    check_env(LatentObservation(gymnasium.make("Pendulum-v1"), model), skip_render_check=True)
 
 
 def test_a_filter_knows_the_rows_it_has_seen(model):
