@@ -52,6 +52,7 @@ from wmcomponents.functional.n_step import ahead as ahead
 from wmcomponents.functional.n_step import n_step_return as n_step_return
 from wmcomponents.functional.percentiles import percentile_range as percentile_range
 from wmcomponents.functional.precision import at_least_float32 as at_least_float32
+from wmcomponents.functional.precision import full_precision as full_precision
 from wmcomponents.functional.quantize import dequantized as dequantized
 from wmcomponents.functional.quantize import quantized as quantized
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy as bernoulli_cross_entropy

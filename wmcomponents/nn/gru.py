@@ -53,7 +53,7 @@ class ResetBeforeGRU(GRU):
         """Input and previous state to the next state."""
         reset, update = self.gates(torch.cat([x, h], -1)).sigmoid().chunk(2, -1)
         candidate = self.candidate(torch.cat([x, reset * h], -1)).tanh()
-        return torch.lerp(candidate, h, update)
+        return torch.lerp(candidate.to(h.dtype), h, update.to(h.dtype))  # the state keeps its precision
 
 
 class ResetAfterGRU(GRU):

@@ -152,7 +152,7 @@ class IRISLoss(TokenWorldLoss):
             z = tokenizer.encode(network_image(pixels)).flatten(0, 1)
             codebook = tokenizer.quantizer.embedding.weight
             used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
-            codebook[~used] = farthest_first(z, int((~used).sum()), codebook[used])
+            codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), codebook[used])
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmcomponents.functional.precision import at_least_float32, full_precision
 from wmcomponents.nn.quantizers.usage import CodebookUsage, code_counts, revived
 from wmcomponents.nn.quantizers.vq import Quantized
 
@@ -61,14 +62,14 @@ class CosineQuantizer(nn.Module):
 
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
         """Each vector's code; the codebook stays as it is."""
-        z = F.normalize(z, dim=-1)
+        z = F.normalize(at_least_float32(z), dim=-1)
         tokens = self._closest(z)
         code = self.lookup(tokens)
         return Quantized(z + (code - z).detach(), tokens, self.beta * (z - code).square().mean(-1))
 
     def tokens(self, z: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """The numbers alone."""
-        return self._closest(F.normalize(z, dim=-1))
+        return self._closest(F.normalize(at_least_float32(z), dim=-1))
 
     def lookup(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         """The vectors of codes."""
@@ -90,7 +91,7 @@ class CosineQuantizer(nn.Module):
             noise: uniform in [0, 1), picks the vectors that revived codes become.
             weight: how much each vector counts, 0 for padding; 1 if not given.
         """
-        z, tokens = F.normalize(z, dim=-1).reshape(-1, self.dim), tokens.reshape(-1)
+        z, tokens = F.normalize(at_least_float32(z), dim=-1).reshape(-1, self.dim), tokens.reshape(-1)
         weight = torch.ones(tokens.shape, device=z.device) if weight is None else weight.reshape(-1).to(z.dtype)
         total = torch.zeros_like(self.codebook).index_add_(0, tokens, z * weight.unsqueeze(-1))
         mean = total / code_counts(tokens, self.codes, weight).clamp_min(1e-12).unsqueeze(-1)
@@ -109,4 +110,6 @@ class CosineQuantizer(nn.Module):
 
     @torch.no_grad()
     def _closest(self, z: Tensor) -> Tensor:
-        return (z @ self.codebook.T).argmax(-1)
+        # bfloat16 does not tell neighbours among hundreds of codes apart.
+        with full_precision(z):
+            return (z @ self.codebook.T).argmax(-1)

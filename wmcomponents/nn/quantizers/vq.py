@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from wmcomponents.functional.precision import at_least_float32, full_precision
+
 
 class Quantized(NamedTuple):
     """Vectors and the codes that stand for them.
@@ -22,9 +24,12 @@ class Quantized(NamedTuple):
 
 
 def nearest_code(z: Float[Tensor, "*batch dim"], codebook: Float[Tensor, "codes dim"]) -> Int[Tensor, "*batch"]:
-    r"""Number of the code at the least squared distance :math:`\|z\|^2 + \|e\|^2 - 2 z e`; no gradient."""
-    with torch.no_grad():
-        flat = z.reshape(-1, z.shape[-1])
+    r"""Number of the code at the least squared distance :math:`\|z\|^2 + \|e\|^2 - 2 z e`; no gradient.
+
+    In float32 at least, under autocast too: bfloat16 does not tell neighbours among hundreds of codes apart.
+    """
+    with torch.no_grad(), full_precision(z):
+        flat = at_least_float32(z).reshape(-1, z.shape[-1])
         distance = flat.square().sum(1, keepdim=True) + codebook.square().sum(1) - 2.0 * flat @ codebook.T
         return distance.argmin(-1).reshape(z.shape[:-1])
 
@@ -58,6 +63,7 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
         """Each vector's code."""
+        z = at_least_float32(z)
         tokens = self.tokens(z)
         code = self.lookup(tokens)
         moved = (z.detach() - code).square().mean(-1)
