@@ -70,7 +70,8 @@ def speed(result: dict[str, Any], figure: Figure) -> None:
 
 
 def _overhead(result: dict[str, Any], axis: Any) -> None:
-    rows = [row for row in rows_of(result, "overhead") if row.get("ratio") and "compiled" not in row["variant"]]
+    eager = [row for row in rows_of(result, "overhead") if row.get("ratio") and "compiled" not in row["variant"]]
+    rows = [row for row in eager if row["work"].startswith("one step, B=")]
     batches = sorted({int(row["work"].rpartition("=")[2]) for row in rows})
     for name in dict.fromkeys(row["variant"] for row in rows):
         ratio = {int(row["work"].rpartition("=")[2]): row["ratio"] for row in rows if row["variant"] == name}
