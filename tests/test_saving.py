@@ -1,19 +1,24 @@
 """Models on disk: they come back to the bit, or not at all."""
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save
@@ -29,10 +34,17 @@ from torchrl.data import (
     Unbounded,
 )
 
-from wmcomponents.models import DreamerV3, DreamerV3Config, presets
+import wmcomponents
+from tests.contract import models as contract
+from wmcomponents.dream.simulator import make_simulator
+from wmcomponents.functional import symlog
+from wmcomponents.models import DreamerV3, DreamerV3Config, make_model, presets
 from wmcomponents.pretrained import (
     BadModelError,
     PretrainedModel,
+    SavedModel,
+    StrictFolder,
+    building,
     files,
     folder,
     read_config,
@@ -42,7 +54,8 @@ from wmcomponents.pretrained import (
     specs,
 )
 from wmcomponents.pretrained.config import decoded
-from wmcomponents.saving import load, load_starts
+from wmcomponents.pretrained.tensors import TensorFile
+from wmcomponents.saving import load, load_starts, load_with_starts
 from wmcomponents.world_model import Prediction
 
 SIZES = {
@@ -57,6 +70,8 @@ SIZES = {
     "bins": 11,
 }
 SPEC, ACTION = Composite(observation=Unbounded(3)), OneHot(2)
+OLD = Path(__file__).parent / "saved"
+"""Models as earlier versions saved them, and what they dreamt then."""
 CONFIG, WEIGHTS, STARTS = folder.CONFIG, folder.WEIGHTS, folder.STARTS
 
 
@@ -703,6 +718,341 @@ def test_a_config_that_would_not_come_back_is_not_saved(tmp_path, changes, messa
     with pytest.raises(TypeError, match=message):
         made.save_pretrained(tmp_path / "nested")
     assert not list(tmp_path.iterdir())
+
+
+# -- what else may stand where a file should ----
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, STARTS])
+@pytest.mark.parametrize("target", ["itself", "/dev/zero", "/dev/null", "/nowhere"])
+def test_a_link_in_place_of_a_file_is_not_followed(original, tmp_path, name, target):
+    path = copied(original, tmp_path)
+    shutil.copy(path / name, tmp_path / "elsewhere")
+    (path / name).unlink()
+    (path / name).symlink_to(tmp_path / "elsewhere" if target == "itself" else target)
+    assert_refused(path, "is a link, which is not followed")
+
+
+def test_a_path_that_is_a_link_to_a_folder_is_fine(original, tmp_path):
+    (tmp_path / "link").symlink_to(original, target_is_directory=True)
+    assert same(load(tmp_path / "link"), load(original))
+
+
+def test_names_of_files_stay_inside_their_folder(original):
+    with StrictFolder(original, BadModelError, "a saved model") as found:
+        for name in ("", ".", "..", "../model/config.json", "/etc/passwd", "a\0b"):
+            with pytest.raises(BadModelError, match="is no name of a file inside"):
+                found.open(name)
+        with pytest.raises(BadModelError, match="holds no folder inner"):
+            found.folder("inner")
+
+
+def test_a_sparse_file_costs_no_memory(original, tmp_path):
+    path, before = copied(original, tmp_path), peak()
+    for name in (WEIGHTS, STARTS):
+        os.truncate(path / name, 2**40)
+        assert_refused(path, "is not a safetensors file")
+        shutil.copy(original / name, path / name)
+    huge = header({"a": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}})
+    (path / WEIGHTS).write_bytes(huge)
+    os.truncate(path / WEIGHTS, len(huge) + 2**40)
+    assert_refused(path, "the keys of its weights are others")
+    assert peak() - before < 100
+
+
+def test_a_config_as_large_as_a_sparse_file_is_refused_by_what_the_machine_has(original, tmp_path):
+    # Config, header and size agree on matrices of 2**40 numbers; only the disk does not hold them.
+    path, before = copied(original, tmp_path), peak()
+    units = 2**20
+    resealed(path, lambda content: content["config"].update(deter=units, hidden=units, units=units))
+    with contextlib.suppress(BadModelError):
+        load(path)
+    huge = {"a": {"dtype": "F32", "shape": [units, units], "data_offsets": [0, 4 * units**2]}}
+    (path / WEIGHTS).write_bytes(header(huge))
+    os.truncate(path / WEIGHTS, len(header(huge)) + 4 * units**2)
+    assert_refused(path)
+    with open(path / WEIGHTS, "rb") as file, pytest.raises(BadModelError, match="more than the memory of this machine"):
+        TensorFile(file, "model.safetensors", BadModelError).read()
+    assert peak() - before < 100
+
+
+# -- numbers that are none ----
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["reward_head.out.weight", "encoder.transform.loc"])
+def test_weights_and_buffers_that_are_not_finite_are_named_when_saved_and_when_loaded(tmp_path, key, number):
+    made = model()
+    made.state_dict()[key].reshape(-1)[1] = number
+    with pytest.raises(ValueError, match=rf"holds NaN or infinity: {re.escape(key)} \(1 of .* allow_nonfinite=True"):
+        made.save_pretrained(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    path = made.save_pretrained(tmp_path / "model", allow_nonfinite=True)
+    assert_refused(path, rf"holds NaN or infinity: .*{re.escape(key)} \(1 of .* load it with allow_nonfinite=True")
+    for back in (load(path, allow_nonfinite=True), DreamerV3.from_pretrained(path, allow_nonfinite=True)):
+        assert torch.equal(back.state_dict()[key].nan_to_num(), made.state_dict()[key].nan_to_num())
+
+
+def test_starts_that_are_not_finite_are_named_when_saved_and_when_loaded(original, tmp_path):
+    odd = starts()
+    odd["deter"][2, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"holds NaN or infinity: deter \(1 of 80 numbers\)"):
+        model().save_pretrained(tmp_path / "model", starts=odd)
+    path = copied(original, tmp_path)
+    replaced_weights(path, save(odd), STARTS)
+    assert_refused(path, r"starts.safetensors holds NaN or infinity: deter \(1 of 80 numbers\)")
+    with pytest.raises(BadModelError, match="holds NaN or infinity"):
+        load_starts(path)
+    assert load_with_starts(path, allow_nonfinite=True).starts["deter"].isnan().sum() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool])
+def test_starts_of_another_dtype_are_refused_when_saved_and_when_loaded(original, tmp_path, dtype):
+    odd = {key: value.to(dtype) for key, value in starts().items()}
+    with pytest.raises(ValueError, match=f"'deter' has the dtype {dtype}, not torch.float32"):
+        model().save_pretrained(tmp_path / "model", starts=odd)
+    path = copied(original, tmp_path)
+    replaced_weights(path, save(odd), STARTS)
+    assert_refused(path, f"does not hold states of this model: 'deter' has the dtype {dtype}, not torch.float32")
+
+
+def test_starts_in_the_precision_of_the_model_are_fine(tmp_path):
+    kept = {key: value.double() for key, value in starts().items()}
+    path = model().double().save_pretrained(tmp_path / "model", starts=kept)
+    assert all(torch.equal(value, kept[key]) for key, value in load_with_starts(path).starts.items())
+
+
+# -- loading leaves the caller's process alone, and gives the model that was saved ----
+
+
+@pytest.mark.parametrize("name", [name for name, _ in contract.MODELS])
+def test_every_family_comes_back_to_the_bit_in_the_same_layout_and_no_generator_moves(tmp_path, name):
+    made = dict(contract.MODELS)[name]()
+    if not isinstance(made, PretrainedModel):
+        return
+    path = made.eval().save_pretrained(tmp_path / "model")
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    back = load(path)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+    assert (before[2] == np.random.get_state()[1]).all()
+    tensors = [dict(one.named_parameters()) | dict(one.named_buffers()) for one in (made, back)]
+    assert tensors[0].keys() == tensors[1].keys()
+    for key, value in tensors[0].items():
+        twin = tensors[1][key]
+        assert value.dtype == twin.dtype and value.stride() == twin.stride(), key
+        assert value.requires_grad == twin.requires_grad and torch.equal(value, twin), key
+
+
+def test_no_number_is_drawn_while_a_model_is_loaded(saved, monkeypatch):
+    # Not drawn and taken back, which another thread would see: not drawn.
+    moved = []
+
+    def spied(budget, func, *arguments):
+        before = torch.get_rng_state()
+        out = original_dispatch(budget, func, *arguments)
+        moved.extend([func] * (not torch.equal(before, torch.get_rng_state())))
+        return out
+
+    original_dispatch = building.Budget.__torch_dispatch__
+    monkeypatch.setattr(building.Budget, "__torch_dispatch__", spied)
+    assert same(load(saved), model()) and not moved
+
+
+def test_the_callers_default_precision_and_device_are_not_the_models(saved):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            back = load(saved)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(back, model()) and back.reward_head.bins.dtype == torch.float32 and not back.reward_head.bins.is_meta
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_tables_that_are_no_weights_have_the_models_precision(tmp_path, dtype):
+    made = model().to(dtype)
+    assert torch.equal(load(made.save_pretrained(tmp_path / "m")).reward_head.bins, made.reward_head.bins)
+
+
+def test_precisions_that_differ_within_a_model_come_back(tmp_path):
+    made = model()
+    made.encoder.to(torch.bfloat16)
+    back = load(made.save_pretrained(tmp_path / "m"))
+    assert {key: value.dtype for key, value in back.state_dict().items()} == {
+        key: value.dtype for key, value in made.state_dict().items()
+    }
+    assert same(made, back)
+
+
+def test_what_a_model_holds_once_is_held_once_when_it_comes_back(tmp_path):
+    back = load(model().save_pretrained(tmp_path / "m"))
+    assert back.encoder.transform.loc.data_ptr() == back.decoder.transform.loc.data_ptr()
+
+
+def test_what_a_model_holds_once_cannot_have_two_values(original, tmp_path):
+    path = copied(original, tmp_path)
+    tensors = load_file(path / WEIGHTS)
+    tensors["decoder.transform.loc"] = tensors["encoder.transform.loc"] + 1
+    replaced_weights(path, save(tensors))
+    assert_refused(path, "encoder.transform.loc and decoder.transform.loc are one and the same in the model")
+
+
+# -- readers and writers at the same time ----
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a second process on the same folder")
+def test_a_reader_beside_a_writer_sees_one_save(tmp_path):
+    path, pair = tmp_path / "model", [model(seed=0), model(seed=1)]
+    kept = [{key: torch.full_like(value, number) for key, value in starts().items()} for number in (0.0, 1.0)]
+    pair[0].save_pretrained(path, starts=kept[0])
+    child = os.fork()
+    if child == 0:
+        for turn in itertools.cycle((1, 0)):
+            pair[turn].save_pretrained(path, starts=kept[turn])
+    seen = set()
+    try:
+        for number in range(80):
+            if number % 6:
+                found, dreamt = load_with_starts(path)
+            else:
+                simulator = make_simulator(path, seed=0)
+                simulator.reset()
+                found, dreamt = simulator.model, simulator.state
+            turn = int(dreamt["deter"].flatten()[0])
+            assert same(found, pair[turn]) and bool((dreamt["deter"] == turn).all())
+            seen.add(turn)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert seen == {0, 1}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a kill leaves is told by locks")
+def test_what_killed_writers_leave_is_removed_by_the_next_save_and_not_what_living_ones_write(tmp_path):
+    path = model().save_pretrained(tmp_path / "model")
+    with files.replacing(path, (CONFIG, WEIGHTS, STARTS), "saved model") as living:
+        (living / WEIGHTS).write_bytes(b"half")
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                with files.replacing(path, (CONFIG, WEIGHTS, STARTS), "saved model") as fresh:
+                    (fresh / WEIGHTS).write_bytes(b"half")
+                    os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert len(list(tmp_path.iterdir())) == 3  # each removes what the one before it left
+        model(seed=1).save_pretrained(path)
+        assert (living / WEIGHTS).read_bytes() == b"half"
+        assert {entry.name for entry in tmp_path.iterdir()} == {"model", living.name}
+        (living / CONFIG).write_bytes((path / CONFIG).read_bytes())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+    assert (path / WEIGHTS).read_bytes() == b"half", "who ends last stays"
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o775])
+def test_a_new_save_has_the_mode_of_the_old_and_files_that_of_their_folder(tmp_path, mode):
+    path = model().save_pretrained(tmp_path / "model", starts=starts())
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
+    path.chmod(mode)
+    model(seed=1).save_pretrained(path, starts=starts())
+    assert path.stat().st_mode & 0o777 == mode
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {mode & 0o666}
+
+
+# -- other versions ----
+
+
+def test_the_version_that_wrote_a_model_is_kept(saved):
+    assert json.loads((saved / CONFIG).read_text())["wmcomponents"] == wmcomponents.__version__
+    with SavedModel.open(saved) as opened:
+        assert opened.written_by == f"wmcomponents {wmcomponents.__version__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NewerPartConfig(PartConfig):
+    depth: int = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class NewerConfig(NestedConfig):
+    part: NewerPartConfig = NewerPartConfig()
+    twist: float = 0.25
+
+
+def test_a_model_that_was_saved_before_a_field_existed_takes_its_default_and_says_so(tmp_path, monkeypatch):
+    path = Nested(NestedConfig(PartConfig(3, "x")), SPEC, ACTION).save_pretrained(tmp_path / "nested")
+    monkeypatch.setattr(Nested, "config_class", NewerConfig)
+    with pytest.warns(
+        UserWarning, match=r"was written by wmcomponents .* did not know config.twist, config.part.depth"
+    ):
+        back = Nested.from_pretrained(path)
+    assert (back.config.twist, back.config.part.depth, back.config.part.name) == (0.25, 7, "x")
+    assert Nested.from_pretrained(back.save_pretrained(path)).config == back.config  # and no warning
+
+
+def test_a_field_of_a_newer_version_is_refused_with_both_versions(tmp_path, monkeypatch):
+    monkeypatch.setattr(Nested, "config_class", NewerConfig)
+    path = Nested(NewerConfig(NewerPartConfig(3)), SPEC, ACTION).save_pretrained(tmp_path / "nested")
+    resealed(path, lambda content: content.update(wmcomponents="99.0"))
+    monkeypatch.setattr(Nested, "config_class", NestedConfig)
+    message = rf"written by wmcomponents 99.0 and read by {wmcomponents.__version__}.* unknown fields \['twist'\]"
+    with pytest.raises(BadModelError, match=message):
+        Nested.from_pretrained(path)
+
+
+@pytest.mark.parametrize("family", sorted(entry.name for entry in OLD.iterdir()))
+def test_models_that_earlier_versions_saved_load_and_dream_what_they_dreamt(family):
+    model, kept = load_with_starts(OLD / family / "model")
+    dreamt = load_file(OLD / family / "dream.safetensors")
+    assert type(model).__name__ == family
+    state = kept
+    for step, action in enumerate(dreamt["action"]):
+        noise = {key.removeprefix("noise."): value[step] for key, value in dreamt.items() if key.startswith("noise.")}
+        out = model.imagine(state, action, noise)
+        state = out.state
+        for key, value in {**{f"state.{k}": v for k, v in state.items()}, "reward": out.reward}.items():
+            close = {"atol": 1 / 255, "rtol": 0} if family == "Diamond" else {"atol": 1e-5, "rtol": 1e-4}  # it rounds
+            is_picture = value.dtype == torch.uint8
+            one, other = (x / 255 if is_picture else symlog(x.float()) for x in (value.detach(), dreamt[key][step]))
+            torch.testing.assert_close(one, other, **close)
+
+
+# -- paths that are something else ----
+
+
+def test_a_wrong_path_is_told_what_it_is_and_which_is_right(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/replay.json").write_text("{}")
+    (tmp_path / "theirs.pt").write_bytes(b"")
+    for given, message in [
+        ("someone/cartpole-dream", r"Hugging Face Hub.*HubModel.from_pretrained\('someone/cartpole-dream'\).*\[hub\]"),
+        ("modle", r"there is no such folder. Did you mean model\?"),
+        (saved / WEIGHTS, f"it is a file of one. Give the folder, {saved}"),
+        ("theirs.pt", "read by wmcomponents.load_official"),
+        ("run", "folder of a training run that has saved no model yet"),
+        ("data", "folder of data, which a model is trained on: wmc train --data data"),
+        (tmp_path, f"saved models do lie in it: {tmp_path / 'model'}"),
+        ("/dev/null", "it is no folder"),
+        ("a\0b", "there is no such folder"),
+    ]:
+        with pytest.raises(BadModelError, match=message):
+            load(given)
+    shutil.copytree(saved, tmp_path / "run/model")
+    with pytest.raises(BadModelError, match="folder of a training run, whose model is run/model"):
+        load("run")
+
+
+def test_a_mistyped_family_or_preset_is_asked_about():
+    with pytest.raises(ValueError, match="Did you mean 'DreamerV3'"):
+        make_model("dreamerv3", "tiny", SPEC, ACTION)
+    with pytest.raises(ValueError, match="Did you mean 'size12m'"):
+        make_model("DreamerV3", "12m", SPEC, ACTION)
 
 
 @pytest.mark.gpu

@@ -1,23 +1,28 @@
 """Read a checkpoint that a paper's own repository published, whatever its family. Nothing is ever unpickled."""
 
+import contextlib
+import difflib
 import inspect
+import os
 import struct
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
-import safetensors.torch
 import torch
 
 from wmcomponents.models import OFFICIAL
-from wmcomponents.pretrained import BadModelError, PretrainedModel
+from wmcomponents.pretrained import BadModelError, PretrainedModel, StrictFolder
 from wmcomponents.pretrained.building import construction
+from wmcomponents.pretrained.tensors import TensorFile, listed, machine_memory
 
 TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint"), ".safetensors"
 SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
 ZIP_MAGIC = b"PK\x03\x04"
+MOST_FILES = 100_000
+"""Files and folders that a folder of checkpoints may hold."""
 
 
 def load_official(
@@ -45,13 +50,15 @@ def load_official(
         TypeError: if a detail is missing, or the family knows none of that name.
     """
     if name not in OFFICIAL:
-        raise BadModelError(f"the official checkpoints known here are of {', '.join(OFFICIAL)}; got {name!r}.")
+        close = difflib.get_close_matches(name, OFFICIAL, n=1, cutoff=0.5)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise BadModelError(f"the official checkpoints known here are of {', '.join(OFFICIAL)}; got {name!r}.{meant}")
     from_official = cast(Any, OFFICIAL[name]).from_official
     _check_details(name, from_official, details)
     weights = read_checkpoint(path)
     try:
         # A view in a file can claim any size. The initial weights are overwritten; drawing them must not show.
-        with construction(_size(Path(path)) // 4, 1000):
+        with construction(_bytes_of(Path(path)) // 4, 1000):
             model = from_official(weights, **details)
     except BadModelError as error:
         raise BadModelError(f"{path} is not a checkpoint of {name} that fits: {error}") from error
@@ -65,21 +72,25 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
 
     Args:
         path: a file, or a folder: the latter gives a mapping from file names, relative and with ``/``, to what each
-            holds, which is read when it is asked for.
+            holds, which is read when it is asked for. The path may be a link; links inside a folder are not followed.
 
     Raises:
         BadModelError: see :func:`load_official`.
     """
     path = Path(path)
-    if path.is_dir():
-        return CheckpointFolder(path)
-    if not path.is_file():
-        raise BadModelError(f"{path} does not exist. Download the checkpoint, and give the path of the file.")
-    if path.suffix == SAFE_SUFFIX:
-        return _read_safetensors(path)
-    if path.suffix in TORCH_SUFFIXES:
-        return _read_torch(path)
-    raise BadModelError(f"{path} is no checkpoint by its name; those known end in {', '.join(SUFFIXES)}.")
+    with _refused(path):
+        if path.is_dir():
+            return CheckpointFolder(path)
+        if not path.exists():
+            raise BadModelError(f"{path} does not exist. Download the checkpoint, and give the path of the file.")
+        if not path.is_file():
+            raise BadModelError(f"{path} is no file and no folder.")
+        if path.suffix not in SUFFIXES:
+            raise BadModelError(f"{path} is no checkpoint by its name; those known end in {', '.join(SUFFIXES)}.")
+        # Whatever it is called: a cache of downloads holds links whose ends have other names.
+        real = path.resolve()
+        with StrictFolder(real.parent, BadModelError, "a folder of checkpoints") as folder:
+            return _read_file(folder, real.name, path)
 
 
 class CheckpointFolder(Mapping[str, Any]):
@@ -94,17 +105,21 @@ class CheckpointFolder(Mapping[str, Any]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = [file for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES and file.is_file()]
-        self._files = {file.relative_to(path).as_posix(): file for file in files}
+        self._files = tuple(sorted(_checkpoints(path)))
         self._read: dict[str, Mapping[str, Any]] = {}
-        if not files:
+        if not self._files:
             raise BadModelError(f"{path} holds no checkpoint; those known end in {', '.join(SUFFIXES)}.")
 
     def __getitem__(self, name: str) -> Mapping[str, Any]:
         if name not in self._files:
-            raise BadModelError(f"{self.path} holds no {name}; it holds {', '.join(self._files)}.")
+            raise BadModelError(f"{self.path} holds no {name}; it holds {listed(self._files, 8)}.")
         if name not in self._read:
-            self._read[name] = read_checkpoint(self._files[name])
+            *folders, file = name.split("/")
+            with contextlib.ExitStack() as opened:
+                inner = opened.enter_context(StrictFolder(self.path, BadModelError, "a folder of checkpoints"))
+                for part in folders:
+                    inner = opened.enter_context(inner.folder(part))
+                self._read[name] = _read_file(inner, file, self.path / name)
         return self._read[name]
 
     def __contains__(self, name: object) -> bool:
@@ -117,41 +132,70 @@ class CheckpointFolder(Mapping[str, Any]):
         return len(self._files)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        return safetensors.torch.load_file(path)
-    except Exception as error:  # safetensors raises its own error class, and ValueError or KeyError on odd headers
-        raise BadModelError(f"{path} is not a safetensors file, or is truncated ({error}).") from error
+def _checkpoints(path: Path) -> Iterator[str]:
+    """Checkpoints below a folder, by their relative names; links are passed over."""
+    seen = 0
+    for parent, folders, files in os.walk(path):
+        folders.sort()
+        seen += len(files) + len(folders)
+        if seen > MOST_FILES:
+            raise BadModelError(f"{path} holds more than {MOST_FILES:,} files: give the folder of one experiment.")
+        for name in files:
+            file = Path(parent) / name
+            if file.suffix in SUFFIXES and not file.is_symlink() and file.is_file():
+                yield file.relative_to(path).as_posix()
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+def _read_file(folder: StrictFolder, name: str, shown: Path) -> Mapping[str, Any]:
+    """One file of a folder.
+
+    Args:
+        folder: where it is.
+        name: its name there.
+        shown: the path as it was given, which tells the kind of the file, and which errors name.
+    """
+    with folder.open(name) as file:
+        if shown.suffix == SAFE_SUFFIX:
+            return TensorFile(file, str(shown), BadModelError).read()
+        size, memory = os.fstat(file.fileno()).st_size, machine_memory()
+        if memory is not None and size > memory:
+            raise BadModelError(f"{shown} has {size:,} bytes, more than the memory of this machine ({memory:,}).")
+        return _read_torch(file, size, shown)
+
+
+def _read_torch(file: BinaryIO, size: int, shown: Path) -> Mapping[str, Any]:
+    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     if is_zip:
-        _check_zip(path)
+        _check_zip(file, size, shown)
+    file.seek(0)
     try:
         with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of a file's oddities before it refuses them
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # anything at all, on bytes that are no checkpoint
-        raise BadModelError(f"{path} {_why(error)}") from error
+        raise BadModelError(f"{shown} {_why(error)}") from error
     if not isinstance(content, Mapping):
-        raise BadModelError(f"{path} holds a {type(content).__name__}, not a mapping of weights by name.")
-    return cast("dict[str, Any]", content)
+        raise BadModelError(f"{shown} holds a {type(content).__name__}, not a mapping of weights by name.")
+    return cast("Mapping[str, Any]", content)
 
 
-def _check_zip(path: Path) -> None:
+def _check_zip(file: BinaryIO, size: int, shown: Path) -> None:
     """Compare the checksums of the parts, which torch itself does not; refuse parts that unpack to another size."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
-            damaged = None if packed else archive.testzip()
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+            packed = [part.filename for part in parts if part.compress_type != zipfile.ZIP_STORED]
+            # Parts may lie in one another, each as large as the file.
+            overlaps = sum(part.file_size for part in parts) > size
+            damaged = None if packed or overlaps else archive.testzip()
     except Exception as error:  # zipfile trusts the numbers that it reads, and fails as they make it
-        raise BadModelError(f"{path} is truncated or damaged: download it again ({error}).") from error
+        raise BadModelError(f"{shown} is truncated or damaged: download it again ({error}).") from error
     if packed:
-        raise BadModelError(f"{path} is not as torch.save writes it: {packed[0]} is compressed.")
+        raise BadModelError(f"{shown} is not as torch.save writes it: {packed[0]} is compressed.")
+    if overlaps:
+        raise BadModelError(f"{shown} is not as torch.save writes it: its parts overlap.")
     if damaged:
-        raise BadModelError(f"{path} is damaged: {damaged} does not match its checksum. Download it again.")
+        raise BadModelError(f"{shown} is damaged: {damaged} does not match its checksum. Download it again.")
 
 
 def _why(error: Exception) -> str:
@@ -178,9 +222,22 @@ def _check_details(name: str, from_official: Any, details: Mapping[str, Any]) ->
         ) from error
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all that are below a folder."""
-    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+def _bytes_of(path: Path) -> int:
+    """Bytes of a file, or of the checkpoints below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum((path / name).stat().st_size for name in _checkpoints(path))
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Name the one class of refusal for what the system says of a path."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadModelError):
+            raise
+        raise BadModelError(f"{path} cannot be read ({error}).") from error
 
 
 class _NumberType:

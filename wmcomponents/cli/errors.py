@@ -2,8 +2,12 @@
 
 import ast
 import dataclasses
-from collections.abc import Sequence
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from wmcomponents.cli.families import PRESETS
 
 
 class UsageError(ValueError):
@@ -16,16 +20,38 @@ def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
     Raises:
         UsageError: naming those that do.
     """
-    from wmcomponents.models import MODELS, presets
+    known = _families()
+    if family not in known:
+        raise UsageError(f"--family is one of {', '.join(known)}; got {family!r}.{meant(family, known)}")
+    if preset not in known[family]:
+        raise UsageError(
+            f"--preset of {family} is one of {', '.join(known[family])}; got {preset!r}.{meant(preset, known[family])}"
+        )
+    names = list(changed(changes))
+    if not names:
+        return
+    from wmcomponents.models import MODELS
 
-    if family not in MODELS:
-        raise UsageError(f"--family is one of {', '.join(MODELS)}; got {family!r}.")
-    if preset not in presets(family):
-        raise UsageError(f"--preset of {family} is one of {', '.join(presets(family))}; got {preset!r}.")
     entries = [field.name for field in dataclasses.fields(MODELS[family].config_class)]
-    unknown = [name for name in changed(changes) if name not in entries]
+    unknown = [name for name in names if name not in entries]
     if unknown:
-        raise UsageError(f"--changes of {family} name {', '.join(entries)}; got {', '.join(unknown)}.")
+        raise UsageError(
+            f"--changes of {family} name {', '.join(entries)}; got {', '.join(unknown)}.{meant(unknown[0], entries)}"
+        )
+
+
+def _families() -> dict[str, tuple[str, ...]]:
+    """Presets by family: those in memory, which a user may have added to, else those that are known by name."""
+    models = sys.modules.get("wmcomponents.models")
+    return {family: models.presets(family) for family in models.MODELS} if models is not None else PRESETS
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """The question whether another name was meant, with a space before it; empty if none is close."""
+    by_letters = {name.lower().replace("-", "").replace("_", ""): name for name in known}
+    plain = given.lower().replace("-", "").replace("_", "")
+    close = difflib.get_close_matches(plain, by_letters, n=1, cutoff=0.55)
+    return f" Did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
 def changed(changes: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """World models on the Hugging Face Hub: the folder that ``save_pretrained`` writes, pushed and fetched."""
 
-import json
+import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from wmcomponents._extras import require
-from wmcomponents.pretrained import BadModelError, PretrainedModel, read_config
+from wmcomponents.pretrained import PretrainedModel, replacing
 from wmcomponents.pretrained.folder import CONFIG, STARTS, WEIGHTS
 from wmcomponents.saving import load_with_starts
 from wmcomponents.world_model import State
@@ -61,63 +62,64 @@ class HubModel(
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
     ) -> "HubModel":
-        """Fetch a model.
+        """Fetch a model; the mixin's own method would read the config before it is checked.
 
         Args:
             pretrained_model_name_or_path: a repository such as ``"someone/cartpole-dream"``, or a local folder.
-            kwargs: ``device`` for the weights, and those of ``ModelHubMixin.from_pretrained``: ``revision``, ``token``,
-                ``cache_dir``, ``force_download``, ``local_files_only``.
+            device: where the weights go; the CPU if not given.
+            revision: of the repository: a branch, a tag or a commit.
+            token: of the Hub, for what is not public.
+            cache_dir: where downloads are kept.
+            force_download: whether to fetch what is there already.
+            local_files_only: whether to ask the Hub for nothing.
 
         Raises:
             BadModelError: if what is there is no saved model, or is damaged.
         """
-        if os.path.isdir(pretrained_model_name_or_path):
-            read_config(pretrained_model_name_or_path)  # the mixin reads it too, and has other words for what is wrong
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, AttributeError) as error:
-            # How the mixin fails on a config that is no JSON, or no object; from load() only BadModelError comes.
-            name = pretrained_model_name_or_path
-            raise BadModelError(
-                f"the {CONFIG} of {name} is not that of a saved model; push it again ({error})."
-            ) from error
+        path = pretrained_model_name_or_path
+        if os.path.isdir(path):
+            return cls(*load_with_starts(path, device=device))
+        folder = snapshot_download(
+            str(path),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=[CONFIG, WEIGHTS, STARTS],
+        )
+        # models--owner--name/snapshots/REVISION holds links into models--owner--name/blobs.
+        return cls(*load_with_starts(folder, device=device, links_into=Path(folder).parents[1]))
 
-    @classmethod
-    def _from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        device: torch.device | str | None = None,
-        **from_config: Any,  # the mixin passes on fields of config.json that are named like our arguments: not wanted
-    ) -> "HubModel":
-        folder, links_into = model_id, None
-        if not os.path.isdir(model_id):
-            folder = snapshot_download(
-                model_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=[CONFIG, WEIGHTS, STARTS],
-            )
-            # models--owner--name/snapshots/REVISION holds links into models--owner--name/blobs.
-            links_into = Path(folder).parents[1]
-        return cls(*load_with_starts(folder, device=device, links_into=links_into))
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the model and its card to a folder, in one step as any saved model; a card that is there stays.
+
+        Args:
+            save_directory: the folder; replaced if it is one that holds a saved model, a card, and nothing else.
+            options: those of ``ModelHubMixin.save_pretrained``: ``push_to_hub``, ``repo_id``, ``model_card_kwargs``.
+
+        Raises:
+            FileExistsError: if the path exists and is not a saved model, or holds files that would be lost.
+            ValueError, TypeError: as ``save_pretrained`` of the model.
+        """
+        path = Path(save_directory)
+        with replacing(path, (CONFIG, WEIGHTS, STARTS, "README.md"), "saved model") as fresh:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(path / "README.md", fresh)
+            return super().save_pretrained(fresh, **{"repo_id": path.name, **options})
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        # The mixin has made the folder and removed its config, so files are replaced one by one, the config last.
         with tempfile.TemporaryDirectory(dir=save_directory) as scratch:
             written = self.world_model.save_pretrained(Path(scratch) / "model", starts=self.starts)
-            for name in (WEIGHTS, STARTS, CONFIG):
-                if (written / name).exists():
-                    os.replace(written / name, save_directory / name)
-                else:
-                    (save_directory / name).unlink(missing_ok=True)
+            for file in written.iterdir():
+                os.replace(file, save_directory / file.name)

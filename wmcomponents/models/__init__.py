@@ -1,5 +1,7 @@
 """World models, one file a paper."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from torchrl.data import Composite, TensorSpec
@@ -73,7 +75,7 @@ def presets(family: str) -> tuple[str, ...]:
         ValueError: for an unknown family.
     """
     if family not in MODELS:
-        raise ValueError(f"the families known here are {', '.join(MODELS)}; got {family!r}.")
+        raise ValueError(f"the families known here are {', '.join(MODELS)}; got {family!r}.{_meant(family, MODELS)}")
     written = vars(MODELS[family].config_class).items()
     return tuple(name for name, value in written if isinstance(value, classmethod) and not name.startswith("_"))
 
@@ -94,6 +96,13 @@ def make_model(
         ValueError: for an unknown family or preset, or if the family cannot model these specs.
     """
     if preset not in presets(family):
-        raise ValueError(f"{family} has the presets {', '.join(presets(family))}; got {preset!r}.")
+        known = presets(family)
+        raise ValueError(f"{family} has the presets {', '.join(known)}; got {preset!r}.{_meant(preset, known)}")
     cls: Any = MODELS[family]
     return cls(getattr(cls.config_class, preset)(**changes), observation_spec, action_spec)
+
+
+def _meant(given: str, known: Iterable[str]) -> str:
+    by_letters = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(given).lower(), by_letters, n=1, cutoff=0.55)
+    return f" Did you mean {by_letters[close[0]]!r}?" if close else ""

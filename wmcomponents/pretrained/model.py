@@ -1,6 +1,7 @@
 """The base of all world models that can be saved and loaded."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import warnings
@@ -159,23 +160,22 @@ class PretrainedModel(WorldModel):
                 f"the class."
             )
         # A small file is compared with its hash at once, and a large one when it is known to be of this model.
-        weights = saved.weights(allow_nonfinite=allow_nonfinite) if saved.size <= AT_ONCE else None
+        reader = functools.partial(_read, saved, allow_nonfinite)
+        weights = reader() if saved.size <= AT_ONCE else None
         shapes, starts, missing = saved.weight_shapes(), saved.start_shapes(), []
         try:
-            config = decoded(content["config"], cls.config_class, "config", missing)
-            observation_spec = cast(Composite, spec_from_json(content["observation_spec"]))
-            action_spec = spec_from_json(content["action_spec"])
-            size = sum(value.numel() for value in shapes.values())
-            size += elements(observation_spec) + elements(action_spec)
-
-            def build() -> M:
-                return cast(Any, cls)(config, observation_spec, action_spec)
-
+            with torch.device("cpu"):
+                config = decoded(content["config"], cls.config_class, "config", missing)
+                specs = (
+                    cast(Composite, spec_from_json(content["observation_spec"])),
+                    spec_from_json(content["action_spec"]),
+                )
+            build = functools.partial(cast(Any, cls), config, *specs)
+            size = sum(value.numel() for value in shapes.values()) + sum(map(elements, specs))
             check_sizes(build, shapes, size)
-            weights = saved.weights(allow_nonfinite=allow_nonfinite) if weights is None else weights
-            saved.starts(allow_nonfinite=allow_nonfinite)
+            weights = reader() if weights is None else weights
             with construction(size, len(weights)):
-                model = build()
+                model = cast(M, build())
             fault = unlike_weights(weights, model.state_dict())
             if fault:
                 raise ValueError(fault)
@@ -197,6 +197,12 @@ class PretrainedModel(WorldModel):
                 stacklevel=2,
             )
         return model.to(device).eval() if device is not None else model.eval()
+
+
+def _read(saved: SavedModel, allow_nonfinite: bool) -> dict[str, Tensor]:
+    """The weights; the start states are compared with their hash as well."""
+    saved.starts(allow_nonfinite=allow_nonfinite)
+    return saved.weights(allow_nonfinite=allow_nonfinite)
 
 
 def _unlike_states(states: Mapping[str, Tensor], spec: Composite, weights: Mapping[str, Tensor]) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wmcomponents.pretrained.folder import BadModelError
+from wmcomponents.pretrained.tensors import nonfinite
 
 N = TypeVar("N", bound=nn.Module)
 NAMED = 6
@@ -128,8 +129,8 @@ def load_mapped(
         The model, with the weights copied into it.
 
     Raises:
-        BadModelError: naming the keys that are unknown, missing, or of another shape or kind of number; the model is
-            left as it was.
+        BadModelError: naming the keys that are unknown, missing, of another shape or kind of number, or hold NaN or
+            infinity; the model is left as it was.
     """
     mapped, own = _mapped(weights, rules), model.state_dict()
     name = type(model).__name__
@@ -146,6 +147,9 @@ def load_mapped(
                 f"{source} of the checkpoint is {value.dtype} {list(value.shape)}; {key} of a {name} of this "
                 f"configuration is {own[key].dtype} {list(own[key].shape)}."
             )
+    fault = nonfinite({source: value.to(own[key].dtype) for key, (source, value) in mapped.items()})
+    if fault:
+        raise BadModelError(f"the checkpoint holds NaN or infinity: {fault}; its model diverged before it was saved.")
     with torch.no_grad():
         for key, (_, value) in mapped.items():
             own[key].copy_(value)

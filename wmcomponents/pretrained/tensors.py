@@ -73,7 +73,7 @@ class TensorFile:
         Raises:
             refusal: if it has another one, cannot be read, or does not fit into the memory of this machine.
         """
-        memory = _memory()
+        memory = machine_memory()
         if memory is not None and self.size > memory:
             raise self._refusal(
                 f"{self.name} has {self.size:,} bytes, more than the memory of this machine ({memory:,})."
@@ -83,7 +83,7 @@ class TensorFile:
         try:
             self._file.seek(len(self._head))
             for key, entry in sorted(self._entries.items(), key=lambda pair: (pair[1].begin, pair[1].end)):
-                value = torch.empty(entry.shape, dtype=entry.dtype)
+                value = torch.empty(entry.shape, dtype=entry.dtype, device="cpu")
                 content: Any = value.reshape(-1).view(torch.uint8).numpy()
                 if value.numel():
                     if self._file.readinto(content) != entry.end - entry.begin:  # pyright: ignore[reportAttributeAccessIssue]
@@ -160,7 +160,7 @@ def _entry(key: str, stated: Any) -> _Entry:
     return _Entry(DTYPES[dtype], tuple(shape), *offsets)
 
 
-def _memory() -> int | None:
+def machine_memory() -> int | None:
     """Bytes of memory that this machine has, where it says."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,17 @@
+"""The families and their presets by name: what a mistyped one is compared with before anything heavy is imported."""
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "DeltaIRIS": ("tiny", "pong", "atari", "crafter"),
+    "Diamond": ("tiny", "pong", "atari", "csgo"),
+    "DreamerV1": ("tiny", "official", "discrete"),
+    "DreamerV2": ("tiny", "atari", "crafter", "dmc_vision", "dmc_proprio"),
+    "DreamerV3": ("tiny", "size1m", "size12m", "size25m", "size50m", "size100m", "size200m", "size400m"),
+    "DreamerV3Preprint": ("tiny", "xs", "s", "m", "l", "xl"),
+    "EfficientZero": ("tiny", "atari", "state"),
+    "IRIS": ("tiny", "pong", "atari"),
+    "MuZero": ("tiny", "atari", "cartpole", "board_game"),
+    "PlaNet": ("tiny", "official"),
+    "TDMPC2": ("tiny", "size1", "size5", "size19", "size48", "size317"),
+    "WorldModels": ("tiny", "carracing", "doom"),
+}
+"""Presets of each family, as :func:`wmcomponents.models.presets` gives them; a test compares the two."""
