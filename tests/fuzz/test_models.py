@@ -366,6 +366,35 @@ def written(folder, files, form):
     return folder if len(files) > 1 else path
 
 
+ODD_TENSORS = (
+    lambda value: [value],
+    lambda value: {"a": value},
+    lambda value: value[None],
+    lambda value: value[..., None],
+    lambda value: value.reshape(-1)[:0],
+    lambda value: torch.cat([value.reshape(-1), value.reshape(-1)]),
+    lambda value: value.new_zeros(()),
+    lambda value: value.expand(3, *value.shape),
+    lambda value: torch.zeros(()).expand(10**6, 10**6),
+    lambda value: torch.zeros(1).expand(10**9),
+    lambda value: torch.empty(value.shape, device="meta"),
+    lambda value: torch.empty(2**20, 2**20, device="meta"),
+    lambda value: value.float().to_sparse(),
+    lambda value: value.long() + 2**40,
+    lambda value: value.bool(),
+    lambda value: value.to(torch.complex64),
+    lambda value: value.float() * torch.nan,
+    lambda value: value.float() / 0,
+    lambda value: value.double() + 1e300,
+    lambda value: torch.nn.Parameter(value.float()),
+    lambda value: collections.OrderedDict({"a": 1}),
+    lambda value: np.float64(1),
+    lambda value: np.ones(3),
+    lambda value: torch.Size([1]),
+    lambda value: Path("a"),
+)
+
+
 def other_entries(draw, files, outside):
     """Forge what the files hold."""
     files = copy.copy(files)
@@ -377,34 +406,8 @@ def other_entries(draw, files, outside):
             inner = content[key] = dict(value)
     key = draw.choice(sorted(inner))
     value = inner[key]
-    odd = (
-        *ODD_VALUES,
-        *(value.double().numpy().tolist() if value.numel() < 100 else 0.0, {key: value}, [value], value[None]),
-        *(
-            value[..., None],
-            value.reshape(-1),
-            value.reshape(-1)[:0],
-            value.new_zeros(()),
-            value.repeat(2, *[1] * max(0, value.ndim - 1)) if value.ndim else value,
-        ),
-        *(value.expand(3, *value.shape), torch.zeros(()).expand(10**6, 10**6), torch.zeros(1).expand(10**9)),
-        *(torch.empty(value.shape, device="meta"), torch.empty(2**20, 2**20, device="meta"), value.float().to_sparse()),
-        *(
-            value.long() + 2**40,
-            value.bool(),
-            value.to(torch.complex64),
-            value.float() * torch.nan,
-            value.double() + 1e300,
-        ),
-        *(value.float() / 0, torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8), Bomb(outside / "ran")),
-        *(
-            np.float64(1),
-            torch.Size([1]),
-            torch.nn.Parameter(value.float()),
-            collections.OrderedDict({"a": 1}),
-            Path("a"),
-        ),
-    )
+    odd = draw.choice((*ODD_VALUES, Bomb(outside / "ran"), *ODD_TENSORS, *ODD_TENSORS))
+    odd = odd(value) if callable(odd) else odd
     kind = draw.randrange(8)
     if kind == 0:
         inner.pop(key)
@@ -414,13 +417,13 @@ def other_entries(draw, files, outside):
         other = draw.choice(sorted(inner))
         inner[key], inner[other] = inner[other], inner[key]
     elif kind == 3:
-        inner[draw.choice(("more", "model", "state_dict", "weights", key + ".1"))] = draw.choice(odd)
+        inner[draw.choice(("more", "model", "state_dict", "weights", key + ".1"))] = odd
     elif kind == 4:
         files[name] = draw.choice(({}, [], None, value, inner, {"model": {}}, {"state_dict": []}, [content], "x"))
     elif kind == 5:
         inner["self"] = inner
     else:
-        inner[key] = draw.choice(odd)
+        inner[key] = odd
     return files
 
 
