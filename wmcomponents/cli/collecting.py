@@ -47,11 +47,10 @@ class Collection:
         self._spec, layout = spec_to_json(spec), Layout.of_spec(spec, config.num_envs)
         collect_policy(config.policy, env, repeat_probability=config.repeat_probability, seed=config.seed)
         env.close()
-        new = not config.out.exists()
         size = (self._target - self.rows) * layout.row_bytes
-        check_place(config.out, space=size)
-        if new:
+        if not config.out.exists():
             opened.callback(_remove_if_empty, config.out)
+        check_place(config.out, space=size)
         if not begun:
             say(f"{self._target * config.num_envs:,} steps, {size / 1e6:,.1f} MB in {config.out}")
         self._writer = opened.enter_context(DataWriter(config.out, append=begun))

@@ -96,8 +96,9 @@ class RandomPolicy(TensorDictModuleBase):
         """Write an action into ``tensordict`` and return it."""
         action = self._draw()
         if self.repeat_probability > 0:
+            keeps = self._keeps(tensordict, action)  # drawn also where there is nothing to keep: as many draws a step
             if self._previous is not None:
-                action = torch.where(self._keeps(tensordict, action), self._previous, action)
+                action = torch.where(keeps, self._previous, action)
             self._previous = action
         return tensordict.set(self.out_keys[0], action)
 

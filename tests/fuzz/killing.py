@@ -1,0 +1,32 @@
+"""Work in a forked child that a signal ends at a chosen moment."""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable
+
+
+def signalled(work: Callable[[], int | None], after: float, signum: int = signal.SIGKILL) -> int:
+    """Run ``work`` in a fork, send it a signal, and return its exit code, negative if the signal ended it.
+
+    Args:
+        work: what the child does; its result is the exit code.
+        after: seconds before the signal.
+        signum: which signal.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # torch has threads; the child starts none of its work there
+        child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            code = work() or 0
+        finally:
+            os._exit(code)
+    time.sleep(after)
+    os.kill(child, signum)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
