@@ -1,5 +1,6 @@
 """The training loop: what it logs, shows, refuses, and finds out."""
 
+import contextlib
 import math
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch import nn
+from torchrl.data import Categorical, Composite, OneHot, Unbounded
 
 from tests.training import corridor
-from wmcomponents.training import Cooling, DivergedError, Trainer, seed_everything
-from wmcomponents.training.loop import non_finite_keys, rewind_csv
+from wmcomponents.training import Cooling, DivergedError, OtherDataError, Trainer, loop, progress, seed_everything
+from wmcomponents.training.fit import check_data, non_finite_keys
+from wmcomponents.training.logs import rewind_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -328,3 +331,99 @@ def test_a_second_trainer_keeps_the_scale_a_model_was_fitted_to():
     scale = model.encoder.transform.scale.clone()
     model.prepare({"observation": 10 * torch.randn(50, 4)})
     assert torch.equal(model.encoder.transform.scale, scale)
+
+
+class Mean(nn.Module):
+    """A mean over rows, without noise."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tensordict):
+        seen = tensordict["observation"].flatten(0, 1)
+        return {"loss_a": (self.model.encoder.embed({"observation": seen}) - 1.0).square().mean()}
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch():
+    grads = []
+    for splits in (1, 4):
+        model = corridor.model()
+        one = trainer(model, objective=Mean(model), optimizer=torch.optim.SGD(model.parameters(), 0.1))
+        batch = corridor.replay(batch=8, seed=3).sample()
+        found = one.update(*batch.split(8 // splits))
+        grads.append([p.grad for p in model.encoder.parameters()] + [found["loss_a"]])
+    for whole, parts in zip(*grads, strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_takes_as_many_batches_as_are_accumulated():
+    one = trainer(accumulate=3)
+    seen = []
+    one.update = lambda *batches: seen.append(len(batches)) or Trainer.update(one, *batches)
+    one.train(2)
+    assert seen == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"accumulate": 0}, "at least 1; got 0"), ({"precision": "fp8"}, "got 'fp8'")]
+)
+def test_bad_ways_to_compute_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(**options)
+
+
+def test_in_bf16_the_losses_are_computed_in_it_and_the_weights_stay_as_they_are():
+    model, types = corridor.model(), []
+    first = next(part for part in model.encoder.modules() if isinstance(part, nn.Linear))
+    first.register_forward_hook(lambda module, given, made: types.append(made.dtype))
+    one = trainer(model, objective=Mean(model), precision="bf16")
+    losses = one.train(3)
+    assert set(types[-3:]) == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in model.parameters()) and math.isfinite(losses["loss_a"])
+
+
+def test_data_of_another_environment_are_refused_in_words():
+    replay = corridor.replay()
+    example = corridor.model()
+    wide = type(example)(example.config, Composite(observation=Unbounded((7,))), OneHot(5))
+    with pytest.raises(OtherDataError) as refused:
+        trainer(wide, replay).train(1)
+    said = str(refused.value)
+    assert "another environment than this DreamerV3" in said and "observation_spec(env), action_spec(env)" in said
+    assert "'observation' is float32 [5], and the model takes float32 [7]" in said
+    assert "'action' is int64 [2], and the model takes" in said
+
+
+def test_pictures_are_not_vectors_and_actions_are_in_range():
+    data = TensorDict({"observation": torch.zeros(2, 3, 4), "action": torch.full((2, 3), 6)}, [2, 3])
+    example = corridor.model()
+    example.observation_spec = Composite(observation=Unbounded((4,), dtype=torch.uint8))
+    example.action_spec = Categorical(3)
+    with pytest.raises(OtherDataError) as refused:
+        check_data(example, data)
+    assert "float32 [4], and the model takes uint8 [4]" in str(refused.value)
+    assert "'action' goes up to 6, and the model knows 0 to 2" in str(refused.value)
+
+
+def test_without_a_terminal_a_line_is_written_every_few_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.progress_bar(True, "work", 10, 30) as show:
+        show(20, {"loss_a": 0.5, "kl": 1.0}, "second")
+        show(30, {})
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("work (second) 20/30: ") and first.endswith(" s left, a 0.5")
+    assert last.startswith("work 30/30: ") and "left" not in last
+
+
+def test_a_bar_shows_what_was_looked_at_in_between(monkeypatch):
+    shown = []
+    monkeypatch.setattr(loop, "REFRESH_SECONDS", 0.0)
+
+    @contextlib.contextmanager
+    def bar(*_):
+        yield lambda step, losses, stage: shown.append(step)
+
+    monkeypatch.setattr(loop, "progress_bar", bar)
+    trainer(progress=True, log_every=50).train(3)
+    assert shown == [1, 2, 3]

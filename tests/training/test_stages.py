@@ -10,7 +10,7 @@ import torch
 
 from tests.training import corridor, killed_stages
 from wmcomponents.models import WorldModels, WorldModelsConfig
-from wmcomponents.training import Trainer
+from wmcomponents.training import Trainer, UntrainedStageWarning
 from wmcomponents.training.progress import progress_bar
 
 VISION = 4
@@ -38,7 +38,7 @@ def same(one, other):
 def test_v_learns_in_the_first_stage_and_m_in_the_second():
     one = trainer()
     begin = parts(one.model)
-    assert "loss_kl" in one.train(VISION) and "loss_mixture" not in one.losses
+    assert "loss_kl" in one.train({"vision": VISION, "memory": 0}) and "loss_mixture" not in one.losses
     middle = parts(one.model)
     assert not same(begin[0], middle[0]) and same(begin[1], middle[1])
     assert "loss_mixture" in one.train(2 * VISION) and "loss_kl" not in one.losses
@@ -46,6 +46,7 @@ def test_v_learns_in_the_first_stage_and_m_in_the_second():
     assert same(middle[0], end[0]) and not same(middle[1], end[1])
 
 
+@pytest.mark.filterwarnings("ignore::wmcomponents.training.UntrainedStageWarning")
 @pytest.mark.parametrize("stop", [1, VISION - 1, VISION, VISION + 1, VISION + 3])
 def test_a_run_stopped_in_either_stage_goes_on_in_it_to_the_bit(tmp_path, stop):
     whole = trainer(tmp_path / "whole")
@@ -68,14 +69,54 @@ def test_losses_looked_at_across_the_border_of_two_stages_keep_their_names():
 
 def test_progress_shows_the_losses_of_the_stage_alone(capsys):
     one = trainer(progress=True, log_every=1)
-    one.train(VISION)
+    one.train({"vision": VISION, "memory": 0})
     shown = capsys.readouterr().err
-    assert "kl" in shown and "mixture" not in shown
+    assert "kl" in shown and "mixture" not in shown and "(vision) 4/4" in shown
     one.train(VISION + 2)
     shown = capsys.readouterr().err
-    assert "mixture" in shown and "kl" not in shown
+    assert "mixture" in shown and "kl" not in shown and "(memory) 6/6" in shown
     with progress_bar(False, "nothing", 0, 1) as show:
         show(1, {})
+
+
+@pytest.mark.parametrize("steps", [1, VISION])
+def test_a_stage_that_the_steps_do_not_reach_is_told(steps):
+    with pytest.warns(UntrainedStageWarning, match=f"{steps} updates do not reach 'memory' .* begins after 4") as told:
+        trainer().train(steps)
+    assert "train({'vision': ..., 'memory': ...})" in str(told[0].message) and told[0].filename == __file__
+
+
+def test_steps_are_given_by_stage_and_kept_for_the_run(tmp_path):
+    one = trainer(tmp_path, logger="csv", log_every=1)
+    assert "loss_mixture" in one.train({"vision": 2, "memory": 3}) and one.steps == 5
+    again = trainer(tmp_path, logger="csv", log_every=1)
+    again.train(6)
+    folder = tmp_path / "logs/scalars/train"
+    steps = {name: [int(row.split(",")[0]) for row in (folder / f"{name}.csv").read_text().splitlines()]
+             for name in ("loss_kl", "loss_mixture")}  # fmt: skip
+    assert steps == {"loss_kl": [1, 2], "loss_mixture": [3, 4, 5, 6]}
+
+
+def test_a_stage_may_become_longer_while_it_lasts_but_not_afterwards():
+    one = trainer()
+    one.train({"vision": 2, "memory": 0})
+    one.train({"vision": 3, "memory": 1})
+    with pytest.raises(ValueError, match="contradicts the 4 updates taken so far, of which .'vision': 3, 'memory': 1."):
+        one.train({"vision": 5, "memory": 1})
+    one.train({"vision": 3, "memory": 2})
+    assert one.steps == 5
+
+
+@pytest.mark.parametrize("steps", [{"vision": 3}, {"vision": 3, "dreams": 2}, {"vision": -1, "memory": 2}])
+def test_stages_that_there_are_not_are_refused_by_name(steps):
+    with pytest.raises(ValueError, match=r"for each of its stages \(vision, memory\), with a count of at least 0"):
+        trainer().train(steps)
+
+
+def test_an_objective_without_stages_takes_a_number():
+    one = Trainer(corridor.model(), corridor.replay(), progress=False)
+    with pytest.raises(ValueError, match="has no stages: steps is a number"):
+        one.train({"tokenizer": 2})
 
 
 @pytest.mark.slow

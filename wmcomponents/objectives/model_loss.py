@@ -221,6 +221,42 @@ class StagedModelLoss(ModelLoss):
         """The stage of a step, from 0."""
 
     @property
+    @abstractmethod
+    def stage_steps(self) -> tuple[int, ...]:
+        """Updates of each stage but the last before the next one begins, in the order of ``stages``."""
+
+    @stage_steps.setter
+    @abstractmethod
+    def stage_steps(self, steps: tuple[int, ...]) -> None:
+        """Plan anew."""
+
+    def plan(self, steps: Mapping[str, int]) -> int:
+        """Give each stage its number of updates.
+
+        Args:
+            steps: updates by stage, all of them named. Where a stage comes back in later ones, as a tokenizer does,
+                those updates count for the later stage.
+
+        Returns:
+            The updates in all.
+
+        Raises:
+            ValueError: if the stages are others, or a count is below 0.
+        """
+        if set(steps) != set(self.stages) or any(type(count) is not int or count < 0 for count in steps.values()):
+            raise ValueError(
+                f"steps of {type(self).__name__} are named for each of its stages ({', '.join(self.stages)}), with a "
+                f"count of at least 0; got {dict(steps)}."
+            )
+        self.stage_steps = tuple(steps[stage] for stage in self.stages[:-1])
+        return sum(steps.values())
+
+    def unreached(self, steps: int) -> list[str]:
+        """The stages that do not begin within so many updates in all."""
+        begins = [sum(self.stage_steps[:place]) for place in range(len(self.stages))]
+        return [stage for stage, begin in zip(self.stages, begins, strict=True) if begin >= steps]
+
+    @property
     def stage(self) -> str:
         """What a call trains now, one of ``stages``; may be set.
 

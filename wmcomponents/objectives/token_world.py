@@ -74,6 +74,15 @@ class TokenWorldLoss(StagedModelLoss):
         again = self.tokenizer_every and beyond % self.tokenizer_every == self.tokenizer_every - 1
         return "tokenizer" if beyond < 0 or again else "transformer"
 
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """The tokenizer's updates before those of the transformer."""
+        return (self.tokenizer_steps,)
+
+    @stage_steps.setter
+    def stage_steps(self, steps: tuple[int, ...]) -> None:
+        (self.tokenizer_steps,) = steps
+
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """AdamW; only weights of linear maps decay; each part's norm is clipped at 10.
 

@@ -120,6 +120,15 @@ class WorldModelsLoss(StagedModelLoss):
         step = step % self.cycle_steps if self.cycle_steps else step
         return "vision" if step < self.vision_steps else "memory"
 
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """V's updates before those of M. Set anew, V's turn does not come again."""
+        return (self.vision_steps,)
+
+    @stage_steps.setter
+    def stage_steps(self, steps: tuple[int, ...]) -> None:
+        (self.vision_steps,), self.cycle_steps = steps, 0
+
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam: M at 1e-3 with gradient elements clipped at 1, V at a tenth of it. Who is not in turn stands still.
 

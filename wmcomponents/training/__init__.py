@@ -3,7 +3,10 @@
 from wmcomponents.training.checkpoint import BadCheckpointError as BadCheckpointError
 from wmcomponents.training.checkpoint import load_checkpoint as load_checkpoint
 from wmcomponents.training.checkpoint import save_checkpoint as save_checkpoint
+from wmcomponents.training.fit import OtherDataError as OtherDataError
+from wmcomponents.training.lock import FolderInUseError as FolderInUseError
 from wmcomponents.training.loop import DivergedError as DivergedError
 from wmcomponents.training.loop import Trainer as Trainer
+from wmcomponents.training.loop import UntrainedStageWarning as UntrainedStageWarning
 from wmcomponents.training.schedule import Cooling as Cooling
 from wmcomponents.training.seeding import seed_everything as seed_everything

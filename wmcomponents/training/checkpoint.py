@@ -2,18 +2,33 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import stat
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from wmcomponents._whole import written_whole
+from wmcomponents.training.optimizer_state import CHANGEABLE, merged_groups, state_faults
+
 FORMAT = "1"
+FREE = (*CHANGEABLE, "device", "options of the optimizer")
+"""What may be another in the run that goes on. Options are compared one by one."""
+
+ROOM = 8
+"""A bundle is at most so many times as large as what it is loaded into: weights, targets, optimiser."""
+
+SPARE_BYTES = 2**24
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 class BadCheckpointError(ValueError):
@@ -39,10 +54,12 @@ def save_checkpoint(
         optimizer: its optimiser.
         generators: every generator that decides what comes next, by name; torch's global ones are always kept.
         counters: JSON-able numbers, such as the step.
-        settings: JSON-able choices that must be the same in the run that goes on from here.
+        settings: JSON-able choices that must be the same in the run that goes on from here, but for ``lr`` and
+            ``warmup``.
 
     Raises:
         TypeError: if the optimiser's state is not made of tensors and JSON-able values.
+        OSError: if it cannot be written; the bundle from before is as it was.
     """
     path = Path(path)
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
@@ -56,7 +73,7 @@ def save_checkpoint(
             else:
                 plain[f"{index}/{name}"] = value
     tensors.update({f"rng/{name}": value for name, value in _random_states(model, generators).items()})
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
         metadata = {
             "format": FORMAT,
@@ -71,12 +88,7 @@ def save_checkpoint(
         ) from error
     metadata["sha256"] = _digest(tensors, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One name for all unfinished writes: a run that is killed again and again leaves one of them behind, not many.
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    safetensors.torch.save_file(tensors, unfinished, metadata)
-    with open(unfinished, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    _write(path, tensors, metadata)
 
 
 def load_checkpoint(
@@ -87,8 +99,21 @@ def load_checkpoint(
     optimizer: Optimizer,
     generators: dict[str, torch.Generator],
     settings: dict[str, Any] | None = None,
+    check: Callable[[dict[str, Any]], Any] | None = None,
 ) -> dict[str, Any]:
     """Restore what :func:`save_checkpoint` wrote, in place.
+
+    A run may go on with another learning rate or warm-up (``lr``, ``warmup`` in ``settings``, or in the optimiser's
+    options if they are among the settings), and on another kind of device: the noise is then drawn anew there.
+
+    Args:
+        path: the file.
+        model: see :func:`save_checkpoint`, like all below.
+        objective: likewise.
+        optimizer: likewise.
+        generators: likewise.
+        settings: likewise.
+        check: called with the counters before anything is changed; raises a ``ValueError`` if they are not sound.
 
     Returns:
         The counters.
@@ -98,50 +123,102 @@ def load_checkpoint(
         BadCheckpointError: if it is damaged or was written by another run; nothing is changed then.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}.")
-    tensors, metadata = _read(path)
-    saved, own = json.loads(metadata["run"]), _identity(model, objective, optimizer, settings)
-    own = json.loads(json.dumps(own))
-    different = [f"{key} was {saved.get(key)!r}, is {own.get(key)!r}" for key in own if saved.get(key) != own[key]]
-    beyond, random = _own_tensors(objective, model), _random_states(model, generators)
-    for prefix, expected in (("model/", model.state_dict()), ("objective/", beyond), ("rng/", random)):
+    beyond = _own_tensors(objective, model)
+    held = [*model.state_dict().values(), *beyond.values(), *(p for g in optimizer.param_groups for p in g["params"])]
+    tensors, metadata = _read(path, ROOM * sum(value.numel() * value.element_size() for value in held) + SPARE_BYTES)
+    try:
+        saved, counters, state = (_object(metadata[name]) for name in ("run", "counters", "optimizer"))
+        entries = _entries(_under(tensors, "optimizer/"), state["plain"])
+        if check is not None:
+            check(counters)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BadCheckpointError(f"{path} is not a checkpoint, or is damaged ({error}).") from error
+    own = json.loads(json.dumps(_identity(model, objective, optimizer, settings)))
+    different = changes(saved, own)
+    for prefix, expected in (("model/", model.state_dict()), ("objective/", beyond)):
         different += _differences(prefix, _under(tensors, prefix), expected)
+    weights = _under(tensors, "model/")
+    different += [
+        f"the weight {name} is not finite"
+        for name, _ in model.named_parameters()
+        if name in weights and not bool(weights[name].isfinite().all())
+    ]
+    began = (one.get("options of the optimizer") for one in (saved, own))
+    groups, faults = merged_groups(state.get("groups"), optimizer, *began)
+    different += faults + state_faults(entries, optimizer)
+    random, faults = _prepared_random(_under(tensors, "rng/"), model, generators, saved.get("device"))
+    different += faults
     if different:
         words = "; ".join(different[:3]) + (" ..." if different[3:] else "")
         raise BadCheckpointError(
             f"{path} belongs to another run: {words}. Go on with the arguments it was written with, or choose another "
             f"folder."
         )
-    state = json.loads(metadata["optimizer"])
-    entries: dict[int, dict[str, Any]] = {}
-    for key, value in (*_under(tensors, "optimizer/").items(), *state["plain"].items()):
-        index, name = key.split("/", 1)
-        entries.setdefault(int(index), {})[name] = value
-    pairs = zip(state["groups"], optimizer.param_groups, strict=True)
-    groups = [{key: _like(value, now.get(key)) for key, value in group.items()} for group, now in pairs]
-    model.load_state_dict(_under(tensors, "model/"))
+    model.load_state_dict(weights)
     with torch.no_grad():
         for name, value in _under(tensors, "objective/").items():
             beyond[name].copy_(value)
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    for name, generator in generators.items():
-        generator.set_state(tensors[f"rng/{name}"])
-    torch.set_rng_state(tensors["rng/torch"])
-    device = _cuda(model)
-    if device is not None:
-        torch.cuda.set_rng_state(tensors["rng/cuda"], device)
-    return cast("dict[str, Any]", json.loads(metadata["counters"]))
+    for restore in random:
+        restore()
+    return counters
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a whole and undamaged bundle."""
+def changes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """In words, what of a run must not differ and does. Entries that the saved one does not know take no part."""
+    words = []
+    for key, now in own.items():
+        if key in FREE or key not in saved or saved[key] == now:
+            continue
+        was = saved[key]
+        if isinstance(now, dict) and isinstance(was, dict):
+            words += [f"{key}.{word}" for word in changes(was, now)]
+        else:
+            words.append(f"{key} was {was!r}, is {now!r}")
+    return words
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file, tensor by tensor, so that no second copy of them is held in memory."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))  # every tensor lies aligned
+    end = 0
+    for key in order:
+        begin, end = end, end + tensors[key].numel() * tensors[key].element_size()
+        header[key] = {
+            "dtype": DTYPES[tensors[key].dtype],
+            "shape": list(tensors[key].shape),
+            "data_offsets": [begin, end],
+        }
+    data = json.dumps(header, separators=(",", ":")).encode()
+    data += b" " * (-len(data) % 8)
+    with written_whole(path) as file:
+        file.write(len(data).to_bytes(8, "little") + data)
+        for key in order:
+            if tensors[key].numel():
+                file.write(_bytes(tensors[key]))
+
+
+def _read(path: Path, largest: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a whole and undamaged bundle of at most so many bytes."""
     try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadCheckpointError(f"{path} is not a checkpoint: it is not a file. Move it away.")
+        if largest is not None and found.st_size > largest:
+            raise BadCheckpointError(
+                f"{path} has {found.st_size:,} bytes, far more than this model and its optimizer: it is not a "
+                f"checkpoint of this run."
+            )
         with safetensors.safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
             # Out of the file's mapping: the file may be replaced while the run goes on.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no checkpoint at {path}.") from error
+    except BadCheckpointError:
+        raise
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, safetensors.SafetensorError) as error:
         raise BadCheckpointError(f"{path} is not a checkpoint, or is damaged ({error}).") from error
     if metadata.get("sha256") != _digest(tensors, metadata):
         raise BadCheckpointError(f"{path} is damaged, or is not a checkpoint: its content does not match its hash.")
@@ -150,28 +227,89 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("its metadata are not those of a checkpoint")
+    return cast("dict[str, Any]", found)
+
+
+def _entries(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The optimiser's state by the number of the parameter."""
+    entries: dict[int, dict[str, Any]] = {}
+    for key, value in (*tensors.items(), *plain.items()):
+        index, name = key.split("/", 1)
+        if not index.isascii() or not index.isdecimal() or str(int(index)) != index:
+            raise ValueError(f"no parameter has the number {index[:20]!r}")
+        entries.setdefault(int(index), {})[name] = value
+    return entries
+
+
 def _identity(
     model: nn.Module, objective: nn.Module, optimizer: Optimizer, settings: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What must agree between the run that wrote a bundle and the one that goes on from it."""
+    """What must agree between the run that wrote a bundle and the one that goes on from it, and its device."""
     return {
         **(settings or {}),
         "model": type(model).__name__,
         "objective": type(objective).__name__,
         "optimizer": type(optimizer).__name__,
         "parameters of the optimizer": [[list(p.shape) for p in group["params"]] for group in optimizer.param_groups],
+        "device": str(_device(model).type),
     }
 
 
 def _random_states(model: nn.Module, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
     states = {"torch": torch.get_rng_state(), **{name: one.get_state() for name, one in generators.items()}}
-    device = _cuda(model)
-    return states if device is None else {**states, "cuda": torch.cuda.get_rng_state(device)}
+    device = _device(model)
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 
 
-def _cuda(model: nn.Module) -> torch.device | None:
-    device = next((value.device for value in model.parameters()), None)
-    return device if device is not None and device.type == "cuda" else None
+def _prepared_random(
+    saved: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, torch.Generator], began: Any
+) -> tuple[list[Callable[[], Any]], list[str]]:
+    """What puts every generator where it was, and in words what cannot be such a state.
+
+    The states of two kinds of devices have nothing in common: a generator on another kind is seeded from the saved one.
+    """
+    device = _device(model)
+    own = _random_states(model, generators)
+    is_moved = began not in (None, device.type) or ("cuda" in saved) != ("cuda" in own)
+    words = [f"it lacks rng/{name}" for name in own if name not in saved and name != "cuda"]
+    words += [f"it has rng/{name}" for name in saved if name not in own and name != "cuda"]
+    restore: list[Callable[[], Any]] = []
+    for name, state in saved.items():
+        if name not in own:
+            continue
+        generator = generators.get(name)
+        kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
+        try:
+            torch.Generator(kind).set_state(state)
+        except (RuntimeError, TypeError) as error:
+            if generator is None or not is_moved or state.dtype != torch.uint8 or state.ndim != 1:
+                words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
+            else:
+                seed = int.from_bytes(hashlib.sha256(_bytes(state)).digest()[:7], "little")
+                restore.append(lambda generator=generator, seed=seed: generator.manual_seed(seed))
+        else:
+            setting = (
+                generator.set_state
+                if generator is not None
+                else torch.set_rng_state
+                if name == "torch"
+                else lambda value: torch.cuda.set_rng_state(value, device)
+            )
+            restore.append(lambda setting=setting, state=state: setting(state))
+    if is_moved and not words:
+        restore.append(lambda: warnings.warn(_MOVED.format(device.type), stacklevel=4))
+    return restore, words
+
+
+_MOVED = "this run began on another kind of device: it goes on on {} with all it has learnt, but with other noise."
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((value.device for value in model.parameters()), torch.device("cpu"))
 
 
 def _own_tensors(objective: nn.Module, model: nn.Module) -> dict[str, Tensor]:
@@ -192,13 +330,12 @@ def _differences(prefix: str, saved: Mapping[str, Tensor], own: Mapping[str, Ten
     return words
 
 
-def _like(value: Any, now: Any) -> Any:
-    """An option of the optimiser as it was before JSON made its tuples lists."""
-    return tuple(value) if isinstance(now, tuple) else value
-
-
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _bytes(value: Tensor) -> Any:
+    return value.reshape(-1).view(torch.uint8).numpy()
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -207,5 +344,5 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
         if value.numel():
-            digest.update(cast(Any, value.reshape(-1).view(torch.uint8).numpy()))
+            digest.update(_bytes(value))
     return digest.hexdigest()

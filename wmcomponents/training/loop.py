@@ -1,22 +1,34 @@
 """One resumable training loop for every world model."""
 
+import collections
+import contextlib
+import dataclasses
 import math
 import os
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
+from wmcomponents._interruption import Request, postponed
+from wmcomponents._whole import unfinished
 from wmcomponents.objectives import ModelLoss
+from wmcomponents.objectives.model_loss import StagedModelLoss
 from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
-from wmcomponents.training.progress import progress_bar
+from wmcomponents.training.fit import check_data, non_finite_keys
+from wmcomponents.training.lock import FolderInUseError, one_writer
+from wmcomponents.training.logs import make_logger, rewind_csv
+from wmcomponents.training.optimizer_state import options_of
+from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
 from wmcomponents.training.schedule import Cooling
 from wmcomponents.world_model import WorldModel
 
@@ -25,6 +37,13 @@ SMOOTHING = 0.98
 
 PREPARING_BATCHES, PREPARING_BYTES = 32, 2**26
 """Most data from which a fresh model estimates what it does not learn (``WorldModel.prepare``)."""
+
+SAVING_SHARE = 0.05
+"""Most of the time that bundles written by the clock may take: large ones are written less often."""
+
+
+class UntrainedStageWarning(UserWarning):
+    """A stage of the objective does not begin within the steps asked for; what it trains stays as it was."""
 
 
 class DivergedError(RuntimeError):
@@ -35,10 +54,13 @@ class Trainer:
     """Fits a world model to a replay buffer, step by step, and can be stopped at any moment.
 
     With ``out`` given, a bundle of everything that decides the future (weights, optimiser, generators, counters) is
-    written there every ``checkpoint_every`` steps, and a new trainer with the same arguments goes on from it: on a CPU
-    to the bit. The data must be the same; the buffer itself is not part of the bundle (``data.save_replay``), and must
-    not draw ahead (``prefetch``). What a bundle was written with (model, objective, optimiser, rate, seed) must be the
-    same again.
+    written there every ``checkpoint_every`` steps and every ``checkpoint_seconds``, and a new trainer with the same
+    arguments goes on from it: on a CPU to the bit. The data must be the same; the buffer itself is not part of the
+    bundle (``data.save_replay``), and must not draw ahead (``prefetch``). What a bundle was written with (model,
+    objective, optimiser, seed) must be the same again; learning rate, warm-up and device may be others.
+
+    Ctrl-C, SIGTERM and a closed terminal are taken between two updates: the one at hand is finished and a bundle is
+    written before ``KeyboardInterrupt`` is raised. A second one stops at once.
 
     Args:
         model: the world model; put in training mode during :meth:`train`, in eval mode after it.
@@ -53,14 +75,20 @@ class Trainer:
         schedule: factor on the learning rate of every parameter group at each step (from 0), such as :class:`Cooling`.
         out: folder of the checkpoint and of the logs; nothing is written if not given.
         checkpoint_every: steps between bundles.
+        checkpoint_seconds: seconds after which one is written though, or longer where writing takes more than a
+            twentieth of the time; ``None`` goes by steps alone.
         log_every: steps between log lines; also how often the losses are looked at (and found not finite).
         logger: ``"csv"`` or ``"tensorboard"`` (extra ``logging``) into ``out``, a TorchRL logger, or ``None``.
         progress: show a progress bar on standard error.
         seed: of the sampling.
         compile: call the objective's ``compile()``, where that pays off; an objective for which it does not refuses.
+        accumulate: batches whose gradients are averaged for one step: the same as one batch of all of them, where a
+            loss is a mean over elements of equal weight, in the memory of one.
+        precision: ``"bf16"`` computes losses under ``torch.autocast``; weights and optimiser stay as they are.
 
     Raises:
-        ValueError: if a logger is named without ``out``, a count is below 1, or the model has nothing to train.
+        ValueError: if a logger is named without ``out``, a count is below 1, the precision is unknown, or the model has
+            nothing to train.
         BadCheckpointError: if ``out`` holds the bundle of another run.
     """
 
@@ -76,17 +104,24 @@ class Trainer:
         schedule: Callable[[int], float] | None = None,
         out: str | Path | None = None,
         checkpoint_every: int = 500,
+        checkpoint_seconds: float | None = 10.0,
         log_every: int = 50,
         logger: Literal["csv", "tensorboard"] | Any | None = None,
         progress: bool = True,
         seed: int = 0,
         compile: bool = False,
+        accumulate: int = 1,
+        precision: Literal["float32", "bf16"] = "float32",
     ) -> None:
         self.model = model
         self.replay = replay
         self.objective = model.objective() if objective is None else objective
         if checkpoint_every < 1 or log_every < 1:
             raise ValueError(f"checkpoint_every and log_every are at least 1; got {checkpoint_every}, {log_every}.")
+        if accumulate < 1:
+            raise ValueError(f"accumulate is at least 1; got {accumulate}.")
+        if precision not in ("float32", "bf16"):
+            raise ValueError(f"precision is 'float32' or 'bf16'; got {precision!r}.")
         params = [p for p in self.objective.parameters() if p.requires_grad]
         if not params:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
@@ -98,27 +133,34 @@ class Trainer:
             self.optimizer = LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
         self.schedule = schedule
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._settings: dict[str, Any] = {"seed": seed}
-        if isinstance(schedule, Cooling):
-            self._settings["schedule"] = str(schedule)
+        self._settings: dict[str, Any] = {
+            "seed": seed,
+            "accumulate": accumulate,
+            "precision": precision,
+            "schedule": str(schedule) if isinstance(schedule, Cooling) else None,
+            "options of the optimizer": options_of(self.optimizer),
+        }
         if optimizer is None:
             self._settings.update(lr=lr, warmup=warmup)
         if isinstance(model, PretrainedModel):
-            self._settings["config"] = str(model.config)
+            self._settings["config"] = dataclasses.asdict(model.config)
         self.out = None if out is None else Path(out)
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds
         self.log_every = log_every
+        self.accumulate, self.precision = accumulate, precision
         self.progress = progress
         self.steps = 0
         self.losses: dict[str, float] = {}
         self._sampling = torch.Generator().manual_seed(seed)
-        self._logger = _make_logger(logger, self.out)
+        self._logger = make_logger(logger, self.out)
+        self._was_begun = self._was_checked = False
+        self._planned: list[int] | None = None
+        self._known: tuple[int, ...] | None = None
+        self._due = math.inf
         if compile:
             self.objective.compile()
-        if self.out is not None and self.checkpoint.is_file():
+        if self.out is not None and os.path.lexists(self.checkpoint):
             self.resume()
-            if logger == "csv":
-                rewind_csv(self.out / "logs", self.steps)
 
     @property
     def checkpoint(self) -> Path:
@@ -127,11 +169,11 @@ class Trainer:
             raise ValueError("this trainer writes no checkpoint: build it with out=FOLDER.")
         return self.out / "checkpoint.safetensors"
 
-    def train(self, steps: int) -> dict[str, float]:
+    def train(self, steps: int | Mapping[str, int]) -> dict[str, float]:
         """Take updates until ``steps`` have been taken in all, counting those of a resumed run.
 
         Args:
-            steps: the total to reach.
+            steps: the total to reach; of an objective with stages also the updates of each, by its name.
 
         Returns:
             The losses and diagnostics, averaged over about the last 50 steps; of an objective with stages, those of the
@@ -139,54 +181,144 @@ class Trainer:
 
         Raises:
             DivergedError: if a loss is not finite.
+            OtherDataError: if the buffer holds steps of another environment than the model was made for.
             ReplayTooShortError, EmptyReplayError: if the buffer cannot give a sequence.
+            FolderInUseError: if another trainer writes to ``out``, or has since this one was built.
+            ValueError: if stages are named that the objective does not have, or that contradict the steps taken.
+            KeyboardInterrupt: after Ctrl-C, once the update is finished and its bundle written.
+
+        Warns:
+            UntrainedStageWarning: if a stage of the objective does not begin within these steps.
         """
+        total = self._plan(steps)
         self.replay.set_rng(self._sampling)
         self.model.train()
         try:
-            if self.steps == 0:
-                self._prepare()
-            with progress_bar(self.progress, "world model", self.steps, steps) as show:
-                self._train(steps, show)
+            with one_writer(self.out) if self.out is not None else contextlib.nullcontext(), postponed() as request:
+                self._begin()
+                with progress_bar(self.progress, "world model", self.steps, total) as show:
+                    self._train(total, show, request)
         finally:
             self.model.eval()
         return dict(self.losses)
 
-    def _train(self, steps: int, show: Callable[[int, dict[str, float]], None]) -> None:
+    def _begin(self) -> None:
+        """Once the folder is this trainer's alone: what others left there, and the first look at the data."""
+        if self.out is not None:
+            if self._known != (known := _signature(self.checkpoint)) and known is not None:
+                raise FolderInUseError(
+                    f"{self.checkpoint} was written by another trainer since this one was built: build it again to go "
+                    f"on from there."
+                )
+            if not self._was_begun:
+                unfinished(self.checkpoint).unlink(missing_ok=True)
+                rewind_csv(self.out / "logs", self.steps)
+                self._was_begun = True
+            self._due = self._next_due(0.0)
+        if self.steps == 0:
+            self._prepare()
+
+    def _train(self, steps: int, show: Callable[..., None], request: Request) -> None:
         pending: list[dict[str, Tensor]] = []
         newest: dict[str, float] = {}
+        shown = -math.inf
         while self.steps < steps:
-            pending.append(self.update(self.replay.sample()))
-            is_last = self.steps == steps
-            is_kept = self.out is not None and (is_last or self.steps % self.checkpoint_every == 0)
+            pending.append(self.update(*(self.replay.sample() for _ in range(self.accumulate))))
+            now, is_last = time.monotonic(), self.steps == steps
+            is_logged = is_last or self.steps % self.log_every == 0
+            is_shown = is_logged or (self.progress and now >= shown + REFRESH_SECONDS)
+            is_due = bool(request) or now >= self._due or self.steps % self.checkpoint_every == 0
+            is_kept = self.out is not None and (is_last or is_due)
             # Nothing is kept that was not looked at: a bundle never holds what came after a loss that is not finite.
-            is_shown = is_last or self.steps % self.log_every == 0
             if is_shown or is_kept:
                 newest = self._look(pending)
                 pending = []
             if is_shown:
-                show(self.steps, self.losses)
+                show(self.steps, self.losses, self.stage)
+                shown = now
+            if is_logged:
                 self._log(newest)
             if is_kept:
                 self._check_weights()
                 self.save()
+            request.check()
+
+    @property
+    def stage(self) -> str | None:
+        """What the objective trains now, if it has stages."""
+        return self.objective.stage if isinstance(self.objective, StagedModelLoss) else None
+
+    def _plan(self, steps: int | Mapping[str, int]) -> int:
+        """The steps in all; stages are planned anew if they are named."""
+        objective = self.objective
+        if not isinstance(objective, StagedModelLoss):
+            if isinstance(steps, Mapping):
+                raise ValueError(
+                    f"{type(objective).__name__} has no stages: steps is a number; got {dict(steps)} by stage."
+                )
+            return steps
+        if not isinstance(steps, Mapping):
+            lacking = objective.unreached(steps)
+            if lacking:
+                begins = sum(objective.stage_steps)
+                warnings.warn(
+                    f"{steps} updates do not reach {' and '.join(map(repr, lacking))} of {type(objective).__name__}, "
+                    f"which begins after {begins}: what it trains stays untrained. Take more steps, or say how many "
+                    f"each stage gets: train({{{', '.join(f'{stage!r}: ...' for stage in objective.stages)}}}).",
+                    UntrainedStageWarning,
+                    stacklevel=3,
+                )
+            return steps
+        taken = [objective.stage_at(step) for step in range(self.steps)]
+        before = objective.stage_steps
+        total = objective.plan(steps)
+        if taken != [objective.stage_at(step) for step in range(self.steps)]:
+            objective.stage_steps = before
+            raise ValueError(
+                f"{dict(steps)} contradicts the {self.steps} updates taken so far, of which "
+                f"{dict(collections.Counter(taken))} were of each stage: a stage that is over stays as long as it was."
+            )
+        self._planned = list(objective.stage_steps)
+        return total
 
     def _prepare(self) -> None:
         batch = self.replay.sample()
+        self._check_data(batch)
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
         batches = [batch, *(self.replay.sample() for _ in range(count - 1))]
         self.model.prepare(cast(TensorDictBase, torch.cat(cast(Any, batches))))
 
-    def update(self, sequences: TensorDictBase) -> dict[str, Tensor]:
+    def update(self, *batches: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step; returns the detached losses and diagnostics without waiting for the device.
+
+        Args:
+            *batches: sequences ``[B, T]``; the gradients of several are averaged.
 
         Raises:
             ValueError: if the objective returns no ``loss_*``, or one that is not a scalar.
+            OtherDataError: if the first batch does not fit the model.
         """
-        device = next(self.objective.parameters()).device
+        self._check_data(batches[0])
         if isinstance(self.objective, ModelLoss):
             self.objective.before_update(self.steps)
-        out = self.objective(sequences.to(device, non_blocking=True) if sequences.device != device else sequences)
+        if self.schedule is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        outs = [self._backward(batch, 1.0 / len(batches)) for batch in batches]
+        self.optimizer.step()
+        if isinstance(self.objective, ModelLoss):
+            self.objective.after_update(self.steps)
+        self.steps += 1
+        return outs[0] if len(outs) == 1 else {key: torch.stack([o[key] for o in outs]).mean(0) for key in outs[0]}
+
+    def _backward(self, sequences: TensorDictBase, share: float) -> dict[str, Tensor]:
+        """Add this share of a batch's gradient; the detached losses and diagnostics."""
+        device = next(self.objective.parameters()).device
+        sequences = sequences.to(device, non_blocking=True) if sequences.device != device else sequences
+        is_mixed = self.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext():
+            out = self.objective(sequences)
         losses = {key: value for key, value in out.items() if key.startswith("loss_")}
         if not losses or any(value.numel() != 1 for value in losses.values()):
             shapes = {key: list(value.shape) for key, value in out.items()}
@@ -194,31 +326,29 @@ class Trainer:
                 f"{type(self.objective).__name__} must return scalars under keys that begin with 'loss_'; got "
                 f"{shapes}. Use reduction='mean'."
             )
-        if self.schedule is not None:
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * self.schedule(self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.stack([value.reshape(()) for value in losses.values()]).sum().backward()
-        self.optimizer.step()
-        if isinstance(self.objective, ModelLoss):
-            self.objective.after_update(self.steps)
-        self.steps += 1
+        total = torch.stack([value.reshape(()) for value in losses.values()]).sum()
+        (total if share == 1.0 else share * total).backward()
         return {key: value.detach() for key, value in out.items()}
 
     def save(self) -> None:
         """Write the bundle now."""
-        save_checkpoint(
-            self.checkpoint,
-            model=self.model,
-            objective=self.objective,
-            optimizer=self.optimizer,
-            generators=self._generators(),
-            counters={"steps": self.steps, "losses": self.losses},
-            settings=self._settings,
-        )
+        begun = time.monotonic()
+        with one_writer(self.checkpoint.parent):
+            save_checkpoint(
+                self.checkpoint,
+                model=self.model,
+                objective=self.objective,
+                optimizer=self.optimizer,
+                generators=self._generators(),
+                counters={"steps": self.steps, "losses": self.losses, "stages": self._planned},
+                settings=self._settings,
+            )
+        self._known = _signature(self.checkpoint)
+        self._due = self._next_due(time.monotonic() - begun)
 
     def resume(self) -> None:
         """Go back to the bundle."""
+        known = _signature(self.checkpoint)
         counters = load_checkpoint(
             self.checkpoint,
             model=self.model,
@@ -226,8 +356,30 @@ class Trainer:
             optimizer=self.optimizer,
             generators=self._generators(),
             settings=self._settings,
+            check=self._check_counters,
         )
-        self.steps, self.losses = counters["steps"], counters["losses"]
+        self.steps, self.losses, self._known = counters["steps"], counters["losses"], known
+        self._planned = counters.get("stages")
+        if self._planned is not None:
+            cast(StagedModelLoss, self.objective).stage_steps = tuple(self._planned)
+
+    def _check_counters(self, counters: Mapping[str, Any]) -> None:
+        steps, losses, stages = counters["steps"], counters["losses"], counters.get("stages")
+        if not _is_count(steps):
+            raise ValueError("its steps are no count")
+        if not isinstance(losses, dict) or not all(type(v) is float and math.isfinite(v) for v in losses.values()):
+            raise ValueError("its losses are no finite numbers")
+        borders = len(self.objective.stages) - 1 if isinstance(self.objective, StagedModelLoss) else None
+        if stages is not None and not (
+            isinstance(stages, list) and len(stages) == borders and all(map(_is_count, stages))
+        ):
+            raise ValueError("its stages are not those of this objective")
+
+    def _next_due(self, cost: float) -> float:
+        """When the clock asks for the next bundle, given how long one takes."""
+        if self.checkpoint_seconds is None:
+            return math.inf
+        return time.monotonic() + max(self.checkpoint_seconds, cost / SAVING_SHARE)
 
     def _generators(self) -> dict[str, torch.Generator]:
         if not isinstance(self.objective, ModelLoss):
@@ -254,6 +406,13 @@ class Trainer:
             for key, value in newest.items():
                 self._logger.log_scalar(f"train/{key}", value, step=self.steps)
 
+    def _check_data(self, sequences: TensorDictBase) -> None:
+        """Once: whether the data are what the model was made for."""
+        if not self._was_checked:
+            keys = {"action_key": self.objective.tensor_keys.action} if isinstance(self.objective, ModelLoss) else {}
+            check_data(self.model, sequences, **keys)
+            self._was_checked = True
+
     def _check_weights(self) -> None:
         for name, value in self.model.named_parameters():
             if not bool(value.isfinite().all()):
@@ -268,59 +427,21 @@ class Trainer:
             else "The data in the replay buffer are finite: lower the learning rate, or raise the warm-up."
         )
         kept = (
-            " The last checkpoint is from before that step."
+            " The last checkpoint is from before that step: a trainer built anew with the same out goes on from there."
             if self.out is not None and self.checkpoint.is_file()
             else ""
         )
         return advice + kept
 
 
-def non_finite_keys(replay: ReplayBuffer, rows: int = 4096) -> list[NestedKey]:
-    """Keys of a buffer's data that hold NaN or infinity somewhere.
-
-    Args:
-        replay: the buffer.
-        rows: how many are read at once.
-    """
-    storage = cast(Any, replay.storage)
-    written = storage.shape[0] if storage.shape else 0
-    found: set[NestedKey] = set()
-    for first in range(0, written, rows):
-        part = storage.get(torch.arange(first, min(first + rows, written)))
-        leaves = part.items(True, True)
-        found.update(key for key, value in leaves if value.is_floating_point() and not bool(value.isfinite().all()))
-    return sorted(found, key=str)
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
-def _make_logger(logger: Any, out: Path | None) -> Any:
-    if not isinstance(logger, str):
-        return logger
-    if out is None:
-        raise ValueError(f"logger={logger!r} needs a place to write: pass out=FOLDER.")
-    if logger == "csv":
-        from torchrl.record import CSVLogger
-
-        return CSVLogger(exp_name="logs", log_dir=str(out))
-    if logger == "tensorboard":
-        from wmcomponents._extras import require
-
-        require("tensorboard", extra="logging")
-        from torchrl.record import TensorboardLogger
-
-        return TensorboardLogger(exp_name="logs", log_dir=str(out))
-    raise ValueError(f"logger is 'csv', 'tensorboard', a TorchRL logger or None; got {logger!r}.")
-
-
-def rewind_csv(folder: Path, step: int) -> None:
-    """Drop the rows of a run's CSV logs that a killed run wrote after ``step``: they will be written again."""
-    for file in sorted(folder.glob("scalars/**/*.csv")):
-        rows = file.read_text().splitlines()
-        kept = [
-            row
-            for row in rows
-            if row.count(",") == 1 and row.partition(",")[0].isdecimal() and int(row.partition(",")[0]) <= step
-        ]
-        if kept != rows:
-            unfinished = file.with_suffix(".unfinished")
-            unfinished.write_text("".join(f"{row}\n" for row in kept))
-            os.replace(unfinished, file)
+def _signature(file: Path) -> tuple[int, ...] | None:
+    """What changes with every write of a file; ``None`` if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
