@@ -105,8 +105,50 @@ def test_training_goes_on_where_it_stopped_and_ends_the_same(data, model, tmp_pa
 
 
 def test_training_with_other_arguments_in_the_same_folder_is_refused(data, model):
-    ran = wmc(*train_arguments(data, model.parent), "--lr", 0.5)
-    assert ran.code == 2 and "lr 0.001 (now 0.5)" in ran.err
+    ran = wmc(*train_arguments(data, model.parent), "--seed", 5)
+    assert ran.code == 2 and "seed 0 (now 5)" in ran.err
+
+
+def test_training_goes_on_with_another_learning_rate_and_says_so(data, tmp_path):
+    wmc(*train_arguments(data, tmp_path / "run", steps=1))
+    ran = wmc(*train_arguments(data, tmp_path / "run", steps=2), "--lr", 0.5, "--warmup", 7)
+    assert ran.code == 0, ran.err
+    assert "going on with lr 0.001 (now 0.5), warmup 100 (now 7)" in ran.err and ran.result["resumed_at"] == 1
+
+
+@pytest.mark.parametrize("name", ["run.json", "training.json"])
+def test_a_damaged_note_is_said_to_be_damaged_or_passed_over(data, tmp_path, name):
+    wmc(*train_arguments(data, tmp_path / "run", steps=1))
+    (tmp_path / "run" / name).write_text("{")
+    ran = wmc(*train_arguments(data, tmp_path / "run", steps=1))
+    assert ran.code == (2 if name == "run.json" else 0)
+    assert ("run.json is damaged: remove it" in ran.err) == (name == "run.json")
+
+
+def test_steps_are_given_by_stage(data, tmp_path):
+    arguments = [*train_arguments(data, tmp_path / "run"), "--family", "WorldModels", "--steps", "vision=1", "memory=2"]
+    ran = wmc(*arguments)
+    assert ran.code == 0, ran.err
+    assert ran.result["steps"] == 3 and "world model (memory) 3/3" in ran.err and "loss_mixture" in ran.result["losses"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--family", "WorldModels"], "--steps 3 would leave the memory untrained, whose turn comes after 300 updates"),
+        (["--family", "WorldModels", "--steps", "vision=2"], "names each stage of this family, such as 'vision=1000 "),
+        (["--steps", "vision=2", "memory=2"], "trained in one stage: --steps is a number; got 'vision=2 memory=2'"),
+        (["--steps", "many"], "--steps is a number, or stage=count of each stage; got 'many'"),
+        (["--steps", "a=1", "a=2"], "--steps is a number, or stage=count"),
+        (["--steps", "a=0", "b=0"], "at least 1 in all"),
+        (["--device", "gpu0"], "--device is auto or one of cpu"),
+        (["--device", "meta"], "--device is auto or one of cpu"),
+        (["--accumulate", 0], "--accumulate is at least 1"),
+    ],
+)
+def test_steps_and_devices_that_there_are_not_are_refused(data, tmp_path, arguments, said):
+    ran = wmc(*train_arguments(data, tmp_path / "run"), *arguments)
+    assert ran.code == 2 and said in ran.err, ran.err
 
 
 def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments(data, tmp_path):
@@ -142,6 +184,8 @@ def test_entries_of_the_config_are_changed(data, tmp_path):
 def test_training_takes_any_family(data, tmp_path):
     for family in MODELS:
         arguments = [*train_arguments(data, tmp_path / family, steps=1), "--family", family]
+        if family == "WorldModels":
+            arguments += ["--steps", "vision=1", "memory=1"]
         ran = wmc(*arguments)
         if "uint8 picture" in ran.err:  # this family models pictures only, and says so
             assert ran.code == 1 and ran.out == ""

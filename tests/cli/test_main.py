@@ -96,7 +96,8 @@ def failing(monkeypatch, error):
         (CapabilityError("no decoder"), 1, "wmc: no decoder\n"),
         (KeyError("action"), 1, "wmc: action (KeyError; --debug shows where)\n"),
         (RuntimeError(), 1, "wmc: RuntimeError. Add --debug for the traceback.\n"),
-        (KeyboardInterrupt(), 130, "wmc: interrupted.\n"),
+        (KeyboardInterrupt(), 130, "wmc: interrupted. Begin again: wmc info\n"),
+        (OSError(28, "No space left"), 1, "wmc: [Errno 28] No space left (OSError; --debug shows where)\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wmcomponents._whole import check_place
 from wmcomponents.cli.console import quiet, say
+from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import UsageError, at_least
 
 SUFFIXES = (".gif", ".mp4", ".webp", ".png")
@@ -32,6 +34,8 @@ class DreamConfig:
     """Frames a second of a video."""
     env: str | None = None
     """Id of the environment whose renderer draws the observations; known already for models made by wmc train."""
+    device: str = "cpu"
+    """Where to dream: cpu, cuda, mps, or auto for the best there is."""
 
 
 def run(config: DreamConfig) -> dict[str, Any]:
@@ -42,6 +46,8 @@ def run(config: DreamConfig) -> dict[str, Any]:
         raise UsageError(f"--out ends in one of {', '.join(SUFFIXES)}; got {str(config.out)!r}.")
     if config.fps <= 0:
         raise UsageError(f"--fps is positive; got {config.fps}.")
+    if config.out.is_dir():
+        raise UsageError(f"--out is a file; {str(config.out)!r} is a folder.")
     from wmcomponents.cli.train import training_facts
     from wmcomponents.evaluation.film_files import write_video
     from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
@@ -50,11 +56,13 @@ def run(config: DreamConfig) -> dict[str, Any]:
     from wmcomponents.saving import load_with_starts
 
     quiet()
-    model, pool = load_with_starts(config.model)
+    device = device_of(config.device)
+    model, pool = load_with_starts(config.model, device=device)
     model.require("decode", driver="wmc dream", remedy="a model without a decoder has nothing to draw.")
     env_id = config.env or training_facts(config.model).get("env")
     render = make_renderer(env_id, model.observation_spec)
     caption = env_id or type(model).__name__
+    check_place(config.out.parent)
     if config.compare is not None:
         comparison = _comparison(config, config.compare, model)
         if suffix == ".png":
@@ -93,9 +101,10 @@ def _comparison(config: DreamConfig, folder: Path, model: Any) -> Any:
     length = config.burn_in - 1 + config.steps
     data = open_dataset([folder], sequence_length=length, batch_size=64, seed=config.seed)
     check_fits(model, data, config.model)
-    sequences = data.replay.sample()
+    device = next(iter(model.parameters())).device
+    sequences = data.replay.sample().to(device)
     chosen = sequences[longest(sequences, burn_in=config.burn_in, horizon=config.steps)]
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator(device).manual_seed(config.seed)
     return compare(model, chosen, burn_in=config.burn_in, horizon=config.steps, generator=generator)
 
 
@@ -109,7 +118,8 @@ def _dreamt(config: DreamConfig, model: Any, pool: Any, render: Any) -> tuple[An
     from wmcomponents.evaluation.video import BLUE, Reel
 
     policy, view = dream_policy(config.policy, model, seed=config.seed)
-    starts = PriorStarts(model) if pool is None else PoolStarts(pool)
+    device = next(iter(model.parameters())).device
+    starts = PriorStarts(model) if pool is None else PoolStarts({key: value.to(device) for key, value in pool.items()})
     ends = "sample" if "continue" in model.capabilities else "off"
     simulator = Simulator(model, starts, horizon=config.steps, view=view, termination=ends, seed=config.seed)
     observation = simulator.reset()
@@ -117,8 +127,9 @@ def _dreamt(config: DreamConfig, model: Any, pool: Any, render: Any) -> tuple[An
     is_init = torch.ones(1, 1, dtype=torch.bool)
     with torch.no_grad():
         for step in range(1, config.steps + 1):
-            tensordict = policy(TensorDict({**observation, "is_init": is_init}, batch_size=[1]))
-            observation, reward, terminated, _ = simulator.step(tensordict["action"])
+            # The policy acts on the CPU, wherever the dream is.
+            tensordict = policy(TensorDict({**observation, "is_init": is_init}, batch_size=[1]).to("cpu"))
+            observation, reward, terminated, _ = simulator.step(tensordict["action"].to(device))
             is_init = torch.zeros_like(is_init)
             frames.append(_drawn(model, simulator, render))
             rewards.append(float(reward))

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wmcomponents._whole import check_place, write_whole
 from wmcomponents.cli.console import counting, number, quiet, say, show_table
+from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import at_least
 
 
@@ -35,6 +37,8 @@ class EvalConfig:
     """Id of that environment; the one of the data if not given."""
     episodes: int = 20
     """Real episodes of the agent."""
+    device: str = "cpu"
+    """Where to dream: cpu, cuda, mps, or auto for the best there is."""
 
 
 def run(config: EvalConfig) -> dict[str, Any]:
@@ -50,26 +54,27 @@ def run(config: EvalConfig) -> dict[str, Any]:
     from wmcomponents.saving import load
 
     quiet()
-    model = load(config.model)
+    device = device_of(config.device)
+    model = load(config.model, device=device)
     length = config.burn_in - 1 + config.horizon
     data = open_dataset(config.data, sequence_length=length, batch_size=config.sequences, seed=config.seed)
     check_fits(model, data, config.model)
-    sequences = data.replay.sample()
-    generator = torch.Generator().manual_seed(config.seed)
+    out = check_place(config.out if config.out is not None else config.model.parent / "evaluation")
+    sequences = data.replay.sample().to(device)
+    generator = torch.Generator(device).manual_seed(config.seed)
     span: dict[str, Any] = {"burn_in": config.burn_in, "horizon": config.horizon, "generator": generator}
     errors = horizon_errors(model, sequences, samples=config.samples, **span)
     chosen = sequences[longest(sequences, burn_in=config.burn_in, horizon=config.horizon)]
     overlay = compare(model, chosen, samples=max(16, config.samples), **span)
-    out = config.out if config.out is not None else config.model.parent / "evaluation"
     title = f"Dream against reality: {data.env}"
     figure = horizon_figure(errors, overlay, out / "horizon.png", env_id=data.env, title=title)
     _show(errors)
     result: dict[str, Any] = {"model": str(config.model), "data": [str(path) for path in config.data], "env": data.env}
     if config.agent is not None:
         result["agent"] = str(config.agent)
-        result["real_return"] = _real_returns(config, config.agent, model, data)
+        result["real_return"] = _real_returns(config, config.agent, model.to("cpu"), data)
     report = out / "eval.json"
-    report.write_text(json.dumps({**result, "horizon_errors": errors.to_json()}, indent=2) + "\n")
+    write_whole(report, json.dumps({**result, "horizon_errors": errors.to_json()}, indent=2) + "\n")
     say(f"wrote {report} and {figure}")
     return {**result, "errors": _summary(errors), "files": {"report": str(report), "figure": str(figure)}}
 

@@ -1,16 +1,24 @@
 """`wmc train`: a world model from data folders, resumable."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wmcomponents._interruption import postponed
+from wmcomponents._whole import SPARE_BYTES, check_place, write_whole
 from wmcomponents.cli.console import quiet, say
+from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import UsageError, at_least, changed, known_family
+from wmcomponents.cli.stages import check_stages, steps_of
 
 RUN = "run.json"
 TRAINING = "training.json"
 """Beside the model's folder: what the model was trained on."""
+
+PLACE_BYTES = 24
+"""Bytes a parameter for which there must be room: a checkpoint with the optimiser's state, beside the one before."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,9 @@ class TrainConfig:
     """Size of the world model; wmc info lists them."""
     changes: tuple[str, ...] = ()
     """Entries of the model's config that differ from the preset, as name=value."""
-    steps: int = 2000
-    """Updates in all, counting those of a run that is resumed."""
+    steps: tuple[str, ...] = ("2000",)
+    """Updates in all, counting those of a run that is resumed; of a family that is trained in stages also by stage, as
+    tokenizer=1000 transformer=2000."""
     batch_size: int = 16
     """Sequences in a batch."""
     sequence_length: int = 64
@@ -43,10 +52,14 @@ class TrainConfig:
     """Updates between checkpoints."""
     start_states: int = 1024
     """Start states kept beside the model, for its dreams to begin from."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """In which losses are computed; bf16 is mixed precision."""
     seed: int = 0
     """Of weights, sampling and noise."""
     device: str = "cpu"
-    """Where to train: cpu, cuda, ..."""
+    """Where to train: cpu, cuda, mps, or auto for the best there is."""
     threads: int | None = None
     """Threads of torch; 1 for tiny, else torch's own choice if not given."""
 
@@ -63,36 +76,45 @@ class TrainConfig:
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train, or go on training, and save the model."""
-    at_least(1, **{
-        name: getattr(config, name)
-        for name in ("steps", "batch_size", "sequence_length", "checkpoint_every", "start_states")
-    })  # fmt: skip
+    counts = ("batch_size", "sequence_length", "checkpoint_every", "start_states", "accumulate")
+    at_least(1, **{name: getattr(config, name) for name in counts})
     at_least(0, warmup=config.warmup or 0, seed=config.seed)
+    steps = steps_of(config.steps)
     if config.lr is not None and config.lr <= 0:
         raise UsageError(f"--lr is positive; got {config.lr}.")
+    with postponed():  # an import that is broken off says something else than that it was
+        import torch
+
+        from wmcomponents.cli.dataset import open_dataset
+        from wmcomponents.training import seed_everything
+        from wmcomponents.training.lock import one_writer
     known_family(config.family, config.preset, config.changes)
-    import time
-
-    import torch
-
-    from wmcomponents.cli.dataset import open_dataset
-    from wmcomponents.dream.starts import ReplayStarts
-    from wmcomponents.models import make_model
-    from wmcomponents.training import Trainer, seed_everything
-
+    device = device_of(config.device)
     quiet()
-    begun = time.perf_counter()
     threads = config.threads if config.threads is not None else (1 if config.preset == "tiny" else 0)
     if threads:
         torch.set_num_threads(threads)
     data = open_dataset(
         config.data, sequence_length=config.sequence_length, batch_size=config.batch_size, seed=config.seed
     )
-    _same_run(config)
-    seed_everything(config.seed)
+    check_place(config.out)
+    with one_writer(config.out):
+        _check_same_run(config)
+        seed_everything(config.seed)
+        return _fit(config, data, steps, device)
+
+
+def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any) -> dict[str, Any]:
+    from wmcomponents.dream.starts import ReplayStarts
+    from wmcomponents.models import make_model
+    from wmcomponents.training import Trainer
+
+    begun = time.perf_counter()
     model = make_model(
         config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes)
-    ).to(config.device)
+    ).to(device)
+    parameters = sum(p.numel() for p in model.parameters())
+    check_place(config.out, space=PLACE_BYTES * parameters + SPARE_BYTES)
     trainer = Trainer(
         model,
         data.replay,
@@ -102,13 +124,16 @@ def run(config: TrainConfig) -> dict[str, Any]:
         checkpoint_every=config.checkpoint_every,
         logger=None if config.logger == "none" else config.logger,
         seed=config.seed,
+        accumulate=config.accumulate,
+        precision=config.precision,
     )
+    check_stages(trainer.objective, steps)
+    write_whole(config.out / RUN, json.dumps(_decisive(config), indent=2) + "\n")
     resumed_at = trainer.steps
-    parameters = sum(p.numel() for p in model.parameters())
     say(f"{type(model).__name__} {config.preset}, {parameters:,} parameters, on {data.env}")
     if resumed_at:
         say(f"resuming at update {resumed_at}")
-    losses = trainer.train(config.steps)
+    losses = trainer.train(steps)
     starts = ReplayStarts(
         model,
         data.replay.sample,
@@ -138,7 +163,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 def note_training(model_path: Path, facts: dict[str, Any]) -> None:
     """Note ``env``, ``env_options``, ``family``, ``preset`` and ``steps`` beside a model's folder."""
-    (model_path.parent / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
+    write_whole(model_path.parent / TRAINING, json.dumps(facts, indent=2) + "\n")
 
 
 def training_facts(model_path: Path) -> dict[str, Any]:
@@ -146,33 +171,49 @@ def training_facts(model_path: Path) -> dict[str, Any]:
     file = model_path.resolve().parent / TRAINING
     if not file.is_file():
         return {}
-    facts = json.loads(file.read_text())
+    try:
+        facts = json.loads(file.read_text())
+    except (ValueError, RecursionError):
+        return {}
     return facts if isinstance(facts, dict) and {"env", "preset", "steps"} <= set(facts) else {}
 
 
-def _same_run(config: TrainConfig) -> None:
-    """Note the arguments that decide a run, or compare them with the noted ones.
-
-    Raises:
-        UsageError: if the folder holds a checkpoint of a run with other arguments.
-    """
-    decisive = {
+def _decisive(config: TrainConfig) -> dict[str, Any]:
+    """The arguments that decide a run."""
+    names = ("family", "preset", "batch_size", "sequence_length", "accumulate", "precision", "seed")
+    return {
         "data": [str(path) for path in config.data],
         "lr": config.rate,
         "warmup": config.growth,
         "changes": list(config.changes),
-        **{name: getattr(config, name) for name in ("family", "preset", "batch_size", "sequence_length", "seed")},
+        **{name: getattr(config, name) for name in names},
     }
+
+
+def _check_same_run(config: TrainConfig) -> None:
+    """Compare the arguments that decide a run with the noted ones; learning rate and warm-up may be others.
+
+    Raises:
+        UsageError: if the folder holds a checkpoint of a run with other arguments.
+    """
     file = config.out / RUN
-    if file.is_file() and (config.out / "checkpoint.safetensors").is_file():
+    if not file.is_file() or not (config.out / "checkpoint.safetensors").is_file():
+        return
+    try:
         noted = json.loads(file.read_text())
-        other = [
-            f"{name} {noted.get(name)} (now {value})" for name, value in decisive.items() if noted.get(name) != value
-        ]
-        if other:
-            raise UsageError(
-                f"{config.out} holds a run with {', '.join(other)}: repeat its arguments to go on, or choose another "
-                f"--out."
-            )
-    config.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(decisive, indent=2) + "\n")
+    except (ValueError, RecursionError):
+        noted = None
+    if not isinstance(noted, dict):
+        raise UsageError(f"{file} is damaged: remove it to go on with these arguments, or choose another --out.")
+    now = _decisive(config)
+    other = {
+        name: f"{name} {noted[name]} (now {value})" for name, value in now.items() if noted.get(name, value) != value
+    }
+    taken = [other.pop(name) for name in ("lr", "warmup") if name in other]
+    if other:
+        raise UsageError(
+            f"{config.out} holds a run with {', '.join(other.values())}: repeat its arguments to go on, or choose "
+            f"another --out."
+        )
+    if taken:
+        say(f"going on with {', '.join(taken)}")
