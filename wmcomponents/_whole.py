@@ -27,19 +27,19 @@ def written_whole(path: str | Path) -> Iterator[BinaryIO]:
         path: the file; its folder must exist. The mode is that of any new file there.
     """
     path = Path(path)
-    beside = unfinished(path)
+    aside = unfinished(path)
     nameless = _nameless(path.parent)
     with contextlib.ExitStack() as stack:
-        stack.callback(beside.unlink, missing_ok=True)
-        with os.fdopen(nameless, "wb") if nameless is not None else open(beside, "wb") as file:
+        stack.callback(aside.unlink, missing_ok=True)
+        with os.fdopen(nameless, "wb") if nameless is not None else open(aside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
             if nameless is not None:
-                beside.unlink(missing_ok=True)
+                aside.unlink(missing_ok=True)
                 # With a descriptor given, Python calls linkat, which follows the link in /proc; link would not.
-                os.link(f"/proc/self/fd/{file.fileno()}", beside, src_dir_fd=file.fileno(), follow_symlinks=True)
-        os.replace(beside, path)
+                os.link(f"/proc/self/fd/{file.fileno()}", aside, src_dir_fd=file.fileno(), follow_symlinks=True)
+        os.replace(aside, path)
 
 
 def write_whole(path: str | Path, data: bytes | str) -> None:
@@ -51,22 +51,6 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
 def unfinished(path: Path) -> Path:
     """Where a file is kept while it is not whole: one name for all writes of it."""
     return path.with_name(f".{path.name}.unfinished")
-
-
-@contextlib.contextmanager
-def aside(path: str | Path) -> Iterator[Path]:
-    """A path beside another, of the same suffix, for a writer that wants a name; it takes the other's place at the end.
-
-    Args:
-        path: the file; its folder must exist. After an error nothing is left beside it.
-    """
-    path = Path(path)
-    other = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        yield other
-        os.replace(other, path)
-    finally:
-        other.unlink(missing_ok=True)
 
 
 def check_place(folder: str | Path, *, space: int = SPARE_BYTES) -> Path:
