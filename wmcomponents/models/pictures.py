@@ -1,9 +1,14 @@
 """The only observation of models that dream pictures."""
 
+from collections.abc import Sequence
+
 import torch
-from torchrl.data import Composite
+from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.world_model import items_of
+
+COLOURS = (1, 3, 4)
+"""Grey, RGB, RGBA."""
 
 
 def picture_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[str, tuple[int, int, int]]:
@@ -25,11 +30,36 @@ def picture_of(spec: Composite, family: str, *, is_square: bool = False) -> tupl
     entries = items_of(spec)
     if len(entries) == 1 and entries[0][1].dtype is torch.uint8 and len(entries[0][1].shape) == 3:
         key, (height, width, planes) = entries[0][0], entries[0][1].shape
-        if height == width or not is_square:
+        if (height == width or not is_square) and not _is_channel_first(entries[0][1].shape):
             return key, (height, width, planes)
     shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
     raise ValueError(
         f"{family} dreams one {'square ' if is_square else ''}uint8 picture [H, {'H' if is_square else 'W'}, C] and "
-        f"nothing else; got {shown}. Render or resize the environment (make_env(..., image_size=64)), and drop the "
-        f"rest of its observations."
+        f"nothing else; got {shown}. {_remedy(entries)}"
     )
+
+
+def _is_channel_first(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[0] in COLOURS and shape[2] not in COLOURS
+
+
+def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:
+    """What to do about an observation that is no such picture."""
+    pictures = [key for key, leaf in entries if leaf.dtype is torch.uint8 and len(leaf.shape) in (2, 3)]
+    if len(entries) > 1 and pictures:
+        return (
+            f"Keep one picture and drop the rest, with gymnasium.wrappers.FilterObservation(env, [{pictures[0]!r}]); or "
+            f"take a family that sees all of it (DreamerV3)."
+        )
+    shape, dtype = entries[0][1].shape, entries[0][1].dtype
+    if _is_channel_first(shape):
+        return (
+            "Move the colours last, [H, W, C]: np.moveaxis(picture, 0, -1) in gymnasium.wrappers.TransformObservation."
+        )
+    if len(shape) == 2 and dtype is torch.uint8:
+        return "Keep the last axis of a grey picture, [H, W, 1]: GrayscaleObservation(env, keep_dim=True)."
+    if len(shape) == 3 and dtype.is_floating_point:
+        return "Give pictures as bytes in 0..255: (255 * picture).astype(np.uint8) in TransformObservation."
+    if len(shape) == 4:
+        return "Do not stack frames: the model remembers the past by itself."
+    return "Render or resize the environment: make_env(..., from_pixels=True, image_size=64)."
