@@ -103,7 +103,7 @@ def test_a_search_s_policy_and_value_go_before():
     found, _ = targets(loss, td)
     assert found.policy[0, 0].tolist() == [[0.25, 0.75]] * 4
     arrivals = loss.arrivals(td)
-    value = loss._bootstrap(arrivals, torch.randn(2, 5, 1, 3))
+    value = loss.bootstrap_value(arrivals, torch.randn(2, 5, 1, 3))
     assert value[0, :4].tolist() == [7, 8, 9, 10]
     plain, with_search = loss(sequences(inits=[0], steps=4)), loss(td)
     assert plain["loss_policy"] != with_search["loss_policy"]
@@ -117,7 +117,7 @@ def test_a_search_that_found_exactly_nothing_is_a_search_too():
     td["search", "value"] = torch.zeros(2, 4, 1)
     loss = muzero().objective()
     arrivals = loss.arrivals(td)
-    value = loss._bootstrap(arrivals, torch.randn(2, 5, 1, 3))
+    value = loss.bootstrap_value(arrivals, torch.randn(2, 5, 1, 3))
     assert value[:, :4].tolist() == [[0.0] * 4] * 2 and bool((value[:, 4] != 0).all())
     torch.manual_seed(0)
     model = MuZero(MuZeroConfig.tiny(**SMALL), SPEC, Bounded(-1, 1, (1,)))
@@ -136,8 +136,8 @@ def test_what_was_not_searched_is_told_by_a_mask_and_not_by_what_it_holds():
         td["search", name][:, 1::2] = hidden
     loss = muzero().objective()
     arrivals, stack = loss.arrivals(td), torch.randn(2, 5, 1, 3)
-    plain = loss._bootstrap(loss.arrivals(sequences(inits=[0], steps=4)), stack)
-    value = loss._bootstrap(arrivals, stack)
+    plain = loss.bootstrap_value(loss.arrivals(sequences(inits=[0], steps=4)), stack)
+    value = loss.bootstrap_value(arrivals, stack)
     assert value[0, 0:4:2].tolist() == [7, 9] and torch.equal(value[:, 1::2], plain[:, 1::2])
     found, _ = targets(loss, td)
     assert found.policy[0, 0, 2].tolist() == [0.25, 0.75]

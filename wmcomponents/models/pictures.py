@@ -48,7 +48,7 @@ def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:
     pictures = [key for key, leaf in entries if leaf.dtype is torch.uint8 and len(leaf.shape) in (2, 3)]
     if len(entries) > 1 and pictures:
         return (
-            f"Keep one picture and drop the rest, with gymnasium.wrappers.FilterObservation(env, [{pictures[0]!r}]); or "
+            f"Keep one picture and drop the rest: gymnasium.wrappers.FilterObservation(env, [{pictures[0]!r}]); or "
             f"take a family that sees all of it (DreamerV3)."
         )
     shape, dtype = entries[0][1].shape, entries[0][1].dtype

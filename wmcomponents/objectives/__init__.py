@@ -15,6 +15,7 @@ from wmcomponents.objectives.model_loss import StagedModelLoss as StagedModelLos
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.muzero import MuZeroLoss as MuZeroLoss
 from wmcomponents.objectives.planet import PlaNetModelLoss as PlaNetModelLoss
+from wmcomponents.objectives.priorities import initial_priorities as initial_priorities
 from wmcomponents.objectives.rssm import Filtered as Filtered
 from wmcomponents.objectives.rssm import RSSMModelLoss as RSSMModelLoss
 from wmcomponents.objectives.tdmpc2 import TDMPC2Loss as TDMPC2Loss

@@ -217,7 +217,7 @@ class ValueEquivalentLoss(ModelLoss):
         stack, _ = model.stack_sequence(state, action, arrivals.observation, arrivals.is_init)
         episode = ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
         starts = self._draw_starts(episode.left)
-        targets = self.targets(arrivals, action, self._bootstrap(arrivals, stack), episode, starts)
+        targets = self.targets(arrivals, action, self.bootstrap_value(arrivals, stack), episode, starts)
         weight = arrivals.weight * self._usable(arrivals, episode)
         losses, info = self.terms(stack, targets, starts, self.step_weights(Ahead(*(_at(x, starts) for x in episode))))
         return Terms(losses, info, _at(weight, starts))
@@ -343,7 +343,7 @@ class ValueEquivalentLoss(ModelLoss):
         return encoded.detach(), picked(encoded, starts)
 
     @torch.no_grad()
-    def _bootstrap(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
+    def bootstrap_value(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
         """The value of each step: the search's where there is one, else the target network's; ``[B, L]``."""
         model = self.world_model
         with placed(self.target_world_model_params, model), _evaluating(model):
