@@ -1,14 +1,19 @@
 """How unlike two pictures look: distance between the features of a network that was trained on photographs."""
 
+import importlib
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents._extras import MissingExtraError
+
 VGG16_CHANNELS = (64, 128, 256, 512, 512)
 """Of relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
+
+NETS = ("vgg", "alex", "squeeze")
 
 
 class LPIPS(nn.Module):
@@ -16,8 +21,9 @@ class LPIPS(nn.Module):
 
     .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h, w} w_l \cdot (\hat f_l(x) - \hat f_l(y))^2
 
-    Features :math:`\hat f` have unit length over channels at every pixel. The feature network is the user's, since its
-    weights are not part of this library; nothing here is trained.
+    Features :math:`\hat f` have unit length over channels at every pixel. Nothing here is trained. Weights are not part
+    of this library: :meth:`trained` takes them from the packages ``lpips`` or ``torchmetrics``, and without those the
+    feature network is the user's.
 
     Args:
         backbone: from pictures ``[N, 3, H, W]``, shifted and scaled, to a sequence of features ``[N, C_l, H_l, W_l]``,
@@ -44,6 +50,28 @@ class LPIPS(nn.Module):
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
         self.requires_grad_(False)
+
+    @classmethod
+    def trained(cls, net: str = "vgg") -> "LPIPS":
+        """The published distance, with networks and weights of the package ``lpips``, or else of ``torchmetrics``.
+
+        Either needs torchvision, which fetches the network's weights when they are used for the first time.
+
+        Args:
+            net: ``"vgg"``, which IRIS and Delta-IRIS train with; ``"alex"`` or ``"squeeze"``.
+
+        Raises:
+            ValueError: for another network.
+            MissingExtraError: if neither package is installed, or torchvision is not.
+        """
+        if net not in NETS:
+            raise ValueError(f"the networks of LPIPS are {', '.join(NETS)}; got {net!r}.")
+        theirs = _published(net)
+        made = cls(theirs.net, theirs.chns)
+        with torch.no_grad():
+            for weight, linear in zip(cast("Sequence[Tensor]", made.weights), theirs.lins, strict=True):
+                weight.copy_(linear.model[-1].weight.flatten())
+        return made.requires_grad_(False)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], y: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         """Distance of each pair.
@@ -74,3 +102,18 @@ class LPIPS(nn.Module):
 
 def _unit(f: Tensor) -> Tensor:
     return f / (f.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+def _published(net: str) -> Any:
+    """A package's own distance: its feature network ``net``, the sizes ``chns`` and the linear maps ``lins``."""
+    try:
+        return importlib.import_module("lpips").LPIPS(net=net, verbose=False)
+    except ModuleNotFoundError:
+        pass
+    try:
+        return importlib.import_module("torchmetrics.image.lpip").LearnedPerceptualImagePatchSimilarity(net).net
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "This needs the weights of LPIPS, which come with the package 'lpips' or 'torchmetrics', and torchvision; "
+            "run: pip install lpips torchvision. A feature network of your own goes in as LPIPS(backbone)."
+        ) from error
