@@ -120,7 +120,7 @@ class Masked(VectorWrapper):
 
 def dream(rows=3, **options):
     model = ToyWorldModel(Composite(observation=Bounded(-1, 1, (4,))), OneHot(3))
-    return DreamVectorEnv(model, rows, horizon=4, autoreset_mode=SAME_STEP, **options)
+    return DreamVectorEnv(model, rows, horizon=4, termination="off", autoreset_mode=SAME_STEP, **options)
 
 
 def test_rows_without_environments_of_their_own_share_what_the_vector_has():

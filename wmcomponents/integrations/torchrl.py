@@ -335,7 +335,7 @@ class FilterPrimer(TensorDictPrimer):
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         # As the base class, but with copies, so that the next step's entries share no memory with this step's.
         given = next_tensordict.keys(True)
-        for key in self.primers.keys(True, True):
+        for key in cast(Composite, self.primers).keys(True, True):
             if key not in given:
                 next_tensordict.set(key, cast(Tensor, tensordict.get(key)).clone())
         return next_tensordict
