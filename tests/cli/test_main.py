@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,7 +60,53 @@ def test_the_version_is_told():
     assert wmc("--version").out.count(".") == 2
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("dreem", "'dream'"), ("xyzzy", "demo, collect")])
+def test_help_of_a_command_by_its_name():
+    assert wmc("help", "train").out == wmc("train", "--help").out
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_module_that_registers_environments_is_imported_first(tmp_path, monkeypatch, where):
+    name = f"cart_of_my_own_{where}"
+    entry = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    (tmp_path / f"{name}.py").write_text(
+        f"import gymnasium\ngymnasium.register('Mine-{where}-v0', entry_point='{entry}', max_episode_steps=9)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = ["collect", "--env", f"Mine-{where}-v0", "--steps", 20, "--out", "data"]
+    ran = wmc("--import", name, *command) if where == "before" else wmc(*command, f"--import={name}")
+    assert ran.code == 0, ran.err
+    assert ran.result["episodes"] == 2
+
+
+@pytest.mark.parametrize("arguments", [("--import", "no_such_module"), ("--import",), ("--import", "--steps")])
+def test_an_import_that_is_none_is_wrong_usage(arguments):
+    ran = wmc("info", *arguments)
+    assert ran.code == 2 and "--import" in ran.err and ran.err.count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("flags", "printed"), [((), ""), (("--json",), '{"seen": true}\n')])
+def test_a_terminal_shows_json_only_when_asked(monkeypatch, flags, printed):
+    class Module:
+        Config = Nothing
+
+        @staticmethod
+        def run(config):
+            return {"seen": True}
+
+    monkeypatch.setitem(COMMANDS, "info", Command("telling", "telling", "Config"))
+    monkeypatch.setattr(wmcomponents.cli, "_module", lambda name: Module)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert wmcomponents.cli.main(["info", *flags]) == 0
+    assert sys.stdout.getvalue() == printed
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dreem", "'dream'"), ("xyzzy", "demo, collect"), ("--hlp", "'--help'")])
 def test_an_unknown_command_is_wrong_usage(typed, meant):
     ran = wmc(typed)
     assert ran.code == 2 and meant in ran.err and ran.err.count("\n") == 1

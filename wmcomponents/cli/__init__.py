@@ -3,10 +3,10 @@
 Nothing heavy is imported before the arguments are understood, so that help comes at once.
 """
 
-import difflib
 import errno
 import importlib
 import json
+import os
 import shlex
 import sys
 import traceback
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from wmcomponents._extras import MissingExtraError, require
 from wmcomponents._interruption import Interrupted, postponed, raising
-from wmcomponents.cli.errors import UsageError
+from wmcomponents.cli.errors import UsageError, meant
 from wmcomponents.cli.help import EXAMPLES, SUMMARIES, command_help, overview
 
 
@@ -59,30 +59,88 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 fine, 1 the run failed (one line on standard error says why; ``--debug`` shows the traceback),
         2 the arguments make no sense, 130 interrupted (143 by SIGTERM: 128 and the signal's number).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    try:
+        shared, arguments = _shared(typed)
+    except UsageError as error:
+        return _complain(str(error), USAGE)
     if not arguments:
         print(overview(), file=sys.stderr)
         return USAGE
     name, *rest = arguments
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
         print(overview())
         return OK
-    if name == "--version":
+    if name in ("-V", "--version"):
         from importlib.metadata import version
 
         print(version("wmcomponents"))
         return OK
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else f" There are {', '.join(COMMANDS)}."
-        return _complain(f"there is no command {name!r}.{meant}", USAGE)
-    debug = "--debug" in rest
-    return _run(name, [argument for argument in rest if argument != "--debug"], debug)
+        kind = "option" if name.startswith("-") else "command"
+        known = [*COMMANDS, "--help", "--version"]
+        there = meant(name, known) or f" There are {', '.join(known)}."
+        return _complain(f"there is no {kind} {name!r}.{there}", USAGE)
+    return _run(name, rest, shared, shlex.join(["wmc", *(word for word in typed if word != "--debug")]))
 
 
-def _run(name: str, arguments: list[str], debug: bool) -> int:
+class Shared(NamedTuple):
+    """Options of every command.
+
+    Attributes:
+        debug: show the traceback of a failure.
+        as_json: print the result as JSON on a terminal too.
+        imports: modules to import first, such as those that register environments.
+    """
+
+    debug: bool
+    as_json: bool
+    imports: tuple[str, ...]
+
+
+def _shared(typed: list[str]) -> tuple[Shared, list[str]]:
+    """The options of every command, wherever they stand, and what is left.
+
+    Raises:
+        UsageError: if ``--import`` names no module.
+    """
+    left, imports = [], []
+    words = iter(typed)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == "--import":
+            module = value if equals else next(words, "")
+            if not module or module.startswith("-"):
+                raise UsageError("--import takes the name of a module, for example: wmc --import my_envs collect ...")
+            imports.append(module)
+        elif word not in ("--debug", "--json"):
+            left.append(word)
+    return Shared("--debug" in typed, "--json" in typed, tuple(imports)), left
+
+
+def _imported(name: str) -> None:
+    """Import a module of the user's, from the folder that the command runs in too.
+
+    Raises:
+        UsageError: if there is no such module.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise
+        raise UsageError(
+            f"--import {name}: there is no module {error.name!r}, neither installed nor in {os.getcwd()}. It is named "
+            f"as in Python: package.module, without .py."
+        ) from error
+
+
+def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
     command = COMMANDS[name]
-    again = shlex.join(["wmc", name, *arguments])
     try:
         with raising():
             with postponed():  # an import that is broken off says something else than that it was
@@ -90,6 +148,8 @@ def _run(name: str, arguments: list[str], debug: bool) -> int:
                 config_class = getattr(_module(command.config_module), command.config)
                 module = _module(command.module)
             config = tyro.cli(config_class, prog=f"wmc {name}", description=command_help(name), args=arguments)
+            for each in shared.imports:
+                _imported(each)
             result = module.run(config)
     except SystemExit as stop:  # tyro has said everything
         return stop.code if isinstance(stop.code, int) else USAGE
@@ -100,12 +160,13 @@ def _run(name: str, arguments: list[str], debug: bool) -> int:
     except UsageError as error:
         return _complain(str(error), USAGE)
     except Exception as error:
-        if debug:
+        if shared.debug:
             traceback.print_exc()
         full = isinstance(error, OSError) and error.errno in FULL
         advice = f" What was saved before is whole. Make room, then go on: {again}" if full and command.goes_on else ""
         return _complain(_line(error) + advice, FAILED)
-    if result is not None:
+    # On a terminal the tables on standard error have said it.
+    if result is not None and (shared.as_json or not sys.stdout.isatty()):
         sys.stderr.flush()
         print(json.dumps(result), flush=True)
     return OK

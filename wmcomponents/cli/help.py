@@ -86,7 +86,9 @@ def overview() -> str:
             *first,
             "",
             "wmc COMMAND --help says more.",
-            "The last line on standard output is one JSON object; tables and progress are on standard error.",
+            "Every command takes --import MODULE (what registers environments of your own), --json and --debug.",
+            "Tables and progress are on standard error; in a pipe, or with --json, the last line on standard output",
+            "is one JSON object.",
             CODES,
         ]
     )
