@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from tests.cli.conftest import train_arguments
 from tests.cli.running import wmc
 from wmcomponents.cli.dataset import open_dataset
+from wmcomponents.cli.families import PRESETS
 from wmcomponents.models import MODELS, presets
 from wmcomponents.pretrained.folder import sealed
 from wmcomponents.saving import load
@@ -166,12 +169,30 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
         (["--preset", "huge"], 2, "--preset of DreamerV3 is one of tiny, size1m"),
         (["--changes", "deter"], 2, "written name=value"),
         (["--changes", "depht=3"], 2, "--changes of DreamerV3 name deter, hidden"),
-        (["--family", "Dremer"], 2, "--family is one of "),
+        (["--family", "Dremer"], 2, "got 'Dremer'. Did you mean 'DreamerV3'?"),
+        (["--family", "tdmpc-2"], 2, "got 'tdmpc-2'. Did you mean 'TDMPC2'?"),
+        (["--family", "xyz"], 2, "--family is one of DeltaIRIS, Diamond"),
+        (["--preset", "size-12"], 2, "got 'size-12'. Did you mean 'size12m'?"),
     ],
 )
 def test_training_refuses_what_it_cannot_do(data, tmp_path, arguments, code, said):
     ran = wmc(*train_arguments(data, tmp_path / "run"), *arguments)
     assert ran.code == code and said in ran.err and ran.out == ""
+
+
+def test_families_and_presets_are_known_by_name_without_their_models():
+    assert {family: presets(family) for family in MODELS} == PRESETS
+
+
+@pytest.mark.parametrize("command", [["train", "--data", "x", "--out", "y"], ["demo"]])
+def test_a_mistyped_family_is_answered_before_anything_heavy_is_imported(command):
+    code = (
+        "import sys\nfrom wmcomponents.cli import main\n"
+        f"code = main({[*command, '--family', 'Dremer']!r})\n"
+        "print(code, [name for name in ('torch', 'numpy', 'gymnasium') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "2 []\n" and "Did you mean 'DreamerV3'?" in ran.stderr
 
 
 def test_entries_of_the_config_are_changed(data, tmp_path):

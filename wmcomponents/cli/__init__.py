@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("demo_command", "demo", "DemoConfig", goes_on=True),
+    "demo": Command("demo_command", "demo_config", "DemoConfig", goes_on=True),
     "collect": Command("collect", "collect", "CollectConfig", goes_on=True),
     "train": Command("train", "train", "TrainConfig", goes_on=True),
     "dream": Command("dream", "dream", "DreamConfig"),

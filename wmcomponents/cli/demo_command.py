@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wmcomponents.cli.console import quiet, say, show_table
-from wmcomponents.cli.demo import DemoConfig, run_demo
+from wmcomponents.cli.demo_config import DemoConfig
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import at_least, known_family
 from wmcomponents.cli.train import note_training
@@ -18,6 +18,8 @@ def run(config: DemoConfig) -> dict[str, Any]:
     at_least(1, **{name: getattr(config, name) for name in counts})
     known_family(config.family, config.preset, config.changes)
     device_of(config.device)
+    from wmcomponents.cli.demo import run_demo
+
     quiet()
     result = run_demo(config, say=say)
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}
