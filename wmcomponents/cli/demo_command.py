@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from wmcomponents._interruption import postponed
 from wmcomponents.cli.console import quiet, say, show_table
 from wmcomponents.cli.demo_config import DemoConfig
 from wmcomponents.cli.device import device_of
@@ -18,8 +19,8 @@ def run(config: DemoConfig) -> dict[str, Any]:
     at_least(1, **{name: getattr(config, name) for name in counts})
     known_family(config.family, config.preset, config.changes)
     device_of(config.device)
-    from wmcomponents.cli.demo import run_demo
-
+    with postponed():  # an import that is broken off says something else than that it was
+        from wmcomponents.cli.demo import run_demo
     quiet()
     result = run_demo(config, say=say)
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}

@@ -82,6 +82,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
     steps = steps_of(config.steps)
     if config.lr is not None and config.lr <= 0:
         raise UsageError(f"--lr is positive; got {config.lr}.")
+    known_family(config.family, config.preset)
     with postponed():  # an import that is broken off says something else than that it was
         import torch
 
