@@ -133,7 +133,7 @@ def test_starts_from_replay_keep_the_last_states_alone():
     torch.manual_seed(0)
     model = InPlace()
     data = sequences(model)
-    starts = ReplayStarts(model, lambda: data, pool_size=3)
+    starts = ReplayStarts(model, lambda: data, pool_size=3, seed=0)
     whole = model.observe_sequence
     expected = last_states(model, data, generator=torch.Generator().manual_seed(0))
     assert all(torch.equal(value, expected[key]) for key, value in starts.pool.items())

@@ -1,13 +1,28 @@
 """The simulator's own rules; what holds for every model is in tests/contract/test_dream.py."""
 
+import copy
 import pickle
+import warnings
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from tests.contract.drive import sequences
 from tests.contract.models import PointMass
-from wmcomponents.dream import FixedStarts, PoolStarts, Simulator, make_simulator
+from wmcomponents.dream import (
+    FixedStarts,
+    NotFiniteError,
+    OrderedStarts,
+    PoolStarts,
+    PriorStarts,
+    Simulator,
+    Starts,
+    filtered_states,
+    imagine,
+    make_simulator,
+)
 from wmcomponents.models import DreamerV3, DreamerV3Config
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import CapabilityError, Prediction, WorldModel
@@ -183,13 +198,15 @@ def test_a_reward_without_its_last_dimension_is_refused(which):
         simulator.step(STILL)
 
 
-def test_the_first_reset_takes_no_mask_and_nothing_is_seen_before_it():
+def test_the_first_reset_begins_every_row_and_nothing_is_seen_before_it():
     simulator = chance()
     with pytest.raises(ValueError, match="first reset"):
-        simulator.reset(torch.ones(4, dtype=torch.bool))
+        simulator.reset(torch.tensor([True, True, False, True]))
     for look in (simulator.observe, simulator.get_state):
         with pytest.raises(RuntimeError, match="reset"):
             look()
+    simulator.reset(torch.ones(4, 1, dtype=torch.bool))
+    assert simulator.all_running and simulator.elapsed.flatten().tolist() == [0] * 4
 
 
 def test_starts_of_another_model_are_refused():
@@ -214,13 +231,227 @@ def test_a_fork_needs_a_copy():
         simulator.fork(0)
 
 
-def test_the_model_is_put_in_eval_mode_and_no_step_keeps_a_graph():
-    model = ToyWorldModel(VECTOR, OneHot(2)).train()
-    simulator = Simulator(model, batch_size=2)
-    assert not model.training
+def test_no_step_keeps_a_graph():
+    simulator = Simulator(ToyWorldModel(VECTOR, OneHot(2)), batch_size=2)
     observation = simulator.reset()
     step = simulator.step(torch.eye(2))
     assert not any(value.requires_grad for value in (*observation.values(), *step.observation.values(), step.reward))
+
+
+class Moody(ToyWorldModel):
+    """Drops units, normalises by its batch and draws from the global generator, wherever it is in train mode."""
+
+    def __init__(self):
+        super().__init__(VECTOR, Bounded(-1, 1, (2,)), noise="none")
+        self.drop, self.norm = torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(8)
+
+    def imagine(self, state, action, noise):
+        after = super().imagine(state, action, noise)
+        flat = after.state["memory"].reshape(-1, 8)
+        return after._replace(state=after.state | {"memory": self.drop(self.norm(flat)).reshape(state["memory"].shape)})
+
+    def observe(self, *given):
+        return {key: self.drop(value) for key, value in super().observe(*given).items()}
+
+    def decode(self, state):
+        return {key: self.drop(value) for key, value in super().decode(state).items()}
+
+
+def train_all(model):
+    model.train()
+
+
+def train_one_part(model):
+    model.eval()
+    model.drop.train()
+
+
+def train_a_part_of_later(model):
+    model.eval()
+    model.drop = torch.nn.Dropout(0.5)
+
+
+@pytest.mark.parametrize("left", [train_all, train_one_part, train_a_part_of_later])
+def test_a_dream_knows_no_train_mode_and_leaves_every_part_in_its_own(left):
+    shown, model = [], Moody()
+    simulator = Simulator(model, batch_size=3, seed=0)
+    state = simulator.draw_starts(3)
+    for mode in (torch.nn.Module.eval, left):
+        mode(model)
+        flags = [part.training for part in model.modules()]
+        simulator.seed(0)
+        seen = [simulator.reset()["observation"]]
+        for _ in range(3):
+            seen.append(simulator.step(torch.ones(3, 2)).observation["observation"])
+        seen += simulator.predict(state, torch.ones(3, 2), (3,))[0].values()
+        seen += [simulator.observe()["observation"], simulator.look(state)["observation"]]
+        seen.append(imagine(model, lambda s: torch.ones(3, 2), state, 3)["memory"])
+        seen.append(PriorStarts(model).sample(3, torch.Generator().manual_seed(0))["memory"])
+        seen.append(filtered_states(model, sequences(model))["memory"])
+        shown.append(seen)
+        assert [part.training for part in model.modules()] == flags
+    assert all(torch.equal(one, other) for one, other in zip(*shown, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["all", "sample"])
+def test_dreams_without_a_seed_differ_and_a_seed_decides_all(kind):
+    model = ToyWorldModel(VECTOR, OneHot(2), noise="normal")
+
+    def dreamt(simulator):
+        first = simulator.reset()["observation"]
+        return torch.stack([first, *(simulator.step(torch.eye(2)).observation["observation"] for _ in range(3))])
+
+    unseeded = [Simulator(model, batch_size=2) for _ in range(2)]
+    copies = [copy.deepcopy(unseeded[0]), unseeded[0]]  # workers that were handed one dream, not yet begun
+    assert not torch.equal(*map(dreamt, unseeded)) and not torch.equal(*map(dreamt, copies))
+    assert torch.equal(*(dreamt(Simulator(model, batch_size=2, seed=3)) for _ in range(2)))
+    for simulator in unseeded:
+        simulator.seed(5)
+    assert torch.equal(*map(dreamt, unseeded))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"horizon": 2.5}, "horizon is a number of steps, at least 1, or None for no limit; got 2.5, a float"),
+        ({"horizon": True}, "horizon.*got True, a bool"),
+        ({"batch_size": "4"}, "batch_size is the number of rows.*a str"),
+        ({"seed": "zero"}, "seed is a number.*got 'zero'"),
+        ({"starts": {"point": torch.zeros(1, 2)}}, r"takes a Starts, such as PoolStarts\(states\).*got a dict"),
+        ({"reward": 1.0}, "reward= is a function of"),
+        ({"penalty": "much"}, "penalty= is a function of"),
+        ({"noise": {"z": torch.zeros(1)}}, "StepNoise"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_words(options, words):
+    with pytest.raises(TypeError, match=words):
+        Simulator(PointMass(), **options)
+
+
+def test_what_is_no_world_model_is_refused_in_words():
+    for wrong in (torch.nn.Linear(1, 1), None, 3):
+        with pytest.raises(TypeError, match="a dream is of a WorldModel"):
+            make_simulator(wrong)
+
+
+@pytest.mark.parametrize("termination", ["sample", "threshold"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_continuation_that_is_not_finite_is_named_and_not_taken_for_going_on(termination, value):
+    simulator = chance(termination=termination)
+    simulator.reset()
+    simulator.model.cont = torch.tensor([[0.5], [value], [0.5], [0.5]])
+    simulator._imagine = lambda s, a, z: Prediction(s, torch.zeros(4, 1), simulator.model.cont)
+    with pytest.raises(NotFiniteError, match=r"Chance predicts is not finite in rows \[1\].*weights.*are finite"):
+        simulator.step(STILL)
+    simulator._imagine_pure = simulator._imagine
+    with pytest.raises(NotFiniteError):
+        simulator.predict({"count": torch.zeros(4, 1)}, STILL, (4,))
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = ToyWorldModel(VECTOR, OneHot(2))
+    simulator = Simulator(model, batch_size=2)
+    simulator.reset()
+    with torch.no_grad():
+        model.heads.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="weights of ToyWorldModel are not finite, 'heads' among 1"):
+        simulator.step(torch.eye(2))
+
+
+@pytest.mark.parametrize("broken", ["float64", "nan", "inf"])
+def test_broken_start_states_are_named(broken):
+    states = {"point": torch.zeros(5, 2)}
+    if broken == "float64":
+        simulator = Simulator(PointMass(), FixedStarts({"point": torch.zeros(5, 2, dtype=torch.float64)}), batch_size=5)
+        with pytest.raises(
+            ValueError, match=r"'point' \[5, 2\] float32; the start states are 'point' \[5, 2\] float64"
+        ):
+            simulator.reset()
+        return
+    states["point"][3, 1] = float(broken)
+    for kind in (PoolStarts, FixedStarts, OrderedStarts):
+        with pytest.raises(NotFiniteError, match=r"start state 'point' is not finite in rows \[3\] of 5"):
+            kind(states)
+
+
+class Given(Starts):
+    """Whatever it was given last."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def sample(self, count, generator):
+        return {key: value.clone() for key, value in self.state.items()}
+
+
+def test_starts_of_ones_own_are_looked_at_too():
+    starts = Given({"point": torch.zeros(3, 2)})
+    simulator = Simulator(PointMass(), starts, batch_size=3)
+    simulator.reset()
+    starts.state = {"point": torch.zeros(3, 2, dtype=torch.float64)}
+    with pytest.raises(ValueError, match="float64"):
+        simulator.reset(torch.tensor([True, False, False]))
+    starts.state = {"point": torch.full((3, 2), float("nan"))}
+    with pytest.raises(NotFiniteError, match="'point'"):
+        simulator.reset()
+
+
+def spoilt_states():
+    """A saved dream of PointMass with four rows, spoilt in one way each, and what the error names."""
+    long, flags = torch.zeros(4, 1, dtype=torch.int64), torch.zeros(4, 1, dtype=torch.bool)
+    return {
+        "elapsed": (long[:3], "elapsed"),
+        "elapsed as floats": (long.float(), "elapsed"),
+        "elapsed below zero": (long - 1, "negative"),
+        "done": (flags[:1], "done"),
+        "done as numbers": (long, "done"),
+        "generator": (torch.zeros(7, dtype=torch.uint8), "generator"),
+        "generator of another kind": (torch.zeros(5056), "generator"),
+        "played": (torch.zeros(2, dtype=torch.int64), "played"),
+        "episodes": (torch.tensor(0.5), "episodes"),
+        "state": (TensorDict(point=torch.zeros(3, 2)), r"\[4, 2\]"),
+        "state of doubles": (TensorDict(point=torch.zeros(4, 2, dtype=torch.float64)), "float64"),
+        "state of another model": (TensorDict(other=torch.zeros(4, 2)), "'other'"),
+        "state of NaN": (TensorDict(point=torch.full((4, 2), float("nan"))), "not finite"),
+        "state that is none": (torch.zeros(4, 2), "entries"),
+    }
+
+
+@pytest.mark.parametrize("fault", list(spoilt_states()))
+def test_a_saved_dream_that_is_none_is_refused_and_changes_nothing(fault):
+    simulator = Simulator(PointMass(), batch_size=4, horizon=9, seed=0)
+    simulator.reset()
+    simulator.step(STILL)
+    before = simulator.get_state()
+    value, words = spoilt_states()[fault]
+    with pytest.raises(ValueError, match=words):
+        simulator.set_state(before.clone().set(fault.split()[0], value))
+    with pytest.raises(ValueError, match="get_state"):
+        simulator.set_state(before.exclude(fault.split()[0]))
+    assert (simulator.get_state() == before).all()
+    with pytest.raises(TypeError, match="TensorDict"):
+        simulator.set_state({"state": {}})
+
+
+def test_a_dream_that_nothing_ends_says_so_once(monkeypatch):
+    monkeypatch.setattr("wmcomponents.dream.simulator.ENDLESS", 20)
+
+    def told(steps, restarts=False, **options):
+        simulator = chance(cont=1.0, **options)
+        simulator.reset()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for step in range(steps):
+                simulator.step(STILL)
+                if restarts:
+                    simulator.reset(torch.arange(4) == step % 4)
+        return [str(warning.message) for warning in caught]
+
+    for options in ({"termination": "off"}, {"termination": "threshold"}):
+        (message,) = told(70, **options)
+        assert "no horizon" in message and "20 steps" in message and "Pass horizon=" in message
+    assert not told(19, termination="off") and not told(70, horizon=30)
+    assert not told(90, restarts=True, termination="off")
 
 
 def test_one_step_from_given_states_moves_no_row_and_has_gradients():
@@ -241,7 +472,7 @@ def test_a_compiled_step_is_the_eager_one_and_survives_a_pickle():
     model = ToyWorldModel(VECTOR, Bounded(-1, 1, (2,)), noise="normal")
     shown = []
     for compile in (False, True):
-        simulator = Simulator(model, batch_size=3, compile=compile)
+        simulator = Simulator(model, batch_size=3, seed=0, compile=compile)
         simulator.reset()
         shown.append(simulator.step(torch.ones(3, 2)).observation["observation"])
     torch.testing.assert_close(*shown, rtol=1e-4, atol=1e-5)

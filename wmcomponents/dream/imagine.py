@@ -8,7 +8,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite
 
-from wmcomponents.world_model import Noise, State, WorldModel
+from wmcomponents.dream.checks import layout_of, told, whole
+from wmcomponents.nn.mode import EvalMode
+from wmcomponents.world_model import Noise, State, WorldModel, items_of
 
 Policy = Callable[[State], Tensor]
 """a_t from s_t: reads the model's state keys, returns the action as ``action_spec`` says."""
@@ -43,7 +45,7 @@ def imagine(
     """Roll a policy out in a world model, with gradients.
 
     Args:
-        model: the world model.
+        model: the world model; run in eval mode, and left in its own.
         policy: maps the state (a dict of tensors ``[*B, ...]``) to an action. See :func:`latent_policy` for a policy
             that reads features, and :func:`tensordict_policy` for one that is a TensorDict module.
         start: s_0, ``[*B, ...]``; a dict or a TensorDict with the model's state keys. Any leading dims.
@@ -63,14 +65,14 @@ def imagine(
         KeyError: if ``start`` lacks a key of the model's state.
         ValueError: if ``horizon`` is below 1, or the noise is not one for each step.
     """
-    if horizon < 1:
-        raise ValueError(f"horizon counts imagined steps and is at least 1; got {horizon}.")
+    horizon = whole("horizon", horizon, 1, "a number of imagined steps, at least 1")
     state, batch = _situation(model, start)
     if noise is None and generator is not None:
         noise = model.noise_source("imagine")((horizon, *batch), generator, next(iter(state.values())).device)
     elif noise is not None:
         _check_noise(model, noise, (horizon, *batch))
-    states, actions, rewards, conts = (scan or rollout)(model, policy, state, horizon, noise)
+    with EvalMode(model):
+        states, actions, rewards, conts = (scan or rollout)(model, policy, state, horizon, noise)
     time = len(batch)
     root: dict[str, Any] = {key: value.narrow(time, 0, horizon) for key, value in states.items()}
     following = {key: value.narrow(time, 1, horizon) for key, value in states.items()}
@@ -166,7 +168,6 @@ def _situation(model: WorldModel, start: State | TensorDictBase) -> tuple[State,
 
 def _check_noise(model: WorldModel, noise: Noise, lead: tuple[int, ...]) -> None:
     spec = cast(Composite, model.noise_spec["imagine"])
-    expected = {key: (*lead, *leaf.shape) for key, leaf in spec.items()}
-    got = {key: tuple(value.shape) for key, value in noise.items()}
-    if got != expected:
-        raise ValueError(f"the noise of these steps has the shapes {expected} (time first); got {got}.")
+    expected = {key: ((*lead, *leaf.shape), leaf.dtype) for key, leaf in items_of(spec)}
+    if layout_of(noise) != expected:
+        raise ValueError(f"the noise of these steps is {told(expected)} (time first); got {told(layout_of(noise))}.")

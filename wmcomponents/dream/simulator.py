@@ -1,5 +1,6 @@
 """The dream: one batched simulator, tensors only, that every environment adapter shares."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -9,15 +10,28 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
+from wmcomponents.dream.checks import (
+    all_finite,
+    check_finite_states,
+    check_layout,
+    not_finite,
+    rows_not_finite,
+    whole,
+)
+from wmcomponents.dream.noise import MODE, NoiseChoice, StepNoise, at_step, check_noise, lead_of, repeated
+from wmcomponents.dream.saved import read_saved
 from wmcomponents.dream.starts import PoolStarts, PriorStarts, Starts, model_device, where_rows
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.saving import load_with_starts
-from wmcomponents.world_model import Observation, State, WorldModel
+from wmcomponents.world_model import Noise, Observation, State, WorldModel, items_of
 
 Model = WorldModel | str | Path
 View = Literal["decoded", "latent", "both"]
 Termination = Literal["sample", "threshold", "off"]
 LARGE = 2**30
 """Bytes of states from which a dream tells what it will take, before it takes it."""
+ENDLESS = 10_000
+"""Steps without an end after which a dream without a horizon says so."""
 
 RewardFunction = Callable[[State, Tensor, State], Tensor]
 """r_{t+1} = f(s_t, a_t, s_{t+1}), in env units, ``[*B, 1]``."""
@@ -47,7 +61,8 @@ class Simulator:
     handed out shares memory with what the simulator keeps.
 
     Args:
-        model: the world model; it is neither copied nor moved, and is put in eval mode.
+        model: the world model; neither copied nor moved. Dreams run it in eval mode, and leave every part of it in the
+            mode that it was in.
         starts: where dreams begin; the model's own prior if not given.
         batch_size: N, the number of rows.
         horizon: steps after which a row is truncated; ``None`` never truncates.
@@ -57,7 +72,10 @@ class Simulator:
             is below one half, ``"off"`` never terminates.
         reward: replaces the model's reward, and is needed where the model has none.
         penalty: subtracted from the reward; for example a disagreement of an ensemble, same signature.
-        seed: of the rows' common generator.
+        seed: of the rows' common generator; fresh entropy if not given.
+        noise: the luck of the steps. ``"sample"`` draws it from the generator; ``"mode"`` takes the most likely z, and
+            ends a row where the probability to go on is below one half; a ``StepNoise`` of T steps of N rows
+            (:func:`draw_noise`) is played step by step, from its beginning after each :meth:`seed`.
         compile: compile the model's step.
         print_fn: is told how much memory the rows' states take, before they take it, where that is a gigabyte or more.
 
@@ -68,9 +86,11 @@ class Simulator:
         state: the rows' states; empty before the first reset.
         done: bool ``[N, 1]``: the rows whose episode is over, because it ended or was never begun.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
+        evaluating: the context in which the model is in eval mode.
 
     Raises:
         CapabilityError: if the model lacks what the view, the termination or the reward needs.
+        TypeError: if an argument is of another kind.
         ValueError: if an argument is out of range, or the view would show two entries under one name.
     """
 
@@ -85,14 +105,26 @@ class Simulator:
         termination: Termination = "sample",
         reward: RewardFunction | None = None,
         penalty: RewardFunction | None = None,
-        seed: int = 0,
+        seed: int | None = None,
+        noise: NoiseChoice = "sample",
         compile: bool = False,
         print_fn: Callable[[str], None] = print,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"a dream has at least one row; got batch_size={batch_size}.")
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon counts steps and is at least 1, or None for no limit; got {horizon}.")
+        if not isinstance(model, WorldModel):
+            raise TypeError(f"a dream is of a WorldModel, or of the folder of a saved one; got {model!r:.80}.")
+        if starts is not None and not isinstance(starts, Starts):
+            raise TypeError(
+                f"starts= takes a Starts, such as PoolStarts(states) or ReplayStarts(model, replay.sample); got "
+                f"a {type(starts).__name__}."
+            )
+        for name, function in (("reward", reward), ("penalty", penalty)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}= is a function of (state, action, next state); got {function!r:.80}.")
+        batch_size = whole("batch_size", batch_size, 1, "the number of rows, at least one row")
+        if horizon is not None:
+            horizon = whole("horizon", horizon, 1, "a number of steps, at least 1, or None for no limit")
+        if seed is not None:
+            seed = whole("seed", seed, 0, "a number from 0 on, or None for fresh entropy")
         if view not in get_args(View):
             raise ValueError(f"view is one of {get_args(View)}; got {view!r}.")
         if termination not in get_args(Termination):
@@ -111,17 +143,18 @@ class Simulator:
         if reward is None:
             model.require("reward", driver="a dream", remedy="pass reward=, a function of (state, action, next state).")
         announce_states(model, batch_size, print_fn)
-        self.model = model.eval()
+        self.model = model
+        self.evaluating = EvalMode(model)
         self.batch_size = batch_size
         self.horizon = horizon
         self.view: View = view
         self.termination: Termination = termination
         self.device = model_device(model)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._generator, self._seeded = torch.Generator(self.device), False
         self.starts = PriorStarts(model) if starts is None else starts
         self._reward = reward
         self._penalty = penalty
-        self._noise = model.noise_source("imagine")
+        self._source = model.noise_source("imagine")
         self._compile = compile
         self._donates = "donate" in model.capabilities and reward is None and penalty is None
         self._imagine, self._imagine_pure = self._steppers()
@@ -133,7 +166,43 @@ class Simulator:
         # can reach the horizon before the oldest does.
         self._clock = self._oldest = 0
         self._born = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
-        self._copies_view, self.observation_spec = self._first_look()
+        self._episodes = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._patience = ENDLESS
+        self._layout = {key: ((batch_size, *leaf.shape), leaf.dtype) for key, leaf in items_of(model.state_spec)}
+        self.noise = noise
+        if seed is not None:
+            self.seed(seed)
+        with self.evaluating:
+            self._copies_view, self.observation_spec = self._first_look()
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The rows' common generator. Without a seed it takes fresh entropy when it is first used, not when built.
+
+        So workers that are given copies of one dream, not yet begun, dream dreams of their own.
+        """
+        if not self._seeded:
+            self._generator.seed()
+            self._seeded = True
+        return self._generator
+
+    @property
+    def noise(self) -> NoiseChoice:
+        """The luck of the steps: ``"sample"``, ``"mode"``, or the given noise of T steps.
+
+        Setting it begins given noise at its first step.
+        """
+        return self._choice
+
+    @noise.setter
+    def noise(self, choice: NoiseChoice) -> None:
+        self._samples = isinstance(choice, str) and choice == "sample"
+        if isinstance(choice, str):
+            if choice not in ("sample", "mode"):
+                raise ValueError(f"noise is 'sample', 'mode' or a StepNoise of given steps; got {choice!r}.")
+        else:
+            check_noise(self.model, choice, lead_of(choice))
+        self._choice, self._played = choice, 0
 
     @property
     def elapsed(self) -> Tensor:
@@ -141,8 +210,14 @@ class Simulator:
         return self._clock - self._born
 
     def seed(self, seed: int) -> None:
-        """Seed the rows' common generator: the same seed, the same starts and the same dream."""
-        self.generator.manual_seed(seed)
+        """Seed the rows' common generator: the same seed, the same starts and the same dream.
+
+        Given noise, and starts that are taken in order, begin again too.
+        """
+        self._generator.manual_seed(seed)
+        self._seeded = True
+        self._played = 0
+        self._episodes = torch.zeros_like(self._episodes)
 
     def reset(self, mask: Tensor | None = None) -> Observation:
         """Restart rows.
@@ -154,18 +229,40 @@ class Simulator:
             The observation of every row, restarted or not.
 
         Raises:
-            ValueError: if the start states are not the model's, or the first reset names rows.
+            NotFiniteError: if the start states hold a NaN or an infinity (on a CPU, where every row begins).
+            ValueError: if the start states are not the model's, or the first reset leaves rows out.
         """
-        with torch.no_grad():
+        if mask is None:  # what the model gained since its parts were listed is in eval mode too
+            self.evaluating = EvalMode(self.model)
+        with torch.no_grad(), self.evaluating:
             if mask is None:
                 self._begin()
-            elif not self.state:
-                raise ValueError("the first reset begins every row: leave the mask out.")
-            else:
+            elif self.state:
                 self._restart(mask)
-            return self.look(self.state)
+            elif bool(mask.all()):
+                self._begin()
+            else:
+                raise ValueError("the first reset begins every row: leave the mask out.")
+            return self._look(self.state)
 
-    def step(self, action: Tensor, *, restart: Tensor | None = None, hold: Tensor | None = None) -> DreamStep:
+    def draw_starts(self, count: int, mask: Tensor | None = None) -> State:
+        """Start states as the dream's own rows get them, ``[count, ...]``; moves no row.
+
+        Args:
+            count: number of rows.
+            mask: bool ``[count, 1]`` or ``[count]``, the rows that begin; all if not given. The others get some state.
+        """
+        with torch.no_grad(), self.evaluating:
+            return self._fresh(count, mask)
+
+    def step(
+        self,
+        action: Tensor,
+        *,
+        restart: Tensor | None = None,
+        hold: Tensor | None = None,
+        noise: StepNoise | None = None,
+    ) -> DreamStep:
         """Take one step in every row, but for the rows named otherwise.
 
         Args:
@@ -173,20 +270,31 @@ class Simulator:
             restart: bool ``[N, 1]``: rows that begin a new episode instead. Their action is ignored, their reward is 0
                 and their flags are false.
             hold: bool ``[N, 1]``: rows that stay where they are, with the same reward and flags.
+            noise: this step's luck, ``[N, ...]``, in place of what :attr:`noise` gives; ``StepNoise(None, None)``, the
+                constant ``MODE``, takes modes. It draws nothing from the generator.
 
         Raises:
+            NotFiniteError: on a CPU, if the model's continuation is not finite. (On an accelerator, where nothing is
+                looked at, such a row ends.)
+            NoiseUsedUpError: if the noise of T steps was given and T were taken.
             RuntimeError: before the first reset.
         """
         if not self.state:
             raise RuntimeError("no dream was begun: call reset() before step().")
-        with torch.no_grad():
+        with torch.no_grad(), self.evaluating:
             before, rows = self.state, (self.batch_size,)
+            if noise is None:
+                noise = self._drawn(rows)
+            else:
+                check_noise(self.model, noise, rows)
             imagine = self._imagine_pure if self._donates and hold is not None else self._imagine
-            self.state, reward, cont = self._advance(imagine, before, action, rows)
+            self.state, reward, cont = self._advance(imagine, before, action, rows, noise.z)
             self._clock += 1
+            if self.horizon is None and self._clock - self._oldest >= self._patience:
+                self._tell_endless()
             due = self.horizon is not None and self._clock - self._oldest >= self.horizon
             truncated = self._born <= self._clock - cast(int, self.horizon) if due else self._no_flags.clone()
-            terminated = self._no_flags.clone() if self.termination == "off" else self._ended(cont, rows)
+            terminated = self._no_flags.clone() if self.termination == "off" else self._ended(cont, noise.end, rows)
             self.all_running = self.termination == "off" and not due and hold is None
             done = self._no_flags if self.all_running else terminated | truncated
             if hold is not None:
@@ -200,26 +308,35 @@ class Simulator:
                 if idle is not None:
                     reward = reward.masked_fill(idle, 0.0)
                     terminated, truncated = terminated & ~idle, truncated & ~idle
-            return DreamStep(self.look(self.state), reward, terminated, truncated)
+            return DreamStep(self._look(self.state), reward, terminated, truncated)
 
-    def predict(self, state: State, action: Tensor, batch_size: Sequence[int]) -> tuple[State, Tensor, Tensor]:
+    def predict(
+        self, state: State, action: Tensor, batch_size: Sequence[int], *, noise: StepNoise | None = None
+    ) -> tuple[State, Tensor, Tensor]:
         """One step from any states, under this dream's reward and termination; moves no row of the dream itself.
 
         Args:
             state: s_t, ``[*B, ...]``.
             action: a_t, ``[*B, ...]``.
             batch_size: B.
+            noise: this step's luck, ``[*B, ...]``, as :meth:`step` takes it.
 
         Returns:
             s_{t+1}, r_{t+1} ``[*B, 1]`` and terminated_{t+1} bool ``[*B, 1]``. Differentiable in state and action.
 
         Raises:
+            NotFiniteError, NoiseUsedUpError: as :meth:`step`.
             ValueError: if a reward or a continuation has another shape than ``[*B, 1]``.
         """
-        after, reward, cont = self._advance(self._imagine_pure, state, action, batch_size)
+        if noise is None:
+            noise = self._drawn(batch_size)
+        else:
+            check_noise(self.model, noise, batch_size)
+        with self.evaluating:
+            after, reward, cont = self._advance(self._imagine_pure, state, action, batch_size, noise.z)
         if self.termination == "off":
             return after, reward, torch.zeros(reward.shape, dtype=torch.bool, device=self.device)
-        return after, reward, self._ended(cont, batch_size)
+        return after, reward, self._ended(cont, noise.end, batch_size)
 
     def observe(self) -> Observation:
         """The view of the current states; fresh tensors.
@@ -234,6 +351,10 @@ class Simulator:
 
     def look(self, state: State) -> Observation:
         """The view of any states ``[*B, ...]``; fresh tensors."""
+        with self.evaluating:
+            return self._look(state)
+
+    def _look(self, state: State) -> Observation:
         if self.view == "decoded":
             seen = self.model.decode(state)
         elif self.view == "latent":
@@ -244,6 +365,8 @@ class Simulator:
 
     def get_state(self) -> TensorDict:
         """Everything that decides the future: states, clocks, flags, generator. A value: later steps do not change it.
+
+        How many steps of given noise were played and how many episodes were begun is in it, not the noise itself.
 
         Raises:
             RuntimeError: before the first reset.
@@ -256,6 +379,8 @@ class Simulator:
                 "elapsed": self.elapsed,
                 "done": self.done.clone(),
                 "generator": self.generator.get_state(),
+                "played": torch.tensor(self._played),
+                "episodes": self._episodes.clone(),
             }
         )
 
@@ -269,19 +394,20 @@ class Simulator:
             The observation of every row.
 
         Raises:
-            ValueError: if the saved state has other keys or another number of rows than this dream.
+            TypeError: if it is no TensorDict.
+            ValueError: if the saved state has other entries, another number of rows or other dtypes than this dream, or
+                holds a NaN or an infinity. The dream is then left as it is.
         """
-        state = {
-            cast(str, key): value.to(self.device, copy=True)
-            for key, value in cast(TensorDictBase, saved["state"]).items()
-        }
-        self._check_state(state)
-        self.state = state
-        self._born = self._clock - saved["elapsed"].to(self.device)
+        read = read_saved(saved, self._layout, self.device, self.model)
+        self.state = read.state
+        self._born = self._clock - read.elapsed
         self._oldest = int(self._born.min())
-        self.done = saved["done"].to(self.device, copy=True)
+        self._patience = ENDLESS
+        self.done = read.done
         self.all_running = False
-        self.generator.set_state(saved["generator"].cpu())
+        self._generator.set_state(read.generator)
+        self._seeded = True
+        self._played, self._episodes = read.played, read.episodes
         return self.observe()
 
     def fork(self, copies: int = 1) -> "Simulator":
@@ -303,8 +429,13 @@ class Simulator:
         twin.done = self.done.repeat_interleave(copies, 0)
         twin._born = self._born.repeat_interleave(copies, 0)
         twin._no_flags = self._no_flags.repeat_interleave(copies, 0)
-        twin.generator = torch.Generator(self.device)
-        twin.generator.set_state(self.generator.get_state())
+        twin._layout = {key: ((twin.batch_size, *shape[1:]), dtype) for key, (shape, dtype) in self._layout.items()}
+        twin._generator = torch.Generator(self.device)
+        twin._generator.set_state(self.generator.get_state())
+        twin._episodes = self._episodes.clone()
+        twin.evaluating = EvalMode(self.model)
+        if isinstance(self._choice, StepNoise) and copies > 1:
+            twin._choice = repeated(self._choice, copies)
         return twin
 
     def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -323,10 +454,9 @@ class Simulator:
         self._imagine, self._imagine_pure = self._steppers()
 
     def _advance(
-        self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int]
+        self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int], z: Noise | None
     ) -> tuple[State, Tensor, Tensor | None]:
-        noise = self._noise(batch_size, self.generator, self.device)
-        after, reward, cont = imagine(state, action, noise)
+        after, reward, cont = imagine(state, action, z)
         shape = (*batch_size, 1)
         if self._reward is None:
             reward = _shaped(reward, shape, "the model's reward")
@@ -337,19 +467,53 @@ class Simulator:
             reward = reward - _shaped(self._penalty(state, action, after), shape, "what penalty= returns")
         return after, reward, cont
 
-    def _ended(self, cont: Tensor | None, batch_size: Sequence[int]) -> Tensor:
-        shape = (*batch_size, 1)
-        cont = _shaped(cont, shape, "the model's continuation")
-        if self.termination == "threshold":
-            return cont < 0.5
-        return torch.rand(shape, generator=self.generator, device=self.device) >= cont
+    def _drawn(self, batch_size: Sequence[int]) -> StepNoise:
+        """The luck of the next step, as :attr:`noise` says."""
+        if self._samples:
+            z = self._source(batch_size, self.generator, self.device)
+            if self.termination != "sample":
+                return StepNoise(z, None)
+            return StepNoise(z, torch.rand((*batch_size, 1), generator=self.generator, device=self.device))
+        if isinstance(self._choice, str):
+            return MODE
+        drawn = at_step(self._choice, self._played, batch_size)
+        self._played += 1
+        return drawn
+
+    def _ended(self, cont: Tensor | None, end: Tensor | None, batch_size: Sequence[int]) -> Tensor:
+        cont = _shaped(cont, (*batch_size, 1), "the model's continuation")
+        draws = self.termination == "sample" and end is not None
+        if self.device.type != "cpu":
+            # Not looked at here, so written such that a NaN ends its row.
+            return ~(end < cont) if draws else ~(cont >= 0.5)
+        numbers = cont.detach().numpy()
+        if not all_finite(numbers):
+            rows = rows_not_finite(numbers.reshape(-1, 1))
+            raise not_finite(f"the probability to go on that {type(self.model).__name__} predicts", rows, self.model)
+        return end >= cont if draws else cont < 0.5
+
+    def _fresh(self, count: int, mask: Tensor | None) -> State:
+        if not self.starts.ordered:
+            return self.starts.sample(count, self.generator)
+        if mask is None:
+            rows = self._episodes + torch.arange(count, device=self.device)
+            self._episodes = self._episodes + count
+        else:
+            begins = mask.reshape(count)
+            ahead = begins.cumsum(0)
+            rows = torch.where(begins, self._episodes + ahead - 1, -1)
+            self._episodes = self._episodes + ahead[-1]
+        return self.starts.sample(count, self.generator, rows)
 
     def _begin(self) -> None:
-        fresh = self.starts.sample(self.batch_size, self.generator)
-        self._check_state(fresh)
+        fresh = self._fresh(self.batch_size, None)
+        check_layout(fresh, self._layout, "the start states", self.model)
+        if self.device.type == "cpu":
+            check_finite_states(fresh, "the start state", "begin elsewhere, or with a model whose weights are finite.")
         self.state = fresh
         self._born = torch.full_like(self._born, self._clock)
         self._oldest = self._clock
+        self._patience = ENDLESS
         self.done, self.all_running = self._no_flags, True
 
     def _restart(self, mask: Tensor) -> None:
@@ -357,10 +521,29 @@ class Simulator:
         if self.device.type == "cpu" and bool(mask.all()):
             return self._begin()
         mask = mask.reshape(self.batch_size, 1)
-        self.state = where_rows(mask, self.starts.sample(self.batch_size, self.generator), self.state)
+        fresh = self._fresh(self.batch_size, mask)
+        check_layout(fresh, self._layout, "the start states", self.model)
+        self.state = where_rows(mask, fresh, self.state)
         self._born = self._born.masked_fill(mask, self._clock)
         self.done = self.done & ~mask
         self.all_running = False
+
+    def _tell_endless(self) -> None:
+        """Say once that a dream without a horizon does not end, for whoever waits until it does."""
+        if self.device.type == "cpu":
+            longest = int(self.elapsed.max())
+            if longest < ENDLESS:  # rows began anew since all did
+                self._patience = self._clock - self._oldest + ENDLESS - longest
+                return
+        elif self.termination != "off":
+            return
+        self._patience = 2**62
+        rule = "terminations are off" if self.termination == "off" else "the model foretells no end"
+        warnings.warn(
+            f"this dream has no horizon, {rule}, and a row has gone on for {ENDLESS} steps: whoever waits for the end "
+            f"of an episode waits for ever. Pass horizon=.",
+            stacklevel=3,
+        )
 
     def _first_look(self) -> tuple[bool, Composite]:
         """Whether the view shares memory with the state, and so has to be copied; the spec of one row's observation."""
@@ -377,15 +560,6 @@ class Simulator:
             for key, leaf in self.model.observation_spec.items():
                 spec[key] = leaf.clone()
         return shares, spec.to(self.device)
-
-    def _check_state(self, state: State) -> None:
-        expected = {key: (self.batch_size, *leaf.shape) for key, leaf in self.model.state_spec.items()}
-        got = {key: tuple(value.shape) for key, value in state.items()}
-        if got != expected:
-            raise ValueError(
-                f"{type(self.model).__name__} has the state {expected}, and the start states are {got}; build them "
-                f"with this model (ReplayStarts, PriorStarts) and for {self.batch_size} rows."
-            )
 
 
 def announce_states(model: WorldModel, rows: int, print_fn: Callable[[str], None] = print) -> int:

@@ -9,7 +9,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from wmcomponents.dream.checks import check_finite_states, whole
 from wmcomponents.functional.arrival import previous_action
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import State, WorldModel
 
 
@@ -35,11 +37,25 @@ def where_rows(mask: Tensor, new: State, old: State) -> State:
 
 
 class Starts(ABC):
-    """A source of start states."""
+    """A source of start states.
+
+    Attributes:
+        ordered: whether :meth:`sample` reads which rows begin; a dream tells it then, and otherwise spares the work.
+    """
+
+    ordered: bool = False
 
     @abstractmethod
-    def sample(self, count: int, generator: torch.Generator) -> State:
-        """``count`` start states, ``[count, ...]`` each, on the generator's device; fresh tensors."""
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
+        """``count`` start states, ``[count, ...]`` each, on the generator's device; fresh tensors.
+
+        Args:
+            count: number of rows.
+            generator: of whatever is drawn.
+            rows: for each row the number of the episode that begins there, counted from 0 since the dream was seeded,
+                and -1 where none begins (some state has to come for such a row too, and is not used); int64
+                ``[count]``. Passed to sources that are :attr:`ordered`, and to no other.
+        """
 
 
 class PriorStarts(Starts):
@@ -59,13 +75,14 @@ class PriorStarts(Starts):
         self._steps = steps
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator) -> State:
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
         """Imagine ``steps`` steps from the initial state."""
         device = generator.device
         state = self._model.initial_state((count,), device)
         action = self._model.null_action((count,), device)
-        for _ in range(self._steps):
-            state = self._model.imagine(state, action, self._noise((count,), generator)).state
+        with EvalMode(self._model):
+            for _ in range(self._steps):
+                state = self._model.imagine(state, action, self._noise((count,), generator)).state
         return state
 
 
@@ -77,16 +94,17 @@ class PoolStarts(Starts):
 
     Raises:
         EmptyStartsError: if the pool holds no state.
+        NotFiniteError: if a state holds a NaN or an infinity.
     """
 
     def __init__(self, pool: State) -> None:
-        self.pool = {key: value.detach() for key, value in pool.items()}
+        self.pool = _checked(pool)
         self._size = _length(self.pool)
 
     def __len__(self) -> int:
         return self._size
 
-    def sample(self, count: int, generator: torch.Generator) -> State:
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
         """Gather ``count`` random rows of the pool."""
         device = generator.device
         index = torch.randint(self._size, (count,), generator=generator, device=device)
@@ -97,24 +115,57 @@ class PoolStarts(Starts):
 
 
 class FixedStarts(Starts):
-    """Given states in order: row i of a dream of N rows begins at state i mod len, every time it begins.
+    """Given states, one for each row: row i of a dream begins at state i mod len, every time it begins.
 
     Args:
         states: states ``[N, ...]``.
+
+    Raises:
+        EmptyStartsError, NotFiniteError: as :class:`PoolStarts`.
     """
 
     def __init__(self, states: State) -> None:
-        self._states = {key: value.detach() for key, value in states.items()}
+        self._states = _checked(states)
         self._size = _length(self._states)
 
-    def sample(self, count: int, generator: torch.Generator) -> State:
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
         """The first ``count`` states, cycling."""
-        index = torch.arange(count) % self._size
-        return {key: value[index.to(value.device)].to(generator.device) for key, value in self._states.items()}
+        return _picked(self._states, torch.arange(count) % self._size, generator.device)
+
+
+class OrderedStarts(Starts):
+    """Given states, one after another: episode k of a dream begins at state k mod len.
+
+    Episodes are counted as they begin, over all rows and in the order of the rows, from the time that the dream was
+    seeded. So an evaluation goes through its start states once, whatever the lengths of the episodes.
+
+    Args:
+        states: states ``[N, ...]``.
+
+    Raises:
+        EmptyStartsError, NotFiniteError: as :class:`PoolStarts`.
+    """
+
+    ordered = True
+
+    def __init__(self, states: State) -> None:
+        self._states = _checked(states)
+        self._size = _length(self._states)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
+        """The states of the episodes that begin; without ``rows``, the first ``count``."""
+        numbers = torch.arange(count) if rows is None else rows
+        return _picked(self._states, numbers % self._size, generator.device)
 
 
 class MixtureStarts(Starts):
     """Each row draws its source first.
+
+    Of a source that is taken in order, a row takes the state of its episode's number; those of episodes that begin
+    elsewhere are passed over.
 
     Args:
         sources: the sources.
@@ -130,15 +181,16 @@ class MixtureStarts(Starts):
             )
         self._sources = list(sources)
         self._weights = torch.tensor(weights, dtype=torch.float32)
+        self.ordered = any(source.ordered for source in self._sources)
 
-    def sample(self, count: int, generator: torch.Generator) -> State:
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
         """Sample every source, and take each row from the one it drew."""
         weights = self._weights.to(generator.device)
         choice = torch.multinomial(weights, count, replacement=True, generator=generator)
-        state = self._sources[0].sample(count, generator)
-        for number, source in enumerate(self._sources[1:], start=1):
-            other = source.sample(count, generator)
-            state = where_rows(choice == number, other, state)
+        state: State = {}
+        for number, source in enumerate(self._sources):
+            drawn = source.sample(count, generator, rows) if source.ordered else source.sample(count, generator)
+            state = where_rows(choice == number, drawn, state) if state else drawn
         return state
 
 
@@ -152,9 +204,11 @@ class ReplayStarts(Starts):
         pool_size: how many states the pool holds.
         burn_in: how many steps of each sequence only warm the state up; every later step gives a start. The default,
             ``None``, keeps the last state of each sequence only.
-        seed: of the noise that the filter consumes.
+        seed: of the noise that the filter consumes. By default the first dream that begins here decides it, by its own
+            seed; and fresh entropy where the pool is filled before any dream begins.
 
     Raises:
+        TypeError: if ``sample_sequences`` cannot be called.
         ValueError: when the pool is filled, if ``burn_in`` leaves no step of the sequences.
         EmptyStartsError: when the pool is filled, if nothing was sampled.
     """
@@ -166,13 +220,20 @@ class ReplayStarts(Starts):
         *,
         pool_size: int = 1024,
         burn_in: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
+        if not callable(sample_sequences):
+            raise TypeError(
+                f"ReplayStarts is given a function that draws real sequences, such as replay.sample; got a "
+                f"{type(sample_sequences).__name__}."
+            )
         self._model = model
         self._sample_sequences = sample_sequences
-        self._pool_size = pool_size
-        self._burn_in = burn_in
-        self._generator = torch.Generator(model_device(model)).manual_seed(seed)
+        self._pool_size = whole("pool_size", pool_size, 1, "a number of states, at least 1")
+        self._burn_in = None if burn_in is None else whole("burn_in", burn_in, 0, "a number of steps, or None")
+        self._generator: torch.Generator | None = None
+        if seed is not None:
+            self._generator = torch.Generator(model_device(model)).manual_seed(seed)
         self._pool: PoolStarts | None = None
 
     def refresh(self) -> "ReplayStarts":
@@ -185,8 +246,11 @@ class ReplayStarts(Starts):
         """The states of the pool, ``[pool_size, ...]``; it is filled first if it is empty."""
         return self._current().pool
 
-    def sample(self, count: int, generator: torch.Generator) -> State:
+    def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
         """Gather ``count`` random rows of the pool, filling it first if it is empty."""
+        if self._generator is None:
+            seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+            self._generator = torch.Generator(model_device(self._model)).manual_seed(int(seed))
         return self._current().sample(count, generator)
 
     def _current(self) -> PoolStarts:
@@ -195,6 +259,9 @@ class ReplayStarts(Starts):
         return self._pool
 
     def _filled(self) -> PoolStarts:
+        if self._generator is None:
+            self._generator = torch.Generator(model_device(self._model))
+            self._generator.seed()
         chunks: list[State] = []
         count = 0
         while self._burn_in is None and count < self._pool_size:
@@ -204,7 +271,7 @@ class ReplayStarts(Starts):
             states = filtered_states(self._model, self._sample_sequences(), generator=self._generator)
             length = next(iter(states.values())).shape[1]
             first = cast(int, self._burn_in)
-            if not 0 <= first < length:
+            if first >= length:
                 raise ValueError(
                     f"burn_in={self._burn_in} leaves no step of sequences of length {length}; use less than {length}."
                 )
@@ -255,13 +322,28 @@ def _filtered(
     # reads transitions must not be told one from an empty frame to this one.
     is_init = sequences["is_init"].clone()
     is_init[:, :1] = True
-    return observe(
-        model.initial_state(sequences.batch_size[:1], device),
-        previous_action(sequences["action"]),
-        {str(key): cast(Tensor, sequences[key]) for key in model.observation_spec.keys()},
-        is_init,
-        noise,
-    )
+    with EvalMode(model):
+        return observe(
+            model.initial_state(sequences.batch_size[:1], device),
+            previous_action(sequences["action"]),
+            {str(key): cast(Tensor, sequences[key]) for key in model.observation_spec.keys()},
+            is_init,
+            noise,
+        )
+
+
+def _picked(states: State, index: Tensor, device: torch.device) -> State:
+    return {key: value[index.to(value.device)].to(device) for key, value in states.items()}
+
+
+def _checked(states: State) -> State:
+    """Given start states, none of them broken and without their graph."""
+    strange = {key: type(value).__name__ for key, value in states.items() if not isinstance(value, Tensor)}
+    if strange:
+        raise TypeError(f"start states are tensors [N, ...] by the names of the model's state; got {strange}.")
+    _length(states)
+    check_finite_states(states, "the start state", "leave those out, or filter with a model whose weights are finite.")
+    return {key: value.detach() for key, value in states.items()}
 
 
 def _length(states: State) -> int:

@@ -1,0 +1,134 @@
+"""The luck of a dream: the noise of its steps, drawn, given, or the mode."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torchrl.data import Bounded, Composite
+
+from wmcomponents.dream.checks import layout_of, told
+from wmcomponents.world_model import Noise, WorldModel, items_of
+
+
+class StepNoise(NamedTuple):
+    """All that is left to chance in the steps of a dream, once it has begun.
+
+    Either of one step, ``[*B, ...]``, or of T steps, ``[T, *B, ...]``.
+
+    Attributes:
+        z: the model's base noise, one entry for each key of ``noise_spec["imagine"]``; ``None`` takes the mode.
+        end: uniform numbers in [0, 1), ``[..., 1]``: a row ends where the probability to go on is not above its number.
+            ``None`` ends a row where that probability is below one half. Read where ``termination="sample"``.
+    """
+
+    z: Noise | None
+    end: Tensor | None
+
+
+MODE = StepNoise(None, None)
+"""No luck: the most likely z, and the more likely of ending and going on."""
+
+NoiseChoice = Literal["sample", "mode"] | StepNoise
+"""``"sample"`` draws the noise of every step, ``"mode"`` takes modes, a :class:`StepNoise` of T steps is played."""
+
+
+class NoiseUsedUpError(RuntimeError):
+    """A dream that was given the noise of T steps takes one more."""
+
+
+def draw_noise(model: WorldModel, steps: int, rows: int, generator: torch.Generator) -> StepNoise:
+    """The noise of whole dreams, drawn before they are dreamt: for common random numbers, and to dream one again.
+
+    Args:
+        model: the world model.
+        steps: T.
+        rows: N.
+        generator: draws it, on the model's device.
+
+    Returns:
+        Noise of T steps of N rows.
+
+    Example:
+        >>> from torchrl.data import Composite, OneHot, Unbounded
+        >>> from wmcomponents.testing.toy import ToyWorldModel
+        >>> model = ToyWorldModel(Composite(observation=Unbounded(3)), OneHot(2), noise="normal")
+        >>> noise = draw_noise(model, 50, 8, torch.Generator().manual_seed(0))
+        >>> noise.z["base"].shape, noise.end.shape
+        (torch.Size([50, 8, 8]), torch.Size([50, 8, 1]))
+    """
+    z = model.noise_source("imagine")((steps, rows), generator)
+    return StepNoise(z, torch.rand((steps, rows, 1), generator=generator, device=generator.device))
+
+
+def lead_of(noise: StepNoise) -> tuple[int, int]:
+    """T and N of the noise of T steps of N rows; zeros where it holds no tensor, and so is of any number."""
+    first = next(iter((noise.z or {}).values()), noise.end) if isinstance(noise, StepNoise) else None
+    return (0, 0) if first is None else (first.shape[0], first.shape[1])
+
+
+def at_step(noise: StepNoise, step: int, batch_size: Sequence[int]) -> StepNoise:
+    """The noise of one of T steps, for N rows laid out as ``batch_size``.
+
+    Raises:
+        NoiseUsedUpError: if it is of fewer steps.
+        ValueError: if it is of another number of rows.
+    """
+    steps, rows = lead_of(noise)
+    wanted = math.prod(batch_size)
+    if steps and step >= steps:
+        raise NoiseUsedUpError(
+            f"noise was given for {steps} steps, and they were taken: draw it for more steps, or begin it again by a "
+            f"seed."
+        )
+    if steps and rows != wanted:
+        raise ValueError(f"noise was given for {rows} rows, and this step has {wanted}.")
+
+    def laid_out(value: Tensor) -> Tensor:
+        return value[step].reshape(*batch_size, *value.shape[2:])
+
+    z = noise.z if noise.z is None else {key: laid_out(value) for key, value in noise.z.items()}
+    return StepNoise(z, None if noise.end is None else laid_out(noise.end))
+
+
+def repeated(noise: StepNoise, copies: int) -> StepNoise:
+    """The noise of T steps for rows of which each is repeated: row i's for rows i*copies to (i+1)*copies - 1."""
+    z = noise.z if noise.z is None else {key: value.repeat_interleave(copies, 1) for key, value in noise.z.items()}
+    return StepNoise(z, None if noise.end is None else noise.end.repeat_interleave(copies, 1))
+
+
+def check_noise(model: WorldModel, noise: StepNoise, lead: Sequence[int]) -> None:
+    """Refuse noise that is not the model's, for leading dims ``lead``.
+
+    Raises:
+        TypeError: if it is no :class:`StepNoise`.
+        ValueError: naming the entry whose key, shape or dtype is another, or that has numbers out of their range.
+    """
+    if not isinstance(noise, StepNoise):
+        raise TypeError(
+            f"the noise of a step is a StepNoise(z, end), 'sample' or 'mode'; got {noise!r:.80}. "
+            f"draw_noise(model, steps, rows, generator) draws one."
+        )
+    spec = cast(Composite, model.noise_spec["imagine"])
+    wanted = {key: ((*lead, *leaf.shape), leaf.dtype) for key, leaf in items_of(spec)}
+    if noise.z is not None and layout_of(noise.z) != wanted:
+        raise ValueError(f"{type(model).__name__} takes the noise {told(wanted)}; got {told(layout_of(noise.z))}.")
+    uniform = {key for key, leaf in items_of(spec) if isinstance(leaf, Bounded)}
+    for key, value in (noise.z or {}).items():
+        _check_range(f"noise {key!r}", value, uniform=key in uniform)
+    if noise.end is not None:
+        if tuple(noise.end.shape) != (*lead, 1) or not noise.end.dtype.is_floating_point:
+            raise ValueError(
+                f"the draws of the end are floats {[*lead, 1]}; got {noise.end.dtype} {list(noise.end.shape)}."
+            )
+        _check_range("the draws of the end", noise.end, uniform=True)
+
+
+def _check_range(name: str, value: Tensor, *, uniform: bool) -> None:
+    if value.device.type != "cpu":
+        return  # looking would wait for the device
+    fits = (value >= 0) & (value < 1) if uniform else torch.isfinite(value)
+    if not bool(fits.all()):
+        kind = "uniform numbers in [0, 1)" if uniform else "finite numbers"
+        raise ValueError(f"{name} are {kind}; got {value[~fits][0].item()}.")
