@@ -9,6 +9,7 @@ from torchrl.data import Bounded, Composite
 
 from wmcomponents.data.boards import PALETTE, painted
 from wmcomponents.dream.simulator import Simulator
+from wmcomponents.world_model import State
 
 SIZE = 256
 """Height and width of a drawn frame, in pixels."""
@@ -45,14 +46,20 @@ def simulator_frames(simulator: Simulator) -> list[np.ndarray]:
     """
     if not simulator.state:
         raise RuntimeError("nothing to render yet: call reset() first.")
+    return state_frames(simulator, simulator.state)
+
+
+def state_frames(simulator: Simulator, state: State) -> list[np.ndarray]:
+    """Any states ``[N, ...]`` of a dream's model as frames: decoded where it has a decoder, else the dream's view."""
     spec = simulator.model.observation_spec
-    with torch.no_grad():
+    with torch.no_grad(), simulator.evaluating:
         if "decode" in simulator.model.capabilities:
-            seen = simulator.model.decode(simulator.state)
+            seen = simulator.model.decode(state)
         else:
-            seen, spec = simulator.observe(), simulator.observation_spec
+            seen, spec = simulator.look(state), simulator.observation_spec
     arrays = {key: value.cpu().numpy() for key, value in seen.items()}
-    return [frame({key: value[i] for key, value in arrays.items()}, spec) for i in range(simulator.batch_size)]
+    rows = len(next(iter(arrays.values())))
+    return [frame({key: value[i] for key, value in arrays.items()}, spec) for i in range(rows)]
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:

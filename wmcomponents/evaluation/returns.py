@@ -14,6 +14,10 @@ from wmcomponents.dream.simulator import Simulator
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
 
 
+class EndlessEpisodeError(RuntimeError):
+    """An episode does not end, and whoever waits for its end would wait for ever."""
+
+
 @dataclass(frozen=True)
 class Returns:
     """Undiscounted returns of whole episodes.
@@ -66,21 +70,24 @@ def evaluate_policy(
     episodes: int = 20,
     seed: int | None = None,
     *,
+    max_steps: int = 100_000,
     progress: Callable[[int], Any] | None = None,
 ) -> Returns:
     """Returns of whole episodes in a TorchRL environment, real or dreamt.
 
     A batched environment shares the episodes out evenly among its rows beforehand: taking whichever end first would
-    favour short ones. The episodes must end by themselves.
+    favour short ones. The episodes must end by themselves: give a dream a horizon, or ``StepCounter(max_steps)``.
 
     Args:
         env: batch size ``[]`` or ``[N]``.
         policy: writes ``action`` into the TensorDict it is given.
         episodes: how many.
         seed: of the environment; left as it is if not given.
+        max_steps: how long an episode may last before it is given up.
         progress: called with the number of episodes that just ended.
 
     Raises:
+        EndlessEpisodeError: if an episode has not ended after ``max_steps``.
         ValueError: if ``episodes`` is below 1.
     """
     if episodes < 1:
@@ -97,6 +104,11 @@ def evaluate_policy(
             stepped, tensordict = env.step_and_maybe_reset(policy(tensordict))
             total += stepped["next", "reward"].reshape(rows).cpu()
             length += 1
+            if int(length.max()) > max_steps:
+                raise EndlessEpisodeError(
+                    f"an episode has not ended after {max_steps} steps: give the dream a horizon, or end episodes by "
+                    f"StepCounter(max_steps); where they are so long, pass max_steps=."
+                )
             done = stepped["next", "done"].reshape(rows).cpu()
             if bool(done.any()):
                 counted = done & (wanted > 0)

@@ -1,5 +1,6 @@
 """Dreams as Stable-Baselines3 ``VecEnv``s, any Gymnasium ``VectorEnv`` as one, SB3 policies as TensorDict modules."""
 
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._extras import require
+from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
 from wmcomponents.nn.mode import EvalMode
@@ -51,7 +53,9 @@ class DreamVecEnv(AttributeVecEnv):
         termination: ``"sample"``, ``"threshold"`` or ``"off"``.
         reward: replaces the model's reward.
         penalty: subtracted from the reward.
-        seed: of the rows' common generator.
+        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of ``num_envs`` rows
+            (``dream.draw_noise``), which begins again after each :meth:`seed`.
+        seed: of the rows' common generator; fresh entropy if not given.
         render_mode: ``None`` or ``"rgb_array"``.
         compile: compile the model's step.
 
@@ -71,7 +75,8 @@ class DreamVecEnv(AttributeVecEnv):
         termination: Termination = "sample",
         reward: RewardFunction | None = None,
         penalty: RewardFunction | None = None,
-        seed: int = 0,
+        noise: NoiseChoice = "sample",
+        seed: int | None = None,
         render_mode: str | None = None,
         compile: bool = False,
     ) -> None:
@@ -86,9 +91,16 @@ class DreamVecEnv(AttributeVecEnv):
             termination=termination,
             reward=reward,
             penalty=penalty,
+            noise=noise,
             seed=seed,
             compile=compile,
         )
+        if horizon is None and termination == "off":
+            warnings.warn(
+                "no episode of this dream ever ends, since it has no horizon and terminations are off: "
+                "evaluate_policy, VecMonitor and off-policy agents wait for ends. Pass horizon=.",
+                stacklevel=2,
+            )
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
         self._host = HostWriter(self.simulator)
         self._actions: Any = None
@@ -124,6 +136,7 @@ class DreamVecEnv(AttributeVecEnv):
 
         Raises:
             SpaceError: if the actions do not fit ``action_space``.
+            NotFiniteError: if the model shows a NaN or an infinity.
         """
         simulator = self.simulator
         step = simulator.step(self._read(self._actions, self.num_envs))

@@ -224,7 +224,7 @@ class ObservationReader:
 
 
 class HostWriter:
-    """A simulator's observations and steps as NumPy arrays that the caller owns.
+    """A simulator's observations and steps as NumPy arrays that the caller owns, looked at on their way.
 
     Args:
         simulator: the dream.
@@ -238,18 +238,28 @@ class HostWriter:
         self._pinned: Tensor | None = None
 
     def observation(self, observation: Mapping[str, Tensor]) -> Any:
-        """Observations of all rows, as the space shows them."""
+        """Observations of all rows, as the space shows them.
+
+        Raises:
+            NotFiniteError: if one holds a NaN or an infinity.
+        """
         if not self._on_host:
             observation = dict(zip(observation, self._fetched([*observation.values()]), strict=True))
+        self._simulator.check_shown(observation)
         return self.write({key: tensor.numpy() for key, tensor in observation.items()})
 
     def step(self, step: DreamStep) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """The step just taken: observations, and rewards (float32), terminations, truncations ``[N]``."""
+        """The step just taken: observations, and rewards (float32), terminations, truncations ``[N]``.
+
+        Raises:
+            NotFiniteError: if a reward or an observation holds a NaN or an infinity.
+        """
         if not self._on_host:
             observation, *numbers = step
             tensors = self._fetched([*observation.values(), *numbers])
             seen = dict(zip(observation, tensors, strict=False))
             step = DreamStep(seen, *tensors[len(seen) :])
+        self._simulator.check_shown(step.observation, step.reward)
         seen = self.write({key: tensor.numpy() for key, tensor in step.observation.items()})
         rewards = step.reward.numpy()[:, 0].astype(np.float32, copy=False)
         if self._simulator.all_running:  # no flag is set: two tensors less to convert

@@ -1,8 +1,9 @@
 """Dreams as TorchRL environments, in two forms; and the way back, the filter in front of a real policy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
@@ -11,8 +12,10 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
 
 from wmcomponents.component import Component
+from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
+from wmcomponents.evaluation.frames import simulator_frames, state_frames
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import NoiseSource, WorldModel
 
@@ -57,7 +60,7 @@ class _DreamEnvBase(EnvBase):
 
     def _step_proc_data(self, next_tensordict_out: TensorDictBase) -> TensorDictBase:
         # EnvBase mends what `_step` left out or misshaped; here each entry is exact, and looking for faults is slow.
-        return next_tensordict_out
+        return super()._step_proc_data(next_tensordict_out) if self.run_type_checks else next_tensordict_out
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, so that a ``state_dict`` resumes the same noise."""
@@ -66,6 +69,14 @@ class _DreamEnvBase(EnvBase):
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the generator's state."""
         self.simulator.generator.set_state(state.cpu())
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a ``state_dict``; an empty one, which is what a collector keeps of a bare environment, changes nothing.
+
+        A collector that resumes a bare dream goes on with other noise, as it goes on with other episodes: to go on with
+        the same, save the environment's own ``state_dict`` beside the collector's.
+        """
+        return super().load_state_dict(state_dict, strict and bool(state_dict), assign)
 
 
 class TorchRLDreamEnv(_DreamEnvBase):
@@ -83,8 +94,11 @@ class TorchRLDreamEnv(_DreamEnvBase):
         termination: ``"sample"``, ``"threshold"`` or ``"off"``.
         reward: replaces the model's reward.
         penalty: subtracted from the reward.
-        seed: of the rows' common generator.
+        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of as many rows as the batch has
+            (``dream.draw_noise``), which begins again after each ``set_seed``.
+        seed: of the rows' common generator; fresh entropy if not given.
         compile: compile the model's step.
+        **kwargs: of ``EnvBase``, such as ``run_type_checks``.
 
     Raises:
         CapabilityError: if the model lacks what these choices need.
@@ -101,7 +115,8 @@ class TorchRLDreamEnv(_DreamEnvBase):
         termination: Termination = "sample",
         reward: RewardFunction | None = None,
         penalty: RewardFunction | None = None,
-        seed: int = 0,
+        noise: NoiseChoice = "sample",
+        seed: int | None = None,
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -115,6 +130,7 @@ class TorchRLDreamEnv(_DreamEnvBase):
             termination=termination,
             reward=reward,
             penalty=penalty,
+            noise=noise,
             seed=seed,
             compile=compile,
         )
@@ -138,7 +154,10 @@ class TorchRLDreamEnv(_DreamEnvBase):
         rows = self.simulator.batch_size
         if len(self.batch_size) != 1:
             action = action.reshape(rows, *action.shape[len(self.batch_size) :])
-        observation, reward, terminated, truncated = self.simulator.step(action, hold=hold)
+        step = self.simulator.step(action, hold=hold)
+        if self.simulator.device.type == "cpu":
+            self.simulator.check_shown(step.observation, step.reward)
+        observation, reward, terminated, truncated = step
         flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}
         if hold is not None:
             # A row that does not step shows the flags that it came with.
@@ -148,6 +167,14 @@ class TorchRLDreamEnv(_DreamEnvBase):
                 for key, flag in flags.items()
             }
         return self._batched({**observation, "reward": reward, **flags})
+
+    def render(self) -> Tensor:
+        """The current decoded observations as frames, uint8 ``[*batch, H, W, 3]`` on the host.
+
+        What TorchRL's ``PixelRenderTransform`` and ``VideoRecorder`` ask of an environment.
+        """
+        frames = torch.from_numpy(np.stack(simulator_frames(self.simulator)))
+        return frames.reshape(*self.batch_size, *frames.shape[1:])
 
     def _batched(self, rows: dict[str, Tensor]) -> TensorDict:
         size = self.batch_size
@@ -169,7 +196,11 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         view: ``"decoded"``, ``"latent"`` or ``"both"``, beside the state keys.
         termination: ``"sample"``, ``"threshold"`` or ``"off"``.
         reward: replaces the model's reward.
-        seed: of the generator.
+        penalty: subtracted from the reward.
+        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of N rows
+            (``dream.draw_noise``), of which each step of a batch of N takes the next; it begins again after each ``set_seed``.
+        seed: of the generator; fresh entropy if not given.
+        **kwargs: of ``EnvBase``, such as ``run_type_checks``.
 
     Raises:
         CapabilityError: if the model lacks what these choices need.
@@ -186,11 +217,21 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         view: View = "latent",
         termination: Termination = "sample",
         reward: RewardFunction | None = None,
-        seed: int = 0,
+        penalty: RewardFunction | None = None,
+        noise: NoiseChoice = "sample",
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         simulator = make_simulator(
-            model, starts, horizon=horizon, view=view, termination=termination, reward=reward, seed=seed
+            model,
+            starts,
+            horizon=horizon,
+            view=view,
+            termination=termination,
+            reward=reward,
+            penalty=penalty,
+            noise=noise,
+            seed=seed,
         )
         super().__init__(device=simulator.device, batch_size=(), **kwargs)
         # EnvBase keeps this flag on the class; on the instance it leaves every other environment alone.
@@ -217,7 +258,8 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
                 )
             state = {key: cast(Tensor, tensordict[key]).clone() for key in keys}
         else:
-            fresh = self.simulator.starts.sample(size.numel(), self.simulator.generator)
+            mask = None if tensordict is None else tensordict.get("_reset", None)
+            fresh = self.simulator.draw_starts(size.numel(), None if mask is None else mask.reshape(-1))
             state = {key: value.reshape((*size, *value.shape[1:])) for key, value in fresh.items()}
         begun = tensordict.get("elapsed", None) if set_state and tensordict is not None else None
         zeros = torch.zeros(*size, 1, dtype=torch.int64, device=self.device)
@@ -225,6 +267,17 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         flags = {key: torch.zeros_like(zeros, dtype=torch.bool) for key in ("terminated", "truncated", "done")}
         entries = {**self.simulator.look(state), **state, "elapsed": elapsed, **flags}
         return TensorDict(entries, batch_size=size, device=self.device)
+
+    def render(self, tensordict: TensorDictBase) -> Tensor:
+        """The situations of a TensorDict as frames, uint8 ``[*B, H, W, 3]`` on the host.
+
+        What TorchRL's ``PixelRenderTransform(pass_tensordict=True)`` asks of an environment.
+        """
+        size = tensordict.batch_size
+        keys = self.simulator.model.state_spec.keys()
+        rows = {str(key): tensordict[key].reshape(-1, *tensordict[key].shape[len(size) :]) for key in keys}
+        frames = torch.from_numpy(np.stack(state_frames(self.simulator, rows)))
+        return frames.reshape(*size, *frames.shape[1:])
 
     def _resolve_set_state(self, set_state: bool | None, tensordict: Any, select_reset_only: bool) -> bool:
         # A reset mask asks for fresh rows, and so does saying nothing: only set_state=True keeps the given state.

@@ -1,5 +1,6 @@
 """Returns and lengths of episodes in a vector environment."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from wmcomponents.integrations.gymnasium.rows import keeps_autoreset_through_res
 class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
     """Returns and lengths of finished episodes, exact in all three autoreset modes.
 
-    Where a row is done, ``infos["episode"]`` holds its return ``"r"`` and length ``"l"``, with the mask
-    ``infos["_episode"]``. (Gymnasium's ``RecordEpisodeStatistics`` loses the first step of each episode but the first
-    in ``SAME_STEP``.) NumPy only.
+    Where a row is done, ``infos["episode"]`` holds its return ``"r"``, its length ``"l"`` and its seconds ``"t"``, with the
+    mask ``infos["_episode"]``, in the layout of Gymnasium's ``RecordEpisodeStatistics`` (which loses the first step of
+    each episode but the first in ``SAME_STEP``). NumPy only.
 
     Args:
         env: the vector environment.
@@ -32,6 +33,7 @@ class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
         self._marks_stay = keeps_autoreset_through_reset(env)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._begun = np.full(env.num_envs, time.perf_counter())
         self._done = np.zeros(env.num_envs, dtype=bool)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -55,7 +57,9 @@ class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
         self._lengths += moved
         done = np.asarray(terminated) | np.asarray(truncated)
         if done.any():
-            episode = {"r": np.where(done, self._returns, 0.0), "l": np.where(done, self._lengths, 0)}
+            seconds = np.round(time.perf_counter() - self._begun, 6)
+            told = {"r": self._returns, "l": self._lengths, "t": seconds}
+            episode = {name: np.where(done, values, 0) for name, values in told.items()}
             info = {**info, "episode": episode, "_episode": done.copy()}
         if self._mode is AutoresetMode.SAME_STEP:
             self._forget(done)
@@ -63,4 +67,4 @@ class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
     def _forget(self, rows: np.ndarray) -> None:
-        self._returns[rows], self._lengths[rows] = 0.0, 0
+        self._returns[rows], self._lengths[rows], self._begun[rows] = 0.0, 0, time.perf_counter()

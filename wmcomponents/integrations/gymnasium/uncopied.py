@@ -23,3 +23,10 @@ class Uncopied(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Uncopied({type(self.value).__name__})"
+
+
+class UncopiedArguments(dict[str, Any]):
+    """The arguments of an environment in its spec; copies of it hold the same objects."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UncopiedArguments":
+        return UncopiedArguments(self)
