@@ -194,7 +194,8 @@ def test_disabled_waits_for_the_mask(model, output):
     with pytest.raises(StepAfterDoneError):
         env.step(env.action_space.sample())
     with pytest.raises(ValueError, match="first reset"):
-        env.reset(options={"reset_mask": np.ones(4, dtype=bool)})
+        env.reset(options={"reset_mask": np.array([True, True, True, False])})
+    env.reset(options={"reset_mask": np.ones(4, dtype=bool)})
     env.reset(seed=0)
     env.step(env.action_space.sample())
     env.step(env.action_space.sample())

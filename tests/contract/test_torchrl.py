@@ -307,13 +307,15 @@ def test_copies_are_dreams_of_their_own(form, clone):
 
 
 def test_the_environment_does_not_own_the_model(model, form):
-    env = form(model)
-    assert list(env.parameters()) == [] and not model.training
-    env.train()
-    assert not model.training
-    model.train()
+    env = form(model.train())
+    assert list(env.parameters()) == [] and all(part.training for part in model.modules())
     env.eval()
-    assert model.training
+    env.rollout(2)
+    assert all(part.training for part in model.modules())
+    model.eval()
+    env.train()
+    env.rollout(2)
+    assert not any(part.training for part in model.modules())
     assert env.to("cpu") is env
     with pytest.raises(ValueError, match="device"):
         env.to("meta")

@@ -96,7 +96,9 @@ def test_a_deterministic_dream_skips_other_seeds_and_says_why():
 
 
 def test_without_an_end_the_clauses_on_ends_are_skipped_and_say_why():
-    result = check_dream(DreamVecEnv(vectors(), 2, termination="off"), steps=30)
+    with pytest.warns(UserWarning, match="no episode of this dream ever ends"):
+        env = DreamVecEnv(vectors(), 2, termination="off")
+    result = check_dream(env, steps=30)
     assert "no episode ended in 30 steps" in result.skipped["sb3/terminal-observation"]
 
 

@@ -198,7 +198,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         reward: replaces the model's reward.
         penalty: subtracted from the reward.
         noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of N rows
-            (``dream.draw_noise``), of which each step of a batch of N takes the next; it begins again after each ``set_seed``.
+            (``dream.draw_noise``), of which each step of a batch of N takes the next; ``set_seed`` begins it again.
         seed: of the generator; fresh entropy if not given.
         **kwargs: of ``EnvBase``, such as ``run_type_checks``.
 

@@ -18,9 +18,9 @@ from wmcomponents.integrations.gymnasium.rows import keeps_autoreset_through_res
 class EpisodeStatistics(gymnasium.vector.VectorWrapper, RecordConstructorArgs):
     """Returns and lengths of finished episodes, exact in all three autoreset modes.
 
-    Where a row is done, ``infos["episode"]`` holds its return ``"r"``, its length ``"l"`` and its seconds ``"t"``, with the
-    mask ``infos["_episode"]``, in the layout of Gymnasium's ``RecordEpisodeStatistics`` (which loses the first step of
-    each episode but the first in ``SAME_STEP``). NumPy only.
+    Where a row is done, ``infos["episode"]`` holds its return ``"r"``, its length ``"l"`` and its seconds ``"t"``, with
+    the mask ``infos["_episode"]``, in the layout of Gymnasium's ``RecordEpisodeStatistics`` (which loses the first step
+    of each episode but the first in ``SAME_STEP``). NumPy only.
 
     Args:
         env: the vector environment.
