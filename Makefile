@@ -6,7 +6,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# make test CONSTRAINTS= tries the newest versions that install, in a .venv that is not there yet.
+CONSTRAINTS ?= -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS)
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
