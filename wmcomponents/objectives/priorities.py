@@ -1,5 +1,7 @@
 """Priorities of transitions for replay, before any was trained on (MuZero and its family)."""
 
+from typing import Any, cast
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -44,7 +46,7 @@ def initial_priorities(objective: ValueEquivalentLoss, tensordict: TensorDictBas
     # Every end inside a row gives an arrival of its own, which pushes the last ones out: padding makes room for them.
     starts = tensordict.get(keys.is_init).reshape(rows, steps)[:, 1:]
     spare = int((is_over.reshape(rows, steps)[:, :-1] | starts | (real[:, 1:] != real[:, :-1])).sum(1).max()) + 1
-    wide = torch.cat([tensordict, *[tensordict[:, -1:]] * spare], 1)
+    wide = cast(TensorDictBase, torch.cat(cast(Any, [tensordict, *[tensordict[:, -1:]] * spare]), 1))
     nothing = torch.zeros(rows, spare, dtype=torch.bool, device=real.device)
     wide.set(keys.mask, torch.cat([real, nothing], 1))
     number = torch.arange(1, steps + spare + 1, device=real.device).expand(rows, -1)
