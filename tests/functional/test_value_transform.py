@@ -39,7 +39,7 @@ def test_efficientzero_s_support_hides_what_is_near_zero():
     small = torch.tensor([5e-4, -5e-4, 2e-3])
     assert inverse_value_transform(value_transform(small), dead_zone=1e-3).tolist()[:2] == [0.0, 0.0]
     assert inverse_value_transform(value_transform(small), dead_zone=1e-3)[2] > 1e-3
-    assert inverse_value_transform(torch.tensor(torch.nan), dead_zone=1e-3) == 0.0
+    assert inverse_value_transform(torch.tensor(torch.nan), dead_zone=1e-3).isnan()
 
 
 def test_lightzero_s_support():

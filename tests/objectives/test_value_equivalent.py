@@ -156,6 +156,16 @@ def test_a_transition_of_no_priority_is_no_padding():
     assert loss.arrivals(weighted).weight[0].tolist() == [1, 0, 1, 1, 1] and loss.arrivals(weighted).real.all()
 
 
+@pytest.mark.parametrize("build", [muzero, efficientzero])
+@pytest.mark.parametrize("reward", [torch.nan, torch.inf])
+def test_a_reward_that_is_no_number_makes_no_number_of_the_loss(build, reward):
+    """It has no place among the bins, and is not taken for the largest."""
+    td = sequences(inits=[0], steps=6)
+    td["next", "reward"][0, 2] = reward
+    out = build().objective()(td)
+    assert out["loss_reward"].isnan() and out["loss_value"].isnan() and out["loss_policy"].isfinite()
+
+
 def test_muzero_weighs_steps_by_the_game_s_length_and_efficientzero_by_k():
     before = Ahead(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
     weights = muzero().objective().step_weights(before)

@@ -50,8 +50,9 @@ def inverse_value_transform(
     Args:
         y: on the transformed scale.
         eps: as in the transform.
-        dead_zone: results of a smaller size than this become 0, and so does what is not a number (EfficientZero: 1e-3,
-            which hides the rounding near zero; muzero-general, LightZero: 0, nothing is touched).
+        dead_zone: results of a smaller size than this become 0 (EfficientZero: 1e-3, which hides the rounding near
+            zero; muzero-general, LightZero: 0, nothing is touched). What is not a number stays so: the authors' code
+            makes 0 of it, which here would hide weights that have diverged.
     """
     size = y.abs()
     root = (1.0 + 4.0 * eps * (size + 1.0 + eps)).sqrt()
@@ -59,7 +60,7 @@ def inverse_value_transform(
     less_one = size * (2.0 - 4.0 * eps / (root + 1.0 + 2.0 * eps)) / (root + 1.0)
     x = y.sign() * less_one * (fraction + 1.0)
     if dead_zone:
-        x = torch.where(x.abs() < dead_zone, torch.zeros_like(x), x).nan_to_num(nan=0.0)
+        x = torch.where(x.abs() < dead_zone, torch.zeros_like(x), x)
     return x
 
 

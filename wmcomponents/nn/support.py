@@ -85,8 +85,10 @@ class Support(nn.Module):
         return said if self.unit is None else self.unit.inverse(said)
 
     def loss(self, logits: Float[Tensor, "*batch bins"], target: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cross entropy with the encoded target, which gets no gradient."""
-        return -(at_least_float32(logits).log_softmax(-1) * self.encode(target.detach())).sum(-1)
+        """Cross entropy with the encoded target, which gets no gradient; NaN where the target is not finite."""
+        target = target.detach()
+        # Two bins are found for any target; the last term is 0, or NaN.
+        return -(at_least_float32(logits).log_softmax(-1) * self.encode(target)).sum(-1) + 0.0 * target
 
     def extra_repr(self) -> str:
         """Number of bins and their ends."""
