@@ -59,15 +59,11 @@ def remote(tmp_path, monkeypatch):
 
     FakeApi.folder, FakeApi.calls = tmp_path / "hub", []
 
-    def download(repo_id, filename, **options):
-        return str(FakeApi.folder / repo_id / filename)
-
     def snapshot(repo_id, *, allow_patterns, **options):
         FakeApi.calls.append(("snapshot_download", repo_id, tuple(allow_patterns)))
         return str(FakeApi.folder / repo_id)
 
     monkeypatch.setattr(hub_mixin, "HfApi", FakeApi)
-    monkeypatch.setattr(hub_mixin, "hf_hub_download", download)
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     return FakeApi
 
@@ -123,6 +119,40 @@ def test_a_damaged_model_is_refused_wherever_it_lies(remote, tmp_path, model, co
         HubModel.from_pretrained(folder)
     with pytest.raises(BadModelError):
         HubModel.from_pretrained("someone/dream")
+
+
+def test_what_the_cache_of_the_hub_links_to_is_read_and_nothing_outside_it(tmp_path, model, starts, monkeypatch):
+    cache = tmp_path / "models--someone--dream"
+    snapshot, blobs = cache / "snapshots/abc", cache / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for file in model.save_pretrained(tmp_path / "made", starts=starts).iterdir():
+        file.rename(blobs / file.stem)
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.stem)
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    back = HubModel.from_pretrained("someone/dream")
+    assert same(back.world_model, model) and torch.equal(back.starts["deter"], starts["deter"])
+    (blobs / "model").rename(tmp_path / "elsewhere")
+    (blobs / "model").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadModelError, match="model.safetensors is a link out of"):
+        HubModel.from_pretrained("someone/dream")
+    with pytest.raises(BadModelError, match="config.json is a link, which is not followed"):
+        load(snapshot)
+
+
+def test_a_folder_for_the_hub_is_exchanged_as_a_whole_and_keeps_its_card(tmp_path, model, starts, monkeypatch):
+    HubModel(model, starts).save_pretrained(tmp_path / "a")
+    (tmp_path / "a/README.md").write_text("# my own words")
+    monkeypatch.setattr("wmcomponents.pretrained.model.serialized", lambda tensors: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        HubModel(model).save_pretrained(tmp_path / "a")
+    assert load_starts(tmp_path / "a") is not None and [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    monkeypatch.undo()
+    HubModel(model).save_pretrained(tmp_path / "a")
+    assert load_starts(tmp_path / "a") is None and (tmp_path / "a/README.md").read_text() == "# my own words"
+    (tmp_path / "a/notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="notes.txt"):
+        HubModel(model).save_pretrained(tmp_path / "a")
 
 
 def test_a_config_cannot_slip_arguments_in(remote, model):

@@ -3,8 +3,10 @@
 import collections
 import dataclasses
 import io
+import os
 import pickle
 import random
+import resource
 import warnings
 import zipfile
 from pathlib import Path
@@ -178,8 +180,6 @@ def test_a_bare_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, prot
 
 @pytest.mark.parametrize("called", ["os.system", "eval", "getattr"])
 def test_functions_of_other_modules_are_refused_too(tmp_path, called):
-    import os
-
     mark = tmp_path / "ran"
     bomb = Bomb(mark, {"os.system": os.system, "eval": eval, "getattr": getattr}[called])
     refused(saved(tmp_path / "a.pt", {"x": bomb}), r"refused|save the weights alone")
@@ -281,6 +281,75 @@ def test_a_compressed_archive_is_refused(tmp_path):
         for part in old.infolist():
             new.writestr(part.filename, old.read(part))
     refused(tmp_path / "a.pt", r"is compressed")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_named_and_change_nothing(tmp_path, number):
+    odd = {key: value.double() for key, value in weights().items()}
+    odd["net.bias"][1] = number
+    refused(saved(tmp_path / "a.pt", odd), r"NaN or infinity: net.bias \(1 of 3 numbers\)")
+    layer = nn.Linear(3, 3)
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    with pytest.raises(BadModelError, match=r"net.bias \(1 of 3"):
+        load_mapped(layer, odd, [Rule(r"net\.(\w+)", r"\1"), Rule("copy.*", None)])
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+def test_numbers_that_are_not_needed_may_be_anything(tmp_path):
+    official = {**weights(), "copy.0": torch.full((1,), torch.nan)}
+    assert same(load_official("shift", saved(tmp_path / "a.pt", official)), official)
+
+
+def test_the_path_may_be_a_link_and_what_lies_in_a_folder_may_not(tmp_path):
+    official = weights()
+    saved(tmp_path / "9f86d081", official)  # as a cache of downloads names files
+    (tmp_path / "a.pt").symlink_to(tmp_path / "9f86d081")
+    assert same(load_official("shift", tmp_path / "a.pt"), official)
+    (tmp_path / "run").mkdir()
+    saved(tmp_path / "run/best.tar", official)
+    (tmp_path / "run/last.tar").symlink_to(tmp_path / "9f86d081")
+    (tmp_path / "run/back").symlink_to(tmp_path, target_is_directory=True)
+    found = read_checkpoint(tmp_path / "run")
+    assert list(found) == ["best.tar"]
+    (tmp_path / "run/best.tar").unlink()
+    (tmp_path / "run/best.tar").symlink_to(tmp_path / "9f86d081")
+    with pytest.raises(BadModelError, match="best.tar is a link, which is not followed"):
+        found["best.tar"]
+
+
+def test_pipes_devices_and_names_that_are_none_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "is no file and no folder")
+    (tmp_path / "b.pt").symlink_to("/dev/zero")
+    refused(tmp_path / "b.pt", "is no file and no folder")
+    (tmp_path / "c.pt").symlink_to("c.pt")
+    refused(tmp_path / "c.pt", "does not exist|cannot be read")
+    refused("a\0b.pt", "does not exist|cannot be read")
+
+
+def test_a_sparse_file_is_refused_without_its_memory(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name in ("a.pt", "b.tar", "c.safetensors"):
+        saved(tmp_path / name, weights())
+        os.truncate(tmp_path / name, 2**40)
+        refused(tmp_path / name, r"truncated|more than the memory of this machine")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_parts_that_lie_in_one_another_are_refused(tmp_path):
+    path = saved(tmp_path / "a.pt", weights(32))
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        parts = [part for part in archive.infolist() if "/data/" in part.filename]
+    entry = data.rindex(parts[1].filename.encode()) - 46  # its line of the directory: sizes of another part
+    data[entry + 20 : entry + 28] = parts[0].file_size.to_bytes(4, "little") * 2
+    path.write_bytes(data)
+    refused(path, "overlap|truncated or damaged")
+
+
+def test_a_mistyped_repository_is_asked_about(tmp_path):
+    with pytest.raises(BadModelError, match=r"got 'td-mpc2'. Did you mean 'tdmpc2'\?"):
+        load_official("td-mpc2", tmp_path)
 
 
 def test_an_unknown_family_is_refused_by_name(tmp_path):
