@@ -140,6 +140,7 @@ def test_the_filter_of_a_torchrl_policy_refuses_what_is_not_finite():
             prev_action=torch.zeros(1, 2),
             observation=torch.full((1, 4), float("nan")),
             is_init=torch.ones(1, 1, dtype=torch.bool),
+            past_known=torch.zeros(1, 1, dtype=torch.bool),
         )
 
 
