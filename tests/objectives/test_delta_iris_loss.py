@@ -208,3 +208,15 @@ def test_what_cannot_be_is_refused(model):
             at(model.objective(), stage)(data().exclude("action"))
         with pytest.raises(KeyError, match="sequences lack"):
             at(model.objective(), stage)(data().exclude(("next", "pixels")))
+
+
+def test_the_codebook_follows_all_batches_of_an_update_and_only_those(model):
+    loss = model.objective()
+    x, y, z = torch.ones(2), torch.zeros(3), torch.full((1,), 5.0)
+    loss.saw(x)
+    loss.saw(y)
+    assert torch.equal(*loss.seen(), y) and loss.seen() is None
+    loss.before_update(0)
+    loss.saw(x)
+    loss.saw(z)
+    assert torch.equal(*loss.seen(), torch.cat([x, z]))

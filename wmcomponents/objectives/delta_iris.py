@@ -121,7 +121,6 @@ class DeltaIRISLoss(TokenWorldLoss):
                 f"this loss trains a delta tokenizer and a delta transformer (models.DeltaIRIS); "
                 f"{type(world_model).__name__} has none: use its own objective()."
             )
-        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
         super().__init__(
             world_model,
             tokenizer_steps=tokenizer_steps,
@@ -146,10 +145,10 @@ class DeltaIRISLoss(TokenWorldLoss):
 
     def after_update(self, step: int) -> None:
         """Let the codebook follow what an update of the tokenizer saw."""
-        if self._seen is None:
+        seen = self.seen()
+        if seen is None:
             return
-        z, tokens, weight = self._seen
-        self._seen = None
+        z, tokens, weight = seen
         with torch.no_grad(), placed(self.world_model_params, self.world_model):
             quantizer = self.world_model.tokenizer.quantizer
             noise = torch.rand(quantizer.codes, generator=self.generator, device=z.device)
@@ -178,7 +177,7 @@ class DeltaIRISLoss(TokenWorldLoss):
         codes, tokens, commitment = tokenizer.quantizer(z)
         losses = self.picture_errors(y, tokenizer.decode(x, action, codes))
         if torch.is_grad_enabled():
-            self._seen = (z.detach(), tokens, weight)
+            self.saw(z.detach(), tokens, weight)
         return self.tokenizer_scores({**losses, "commitment": commitment.mean(-1)}, tokens, weight)
 
     def transformer_terms(self, changes: Changes) -> Terms:

@@ -119,7 +119,6 @@ class IRISLoss(TokenWorldLoss):
                 f"none: use its own objective()."
             )
         self.revival = revival
-        self._seen: Tensor | None = None
         self._has_perceptual = perceptual is not None
         super().__init__(
             world_model,
@@ -144,12 +143,12 @@ class IRISLoss(TokenWorldLoss):
 
     def after_update(self, step: int) -> None:
         """Give codes that nothing uses to what is described worst."""
-        pixels, self._seen = self._seen, None
-        if pixels is None or step >= self.revival or step % REVIVAL_EVERY:
+        seen = self.seen()
+        if seen is None or step >= self.revival or step % REVIVAL_EVERY:
             return
         with torch.no_grad(), placed(self.world_model_params, self.world_model):
             tokenizer = self.world_model.tokenizer
-            z = tokenizer.encode(network_image(pixels)).flatten(0, 1)
+            z = tokenizer.encode(network_image(*seen)).flatten(0, 1)
             codebook = tokenizer.quantizer.embedding.weight
             used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
             codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), codebook[used])
@@ -160,7 +159,8 @@ class IRISLoss(TokenWorldLoss):
         """The terms of the present stage."""
         if self._stage == "tokenizer":
             pixels, weight = self._frames(tensordict)
-            self._seen = pixels[weight > 0] if torch.is_grad_enabled() and self.revival else None
+            if torch.is_grad_enabled() and self.revival:
+                self.saw(pixels[weight > 0])
             return self.tokenizer_terms(pixels, weight)
         return self.transformer_terms(self.segments(tensordict))
 

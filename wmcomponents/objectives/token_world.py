@@ -65,6 +65,8 @@ class TokenWorldLoss(StagedModelLoss):
         self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
         self.tokenizer_frames = tokenizer_frames
         self.rates, self.decays = dict(rates), dict(decays)
+        self._seen: list[tuple[Tensor, ...]] = []
+        self._is_updating = False
         factors = dict(zip(("absolute", "squared", "worst"), errors, strict=True))
         super().__init__(world_model, coefficients={**factors, **(coefficients or {})}, **options)
 
@@ -73,6 +75,20 @@ class TokenWorldLoss(StagedModelLoss):
         beyond = step - self.tokenizer_steps
         again = self.tokenizer_every and beyond % self.tokenizer_every == self.tokenizer_every - 1
         return "tokenizer" if beyond < 0 or again else "transformer"
+
+    def before_update(self, step: int) -> None:
+        """Enter the stage of this step."""
+        super().before_update(step)
+        self._seen, self._is_updating = [], True
+
+    def saw(self, *seen: Tensor) -> None:
+        """Keep what a batch of the tokenizer showed for :meth:`after_update`: of all batches of an update."""
+        self._seen = [*self._seen, seen] if self._is_updating else [seen]
+
+    def seen(self) -> tuple[Tensor, ...] | None:
+        """What the update showed, its batches behind one another; ``None`` if nothing. It is forgotten then."""
+        batches, self._seen, self._is_updating = self._seen, [], False
+        return tuple(torch.cat(parts) for parts in zip(*batches, strict=True)) if batches else None
 
     @property
     def stage_steps(self) -> tuple[int, ...]:

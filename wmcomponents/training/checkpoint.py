@@ -128,6 +128,8 @@ def load_checkpoint(
     tensors, metadata = _read(path, ROOM * sum(value.numel() * value.element_size() for value in held) + SPARE_BYTES)
     try:
         saved, counters, state = (_object(metadata[name]) for name in ("run", "counters", "optimizer"))
+        if not isinstance(state["plain"], dict):
+            raise ValueError("its optimizer's state has no names")
         entries = _entries(_under(tensors, "optimizer/"), state["plain"])
         if check is not None:
             check(counters)
@@ -138,10 +140,10 @@ def load_checkpoint(
     for prefix, expected in (("model/", model.state_dict()), ("objective/", beyond)):
         different += _differences(prefix, _under(tensors, prefix), expected)
     weights = _under(tensors, "model/")
+    different += [f"model/{name} is not finite" for name, _ in model.named_parameters() if _is_odd(weights.get(name))]
+    # Infinity may stand for "none yet" in what is counted; NaN stands for nothing.
     different += [
-        f"the weight {name} is not finite"
-        for name, _ in model.named_parameters()
-        if name in weights and not bool(weights[name].isfinite().all())
+        f"{key} is not a number" for key, value in tensors.items() if value.is_floating_point() and value.isnan().any()
     ]
     began = (one.get("options of the optimizer") for one in (saved, own))
     groups, faults = merged_groups(state.get("groups"), optimizer, *began)
@@ -328,6 +330,10 @@ def _differences(prefix: str, saved: Mapping[str, Tensor], own: Mapping[str, Ten
         if (was.shape, was.dtype) != (now.shape, now.dtype):
             words.append(f"{prefix}{name} was {was.dtype} {list(was.shape)}, is {now.dtype} {list(now.shape)}")
     return words
+
+
+def _is_odd(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point() and not bool(value.isfinite().all())
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
