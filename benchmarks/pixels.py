@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +49,7 @@ from wmcomponents.evaluation import (
 from wmcomponents.models import make_model
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.saving import load
-from wmcomponents.training import Trainer, seed_everything
+from wmcomponents.training import Trainer, UntrainedStageWarning, seed_everything
 
 STARTS, FILM_BYTES, FILM_SEQUENCES = 32, 600_000, 128
 CHUNK = 25
@@ -135,7 +136,9 @@ def train(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minu
     )
     clock = _Clock(home / "clock.json")
     while trainer.steps < how.updates and clock.seconds < 60 * minutes:
-        losses = trainer.train(min(trainer.steps + CHUNK, how.updates))
+        with warnings.catch_warnings():  # the last piece reaches every stage
+            warnings.simplefilter("ignore", UntrainedStageWarning)
+            losses = trainer.train(min(trainer.steps + CHUNK, how.updates))
         clock.lap()
         if trainer.steps % (8 * CHUNK) == 0 or trainer.steps == how.updates:
             shown = {key: digits(value) for key, value in losses.items()}
