@@ -3,15 +3,17 @@
 A model author writes each verb once, on tensors; :class:`VerbModule` gives every verb its TensorDict form.
 """
 
-from abc import ABC, abstractmethod
+import inspect
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
+from wmcomponents.codecs import is_environment, is_space, specs_from
 from wmcomponents.component import Component
 
 State = dict[str, Tensor]
@@ -44,7 +46,22 @@ class Prediction(NamedTuple):
     cont: Tensor | None
 
 
-class WorldModel(nn.Module, ABC):
+class _Constructed(ABCMeta):
+    """Lets every world model be built from what a user has at hand: see :meth:`WorldModel.arguments_from`."""
+
+    if not TYPE_CHECKING:  # a checker reads the constructors' own signatures
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            names = list(inspect.signature(cls.__init__).parameters)[1:]
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            rest = args[len(names) :]
+            ready = cls.arguments_from(dict(given))
+            if all(ready.get(name) is given.get(name) for name in ready.keys() | given.keys()):
+                return super().__call__(*args, **kwargs)  # nothing to read: any complaint is the constructor's own
+            return super().__call__(*rest, **ready)
+
+
+class WorldModel(nn.Module, metaclass=_Constructed):
     r"""A trained model of an environment: state in, state out, randomness from outside.
 
     Four rules make everything derived from it simple:
@@ -95,6 +112,26 @@ class WorldModel(nn.Module, ABC):
         self.action_spec = action_spec
         self.state_spec = state_spec
         self.noise_spec = _both_verbs(noise_spec)
+
+    @classmethod
+    def arguments_from(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The constructor's arguments, where a user gives Gymnasium spaces or an environment in place of specs.
+
+        Args:
+            given: arguments by name. ``observation_spec`` may be an observation space, or an environment of TorchRL or
+                Gymnasium, which tells the action as well; ``action_spec`` may be an action space.
+
+        Raises:
+            SpaceError: if a space cannot be modelled.
+        """
+        source, action = given.get("observation_spec"), given.get("action_spec")
+        if is_environment(source):
+            if action is not None:
+                raise TypeError("an environment tells observations and actions: leave the third argument out.")
+        elif not is_space(source) and not is_space(action):
+            return given
+        observed, acted = specs_from(source, action)
+        return {**given, "observation_spec": observed, "action_spec": acted}
 
     # -- the verbs a family writes ---------------------------------------------------------------------------------
 

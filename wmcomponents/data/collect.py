@@ -1,27 +1,18 @@
 """Collecting real experience into a replay buffer, through TorchRL's collector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor, nn
 from torchrl.collectors import Collector
-from torchrl.data import (
-    Binary,
-    Bounded,
-    Categorical,
-    MultiCategorical,
-    MultiOneHot,
-    OneHot,
-    ReplayBuffer,
-    TensorSpec,
-    Unbounded,
-)
+from torchrl.data import ReplayBuffer
 from torchrl.envs import EnvBase
 
+from wmcomponents.data.random_policy import RandomPolicy as RandomPolicy
+from wmcomponents.data.random_policy import new_generator
 from wmcomponents.data.transitions import transition_keys
 
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
@@ -42,90 +33,6 @@ class CollectStats:
     episodes: int
     returns: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
-
-
-class RandomPolicy(TensorDictModuleBase):
-    """Uniform random actions, sometimes holding the previous one.
-
-    Repeated actions reach further than independent ones: a pole held to one side, a paddle moved across the screen.
-
-    Args:
-        action_spec: spec of the actions, with the environment's batch dims if it has any (``env.action_spec``).
-            One-hot, categorical, bounded, and unbounded (standard normal) actions are supported.
-        repeat_probability: chance that a step keeps the action before it; never the one of another episode.
-        generator: where the draws come from; ``None`` is a new generator seeded from torch's global one.
-        action_key: key that is written.
-
-    Keys:
-        ========== ============ ===== =====
-        key        shape        dtype
-        ========== ============ ===== =====
-        is_init    ``[*B, 1]``  bool  read if ``repeat_probability`` > 0 and present
-        action     as the spec        write
-        ========== ============ ===== =====
-
-    Raises:
-        ValueError: if the probability is outside [0, 1].
-        TypeError: if the spec is of a kind that cannot be drawn from.
-    """
-
-    def __init__(
-        self,
-        action_spec: TensorSpec,
-        repeat_probability: float = 0.0,
-        generator: torch.Generator | None = None,
-        *,
-        action_key: NestedKey = "action",
-    ) -> None:
-        super().__init__()
-        if not 0.0 <= repeat_probability <= 1.0:
-            raise ValueError(f"repeat_probability must be in [0, 1]; got {repeat_probability}.")
-        if not _can_draw(action_spec):
-            raise TypeError(
-                f"RandomPolicy draws from OneHot, Categorical, and Bounded or Unbounded specs of floats; "
-                f"got {type(action_spec).__name__}. Pass a policy of your own, a callable on TensorDicts."
-            )
-        self.in_keys: list[NestedKey] = ["is_init"] if repeat_probability > 0 else []
-        self.out_keys: list[NestedKey] = [action_key]
-        self.action_spec = action_spec.clone()
-        self.repeat_probability = repeat_probability
-        self.generator = generator if generator is not None else _new_generator(None)
-        self._previous: Tensor | None = None
-
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write an action into ``tensordict`` and return it."""
-        action = self._draw()
-        if self.repeat_probability > 0:
-            keeps = self._keeps(tensordict, action)  # drawn also where there is nothing to keep: as many draws a step
-            if self._previous is not None:
-                action = torch.where(keeps, self._previous, action)
-            self._previous = action
-        return tensordict.set(self.out_keys[0], action)
-
-    def _keeps(self, tensordict: TensorDictBase, action: Tensor) -> Tensor:
-        """Which rows hold their previous action, shaped to broadcast over the action."""
-        keep = self._uniform(tensordict.batch_size) < self.repeat_probability
-        is_init = tensordict.get("is_init", None)
-        if is_init is not None:
-            keep = keep & ~is_init.reshape(keep.shape)
-        return keep.reshape(keep.shape + (1,) * (action.ndim - keep.ndim))
-
-    def _draw(self) -> Tensor:
-        spec, shape = self.action_spec, self.action_spec.shape
-        if isinstance(spec, OneHot):
-            index = (self._uniform(shape[:-1]) * shape[-1]).long()
-            return nn.functional.one_hot(index, shape[-1]).to(spec.dtype)
-        if isinstance(spec, Categorical):
-            return (self._uniform(shape) * spec.n).to(spec.dtype)
-        if isinstance(spec, Bounded):
-            box: Any = spec.space
-            return (box.low + (box.high - box.low) * self._uniform(shape)).to(spec.dtype)
-        normal = torch.randn(shape, generator=self.generator, device=self.generator.device)
-        return normal.to(device=spec.device, dtype=spec.dtype)
-
-    def _uniform(self, shape: Sequence[int]) -> Tensor:
-        draw = torch.rand(tuple(shape), generator=self.generator, device=self.generator.device)
-        return draw.to(self.action_spec.device)
 
 
 class RealCollector:
@@ -174,7 +81,7 @@ class RealCollector:
         if seed is not None:
             env.set_seed(seed)
         if policy is None:
-            policy = RandomPolicy(env.action_spec, action_repeat_prob, _new_generator(seed))
+            policy = RandomPolicy(env.action_spec, action_repeat_prob, new_generator(seed))
         self.env = env
         self.replay = replay
         self.streams = env.batch_size.numel()
@@ -309,16 +216,3 @@ class _Switch(TensorDictModuleBase):
         if out is not tensordict:
             tensordict.set("action", out.get("action"))
         return tensordict
-
-
-def _can_draw(spec: TensorSpec) -> bool:
-    if isinstance(spec, (Binary, MultiCategorical, MultiOneHot)):  # subclasses of the discrete ones below
-        return False
-    if isinstance(spec, (Bounded, Unbounded)):
-        return spec.dtype.is_floating_point
-    return isinstance(spec, (OneHot, Categorical))
-
-
-def _new_generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    return generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)

@@ -11,13 +11,12 @@ from ctypes.util import find_library
 from typing import Any
 
 import torch
-from torchrl.data import Composite, TensorSpec
+from torchrl.data import TensorSpec
 from torchrl.envs import (
     Compose,
     DMControlWrapper,
     DoubleToFloat,
     EnvBase,
-    GymWrapper,
     InitTracker,
     SerialEnv,
     StepCounter,
@@ -25,10 +24,10 @@ from torchrl.envs import (
 )
 
 from wmcomponents._extras import MissingExtraError, require
+from wmcomponents.codecs import ExactGymWrapper
+from wmcomponents.codecs import action_spec as action_spec
+from wmcomponents.codecs import observation_spec as observation_spec
 from wmcomponents.data.boards import fitted, painted
-
-# Written by transforms for bookkeeping: part of a TorchRL env's observation spec, not of what the environment shows.
-BOOKKEEPING_KEYS = frozenset({"is_init", "step_count", "episode_reward", "traj_count"})
 
 ATARI_FRAME_SKIP = 4  # Machado et al., 2018
 DMC_ACTION_REPEAT = 2  # PlaNet and Dreamer on pixels, TD-MPC2 on proprioception
@@ -124,18 +123,6 @@ def make_env(
     return env
 
 
-def observation_spec(env: EnvBase) -> Composite:
-    """The spec of ONE observation as the environment shows it: no batch dims, on CPU, without bookkeeping keys."""
-    spec = env.observation_spec_unbatched
-    kept = {key: leaf.clone().to("cpu") for key, leaf in spec.items() if key not in BOOKKEEPING_KEYS}
-    return Composite(kept, shape=())
-
-
-def action_spec(env: EnvBase) -> TensorSpec:
-    """The spec of ONE action: no batch dims, on CPU."""
-    return env.action_spec_unbatched.clone().to("cpu")
-
-
 def _builder(
     env_id: str,
     image_size: int | None,
@@ -183,7 +170,7 @@ def _make_gym(
     if is_image and image_size is not None and shape != (image_size, image_size, 3):
         require("cv2", extra="atari")
         env = ResizeObservation(env, (image_size, image_size))
-    return GymWrapper(env, frame_skip=action_repeat, device=device)
+    return ExactGymWrapper(env, frame_skip=action_repeat, device=device)
 
 
 def _make_minatar_pixels(
@@ -198,7 +185,7 @@ def _make_minatar_pixels(
     size = image_size if image_size is not None else max(shape[:2])
     space = Dict(pixels=Box(0, 255, (size, size, 3), np.uint8))
     drawn = TransformObservation(env, lambda board: {"pixels": fitted(painted(board), size)}, space)
-    return GymWrapper(drawn, frame_skip=action_repeat, device=device)
+    return ExactGymWrapper(drawn, frame_skip=action_repeat, device=device)
 
 
 def _make_atari(
@@ -214,7 +201,7 @@ def _make_atari(
     kwargs = {} if sticky_actions is None else {"repeat_action_probability": sticky_actions}
     env = _gym_make(env_id, frameskip=1, **kwargs)
     size = image_size if image_size is not None else (160, 210)
-    return GymWrapper(
+    return ExactGymWrapper(
         AtariPreprocessing(env, frame_skip=frame_skip, screen_size=size, grayscale_obs=False), device=device
     )
 

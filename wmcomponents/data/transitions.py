@@ -1,10 +1,14 @@
 """What one stored step is: TorchRL's layout, observation at t beside what followed it under ``next``."""
 
+import copy
+
+import torch
 from tensordict import NestedKey
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
-from wmcomponents.data.environments import action_spec, observation_spec
+from wmcomponents.codecs import action_spec, observation_spec
+from wmcomponents.nn.observation import SMALLEST_IMAGE
 
 
 def transition_spec(env: EnvBase) -> Composite:
@@ -36,9 +40,9 @@ def transition_keys(env: EnvBase) -> list[NestedKey]:
 
 
 def picture_keys(spec: Composite) -> list[NestedKey]:
-    """The observations of a transition worth keeping once: integer or boolean arrays of three dimensions or more."""
+    """The observations of a transition worth keeping once: integer or boolean arrays of three axes, grey pictures."""
     now = [key for key in spec.keys(True, True) if key[0] != "next" and under_next(key) in spec.keys(True, True)]
-    return [key for key in now if len(spec[key].shape) >= 3 and not spec[key].dtype.is_floating_point]
+    return [key for key in now if not spec[key].dtype.is_floating_point and _is_large(spec[key].shape)]
 
 
 def under_next(key: NestedKey) -> NestedKey:
@@ -46,5 +50,9 @@ def under_next(key: NestedKey) -> NestedKey:
     return ("next", key) if isinstance(key, str) else ("next", *key)
 
 
+def _is_large(shape: torch.Size) -> bool:
+    return len(shape) >= 3 or (len(shape) == 2 and min(shape) >= SMALLEST_IMAGE)
+
+
 def _cloned(spec: Composite) -> dict:
-    return {key: leaf.clone() for key, leaf in spec.items()}
+    return {key: copy.deepcopy(leaf) for key, leaf in spec.items()}  # torchrl's clone forgets the real space

@@ -129,7 +129,7 @@ class MultiDecoder(Component):
         numbers = {key: each for key, each in flat.items() if isinstance(each, VectorObservation)}
         self.flat_sizes = {key: each.size for key, each in flat.items()}
         self.vector_sizes = {key: each.size for key, each in numbers.items()}
-        self.image_channels = {key: each.shape[2] for key, each in shown.items()}
+        self.image_channels = {key: each.picture_shape[2] for key, each in shown.items()}
         self.mlp = vectors(deter, stoch_shape, self.flat_sizes) if flat else None
         self.conv = images(deter, stoch_shape, common_image_shape(shown)) if shown else None
         built = {key: cast(nn.Module, boards(deter, stoch_shape, each.shape)) for key, each in small.items()}

@@ -71,7 +71,7 @@ class ConvEncoder(Component):
         self.out_features = left[0] * left[1] * sizes[-1]
 
     def compute(self, pixels: Tensor) -> Tensor:
-        """``[*B, H, W, C]``, uint8, to ``[*B, out_features]``."""
+        """``[*B, H, W, C]``, from 0 to 255, to ``[*B, out_features]``."""
         lead = pixels.shape[:-3]
         x = pixels.reshape(-1, *self.image_shape).permute(0, 3, 1, 2)  # a view: channels last in memory
         x = x.to(torch.float32) / 255.0 - 0.5

@@ -45,8 +45,9 @@ class MultiEncoder(Component):
     """Every observation of an environment in one embedding, built from its TorchRL spec.
 
     Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted
-    key order for one vector encoder. Pictures (uint8, sides of 16 and more) are stacked along their channels for one
-    image encoder. Each small board has an encoder of its own. The embedding is [vectors, pictures, boards].
+    key order for one vector encoder. Pictures, in any layout (``nn.observation.picture_axes``), are stacked along
+    their channels for one image encoder. Each small board has an encoder of its own. The embedding is [vectors,
+    pictures, boards].
 
     The encoder of each kind is a part: whatever makes one from a size or shape, such as a class with some of its
     arguments given, ``partial(ConvEncoder, depth=16)``. :meth:`dreamer_v3` and :meth:`planet` are the papers' choices.
@@ -227,7 +228,7 @@ class MultiEncoder(Component):
             flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
             parts.append(self.mlp.compute(flat))
         if self.conv is not None:
-            images = [observation[key] for key in self.image_keys]
+            images = [self.observations[key].levels(observation[key]) for key in self.image_keys]
             parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
         for key, encoder in self.planes.items():
             parts.append(encoder.compute(self.observations[key].encode(observation[key])))

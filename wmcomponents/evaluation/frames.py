@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torchrl.data import Bounded, Composite
+from torchrl.data import Bounded, Composite, TensorSpec
 
 from wmcomponents.data.boards import PALETTE, painted
 from wmcomponents.dream.simulator import Simulator
+from wmcomponents.nn.observation import ImageObservation, describe_observation
 from wmcomponents.world_model import State
 
 SIZE = 256
@@ -28,6 +29,8 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
     Returns:
         uint8 ``(H, W, 3)``.
     """
+    if spec is not None:
+        observation = {key: _as_picture(np.asarray(value), spec[key]) for key, value in observation.items()}
     cubes = [np.asarray(value) for value in observation.values() if np.asarray(value).ndim == 3]
     images = [cube for cube in cubes if cube.dtype == np.uint8 and cube.shape[-1] in (1, 3)]
     if images:
@@ -36,6 +39,18 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
     if cubes:
         return _enlarged(painted(cubes[0]))
     return _bars(observation, spec)
+
+
+def _as_picture(value: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """A picture of any layout and dtype as uint8 ``(H, W, 3 or 1)``, of a stack the last frame; others unchanged."""
+    kind = describe_observation(spec)
+    if not isinstance(kind, ImageObservation) or (kind.is_plain and value.shape[-1] in (1, 3)):
+        return value
+    levels = kind.levels(torch.as_tensor(value)).round().to(torch.uint8).numpy()
+    channels = levels.shape[-1]
+    if kind.is_plain and channels == 4:
+        return levels[..., :3]  # the fourth of a single frame is its transparency
+    return levels[..., -3:] if channels % 3 == 0 else levels[..., -1:]
 
 
 def simulator_frames(simulator: Simulator) -> list[np.ndarray]:

@@ -80,12 +80,12 @@ class ImageMeasure(Measure):
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
         """Mean squared error of values in [0, 1]."""
-        return ((shown.float() - truth.float()) / 255.0).square().flatten(1).mean(1).double()
+        return (self.kind.encode(shown) - self.kind.encode(truth)).square().flatten(1).mean(1).double()
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor:
         """Mean squared error of the pixels that changed in any channel."""
-        squares = ((shown.float() - truth.float()) / 255.0).square().mean(-1).double()
-        return _mean_where(squares, (truth != last).any(-1))
+        shown, truth, last = (self.kind.encode(picture) for picture in (shown, truth, last))
+        return _mean_where((shown - truth).square().mean(-1).double(), (truth != last).any(-1))
 
 
 class SymbolMeasure(Measure):

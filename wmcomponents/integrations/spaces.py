@@ -1,5 +1,6 @@
-"""Between torchrl specs (tensors) and Gymnasium spaces (NumPy): spaces, actions in, observations out and in."""
+"""Between torchrl specs (tensors) and Gymnasium spaces (NumPy): actions in, observations out and in."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -8,70 +9,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torchrl.data import (
-    Binary,
-    Bounded,
-    Categorical,
-    Composite,
-    MultiCategorical,
-    MultiOneHot,
-    OneHot,
-    TensorSpec,
-    Unbounded,
-)
+from torchrl.data import Bounded, Composite, TensorSpec
 
+from wmcomponents.codecs import EntryCodec, names_of
+from wmcomponents.codecs import SpaceError as SpaceError
+from wmcomponents.codecs import space_from_spec as space_from_spec
+from wmcomponents.codecs.spaces import is_bare
 from wmcomponents.dream.simulator import DreamStep, Simulator
-
-BARE_KEYS = ("observation", "pixels", "latent")
-"""Names that stand for a bare (not Dict) observation when they are the only entry."""
-
-
-class SpaceError(ValueError):
-    """An action, observation or space does not fit what the model was built for."""
-
-
-def space_from_spec(spec: TensorSpec) -> gymnasium.Space:
-    """The Gymnasium space of a torchrl spec.
-
-    A ``Composite`` becomes a ``Dict``, unless its only entry is called ``observation``, ``pixels`` or ``latent`` (the
-    names that TorchRL gives to a bare observation): then that entry's space itself.
-
-    Args:
-        spec: spec of one row.
-
-    Raises:
-        SpaceError: if the spec has no Gymnasium counterpart.
-    """
-    if isinstance(spec, Composite):
-        entries = dict(spec.items())
-        if len(entries) == 1 and next(iter(entries)) in BARE_KEYS:
-            return space_from_spec(next(iter(entries.values())))
-        return spaces.Dict({cast(str, key): space_from_spec(leaf) for key, leaf in entries.items()})
-    dtype = torch.empty(0, dtype=spec.dtype).numpy().dtype
-    shape = tuple(spec.shape)
-    if isinstance(spec, MultiOneHot):
-        return spaces.MultiDiscrete(np.array(_sizes(spec)))
-    if isinstance(spec, MultiCategorical):
-        return spaces.MultiDiscrete(np.asarray(spec.nvec))
-    if isinstance(spec, OneHot):
-        if len(shape) != 1:
-            raise SpaceError(f"a one-hot spec stands for one choice, a vector; got shape {shape}. Use MultiOneHot.")
-        return spaces.Discrete(cast(Any, spec.space).n)
-    if isinstance(spec, Binary) or spec.dtype is torch.bool:
-        return spaces.Box(np.zeros(shape, dtype), np.ones(shape, dtype), shape, cast(Any, dtype))
-    if isinstance(spec, Categorical):
-        count = cast(Any, spec.space).n
-        return spaces.MultiDiscrete(np.full(shape, count)) if shape else spaces.Discrete(count)
-    if isinstance(spec, Bounded):
-        box = cast(Any, spec.space)
-        low, high = box.low.cpu().numpy(), box.high.cpu().numpy()
-        return spaces.Box(low.astype(dtype), high.astype(dtype), shape, cast(Any, dtype))
-    if isinstance(spec, Unbounded):
-        if not spec.dtype.is_floating_point:
-            info = np.iinfo(cast(Any, dtype))
-            return spaces.Box(info.min, info.max, shape, cast(Any, dtype))
-        return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype))
-    raise SpaceError(f"no Gymnasium space stands for {type(spec).__name__}; supported are numbers, images and choices.")
 
 
 def outline(space: gymnasium.Space) -> Any:
@@ -81,12 +25,59 @@ def outline(space: gymnasium.Space) -> Any:
     if isinstance(space, spaces.Discrete):
         return ("Discrete", int(space.n), int(space.start))
     if isinstance(space, spaces.MultiDiscrete):
-        return ("MultiDiscrete", space.nvec.tolist())
+        return ("MultiDiscrete", space.nvec.tolist(), space.start.tolist())
+    if isinstance(space, spaces.MultiBinary):
+        return ("MultiBinary", tuple(space.shape))
     return ("Box", tuple(space.shape or ()))
+
+
+class ActionBounds:
+    """Brings actions into the bounds of their spec, as real environments do, and refuses what is no number.
+
+    Environments clip (MuJoCo, Pendulum), or agents do for them; a model was never shown what lies beyond, and would
+    extrapolate there. Every adapter does this once, on the tensor that the model then gets.
+
+    Args:
+        spec: the model's action spec.
+        device: where actions are.
+    """
+
+    def __init__(self, spec: TensorSpec, device: torch.device) -> None:
+        self.is_float = spec.dtype.is_floating_point
+        self._low = self._high = None
+        if isinstance(spec, Bounded):
+            box = cast(Any, spec.space)
+            self._low, self._high = (bound.expand(spec.shape).to(device) for bound in (box.low, box.high))
+        self._width = spec.shape.numel()
+
+    def __call__(self, action: Tensor) -> Tensor:
+        """Actions ``[*B, *shape]``, clipped.
+
+        Raises:
+            SpaceError: if a number is not finite, naming the rows. Tensors on an accelerator are not looked into.
+        """
+        if self._low is not None:
+            action = torch.clamp(action, self._low, self._high)
+        # One sum tells: any number that is not finite makes it so. It is also infinite where huge numbers add up.
+        if self.is_float and action.device.type == "cpu" and not math.isfinite(action.sum().item()):
+            self._refuse(action)
+        return action
+
+    def _refuse(self, action: Tensor) -> None:
+        strange = ~torch.isfinite(action.reshape(-1, self._width)).all(-1)
+        if bool(strange.any()):
+            rows = strange.nonzero().flatten().tolist()
+            first = action.reshape(-1, self._width)[rows[0]].tolist()
+            raise SpaceError(
+                f"actions must be finite numbers; rows {rows} are not (the first is {first}). Look at the policy: its "
+                f"weights or its inputs hold NaN."
+            )
 
 
 class ActionReader:
     """Turns Gymnasium actions of N rows into the tensor that the model's ``action_spec`` describes.
+
+    Numbers outside the bounds of the space are clipped to them.
 
     Args:
         spec: the model's action spec.
@@ -94,14 +85,16 @@ class ActionReader:
     """
 
     def __init__(self, spec: TensorSpec, device: torch.device) -> None:
-        self.space = space_from_spec(spec)
+        self._codec = EntryCodec(spec, device)
+        self.space = self._codec.space
         self._device = device
-        self._shape = tuple(cast("tuple[int, ...]", self.space.shape))
-        self._dtype = spec.dtype
-        self._discrete = isinstance(self.space, (spaces.Discrete, spaces.MultiDiscrete))
-        self._choices = _choices(self.space)
-        sizes = _sizes(spec) if isinstance(spec, OneHot) else []
-        self._tables = [torch.eye(size, dtype=spec.dtype, device=device) for size in sizes]
+        self._shape = self._codec.shape
+        self._is_binary = isinstance(self.space, spaces.MultiBinary) or self.space.dtype == np.bool_
+        self._bounds = ActionBounds(spec, device)
+        self._first = torch.as_tensor(self._codec.start.astype(np.int64))
+        self._last: Tensor | None = None
+        if self._codec.is_choice:
+            self._last = self._first + torch.as_tensor(self._codec.sizes).reshape(self._shape) - 1
 
     def __call__(self, actions: Any, rows: int) -> Tensor:
         """Read the actions of ``rows`` rows.
@@ -111,8 +104,8 @@ class ActionReader:
             rows: how many rows must come.
 
         Raises:
-            SpaceError: if the shape is not ``[rows, *space.shape]``, or discrete actions are not integers of the space.
-                Tensors on an accelerator are not looked into.
+            SpaceError: if the shape is not ``[rows, *space.shape]``, discrete actions are not integers of the space,
+                or numbers are not finite. Tensors on an accelerator are not looked into.
         """
         tensor = _tensor(actions)
         if tensor.shape != (rows, *self._shape):
@@ -120,15 +113,17 @@ class ActionReader:
                 f"actions must have shape {(rows, *self._shape)} ({rows} rows of {self.space}); got "
                 f"{tuple(tensor.shape)}. A single env takes one action, without the row dimension."
             )
-        if self._discrete:
+        if self._last is not None:
             self._check_choices(tensor)
+        elif self._is_binary:
+            self._check_bits(tensor)
         if tensor.device != self._device:
             tensor = tensor.to(self._device, non_blocking=True)
-        if not self._tables:
-            return tensor if tensor.dtype is self._dtype else tensor.to(self._dtype)
-        if len(self._tables) == 1:
-            return self._tables[0][tensor.reshape(rows)]
-        return torch.cat([table[tensor[:, i]] for i, table in enumerate(self._tables)], dim=-1)
+        if self._last is not None or self._is_binary:
+            return self._codec.read(tensor)
+        if self._bounds.is_float or not tensor.dtype.is_floating_point:
+            return self._bounds(self._codec.read(tensor))
+        raise SpaceError(f"{self.space} takes integers; got {tensor.dtype}. Round the actions.")
 
     def _check_choices(self, tensor: Tensor) -> None:
         if tensor.dtype.is_floating_point or tensor.dtype is torch.bool:
@@ -137,9 +132,17 @@ class ActionReader:
             )
         if tensor.device.type != "cpu":
             return
-        strange = (tensor < 0) | (tensor >= self._choices)
+        tensor = tensor.to(torch.int64)
+        strange = (tensor < self._first) | (tensor > cast(Tensor, self._last))
         if bool(strange.any()):
             raise SpaceError(f"{self.space} has no action {tensor[strange][0].item()}.")
+
+    def _check_bits(self, tensor: Tensor) -> None:
+        if tensor.device.type != "cpu" or tensor.dtype is torch.bool:
+            return
+        strange = (tensor != 0) & (tensor != 1)
+        if bool(strange.any()):
+            raise SpaceError(f"{self.space} takes zeros and ones; got {tensor[strange][0].item()}.")
 
 
 class ObservationWriter:
@@ -153,27 +156,16 @@ class ObservationWriter:
 
     def __init__(self, spec: Composite) -> None:
         self.space = space_from_spec(spec)
-        leaves = {cast(str, key): leaf for key, leaf in spec.items()}
-        self._bare = None if isinstance(self.space, spaces.Dict) else next(iter(leaves))
-        self._one_hots = {key: _sizes(leaf) for key, leaf in leaves.items() if isinstance(leaf, OneHot)}
+        self._is_bare = is_bare(spec)
+        names = names_of(spec)
+        self._entries = [(key, names[key], EntryCodec(spec[key]).write) for key in names]
 
     def __call__(self, entries: Mapping[str, Any]) -> Any:
         """The observation as the space shows it."""
-        if self._one_hots:
-            entries = {key: self._indices(key, value) for key, value in entries.items()}
-        return dict(entries) if self._bare is None else entries[self._bare]
-
-    def _indices(self, key: str, value: Any) -> Any:
-        sizes = self._one_hots.get(key)
-        if sizes is None:
-            return value
-        if isinstance(value, Tensor):
-            value = value.to(torch.uint8)  # torch finds no argmax of booleans
-        if len(sizes) == 1:
-            return value.argmax(-1)
-        stack = torch.stack if isinstance(value, Tensor) else np.stack
-        ends = np.cumsum(sizes)
-        return stack([value[..., end - size : end].argmax(-1) for size, end in zip(sizes, ends, strict=True)], -1)
+        if self._is_bare:
+            key, _, write = self._entries[0]
+            return write(entries[key])
+        return {name: write(entries[key]) for key, name, write in self._entries}
 
 
 class ObservationReader:
@@ -187,40 +179,51 @@ class ObservationReader:
     def __init__(self, spec: Composite, device: torch.device) -> None:
         self.space = space_from_spec(spec)
         self._device = device
-        self._leaves = {cast(str, key): leaf for key, leaf in spec.items()}
-        inner = self.space.spaces if isinstance(self.space, spaces.Dict) else {next(iter(self._leaves)): self.space}
-        self._shapes = {key: tuple(entry.shape or ()) for key, entry in inner.items()}
+        self._is_bare = is_bare(spec)
+        names = names_of(spec)
+        self._entries = {key: (names[key], EntryCodec(spec[key], device)) for key in names}
 
     def __call__(self, observation: Any, rows: int) -> dict[str, Tensor]:
         """Read the observations of ``rows`` rows, laid out as :attr:`space` with a row dimension.
 
         Raises:
-            SpaceError: if the structure, a shape or the kind of a dtype differs, or a number is not finite.
+            SpaceError: if the structure, a shape or the kind of a dtype differs, a choice is not one of its space, or
+                a number is not finite.
         """
-        entries = observation if isinstance(observation, dict) else {next(iter(self._leaves)): observation}
-        if set(entries) != set(self._leaves):
-            raise SpaceError(f"the model observes {sorted(self._leaves)}; the environment shows {sorted(entries)}.")
-        return {key: self._entry(key, leaf, entries[key], rows) for key, leaf in self._leaves.items()}
+        known = sorted(name for name, _ in self._entries.values())
+        if self._is_bare and not isinstance(observation, dict):
+            observation = {known[0]: observation}
+        if not isinstance(observation, dict) or set(observation) != set(known):
+            shown = sorted(observation) if isinstance(observation, dict) else "one array"
+            raise SpaceError(f"the model observes {known}; the environment shows {shown}.")
+        return {key: self._entry(name, codec, observation[name], rows) for key, (name, codec) in self._entries.items()}
 
-    def _entry(self, key: str, leaf: TensorSpec, value: Any, rows: int) -> Tensor:
+    def _entry(self, name: str, codec: EntryCodec, value: Any, rows: int) -> Tensor:
         tensor = _tensor(value)
-        expected = (rows, *self._shapes[key])
+        expected = (rows, *codec.shape)
         if tensor.shape != expected:
             raise SpaceError(
-                f"observation {key!r} must have shape {expected}; got {tuple(tensor.shape)}. The environment is not "
+                f"observation {name!r} must have shape {expected}; got {tuple(tensor.shape)}. The environment is not "
                 f"the one that this model was trained on."
             )
-        if isinstance(leaf, OneHot):
-            parts = tensor.reshape(rows, -1).long().unbind(-1)
-            hot = [torch.nn.functional.one_hot(part, n) for part, n in zip(parts, _sizes(leaf), strict=True)]
-            return torch.cat(hot, -1).to(self._device, leaf.dtype)
-        floats = tensor.dtype.is_floating_point
-        if floats != leaf.dtype.is_floating_point or (tensor.dtype is torch.bool) != (leaf.dtype is torch.bool):
-            raise SpaceError(f"observation {key!r} must be {leaf.dtype}, as in training; got {tensor.dtype}.")
+        if codec.is_choice:
+            _check_seen(name, codec, tensor)
+            return codec.read(tensor.to(self._device))
+        floats, dtype = tensor.dtype.is_floating_point, codec.spec.dtype
+        if floats != dtype.is_floating_point or (tensor.dtype is torch.bool) != (dtype is torch.bool):
+            raise SpaceError(f"observation {name!r} must be {dtype}, as in training; got {tensor.dtype}.")
         if floats and not bool(torch.isfinite(tensor).all()):
             bad = (~torch.isfinite(tensor)).reshape(rows, -1).any(1).nonzero().flatten().tolist()
-            raise SpaceError(f"observation {key!r} is not finite in rows {bad}; check the environment.")
-        return tensor.to(self._device, leaf.dtype)
+            raise SpaceError(f"observation {name!r} is not finite in rows {bad}; check the environment.")
+        return codec.read(tensor.to(self._device))
+
+
+def _check_seen(name: str, codec: EntryCodec, tensor: Tensor) -> None:
+    numbers = tensor.reshape(len(tensor), -1).cpu() - torch.as_tensor(codec.start.astype(np.int64)).reshape(-1)
+    strange = ((numbers < 0) | (numbers >= torch.as_tensor(codec.sizes))).any(-1)
+    if bool(strange.any()):
+        row = int(strange.nonzero()[0])
+        raise SpaceError(f"observation {name!r} is {tensor[row].tolist()} in row {row}, which is not in {codec.space}.")
 
 
 class HostWriter:
@@ -231,7 +234,7 @@ class HostWriter:
     """
 
     def __init__(self, simulator: Simulator) -> None:
-        self.write = ObservationWriter(simulator.observation_spec)
+        self.write = ObservationWriter(_as_real(simulator))
         self.space = self.write.space
         self._simulator = simulator
         self._on_host = simulator.device.type == "cpu"
@@ -283,17 +286,11 @@ class HostWriter:
         return [fetched[i].view(tensor.dtype).view(tensor.shape) for i, tensor in enumerate(tensors)]
 
 
-def _sizes(spec: OneHot) -> list[int]:
-    """The numbers of choices in a one-hot spec, single or multiple."""
-    if isinstance(spec, MultiOneHot):
-        return [box.n for box in cast(Any, spec.space)]
-    return [cast(Any, spec.space).n]
-
-
-def _choices(space: gymnasium.Space) -> Any:
-    if isinstance(space, spaces.MultiDiscrete):
-        return torch.as_tensor(space.nvec)
-    return int(space.n) if isinstance(space, spaces.Discrete) else None
+def _as_real(simulator: Simulator) -> Composite:
+    """What a dream shows, with what the model's own specs remember of the real environment."""
+    own = simulator.model.observation_spec if simulator.view != "latent" else Composite()
+    shown = simulator.observation_spec.to("cpu").items()
+    return Composite({key: own[key] if key in own.keys() else leaf for key, leaf in shown}, shape=())
 
 
 def row_of(observation: Any, index: int) -> Any:

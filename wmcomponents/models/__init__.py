@@ -4,8 +4,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from torchrl.data import Composite, TensorSpec
-
 from wmcomponents.models.delta_iris import DeltaIRIS as DeltaIRIS
 from wmcomponents.models.delta_iris import DeltaIRISConfig as DeltaIRISConfig
 from wmcomponents.models.diamond import Diamond as Diamond
@@ -76,30 +74,30 @@ def presets(family: str) -> tuple[str, ...]:
     """
     if family not in MODELS:
         raise ValueError(f"the families known here are {', '.join(MODELS)}; got {family!r}.{_meant(family, MODELS)}")
-    written = vars(MODELS[family].config_class).items()
-    return tuple(name for name, value in written if isinstance(value, classmethod) and not name.startswith("_"))
+    return MODELS[family].presets()
 
 
 def make_model(
-    family: str, preset: str, observation_spec: Composite, action_spec: TensorSpec, **changes: Any
+    family: str, preset: str, observation_spec: Any, action_spec: Any = None, **changes: Any
 ) -> PretrainedModel:
     """A world model with fresh weights.
 
     Args:
         family: a name of :data:`MODELS`.
         preset: a name of :func:`presets`.
-        observation_spec: spec of one real observation.
-        action_spec: spec of one real action.
+        observation_spec: spec or Gymnasium space of one real observation; or an environment, which tells both.
+        action_spec: spec or Gymnasium space of one real action; none for an environment.
         **changes: entries of the config that differ from the preset.
 
     Raises:
-        ValueError: for an unknown family or preset, or if the family cannot model these specs.
+        ValueError: for an unknown family or preset, or if the family cannot model these specs or spaces.
     """
     if preset not in presets(family):
         known = presets(family)
         raise ValueError(f"{family} has the presets {', '.join(known)}; got {preset!r}.{_meant(preset, known)}")
     cls: Any = MODELS[family]
-    return cls(getattr(cls.config_class, preset)(**changes), observation_spec, action_spec)
+    specs = (observation_spec,) if action_spec is None else (observation_spec, action_spec)
+    return cls(getattr(cls.config_class, preset)(**changes), *specs)
 
 
 def _meant(given: str, known: Iterable[str]) -> str:

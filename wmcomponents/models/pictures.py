@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torchrl.data import Composite, TensorSpec
 
+from wmcomponents.nn.observation import ImageObservation, describe_observation
 from wmcomponents.world_model import items_of
 
 COLOURS = (1, 3, 4)
@@ -28,7 +29,7 @@ def picture_of(spec: Composite, family: str, *, is_square: bool = False) -> tupl
         ('pixels', (16, 16, 3))
     """
     entries = items_of(spec)
-    if len(entries) == 1 and entries[0][1].dtype is torch.uint8 and len(entries[0][1].shape) == 3:
+    if len(entries) == 1 and _is_picture(entries[0][1]):
         key, (height, width, planes) = entries[0][0], entries[0][1].shape
         if (height == width or not is_square) and not _is_channel_first(entries[0][1].shape):
             return key, (height, width, planes)
@@ -63,3 +64,11 @@ def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:
     if len(shape) == 4:
         return "Do not stack frames: the model remembers the past by itself."
     return "Render or resize the environment: make_env(..., from_pixels=True, image_size=64)."
+
+
+def _is_picture(leaf: TensorSpec) -> bool:
+    """Bytes with their channels last; a small picture, which other models read as a board, is one here."""
+    if leaf.dtype is not torch.uint8 or len(leaf.shape) != 3:
+        return False
+    kind = describe_observation(leaf)
+    return kind.is_plain if isinstance(kind, ImageObservation) else True

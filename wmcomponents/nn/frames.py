@@ -29,8 +29,9 @@ class Frames(nn.Module):
 
     Attributes:
         shape: of one frame, (C, *space).
-        dtype: of a frame that is kept: uint8 for pictures alone, whose floats are made by :meth:`floats`; else float32.
-        is_picture: whether there are uint8 pictures among the observations.
+        dtype: of a frame that is kept: uint8 for pictures of bytes alone, whose floats are made by :meth:`floats`; else
+            float32.
+        is_picture: whether there are pictures among the observations.
 
     Raises:
         ValueError: if an observation cannot be encoded, or pictures and boards differ in size.
@@ -51,14 +52,15 @@ class Frames(nn.Module):
         self.space: tuple[int, ...] = (features,)
         channels = 1
         if spatial:
-            sizes = {k: o.shape[:2] for k, o in spatial.items()}
+            shapes = {k: o.picture_shape if isinstance(o, ImageObservation) else o.shape for k, o in spatial.items()}
+            sizes = {k: shape[:2] for k, shape in shapes.items()}
             if len(set(sizes.values())) > 1:
                 raise ValueError(f"pictures and boards that are seen together need one size; got {sizes}.")
             self.space = next(iter(sizes.values()))
-            channels = sum(o.shape[2] for o in spatial.values()) + features
+            channels = sum(shape[2] for shape in shapes.values()) + features
         self.shape = (channels, *self.space)
-        is_all_pictures = not self.flat_keys and all(isinstance(o, ImageObservation) for o in spatial.values())
-        self.dtype = torch.uint8 if is_all_pictures else torch.float32
+        pictures = [o for o in described.values() if isinstance(o, ImageObservation) and o.dtype == torch.uint8]
+        self.dtype = torch.uint8 if len(pictures) == len(described) else torch.float32
 
     def vectors(self, observation: Mapping[str, Tensor]) -> Tensor:
         """All numbers as the environment shows them, ``[*B, numbers]``."""
@@ -72,7 +74,8 @@ class Frames(nn.Module):
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Observations, by key, to a frame ``[*B, C, *space]`` of :attr:`dtype`."""
         if self.dtype == torch.uint8:
-            return torch.cat([observation[key].movedim(-1, -3) for key in self.spatial_keys], -3)
+            pictures = [self.observations[key].levels(observation[key]) for key in self.spatial_keys]
+            return torch.cat([picture.movedim(-1, -3) for picture in pictures], -3)
         parts = [self.observations[key].encode(observation[key]).movedim(-1, -3) for key in self.spatial_keys]
         if not self.flat_keys:
             return torch.cat(parts, -3)

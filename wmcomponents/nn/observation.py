@@ -144,30 +144,70 @@ class DiscreteObservation(Observation):
 
 
 class ImageObservation(Observation):
-    """A uint8 picture (H, W, C), whose features are in [0, 1].
+    """A picture in any layout, whose features ``[*batch, H, W, C]`` are in [0, 1].
+
+    Axes beside height and width, before or after them, are channels: colours, or a stack of frames.
 
     Args:
-        shape: (H, W, C).
-        dtype: dtype in the environment.
+        shape: (H, W, C), (H, W), (C, H, W), or a stack of one of them.
+        dtype: uint8, or a float dtype.
+        white: the value of a full pixel: 255, or 1.
 
     Attributes:
         likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error of the
             sigmoid.
+        picture_shape: (H, W, C).
+        is_plain: whether the environment itself shows bytes (H, W, C).
     """
 
     likelihood: Likelihood
 
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, white: float = 255.0) -> None:
         super().__init__(shape, dtype)
         self.likelihood = SigmoidSquaredError()
+        self.white = white
+        first = _spatial_axis(shape)
+        if first is None:
+            raise ValueError(f"a picture has two sides of {SMALLEST_IMAGE} and more, side by side; got shape {shape}.")
+        channels = [axis for axis in range(len(shape)) if axis not in (first, first + 1)]
+        self._order = (first, first + 1, *channels)
+        self._back = tuple(self._order.index(axis) for axis in range(len(shape)))
+        self._ordered = tuple(shape[axis] for axis in self._order)
+        count = torch.Size(self._ordered[2:]).numel()
+        self.picture_shape = (self._ordered[0], self._ordered[1], count)
+        self._is_ordered = channels == [2]
+        self.is_plain = self._is_ordered and dtype == torch.uint8
+
+    def picture(self, x: Tensor) -> Tensor:
+        """A picture as the environment shows it, in its own dtype, laid out ``[*batch, H, W, C]``."""
+        if self._is_ordered:
+            return x
+        lead = self.lead(x)
+        turned = x.permute(*range(len(lead)), *(len(lead) + axis for axis in self._order))
+        return turned.reshape(*lead, *self.picture_shape)
+
+    def layout(self, picture: Tensor) -> Tensor:
+        """The inverse of :meth:`picture`."""
+        if self._is_ordered:
+            return picture
+        lead = picture.shape[:-3]
+        return picture.reshape(*lead, *self._ordered).permute(
+            *range(len(lead)), *(len(lead) + axis for axis in self._back)
+        )
+
+    def levels(self, x: Tensor) -> Tensor:
+        """A picture from 0 to 255 ``[*batch, H, W, C]``: uint8 of bytes, float32 of floats."""
+        x = self.picture(x)
+        return x if self.dtype == torch.uint8 else x.to(torch.float32) * (255.0 / self.white)
 
     def encode(self, x: Tensor) -> Tensor:
         """In [0, 1], ``[*batch, H, W, C]``."""
-        return x.to(torch.float32) / 255.0
+        return self.picture(x).to(torch.float32) / self.white
 
     def decode(self, raw: Tensor) -> Tensor:
-        """Rounded to 256 levels."""
-        return (self.likelihood.mean(raw).clamp(0.0, 1.0) * 255.0).round().to(self.dtype)
+        """In the environment's layout and dtype; bytes are rounded to 256 levels."""
+        pixels = self.likelihood.mean(raw).clamp(0.0, 1.0) * self.white
+        return self.layout(pixels.round() if self.dtype == torch.uint8 else pixels).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
         """Error in [0, 1]."""
@@ -224,12 +264,12 @@ def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor
 def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteObservation | None:
     """The description of a spec made of categories, or None for another."""
     is_one_hot = isinstance(spec, OneHot | MultiOneHot)
-    if isinstance(spec, OneHot | MultiOneHot | MultiCategorical) and len(shape) != 1:
-        raise ValueError(f"expected one vector of categories; got shape {shape}. Flatten it first.")
+    if isinstance(spec, MultiOneHot | MultiCategorical) and len(shape) != 1:
+        raise ValueError(f"expected one vector of unequal categories; got shape {shape}. Flatten it first.")
     if isinstance(spec, MultiOneHot | MultiCategorical):
         classes = tuple(int(box.n) for box in spec.space.boxes)  # pyright: ignore[reportAttributeAccessIssue]
-    elif isinstance(spec, OneHot):
-        classes = (int(spec.space.n),)
+    elif isinstance(spec, OneHot):  # a row for each of several equal choices
+        classes = (int(spec.space.n),) * torch.Size(shape[:-1]).numel()
     elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
         classes = (int(spec.space.n),) * torch.Size(shape).numel()
     else:
@@ -237,11 +277,53 @@ def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> D
     return DiscreteObservation(shape, dtype, classes, is_one_hot)
 
 
+def _spatial_axis(shape: tuple[int, ...]) -> int | None:
+    """The first of the two axes that are a picture's height and width; None if no two can be.
+
+    They stand side by side and are long, and the others are short: colours and frames. Of three long axes the last is
+    the channels'.
+    """
+    long = [size >= SMALLEST_IMAGE for size in shape]
+    if not 2 <= len(shape) <= 4:
+        return None
+    if len(shape) == 3 and long[0] and long[1]:
+        return 0
+    pairs = [axis for axis in range(len(shape) - 1) if long[axis] and long[axis + 1]]
+    return pairs[0] if len(pairs) == 1 and sum(long) == 2 else None
+
+
+def picture_axes(
+    shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None, high: Tensor | None
+) -> tuple[int, int] | None:
+    """The axes of height and width, if an observation is a picture; None if it is not.
+
+    Bytes are a picture when two axes side by side have 16 and more and the others fewer; in another layout than
+    (H, W, C) only if they also have all 256 levels. Floats are one in the same layouts if they range from 0 to 1 or
+    from 0 to 255.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        low: lower bounds, or None.
+        high: upper bounds, or None.
+    """
+    first = _spatial_axis(shape)
+    if first is None:
+        return None
+    if dtype == torch.uint8 and len(shape) == 3 and first == 0:
+        return 0, 1
+    if low is None or high is None or not (dtype == torch.uint8 or dtype.is_floating_point):
+        return None
+    tops = (255.0,) if dtype == torch.uint8 else (1.0, 255.0)
+    spans = bool((low == 0).all()) and any(bool((high == top).all()) for top in tops)
+    return (first, first + 1) if spans else None
+
+
 def describe_observation(spec: TensorSpec) -> Observation:
     """Read one spec (no batch dimensions).
 
-    Categories are discrete; uint8 pictures with both sides of 16 and more are images; other bool or small-integer
-    pictures are planes; other bits are binary; all the rest are vectors of numbers.
+    Categories are discrete; pictures (:func:`picture_axes`) are images; other bool or small-integer arrays of three
+    axes are planes; other bits are binary; all the rest are vectors of numbers.
 
     Raises:
         ValueError: for a spec that cannot be encoded: nested, not a tensor, or a matrix of one-hot vectors.
@@ -257,10 +339,11 @@ def describe_observation(spec: TensorSpec) -> Observation:
     if dtype == torch.bool or isinstance(spec, Binary):
         return PlanesObservation(shape, dtype) if len(shape) == 3 else BinaryObservation(shape, dtype)
     low, high = _bounds(spec, dtype)
+    if picture_axes(shape, dtype, low, high):
+        white = 255.0 if high is None else float(high.flatten()[0])
+        return ImageObservation(shape, dtype, 255.0 if dtype == torch.uint8 else white)
     if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
         return VectorObservation(shape, dtype, low, high)
-    if dtype == torch.uint8 and min(shape[:2]) >= SMALLEST_IMAGE:
-        return ImageObservation(shape, dtype)
     is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
     return (PlanesObservation if is_board else VectorObservation)(shape, dtype, low, high)
 
@@ -308,14 +391,15 @@ def flat_features(
     return torch.cat(list(parts.values()), -1)
 
 
-def common_image_shape(images: Mapping[str, Observation]) -> tuple[int, int, int]:
+def common_image_shape(images: Mapping[str, ImageObservation]) -> tuple[int, int, int]:
     """Height, width and summed channels of pictures that are stacked along their channels.
 
     Raises:
         ValueError: if their heights or widths differ.
     """
-    sizes = {key: image.shape[:2] for key, image in images.items()}
+    shapes = {key: image.picture_shape for key, image in images.items()}
+    sizes = {key: shape[:2] for key, shape in shapes.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"Images that are observed together need one size; got {sizes}. Resize them to one.")
     height, width = next(iter(sizes.values()))
-    return height, width, sum(image.shape[2] for image in images.values())
+    return height, width, sum(shape[2] for shape in shapes.values())

@@ -1,6 +1,7 @@
 """The base of all world models that can be saved and loaded."""
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
@@ -46,6 +47,28 @@ class PretrainedModel(WorldModel):
 
     config_class: ClassVar[type]
     config: Any = None
+
+    @classmethod
+    def presets(cls) -> tuple[str, ...]:
+        """Names of the presets: the classmethods of the config class, in order."""
+        written = vars(cls.config_class).items()
+        return tuple(name for name, value in written if isinstance(value, classmethod) and not name.startswith("_"))
+
+    @classmethod
+    def arguments_from(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """As :meth:`WorldModel.arguments_from`; and ``config`` may be a preset's name.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        name = given.get("config")
+        if isinstance(name, str):
+            if name not in cls.presets():
+                meant = difflib.get_close_matches(name, cls.presets(), n=1)
+                hint = f" Did you mean {meant[0]!r}?" if meant else ""
+                raise ValueError(f"{cls.__name__} has the presets {', '.join(cls.presets())}; got {name!r}.{hint}")
+            given = {**given, "config": getattr(cls.config_class, name)()}
+        return super().arguments_from(given)
 
     def save_pretrained(self, path: str | Path, *, starts: State | None = None, allow_nonfinite: bool = False) -> Path:
         """Write the model to a folder, atomically: a reader sees the old folder or the new one.

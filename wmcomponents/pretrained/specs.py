@@ -1,4 +1,4 @@
-"""Torchrl specs as plain JSON, and back."""
+"""Torchrl specs as plain JSON, and back; with what they remember of the real environment's spaces."""
 
 import math
 from collections.abc import Mapping
@@ -17,6 +17,8 @@ from torchrl.data import (
     TensorSpec,
     Unbounded,
 )
+
+from wmcomponents.codecs import Real, check_real, marked, real_of
 
 LARGEST_SPEC = 2**26
 """Numbers in one observation or action."""
@@ -57,6 +59,9 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     if isinstance(spec, Composite):
         return {"kind": "Composite", "entries": {str(key): _spec_to_json(leaf) for key, leaf in spec.items()}}
     content: dict[str, Any] = {"shape": list(spec.shape), "dtype": str(spec.dtype).removeprefix("torch.")}
+    real = real_of(spec)
+    if real is not None:
+        content["real"] = {"space": dict(real.space), "name": real.name}
     space: Any = spec.space
     if isinstance(spec, MultiOneHot):
         return {**content, "kind": "MultiOneHot", "n": [box.n for box in space]}
@@ -78,9 +83,18 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _spec_from_json(content: Mapping[str, Any]) -> TensorSpec:
-    kind = content["kind"]
-    if kind == "Composite":
+    if content["kind"] == "Composite":
         return Composite({key: _spec_from_json(leaf) for key, leaf in content["entries"].items()})
+    spec = _leaf_from_json(content)
+    if "real" not in content:
+        return spec
+    real = Real(content["real"]["space"], content["real"]["name"])
+    check_real(real, spec)
+    return marked(spec, real)
+
+
+def _leaf_from_json(content: Mapping[str, Any]) -> TensorSpec:
+    kind = content["kind"]
     shape, dtype = torch.Size(content["shape"]), _DTYPES[content["dtype"]]
     if kind == "MultiOneHot":
         return MultiOneHot(content["n"], shape=shape, dtype=dtype)
