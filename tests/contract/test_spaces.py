@@ -9,12 +9,14 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
+from tensordict import TensorDict
 from torchrl.data import Bounded, Composite
 from torchrl.envs import GymWrapper, TransformedEnv
 from torchrl.envs.transforms import DoubleToFloat
 
 from tests.contract.models import MODELS
 from wmcomponents.codecs import (
+    ActionBounds,
     SpaceError,
     action_spec_from_space,
     observation_spec_from_space,
@@ -24,7 +26,7 @@ from wmcomponents.codecs import (
 from wmcomponents.data import RandomPolicy, action_spec, make_env, observation_spec
 from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv, LatentObservation, LatentVectorObservation
 from wmcomponents.integrations.sb3 import DreamVecEnv
-from wmcomponents.integrations.spaces import ActionBounds, ActionReader
+from wmcomponents.integrations.spaces import ActionReader
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
 from wmcomponents.pretrained.specs import spec_from_json, spec_to_json
 from wmcomponents.testing.toy import ToyWorldModel
@@ -70,7 +72,7 @@ OBSERVATIONS = {
     "grey": spaces.Box(0, 255, (16, 16), np.uint8),
     "channels first": spaces.Box(0, 255, (3, 16, 16), np.uint8),
     "stack": spaces.Box(0, 255, (4, 16, 16, 3), np.uint8),
-    "Dict": spaces.Dict(z=spaces.Discrete(3, start=1), a=VECTOR, m=spaces.MultiBinary(2)),
+    "Dict": spaces.Dict(y=spaces.Discrete(3, start=1), a=VECTOR, m=spaces.MultiBinary(2)),
     "Dict with a state": spaces.Dict(state=VECTOR, camera=spaces.Box(0, 255, (16, 16, 3), np.uint8)),
     "Dict of an observation": spaces.Dict(observation=VECTOR),
     "Dict of pixels": spaces.Dict(pixels=spaces.Box(0, 255, (16, 16, 3), np.uint8)),
@@ -96,6 +98,8 @@ class Shows(gymnasium.Env):
         return self.observation_space.sample(), {}
 
     def step(self, action):
+        if isinstance(self.action_space, spaces.Box):
+            action = np.asarray(action)  # Gymnasium's vector environments hand out single numbers without an array
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
         self.t += 1
         return self.observation_space.sample(), 0.0, False, self.t == 5, {}
@@ -150,7 +154,7 @@ def test_every_space_is_the_same_in_reality_in_the_dream_and_on_the_way_back(rea
     for key in shown.keys():
         assert tensors.observation_spec_unbatched[key] == env.observation_spec_unbatched[key]
     assert tensors.action_spec_unbatched == env.action_spec_unbatched
-    tensors.rollout(3)
+    tensors.rollout(3, policy=RandomPolicy(tensors.action_spec))
 
     back = LatentObservation(Shows(observed, acted), model)
     assert equal(back.action_space, acted)
@@ -269,18 +273,14 @@ def test_actions_out_of_bounds_are_clipped_in_every_adapter_and_family(name, mak
     far, near = torch.stack([high * 8, high * -3]), torch.stack([high, -high])
     rewards = []
     for action in (far, near):
-        many = DreamVectorEnv(model, 2, **options)
-        many.reset(seed=0)
-        rows = DreamVecEnv(model, 2, seed=0, **options)
-        rows.reset()
-        tensors, free = TorchRLDreamEnv(model, [2], seed=0, **options), TorchRLStatelessDreamEnv(model, seed=0)
-        single = DreamEnv(model, **options)
-        single.reset(seed=0)
-        steps = [env.step(env.reset().set("action", action))["next"] for env in (tensors,)]
-        free_start = free.reset(free.fake_tensordict().expand(2).empty().select())
-        steps.append(free.step(free_start.set("action", action))["next"])
+        many, rows = DreamVectorEnv(model, 2, **options), DreamVecEnv(model, 2, seed=0, **options)
+        single, tensors = DreamEnv(model, **options), TorchRLDreamEnv(model, [2], seed=0, **options)
+        free = TorchRLStatelessDreamEnv(model, seed=0, view=view)
+        many.reset(seed=0), rows.reset(), single.reset(seed=0)
         seen = [many.step(action.numpy())[1], rows.step(action.numpy())[1], single.step(action[0].numpy())[1]]
-        rewards.append([np.asarray(value) for value in (*seen, *(step["reward"] for step in steps))])
+        for start, env in ((tensors.reset(), tensors), (free.reset(TensorDict(batch_size=[2])), free)):
+            seen.append(env.step(start.set("action", action))["next", "reward"].detach())
+        rewards.append([np.asarray(value) for value in seen])
     for clipped, bounded in zip(*rewards, strict=True):
         np.testing.assert_array_equal(clipped, bounded)
 

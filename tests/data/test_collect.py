@@ -1,7 +1,19 @@
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Binary, Bounded, Categorical, MultiCategorical, MultiOneHot, OneHot, Unbounded
+from torchrl.data import (
+    Binary,
+    Bounded,
+    Categorical,
+    MultiCategorical,
+    MultiOneHot,
+    NonTensor,
+    OneHot,
+    Unbounded,
+    UnboundedDiscrete,
+)
 from torchrl.envs import GymEnv
 
 from wmcomponents.data import RandomPolicy, RealCollector, collect, make_env, make_replay, transition_keys
@@ -125,6 +137,14 @@ SPECS = [
     Categorical(4),
     Bounded(torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 5.0]), shape=(2,)),
     Unbounded(2),
+    OneHot(4, shape=(2, 4)),
+    MultiOneHot([2, 3]),
+    MultiCategorical([2, 3]),
+    Binary(3),
+    UnboundedDiscrete(3, dtype=torch.bool),
+    Bounded(-3, 5, shape=(2,), dtype=torch.int16),
+    UnboundedDiscrete(4, dtype=torch.int64),
+    Bounded(torch.tensor([0.0, -math.inf, 1.0]), torch.tensor([math.inf, 2.0, 3.0]), shape=(3,)),
 ]
 
 
@@ -165,10 +185,24 @@ def test_random_actions_leave_the_global_generator_alone():
     assert torch.get_rng_state().equal(before)
 
 
-@pytest.mark.parametrize("spec", [Binary(3), MultiOneHot([2, 3]), MultiCategorical([2, 3])])
-def test_an_action_space_it_cannot_draw_from_is_refused(spec):
-    with pytest.raises(TypeError, match=type(spec).__name__):
-        RandomPolicy(spec)
+def test_an_action_space_it_cannot_draw_from_is_refused():
+    with pytest.raises(TypeError, match="NonTensor"):
+        RandomPolicy(NonTensor(example_data="left"))
+
+
+def test_numbers_without_a_bound_are_drawn_as_gymnasium_draws_them():
+    """Exponential from the only bound on, normal without any, uniform between two."""
+    low, high = torch.tensor([1.0, -math.inf, -math.inf, 2.0]), torch.tensor([math.inf, 3.0, math.inf, 4.0])
+    policy = RandomPolicy(Bounded(low, high).expand(20_000, 4), generator=torch.Generator().manual_seed(0))
+    drawn = policy(TensorDict(batch_size=[20_000]))["action"]
+    assert drawn.isfinite().all()
+    for value, target in ((drawn.mean(0), [2.0, 2.0, 0.0, 3.0]), (drawn.std(0), [1.0, 1.0, 1.0, 12**-0.5 * 2])):
+        torch.testing.assert_close(value, torch.tensor(target), rtol=0, atol=0.05)
+
+
+def test_every_integer_of_a_range_is_drawn():
+    policy = RandomPolicy(Bounded(-1, 2, (4000,), dtype=torch.int32), generator=torch.Generator().manual_seed(0))
+    assert torch.bincount(policy(TensorDict())["action"] + 1).float().div(4000).sub(0.25).abs().max() < 0.03
 
 
 def test_a_probability_outside_zero_and_one_is_refused():

@@ -37,6 +37,7 @@ KINDS = [
     (Categorical(4), DiscreteObservation),
     (Categorical(4, shape=(2,)), DiscreteObservation),
     (OneHot(4), DiscreteObservation),
+    (OneHot(4, shape=(2, 4)), DiscreteObservation),
     (MultiCategorical([3, 4]), DiscreteObservation),
     (MultiOneHot([3, 4]), DiscreteObservation),
     (Binary(5), BinaryObservation),
@@ -89,7 +90,7 @@ def test_keys_come_back_sorted_and_absent_ones_are_skipped():
         (Composite(), "at least one"),
         (Composite(a=Composite(b=Unbounded(1))), "'a'.*nested"),
         (Composite(text=NonTensor(example_data="x")), "'text'.*drop this key"),
-        (Composite(m=OneHot(3, shape=(2, 3))), "'m'.*one vector of categories"),
+        (Composite(m=MultiOneHot([2, 3], shape=(2, 5))), "'m'.*one vector of unequal categories"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused_by_name(spec, message):

@@ -330,9 +330,9 @@ class EntryCodec:
             return value
         lead = tuple(value.shape[: value.ndim - len(self._inner)])
         if self._tables:
-            value = self._indices(value.reshape(*lead, -1))
+            value = self._indices(value.reshape((*lead, -1)))
         if tuple(value.shape) != (*lead, *self.shape):
-            value = value.reshape(*lead, *self.shape)
+            value = value.reshape((*lead, *self.shape))
         if self._offset is not None:
             value = value + (self._offset.to(value.device) if isinstance(value, Tensor) else self.start)
         return _cast(value, self._dtype)

@@ -35,9 +35,7 @@ class ExactGymWrapper(GymWrapper):
                 "a vector environment is one object with many rows; wrap it in TorchRL's own GymWrapper, or pass what "
                 "makes a single environment, with num_envs."
             )
-        self.exact_observation_spec = observation_spec_from_space(
-            env.observation_space, "pixels" if self.from_pixels else "observation"
-        )
+        self.exact_observation_spec = observation_spec_from_space(env.observation_space)
         self.exact_action_spec = action_spec_from_space(env.action_space)
         names = names_of(self.exact_observation_spec)
         leaves = self.exact_observation_spec.items()

@@ -29,15 +29,15 @@ def is_space(thing: Any) -> bool:
     return gymnasium is not None and isinstance(thing, gymnasium.spaces.Space)
 
 
-def observation_spec_from_space(space: Any, bare_key: str = "observation") -> Composite:
+def observation_spec_from_space(space: Any) -> Composite:
     """The spec of one observation of a Gymnasium observation space.
 
     The order of a ``Dict`` is kept. What a spec cannot say (a first number other than 0, double precision, axes of
     choices) is remembered beside it, so that :func:`space_from_spec` returns the same space.
 
     Args:
-        space: ``Box``, ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a flat ``Dict`` of them.
-        bare_key: the entry's name for a space that is no ``Dict``.
+        space: ``Box``, ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a flat ``Dict`` of them. A space that is no
+            ``Dict`` becomes the entry ``observation``; colour pictures, as in TorchRL, ``pixels``.
 
     Raises:
         SpaceError: for another space, or a name that TensorDicts use themselves; it says what to wrap it in.
@@ -51,6 +51,7 @@ def observation_spec_from_space(space: Any, bare_key: str = "observation") -> Co
     """
     spaces = require("gymnasium.spaces", extra="gym")
     if not isinstance(space, spaces.Dict):
+        bare_key = "pixels" if _is_colour(space) else "observation"
         return Composite({bare_key: spec_of(_modelled(space, "the observation"), "the observation")}, shape=())
     entries = {}
     for name, entry in space.spaces.items():
@@ -145,6 +146,12 @@ def check_name(name: Any) -> None:
 def _is_entry(space: Any) -> bool:
     spaces = require("gymnasium.spaces", extra="gym")
     return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def _is_colour(space: Any) -> bool:
+    shape = tuple(space.shape or ())
+    is_box = isinstance(space, require("gymnasium.spaces", extra="gym").Box)
+    return is_box and len(shape) == 3 and shape[-1] == 3 and bool((space.low == 0).all() and (space.high == 255).all())
 
 
 def _modelled(space: Any, where: str) -> Any:

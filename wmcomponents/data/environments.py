@@ -40,13 +40,14 @@ def make_env(
     ``dm_control/<domain>-<task>`` one float32 key each, or ``pixels``         bounded float32
     ============================== =========================================== ===================================
 
-    Ids of Gymnasium may name the module that registers them: ``my_package:MyEnv-v0``. In place of an id comes a class or
-    function that makes an environment of Gymnasium or TorchRL, or such an environment itself.
+    Ids of Gymnasium may name the module that registers them: ``my_package:MyEnv-v0``. In place of an id comes a class
+    or function that makes an environment of Gymnasium or TorchRL, or such an environment itself.
 
     Spaces of Gymnasium are read exactly: order of a ``Dict``, first number of a choice, dtype and shape come back in a
-    dream (:func:`observation_spec`, :func:`action_spec`). Pictures are resized to ``image_size``; observations, actions and rewards of float64 become
-    float32; ``is_init`` marks the first step of an episode. At a done step the observation the episode ended in stands
-    under ``("next", key)``, and the root of the following step is the next episode's first observation.
+    dream (:func:`observation_spec`, :func:`action_spec`). Pictures are resized to ``image_size``; observations,
+    actions and rewards of float64 become float32; ``is_init`` marks the first step of an episode. At a done step the
+    observation the episode ended in stands under ``("next", key)``, and the root of the following step is the next
+    episode's first observation.
 
     Atari follows Gymnasium's ``AtariPreprocessing``: up to 30 no-ops at reset, the maximum over the last two frames of
     each action, area interpolation, colour kept. A game that ends in the middle of a repeated action keeps the picture
@@ -68,6 +69,7 @@ def make_env(
         max_episode_steps: truncate episodes after this many actions, on top of the environment's own limit. Adds the
             key ``step_count``.
         device: where observations are put.
+        **unknown: nothing; a name that is none of these is refused with the place where it goes.
 
     Raises:
         UnknownEnvironmentError: no such id.
@@ -78,8 +80,8 @@ def make_env(
     """
     if unknown:
         raise TypeError(
-            f"make_env has no arguments {', '.join(unknown)}. Those of the environment go into env_kwargs={unknown!r}; or "
-            f"pass an environment object that you built with them."
+            f"make_env has no arguments {', '.join(unknown)}. Those of the environment go into env_kwargs={unknown!r}; "
+            f"or pass an environment object that you built with them."
         )
     counts = {
         "num_envs": num_envs,
@@ -123,8 +125,8 @@ def _by_object(env: Any, options: Options, num_envs: int) -> Callable[[], EnvBas
         return lambda: around(env, options)
     if not callable(env):
         raise TypeError(
-            f"make_env takes an id ('CartPole-v1'), an environment of Gymnasium or TorchRL, or a class or function that "
-            f"makes one; got {type(env).__name__}."
+            f"make_env takes an id ('CartPole-v1'), an environment of Gymnasium or TorchRL, or a class or function "
+            f"that makes one; got {type(env).__name__}."
         )
 
     def build() -> EnvBase:

@@ -84,8 +84,8 @@ def _imported(env_id: str) -> str:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # something that the module itself imports
         raise UnknownEnvironmentError(
-            f"{env_id!r} names the module {module!r} to import, and there is none: install it, or start Python where it "
-            f"lies."
+            f"{env_id!r} names the module {module!r} to import, and there is none: install it, or start Python where "
+            f"it lies."
         ) from error
     return name
 

@@ -145,7 +145,7 @@ class DreamVecEnv(AttributeVecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if not simulator.all_running and dones.any():
             for i in np.flatnonzero(dones):
-                add_end(infos[i], row_of(seen, int(i)), truncated=not ends[i])
+                add_end(infos[i], row_of(seen, int(i), self.observation_space), truncated=not ends[i])
             seen = self._host.observation(simulator.reset(simulator.done))
         return seen, rewards, dones, infos
 

@@ -1,6 +1,5 @@
 """Between torchrl specs (tensors) and Gymnasium spaces (NumPy): actions in, observations out and in."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -9,9 +8,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torchrl.data import Bounded, Composite, TensorSpec
+from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import EntryCodec, names_of
+from wmcomponents.codecs import ActionBounds, EntryCodec, names_of
 from wmcomponents.codecs import SpaceError as SpaceError
 from wmcomponents.codecs import space_from_spec as space_from_spec
 from wmcomponents.codecs.spaces import is_bare
@@ -29,49 +28,6 @@ def outline(space: gymnasium.Space) -> Any:
     if isinstance(space, spaces.MultiBinary):
         return ("MultiBinary", tuple(space.shape))
     return ("Box", tuple(space.shape or ()))
-
-
-class ActionBounds:
-    """Brings actions into the bounds of their spec, as real environments do, and refuses what is no number.
-
-    Environments clip (MuJoCo, Pendulum), or agents do for them; a model was never shown what lies beyond, and would
-    extrapolate there. Every adapter does this once, on the tensor that the model then gets.
-
-    Args:
-        spec: the model's action spec.
-        device: where actions are.
-    """
-
-    def __init__(self, spec: TensorSpec, device: torch.device) -> None:
-        self.is_float = spec.dtype.is_floating_point
-        self._low = self._high = None
-        if isinstance(spec, Bounded):
-            box = cast(Any, spec.space)
-            self._low, self._high = (bound.expand(spec.shape).to(device) for bound in (box.low, box.high))
-        self._width = spec.shape.numel()
-
-    def __call__(self, action: Tensor) -> Tensor:
-        """Actions ``[*B, *shape]``, clipped.
-
-        Raises:
-            SpaceError: if a number is not finite, naming the rows. Tensors on an accelerator are not looked into.
-        """
-        if self._low is not None:
-            action = torch.clamp(action, self._low, self._high)
-        # One sum tells: any number that is not finite makes it so. It is also infinite where huge numbers add up.
-        if self.is_float and action.device.type == "cpu" and not math.isfinite(action.sum().item()):
-            self._refuse(action)
-        return action
-
-    def _refuse(self, action: Tensor) -> None:
-        strange = ~torch.isfinite(action.reshape(-1, self._width)).all(-1)
-        if bool(strange.any()):
-            rows = strange.nonzero().flatten().tolist()
-            first = action.reshape(-1, self._width)[rows[0]].tolist()
-            raise SpaceError(
-                f"actions must be finite numbers; rows {rows} are not (the first is {first}). Look at the policy: its "
-                f"weights or its inputs hold NaN."
-            )
 
 
 class ActionReader:
@@ -293,11 +249,17 @@ def _as_real(simulator: Simulator) -> Composite:
     return Composite({key: own[key] if key in own.keys() else leaf for key, leaf in shown}, shape=())
 
 
-def row_of(observation: Any, index: int) -> Any:
-    """One row of a batch of observations, bare or a dict."""
+def row_of(observation: Any, index: int, space: gymnasium.Space | None = None) -> Any:
+    """One row of a batch of observations, bare or a dict.
+
+    Args:
+        observation: of all rows.
+        index: which row.
+        space: of one row. With it a number of a ``Box`` is an array, as in Gymnasium; one of a ``Discrete`` is not.
+    """
     if isinstance(observation, dict):
-        return {key: value[index] for key, value in observation.items()}
-    return observation[index]
+        return {key: row_of(value, index, space and space[key]) for key, value in observation.items()}  # pyright: ignore
+    return observation[index, ...] if isinstance(space, spaces.Box) else observation[index]
 
 
 def _tensor(value: Any) -> Tensor:

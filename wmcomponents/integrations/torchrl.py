@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
 
+from wmcomponents.codecs import ActionBounds
 from wmcomponents.component import Component
 from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
@@ -139,6 +140,7 @@ class TorchRLDreamEnv(_DreamEnvBase):
         self.observation_spec = simulator.observation_spec.expand(batch) if batch else simulator.observation_spec
         action = simulator.model.action_spec.to(simulator.device)
         self.action_spec = _expanded(action, batch)
+        self._bounds = ActionBounds(simulator.model.action_spec, simulator.device)
         self._set_flag_specs(batch, simulator.device)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
@@ -154,7 +156,10 @@ class TorchRLDreamEnv(_DreamEnvBase):
         rows = self.simulator.batch_size
         if len(self.batch_size) != 1:
             action = action.reshape(rows, *action.shape[len(self.batch_size) :])
-        step = self.simulator.step(action, hold=hold)
+        if hold is not None:
+            # What a row that does not step holds as its action means nothing.
+            action = action.masked_fill(hold.reshape(rows, *(1,) * (action.ndim - 1)), 0)
+        step = self.simulator.step(self._bounds(action), hold=hold)
         if self.simulator.device.type == "cpu":
             self.simulator.check_shown(step.observation, step.reward)
         observation, reward, terminated, truncated = step
@@ -244,6 +249,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         self.observation_spec = Composite({**dict(simulator.observation_spec.items()), **dict(carried.clone().items())})
         self.state_spec = carried
         self.action_spec = simulator.model.action_spec.to(device).clone()
+        self._bounds = ActionBounds(simulator.model.action_spec, device)
         self._set_flag_specs((), device)
 
     def _reset(self, tensordict: TensorDictBase | None = None, *, set_state: bool = False, **kwargs: Any) -> TensorDict:
@@ -288,7 +294,7 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         simulator, size = self.simulator, tensordict.batch_size
         state = {str(key): cast(Tensor, tensordict[key]) for key in simulator.model.state_spec.keys()}
-        action = cast(Tensor, tensordict["action"])
+        action = self._bounds(cast(Tensor, tensordict["action"]))
         # A TensorDict that comes from elsewhere (a real environment, for a planner) has no clock: it begins at 0.
         begun = tensordict.get("elapsed", None)
         elapsed = torch.ones(*size, 1, dtype=torch.int64, device=self.device) if begun is None else begun + 1

@@ -172,7 +172,8 @@ def _inside(spec: TensorSpec, raw: Tensor) -> Tensor:
         return (raw > 0).to(spec.dtype)
     if isinstance(spec, Bounded):
         low, high = (bound.to(raw.device).float() for bound in bounds(spec))
-        value = low + (high - low) * torch.sigmoid(raw)
+        span = high - low
+        value = torch.where(span.isfinite(), low + span.nan_to_num(posinf=0.0) * torch.sigmoid(raw), raw)
         value = value if spec.dtype.is_floating_point else value.round()
         return torch.minimum(torch.maximum(value, low), high).to(spec.dtype)
     return raw.to(spec.dtype).clone()

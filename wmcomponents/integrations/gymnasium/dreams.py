@@ -98,7 +98,7 @@ class DreamEnv(gymnasium.Env):
         if self.np_random is not self._drawn_from:  # the first reset, another seed, or a generator set by hand
             self._drawn_from = self.np_random
             self.simulator.seed(int(self.np_random.integers(2**31)))
-        return row_of(self._host.observation(self.simulator.reset()), 0), {}
+        return row_of(self._host.observation(self.simulator.reset()), 0, self.observation_space), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream one step.
@@ -112,7 +112,7 @@ class DreamEnv(gymnasium.Env):
             raise StepAfterDoneError("the episode is over (or was never begun): call reset() before step().")
         step = self.simulator.step(self._read(np.asarray(action)[None], 1))
         seen, rewards, ends, cuts = self._host.step(step)
-        return row_of(seen, 0), float(rewards[0]), bool(ends[0]), bool(cuts[0]), {}
+        return row_of(seen, 0, self.observation_space), float(rewards[0]), bool(ends[0]), bool(cuts[0]), {}
 
     def render(self) -> np.ndarray | None:
         """The current decoded observation as a frame, uint8 ``(H, W, 3)``; ``None`` without a render mode."""
