@@ -8,6 +8,7 @@ from torchrl.data import Binary, Bounded, Categorical, Composite, OneHot, Tensor
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, TransformedEnv
 from torchrl.envs.batched_envs import BatchedEnvBase
 
+from wmcomponents._extras import require
 from wmcomponents.codecs.entry import SpaceError, spec_of, stands_for
 from wmcomponents.codecs.gym_env import ExactGymWrapper
 from wmcomponents.codecs.spaces import (
@@ -133,11 +134,10 @@ def _gymnasium_of(env: Any) -> Any:
 
 def _real_entries(gym: Any, base: Any) -> dict[Any, tuple[Any, str | None]]:
     """By key of the TorchRL environment: the real entry's space and name."""
-    from gymnasium.spaces import Dict
-
+    spaces = require("gymnasium.spaces", extra="gym")
     space = gym.observation_space
     observation_spec_from_space(space)  # refuses what cannot be modelled
-    if not isinstance(space, Dict):
+    if not isinstance(space, spaces.Dict):
         return {next(iter(base.observation_spec.keys())): (space, None)}
     entries = dict(space.spaces)
     renames = not isinstance(base, ExactGymWrapper) and "observation" not in entries

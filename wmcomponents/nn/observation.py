@@ -166,7 +166,7 @@ class ImageObservation(Observation):
         super().__init__(shape, dtype)
         self.likelihood = SigmoidSquaredError()
         self.white = white
-        first = _spatial_axis(shape)
+        first = spatial_axis(shape)
         if first is None:
             raise ValueError(f"a picture has two sides of {SMALLEST_IMAGE} and more, side by side; got shape {shape}.")
         channels = [axis for axis in range(len(shape)) if axis not in (first, first + 1)]
@@ -277,7 +277,7 @@ def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> D
     return DiscreteObservation(shape, dtype, classes, is_one_hot)
 
 
-def _spatial_axis(shape: tuple[int, ...]) -> int | None:
+def spatial_axis(shape: tuple[int, ...]) -> int | None:
     """The first of the two axes that are a picture's height and width; None if no two can be.
 
     They stand side by side and are long, and the others are short: colours and frames. Of three long axes the last is
@@ -307,7 +307,7 @@ def picture_axes(
         low: lower bounds, or None.
         high: upper bounds, or None.
     """
-    first = _spatial_axis(shape)
+    first = spatial_axis(shape)
     if first is None:
         return None
     if dtype == torch.uint8 and len(shape) == 3 and first == 0:
