@@ -246,7 +246,7 @@ class DreamVectorEnv(VectorEnv):
         mask = done.squeeze(-1).cpu().numpy()
         rows = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(mask):
-            rows[i] = row_of(final, int(i))
+            rows[i] = row_of(final, int(i), self.single_observation_space)
         return {"final_obs": rows, "_final_obs": mask, "final_info": {}, "_final_info": mask.copy()}
 
     def _seen(self, observation: dict[str, Tensor]) -> Any:
