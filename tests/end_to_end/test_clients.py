@@ -148,7 +148,12 @@ def test_agents_of_skrl_train_and_track_right_rewards(skrl, algorithm, kind, tmp
     from skrl.trainers.torch import SequentialTrainer
 
     dream = DreamVectorEnv(
-        ToyWorldModel(*DREAMS[kind]), 4, horizon=HORIZON, reward=pays, autoreset_mode=AutoresetMode.SAME_STEP
+        ToyWorldModel(*DREAMS[kind]),
+        4,
+        horizon=HORIZON,
+        reward=pays,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        render_mode="rgb_array",
     )
     env = wrap_env(dream, wrapper="gymnasium", verbose=False)
     steps = 48
@@ -176,7 +181,8 @@ def test_agents_of_skrl_train_and_track_right_rewards(skrl, algorithm, kind, tmp
     before = [parameter.clone() for model in models.values() for parameter in model.parameters()]
     trainer_config = {
         "timesteps": steps,
-        "headless": True,
+        "headless": False,  # it renders
+        "render_interval": 16,
         "disable_progressbar": True,
         "close_environment_at_exit": False,
     }

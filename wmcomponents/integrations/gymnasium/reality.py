@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv  # noqa: E402
 from gymnasium.vector.utils import batch_space  # noqa: E402
 
 from wmcomponents.integrations.gymnasium.rows import keeps_autoreset_through_reset  # noqa: E402
-from wmcomponents.integrations.gymnasium.uncopied import Uncopied  # noqa: E402
+from wmcomponents.integrations.gymnasium.uncopied import UncopiedArguments  # noqa: E402
 from wmcomponents.integrations.spaces import (  # noqa: E402
     ActionReader,
     ObservationReader,
@@ -146,10 +146,8 @@ class LatentObservation(gymnasium.Wrapper, RecordConstructorArgs):
         SpaceError: if the environment's spaces are not those of the model.
     """
 
-    def __init__(
-        self, env: Any, model: Model | Uncopied[Model], *, sample: bool = False, seed: int | None = None
-    ) -> None:
-        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, **_recorded(model, sample, seed))
+    def __init__(self, env: Any, model: Model, *, sample: bool = False, seed: int | None = None) -> None:
+        self._saved_kwargs = UncopiedArguments(model=model, sample=sample, seed=seed)
         gymnasium.Wrapper.__init__(self, env)
         self._filter = LatentFilter(_loaded(model), 1, sample=sample, seed=seed)
         self._read = ActionReader(self._filter.model.action_spec, self._filter.device)
@@ -191,10 +189,8 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorA
         SpaceError: if the environment's spaces are not those of the model.
     """
 
-    def __init__(
-        self, env: VectorEnv, model: Model | Uncopied[Model], *, sample: bool = False, seed: int | None = None
-    ) -> None:
-        RecordConstructorArgs.__init__(self, _disable_deepcopy=True, **_recorded(model, sample, seed))
+    def __init__(self, env: VectorEnv, model: Model, *, sample: bool = False, seed: int | None = None) -> None:
+        self._saved_kwargs = UncopiedArguments(model=model, sample=sample, seed=seed)
         gymnasium.vector.VectorWrapper.__init__(self, env)
         self._filter = LatentFilter(_loaded(model), env.num_envs, sample=sample, seed=seed)
         self._read = ActionReader(self._filter.model.action_spec, self._filter.device)
@@ -248,15 +244,8 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorA
         return {"final_obs": rows, "_final_obs": done.copy()}
 
 
-def _recorded(model: Model | Uncopied[Model], sample: bool, seed: int | None) -> dict[str, Any]:
-    """The arguments that a spec records; copies of the spec refer to the same model."""
-    held = model if isinstance(model, (str, Path, Uncopied)) else Uncopied(model)
-    return {"model": held, "sample": sample, "seed": seed}
-
-
-def _loaded(model: Model | Uncopied[Model]) -> WorldModel:
-    given = model.value if isinstance(model, Uncopied) else model
-    return load(given) if isinstance(given, (str, Path)) else given
+def _loaded(model: Model) -> WorldModel:
+    return load(model) if isinstance(model, (str, Path)) else model
 
 
 def _feature_space(latents: LatentFilter) -> Any:
