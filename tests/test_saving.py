@@ -44,7 +44,6 @@ from wmcomponents.pretrained import (
     PretrainedModel,
     SavedModel,
     StrictFolder,
-    building,
     files,
     folder,
     read_config,
@@ -843,19 +842,27 @@ def test_every_family_comes_back_to_the_bit_in_the_same_layout_and_no_generator_
         assert value.requires_grad == twin.requires_grad and torch.equal(value, twin), key
 
 
-def test_no_number_is_drawn_while_a_model_is_loaded(saved, monkeypatch):
-    # Not drawn and taken back, which another thread would see: not drawn.
-    moved = []
+class Drawing(Nested):
+    """A user's family that draws from every generator as it is built, computes with what it drew, and keeps tables."""
 
-    def spied(budget, func, *arguments):
-        before = torch.get_rng_state()
-        out = original_dispatch(budget, func, *arguments)
-        moved.extend([func] * (not torch.equal(before, torch.get_rng_state())))
-        return out
+    def __init__(self, config, observation_spec, action_spec):
+        super().__init__(config, observation_spec, action_spec)
+        drawn = torch.rand(3).sum().item() + np.random.rand() + random.random()
+        self.weight = torch.nn.Parameter(torch.full((config.part.width,), drawn))
+        self.register_buffer("own", torch.randn(4, generator=torch.Generator().manual_seed(3)), persistent=False)
+        torch.manual_seed(5)
+        self.register_buffer("seeded", torch.randn(4), persistent=False)
 
-    original_dispatch = building.Budget.__torch_dispatch__
-    monkeypatch.setattr(building.Budget, "__torch_dispatch__", spied)
-    assert same(load(saved), model()) and not moved
+
+def test_a_users_family_may_draw_and_compute_as_it_is_built_and_keep_tables_of_its_own_seed(tmp_path):
+    made = Drawing(NestedConfig(), SPEC, ACTION)
+    path = made.save_pretrained(tmp_path / "drawing")
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    back = Drawing.from_pretrained(path)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+    assert (before[2] == np.random.get_state()[1]).all()
+    assert torch.equal(back.weight, made.weight)
+    assert torch.equal(back.own, made.own) and torch.equal(back.seeded, made.seeded)
 
 
 def test_the_callers_default_precision_and_device_are_not_the_models(saved):

@@ -1,4 +1,4 @@
-"""Build a model that is about to be filled with weights from outside: bounded, and unseen by any random generator."""
+"""Build a model that is about to be filled with weights from outside: bounded, and leaving no trace in the process."""
 
 import contextlib
 import random
@@ -25,8 +25,7 @@ class Budget(TorchDispatchMode):
     """Refuses to make more tensors, or larger ones, than it was given, before the memory for them is taken.
 
     Sizes read from a file can ask for any amount. A context manager; what counts are tensors made from sizes
-    (``empty``, ``zeros``, ``linspace``), not the results of operations on tensors. Random numbers inside are zeros, for
-    they are about to be overwritten: no generator moves, and nothing is drawn in vain.
+    (``empty``, ``zeros``, ``linspace``, random numbers), not the results of operations on tensors.
 
     Args:
         elements: how many may be made, in all tensors together.
@@ -42,19 +41,12 @@ class Budget(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         is_new = any(argument.name == "device" for argument in func._schema.arguments)
-        is_random = torch.Tag.nondeterministic_seeded in func.tags
-        if is_new and not given:
-            shaped = func(*args, **{**kwargs, "device": "meta"})
+        if is_new and not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))):
             self.tensors -= 1
-            self.elements -= shaped.numel()
+            self.elements -= func(*args, **{**kwargs, "device": "meta"}).numel()
             if min(self.tensors, self.elements) < 0:
                 raise OverBudgetError("its sizes ask for far more memory than its weights fill")
-            if is_random:
-                return torch.zeros(shaped.shape, dtype=shaped.dtype, device=kwargs.get("device"))
-        if is_random and func._schema.name.endswith("_"):
-            return given[0].zero_()
         return func(*args, **kwargs)
 
 
@@ -63,6 +55,7 @@ def construction(elements: int, tensors: int, device: str = "cpu") -> Iterator[N
     """Where a model is built to be filled: on one device, in single precision, within a :class:`Budget`.
 
     The caller's defaults of torch, and the global generators of torch, numpy and Python, are as they were afterwards.
+    (What is drawn inside is drawn indeed: a model may have tables that are no weights and come of a seed of their own.)
 
     Args:
         elements: numbers that the weights and specs have.
@@ -73,7 +66,9 @@ def construction(elements: int, tensors: int, device: str = "cpu") -> Iterator[N
     dtype, python, numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device(device), budget:
+        # Where CUDA was not used yet it has no state that could move.
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=gpus), torch.device(device), budget:
             yield
     finally:
         torch.set_default_dtype(dtype)
