@@ -129,7 +129,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     precisions = {value.dtype for value in weights.values() if value.is_floating_point()}
     if len(precisions) == 1:
-        model.to(*precisions)  # tables that are no weights, too
+        model.to(next(iter(precisions)))  # tables that are no weights, too
     own, first = model.state_dict(keep_vars=True), {}
     for key, value in own.items():
         twin = first.setdefault((value.data_ptr(), value.shape), key)
