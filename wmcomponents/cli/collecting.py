@@ -14,7 +14,7 @@ from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.policies import collect_policy
 from wmcomponents.data import make_env, transition_spec
 from wmcomponents.data.episodes import EpisodeCount, EpisodeStream, equal_steps
-from wmcomponents.data.folder import DESCRIPTION, DataWriter, foreign_names, open_saved
+from wmcomponents.data.folder import DESCRIPTION, PART_BYTES, DataWriter, foreign_names, open_saved
 from wmcomponents.data.layout import Layout
 from wmcomponents.pretrained import spec_to_json
 
@@ -50,7 +50,7 @@ class Collection:
         size = (self._target - self.rows) * layout.row_bytes
         if not config.out.exists():
             opened.callback(_remove_if_empty, config.out)
-        check_place(config.out, space=size)
+        check_place(config.out, space=size + min(PART_BYTES, self._target * layout.row_bytes))  # see DataWriter
         if not begun:
             say(f"{self._target * config.num_envs:,} steps, {size / 1e6:,.1f} MB in {config.out}")
         self._writer = opened.enter_context(DataWriter(config.out, append=begun))

@@ -158,6 +158,9 @@ def foreign_names(path: Path) -> list[str]:
 class DataWriter:
     """The one writer of a data folder.
 
+    Full files are written once. The last is written anew, longer, with each save, before the one that it replaces is
+    removed; so saving often costs little, and at most ``PART_BYTES`` of the disk beside the steps themselves.
+
     Args:
         path: the folder; it is made. What is saved there stays valid until :meth:`save` replaces it.
         append: go on after the steps that are there, else replace them.

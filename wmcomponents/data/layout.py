@@ -178,9 +178,11 @@ class Layout:
         if not self.pictures:
             return torch.empty(0, dtype=torch.int64)
         shown = torch.zeros(len(steps), self.streams, dtype=torch.bool)
+        places = (len(steps) - 1, self.streams)
         agree = [
-            (steps.get(("next", *key))[:-1] == steps.get(key)[1:]).reshape(len(steps) - 1, self.streams, -1).all(-1)
-            for key in self.pictures
+            (steps.get(("next", *key))[:-1] == steps.get(key)[1:]).reshape(*places, math.prod(shape)).all(-1)
+            for key, _, shape in self.written
+            if key in self.pictures
         ]
         shown[:-1] = torch.stack(agree).all(0).cpu()
         return torch.nonzero(~shown.flatten())[:, 0]
