@@ -128,7 +128,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         if is_environment(source):
             if action is not None:
                 raise TypeError("an environment tells observations and actions: leave the third argument out.")
-        elif not is_space(source) and not is_space(action):
+        elif not (is_space(source) or is_space(action) or isinstance(source, str)):
             return given
         observed, acted = specs_from(source, action)
         return {**given, "observation_spec": observed, "action_spec": acted}

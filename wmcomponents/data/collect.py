@@ -11,6 +11,7 @@ from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import EnvBase
 
+from wmcomponents.codecs import torchrl_only
 from wmcomponents.data.random_policy import RandomPolicy as RandomPolicy
 from wmcomponents.data.random_policy import new_generator
 from wmcomponents.data.transitions import transition_keys
@@ -73,7 +74,7 @@ class RealCollector:
         seed: int | None = None,
         action_repeat_prob: float = 0.0,
     ) -> None:
-        if "is_init" not in env.observation_spec.keys():
+        if "is_init" not in torchrl_only(env, "collecting").observation_spec.keys():
             raise KeyError(
                 "The environment does not mark the start of an episode; wrap it: "
                 "TransformedEnv(env, torchrl.envs.InitTracker()), or build it with make_env."

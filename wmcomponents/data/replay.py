@@ -21,6 +21,7 @@ from torchrl.data import (
 from torchrl.envs import EnvBase
 
 from wmcomponents._whole import check_place
+from wmcomponents.codecs import torchrl_only
 from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
@@ -342,7 +343,7 @@ def _streams(env_or_spec: EnvBase | Composite, num_streams: int | None) -> int:
         raise ValueError(f"num_streams must be at least 1; got {num_streams}.")
     if isinstance(env_or_spec, Composite):
         return num_streams or 1
-    batch = env_or_spec.batch_size
+    batch = torchrl_only(env_or_spec, "a replay buffer").batch_size
     if len(batch) > 1:
         raise ValueError(f"The environment's batch must be [] or [N]; got {tuple(batch)}.")
     streams = batch.numel()
