@@ -123,12 +123,14 @@ class WorldModel(nn.Module, metaclass=_Constructed):
 
         Raises:
             SpaceError: if a space cannot be modelled.
+            TypeError: if what is given is neither specs, nor spaces, nor an environment.
         """
         source, action = given.get("observation_spec"), given.get("action_spec")
         if is_environment(source):
             if action is not None:
                 raise TypeError("an environment tells observations and actions: leave the third argument out.")
-        elif not (is_space(source) or is_space(action) or isinstance(source, str)):
+        elif not is_space(source) and not is_space(action):
+            _check_kinds(cls.__name__, given)
             return given
         observed, acted = specs_from(source, action)
         return {**given, "observation_spec": observed, "action_spec": acted}
@@ -461,3 +463,15 @@ def _is_uniform(leaf: TensorSpec) -> bool:
     low, high = cast(Any, leaf.space).low, cast(Any, leaf.space).high
     # Under torch.device("meta"), where models are built for their shapes alone, bounds hold no numbers.
     return low.is_meta or bool((low == 0).all() and (high == 1).all())
+
+
+def _check_kinds(family: str, given: dict[str, Any]) -> None:
+    """Refuse what is no spec, such as specs in the wrong order."""
+    for name, kind in (("observation_spec", Composite), ("action_spec", TensorSpec)):
+        value = given.get(name)
+        if value is not None and (not isinstance(value, kind) or (kind is TensorSpec and isinstance(value, Composite))):
+            wanted = "a Composite with an entry for each observation" if kind is Composite else "the spec of one action"
+            raise TypeError(
+                f"{name} of {family} is {wanted}, a Gymnasium space, or (observation_spec alone) an environment; got "
+                f"{type(value).__name__}. data.{name}(env) gives it; observations come before actions."
+            )

@@ -13,8 +13,8 @@ from torch import nn
 from torchrl.data import Categorical, Composite, OneHot, Unbounded
 
 from tests.training import corridor
+from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.training import Cooling, DivergedError, OtherDataError, Trainer, loop, progress, seed_everything
-from wmcomponents.training.fit import check_data, non_finite_keys
 from wmcomponents.training.logs import rewind_csv
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,6 @@ from wmcomponents.codecs.environments import is_environment as is_environment
 from wmcomponents.codecs.environments import is_gymnasium as is_gymnasium
 from wmcomponents.codecs.environments import observation_spec as observation_spec
 from wmcomponents.codecs.environments import specs_from as specs_from
-from wmcomponents.codecs.environments import torchrl_only as torchrl_only
 from wmcomponents.codecs.gym_env import ExactGymWrapper as ExactGymWrapper
 from wmcomponents.codecs.spaces import action_spec_from_space as action_spec_from_space
 from wmcomponents.codecs.spaces import is_space as is_space

@@ -8,6 +8,7 @@ from .environments import UnknownEnvironmentError as UnknownEnvironmentError
 from .environments import action_spec as action_spec
 from .environments import make_env as make_env
 from .environments import observation_spec as observation_spec
+from .fit import OtherDataError as OtherDataError
 from .folder import BadDataError as BadDataError
 from .folder import DataWriter as DataWriter
 from .folder import read_description as read_description

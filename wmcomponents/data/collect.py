@@ -11,10 +11,13 @@ from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import EnvBase
 
-from wmcomponents.codecs import torchrl_only
+from wmcomponents._arguments import of_kind, seed_or_none, whole
+from wmcomponents.data.fit import OtherDataError
+from wmcomponents.data.layout import Layout
 from wmcomponents.data.random_policy import RandomPolicy as RandomPolicy
 from wmcomponents.data.random_policy import new_generator
-from wmcomponents.data.transitions import transition_keys
+from wmcomponents.data.replay import SequenceReplayBuffer
+from wmcomponents.data.transitions import transition_keys, transition_spec
 
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -74,7 +77,16 @@ class RealCollector:
         seed: int | None = None,
         action_repeat_prob: float = 0.0,
     ) -> None:
-        if "is_init" not in torchrl_only(env, "collecting").observation_spec.keys():
+        of_kind("env", env, EnvBase, "an environment as make_env gives it, which takes ids and Gymnasium environments")
+        if replay is not None:
+            of_kind("replay", replay, ReplayBuffer, "a replay buffer (make_replay), or None for the statistics alone")
+        if policy is not None and not callable(policy):
+            raise TypeError(
+                f"policy is a callable from TensorDict to TensorDict that writes 'action', or None for random actions; "
+                f"got {policy!r}."
+            )
+        seed = seed_or_none(seed)
+        if "is_init" not in env.observation_spec.keys():
             raise KeyError(
                 "The environment does not mark the start of an episode; wrap it: "
                 "TransformedEnv(env, torchrl.envs.InitTracker()), or build it with make_env."
@@ -87,6 +99,8 @@ class RealCollector:
         self.replay = replay
         self.streams = env.batch_size.numel()
         self.keys = transition_keys(env)
+        if isinstance(replay, SequenceReplayBuffer):
+            _check_same_layout(replay.layout, Layout.of_spec(transition_spec(env), self.streams))
         self._switch = _Switch(policy)
         self._steps_per_batch = max(1, frames_per_batch // self.streams)
         self._return = torch.zeros(self.streams, dtype=torch.float64)
@@ -121,8 +135,7 @@ class RealCollector:
         Raises:
             ValueError: if ``frames`` is below 1.
         """
-        if frames < 1:
-            raise ValueError(f"frames must be at least 1; got {frames}.")
+        frames = whole("frames", frames, 1, "at least 1")
         steps = -(-frames // self.streams)
         done = 0
         returns: list[float] = []
@@ -203,6 +216,25 @@ def collect(
         collector.close()
 
 
+def _check_same_layout(kept: Layout, shown: Layout) -> None:
+    """Refuse an environment whose steps the buffer was not built for.
+
+    Raises:
+        OtherDataError: naming what differs.
+    """
+    if kept == shown:
+        return
+    has, gives = ({"/".join(key): (dtype, list(shape)) for key, dtype, shape in one.leaves} for one in (kept, shown))
+    other = sorted(key for key in has.keys() | gives.keys() if has.get(key) != gives.get(key))
+    words = [f"{key} {gives.get(key, 'absent')}, not {has.get(key, 'absent')}" for key in other[:4]]
+    if kept.batch != shown.batch:
+        words.append(f"{shown.streams} stream(s), not {kept.streams}")
+    raise OtherDataError(
+        f"the environment gives other steps than the replay buffer was built for: {'; '.join(words)}. Build the buffer "
+        f"with the environment that fills it: make_replay(capacity, env, ...)."
+    )
+
+
 class _Switch(TensorDictModuleBase):
     """Hands each call to the policy of the moment, and its result back in the collector's own TensorDict."""
 
@@ -214,6 +246,11 @@ class _Switch(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         out = self.held[0](tensordict)
+        if not isinstance(out, TensorDictBase):
+            raise TypeError(
+                f"the policy returns the TensorDict it was given, with 'action' written into it; it returned a "
+                f"{type(out).__name__}. integrations.sb3.SB3Policy makes such a policy of an SB3 agent."
+            )
         if out is not tensordict:
             tensordict.set("action", out.get("action"))
         return tensordict

@@ -20,8 +20,8 @@ from torchrl.data import (
 )
 from torchrl.envs import EnvBase
 
+from wmcomponents._arguments import device_named, of_kind, whole
 from wmcomponents._whole import check_place
-from wmcomponents.codecs import torchrl_only
 from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
@@ -96,10 +96,16 @@ def make_replay(
         ValueError: for counts below 1, streams that do not match the environment, or an unknown storage.
         ReplayTooLargeError: if it does not fit into the free memory or disk.
     """
+    of_kind(
+        "the second argument of make_replay",
+        env_or_spec,
+        (EnvBase, Composite),
+        "an environment as make_env gives it (make_env takes ids and Gymnasium environments), or transition_spec(env)",
+    )
     streams = _streams(env_or_spec, num_streams)
-    for name, count in (("capacity", capacity), ("batch_size", batch_size)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}.")
+    for name, count in (("capacity", capacity), ("batch_size", batch_size), ("sequence_length", sequence_length)):
+        whole(name, count, 1, "at least 1")
+    device = device_named(device)
     rows = -(-capacity // streams)
     if rows < sequence_length:
         raise ValueError(
@@ -343,7 +349,7 @@ def _streams(env_or_spec: EnvBase | Composite, num_streams: int | None) -> int:
         raise ValueError(f"num_streams must be at least 1; got {num_streams}.")
     if isinstance(env_or_spec, Composite):
         return num_streams or 1
-    batch = torchrl_only(env_or_spec, "a replay buffer").batch_size
+    batch = env_or_spec.batch_size
     if len(batch) > 1:
         raise ValueError(f"The environment's batch must be [] or [N]; got {tuple(batch)}.")
     streams = batch.numel()

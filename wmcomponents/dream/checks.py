@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +13,6 @@ Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 class NotFiniteError(ValueError):
     """A dream shows or is given a NaN or an infinity."""
-
-
-def whole(name: str, value: Any, least: int, meaning: str) -> int:
-    """A whole number that is at least ``least``.
-
-    Raises:
-        TypeError: if it is no whole number; booleans are none.
-        ValueError: if it is smaller.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {meaning}; got {value!r}, a {type(value).__name__}. Pass a whole number.")
-    if value < least:
-        raise ValueError(f"{name} is {meaning}; got {value}.")
-    return int(value)
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:

@@ -8,7 +8,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite
 
-from wmcomponents.dream.checks import layout_of, told, whole
+from wmcomponents._arguments import whole
+from wmcomponents.dream.checks import layout_of, told
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, State, WorldModel, items_of
 
@@ -66,6 +67,11 @@ def imagine(
         ValueError: if ``horizon`` is below 1, or the noise is not one for each step.
     """
     horizon = whole("horizon", horizon, 1, "a number of imagined steps, at least 1")
+    if not callable(policy):
+        raise TypeError(
+            f"policy is a function from the state, a dict of tensors, to an action, such as latent_policy(model, net); "
+            f"got {policy!r}."
+        )
     state, batch = _situation(model, start)
     if noise is None and generator is not None:
         noise = model.noise_source("imagine")((horizon, *batch), generator, next(iter(state.values())).device)

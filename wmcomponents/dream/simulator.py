@@ -10,13 +10,13 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
+from wmcomponents._arguments import whole
 from wmcomponents.dream.checks import (
     all_finite,
     check_finite_states,
     check_layout,
     not_finite,
     rows_not_finite,
-    whole,
 )
 from wmcomponents.dream.noise import MODE, NoiseChoice, StepNoise, at_step, check_noise, lead_of, repeated
 from wmcomponents.dream.saved import read_saved

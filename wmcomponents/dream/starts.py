@@ -7,9 +7,11 @@ from typing import cast
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 
-from wmcomponents.dream.checks import check_finite_states, whole
+from wmcomponents._arguments import whole
+from wmcomponents.data.fit import check_data
+from wmcomponents.dream.checks import check_finite_states
 from wmcomponents.functional.arrival import previous_action
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import State, WorldModel
@@ -222,7 +224,7 @@ class ReplayStarts(Starts):
         burn_in: int | None = None,
         seed: int | None = None,
     ) -> None:
-        if not callable(sample_sequences):
+        if not callable(sample_sequences) or isinstance(sample_sequences, nn.Module):  # an environment can be called
             raise TypeError(
                 f"ReplayStarts is given a function that draws real sequences, such as replay.sample; got a "
                 f"{type(sample_sequences).__name__}."
@@ -316,6 +318,7 @@ def _filtered(
     observe: Callable[..., State], model: WorldModel, sequences: TensorDictBase, generator: torch.Generator | None
 ) -> State:
     device = model_device(model)
+    check_data(model, sequences)
     sequences = sequences.to(device)
     noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
     # Of what came before the first frame nothing is known, wherever in its episode the sequence begins: a model that

@@ -268,4 +268,6 @@ def _tensor(value: Any) -> Tensor:
         if isinstance(value, Tensor):
             return value
         value = np.asarray(value)
+    if value.dtype.kind not in "biuf":
+        raise SpaceError(f"actions and observations are numbers; got an array of {value.dtype}.")
     return torch.from_numpy(value if value.flags.carray else value.copy())

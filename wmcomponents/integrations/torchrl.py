@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
 
+from wmcomponents._arguments import of_kind, whole
 from wmcomponents.codecs import ActionBounds
 from wmcomponents.component import Component
 from wmcomponents.dream.noise import NoiseChoice
@@ -121,7 +122,8 @@ class TorchRLDreamEnv(_DreamEnvBase):
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
-        batch = torch.Size(batch_size)
+        of_kind("batch_size", batch_size, Sequence, "a sequence: [64] for 64 rows, [] for a single one")
+        batch = torch.Size([whole("each of batch_size", n, 1, "a number of rows, at least 1") for n in batch_size])
         simulator = make_simulator(
             model,
             starts,
@@ -340,7 +342,6 @@ class Filter(Component):
         self._noise: NoiseSource | None = model.noise_source("observe") if sample else None
         self._seed = seed
         self._generator: torch.Generator | None = None
-        self._bounds: ActionBounds | None = None
 
     def compute(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """One filtering step."""
@@ -349,9 +350,6 @@ class Filter(Component):
         action = values.pop(0)
         observation = {key: values.pop(0) for key in self._observed}
         is_init, past_known = values
-        if self._bounds is None or self._bounds.device != action.device:
-            self._bounds = ActionBounds(self.model.action_spec, action.device)
-        action = self._bounds(action)
         # Asked on a CPU only: on an accelerator the answer would be waited for at every step.
         if is_init.device.type == "cpu":
             for key, value in observation.items():

@@ -117,6 +117,9 @@ def choices_of(spec: TensorSpec, family: str) -> int:
         ValueError: if an action is anything else.
     """
     if not isinstance(spec, (OneHot, Categorical)) or len(spec.shape) > (1 if isinstance(spec, OneHot) else 0):
-        raise ValueError(f"{family} reads an action as one token: one choice (OneHot or Categorical); got {spec}.")
+        raise ValueError(
+            f"{family} reads an action as one token: one choice (OneHot or Categorical); got a "
+            f"{type(spec).__name__} of shape {list(spec.shape)}."
+        )
     space: Any = spec.space
     return int(space.n)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, cast
 
 
@@ -43,7 +44,63 @@ def decoded(value: Any, hint: Any, name: str, missing: list[str] | None = None) 
             return value
     elif hint is Any or (isinstance(hint, type) and _fits(value, hint)):
         return float(value) if hint is float else value
-    raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}; got {value!r:.80}")
+    raise ValueError(f"{name} must be {_words(hint)}; got {value!r:.80}")
+
+
+def _words(hint: Any) -> str:
+    """An annotation as a user reads it."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(repr, options))}"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, options))
+    if hint is type(None):
+        return "None"
+    plain = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+    return plain.get(hint) or (str(hint) if options else getattr(hint, "__name__", str(hint)))
+
+
+def check_config(config: Any, kind: type, family: str) -> None:
+    """Refuse a config that no model of the family can be built from, before anything is.
+
+    Args:
+        config: what a user gave.
+        kind: the family's config class.
+        family: its name, for the errors.
+
+    Raises:
+        TypeError: if it is no ``kind``.
+        ValueError: if a field is not of the kind that its annotation says, or a whole number is negative: all of them
+            count something.
+    """
+    if not isinstance(config, kind):
+        got = f"the class {config.__name__}" if isinstance(config, type) else f"a {type(config).__name__}"
+        raise TypeError(
+            f"{family} is built from a {kind.__name__}, such as {kind.__name__}.tiny(), or from the name of a preset; "
+            f"got {got}."
+        )
+    decoded(_as_json(config), kind, kind.__name__)
+    negative = [f"{name}={value}" for name, value in _whole_numbers(config, kind.__name__) if value < 0]
+    if negative:
+        raise ValueError(f"whole numbers in a config count something and are at least 0; got {', '.join(negative)}.")
+
+
+def _as_json(value: Any) -> Any:
+    """Dataclasses as dicts and tuples as lists, as JSON would give them back."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [_as_json(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def _whole_numbers(value: Any, name: str) -> Iterator[tuple[str, int]]:
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _whole_numbers(getattr(value, field.name), f"{name}.{field.name}")
+    elif isinstance(value, tuple):
+        for number, entry in enumerate(value):
+            yield from _whole_numbers(entry, f"{name}[{number}]")
+    elif isinstance(value, int):
+        yield name, value
 
 
 def _dataclass(value: Any, hint: type, name: str, missing: list[str]) -> Any:

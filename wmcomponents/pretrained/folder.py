@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from wmcomponents._arguments import folder_path
 from wmcomponents._version import __version__
 from wmcomponents.pretrained.files import LARGEST_JSON, StrictFolder, replacing
 from wmcomponents.pretrained.kinds import what_is
@@ -152,6 +153,7 @@ def from_one_save(path: str | Path, read: Callable[[SavedModel], T], *, links_in
         BadModelError: as ``read`` raises it, of a folder that nobody writes to; after many tries, of one that somebody
             does.
     """
+    folder_path("path", path)
     for left in reversed(range(TRIES)):
         with _opened(path, links_into) as folder:
             stamp = folder.stamp(CONFIG)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torchrl.data import Composite
 
+from wmcomponents._arguments import folder_path
 from wmcomponents._version import __version__
 from wmcomponents.pretrained.building import check_sizes, construction, fill, unlike_weights
-from wmcomponents.pretrained.config import decoded
+from wmcomponents.pretrained.config import check_config, decoded
 from wmcomponents.pretrained.folder import (
     CONFIG,
     FORMAT,
@@ -59,7 +60,7 @@ class PretrainedModel(WorldModel):
         """As :meth:`WorldModel.arguments_from`; and ``config`` may be a preset's name.
 
         Raises:
-            ValueError: if there is no such preset.
+            TypeError, ValueError: if there is no such preset, or no model can be built from the config.
         """
         name = given.get("config")
         if isinstance(name, str):
@@ -68,6 +69,8 @@ class PretrainedModel(WorldModel):
                 hint = f" Did you mean {meant[0]!r}?" if meant else ""
                 raise ValueError(f"{cls.__name__} has the presets {', '.join(cls.presets())}; got {name!r}.{hint}")
             given = {**given, "config": getattr(cls.config_class, name)()}
+        if "config" in given:
+            check_config(given["config"], cls.config_class, cls.__name__)
         return super().arguments_from(given)
 
     def save_pretrained(self, path: str | Path, *, starts: State | None = None, allow_nonfinite: bool = False) -> Path:
@@ -89,7 +92,7 @@ class PretrainedModel(WorldModel):
             TypeError: if the model has no config, or its config holds values, or a spec is of a kind, that cannot be
                 saved.
         """
-        path = Path(path)
+        path = folder_path("path", path)
         if self.config is None:
             raise TypeError(
                 f"this {type(self).__name__} was put together by hand and has no config to build it from again. Give "

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
+from wmcomponents._arguments import of_kind, whole
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._whole import unfinished
+from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.objectives import ModelLoss
 from wmcomponents.objectives.model_loss import StagedModelLoss
 from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
-from wmcomponents.training.fit import check_data, non_finite_keys
 from wmcomponents.training.lock import FolderInUseError, one_writer
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.optimizer_state import options_of
@@ -113,6 +114,8 @@ class Trainer:
         accumulate: int = 1,
         precision: Literal["float32", "bf16"] = "float32",
     ) -> None:
+        of_kind("model", model, WorldModel, "a WorldModel; the order is Trainer(model, replay)")
+        of_kind("replay", replay, ReplayBuffer, "a replay buffer of real steps (data.make_replay, data.collect)")
         self.model = model
         self.replay = replay
         self.objective = model.objective() if objective is None else objective
@@ -125,7 +128,11 @@ class Trainer:
         params = [p for p in self.objective.parameters() if p.requires_grad]
         if not params:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
+        for name, number in (("lr", lr), ("warmup", warmup)):
+            if number is not None and not (isinstance(number, (int, float)) and 0 <= number < math.inf):
+                raise ValueError(f"{name} is a number of at least 0, or None for the paper's; got {number!r}.")
         if optimizer is not None:
+            of_kind("optimizer", optimizer, Optimizer, "an optimiser with the objective's parameters in it")
             self.optimizer = optimizer
         elif isinstance(self.objective, ModelLoss):
             self.optimizer = self.objective.make_optimizer(lr, warmup)
@@ -142,8 +149,7 @@ class Trainer:
         }
         if optimizer is None:
             self._settings.update(lr=lr, warmup=warmup)
-        # A model put together by hand has no config.
-        if isinstance(model, PretrainedModel) and model.config is not None:
+        if isinstance(model, PretrainedModel):
             self._settings["config"] = dataclasses.asdict(model.config)
         self.out = None if out is None else Path(out)
         self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds
@@ -257,8 +263,9 @@ class Trainer:
                 raise ValueError(
                     f"{type(objective).__name__} has no stages: steps is a number; got {dict(steps)} by stage."
                 )
-            return steps
+            return whole("steps", steps, 0, "the number of updates to reach")
         if not isinstance(steps, Mapping):
+            steps = whole("steps", steps, 0, "the number of updates to reach")
             lacking = objective.unreached(steps)
             if lacking:
                 begins = sum(objective.stage_steps)

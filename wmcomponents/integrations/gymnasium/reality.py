@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wmcomponents._arguments import of_kind
 from wmcomponents._extras import require
 from wmcomponents.dream.simulator import Model
 from wmcomponents.dream.starts import model_device, where_rows
@@ -147,6 +148,7 @@ class LatentObservation(gymnasium.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: Any, model: Model, *, sample: bool = False, seed: int | None = None) -> None:
+        of_kind("env", env, gymnasium.Env, "the real environment itself (gymnasium.make)")
         self._saved_kwargs = UncopiedArguments(model=model, sample=sample, seed=seed)
         gymnasium.Wrapper.__init__(self, env)
         self._filter = LatentFilter(_loaded(model), 1, sample=sample, seed=seed)

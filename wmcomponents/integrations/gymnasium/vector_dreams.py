@@ -100,7 +100,7 @@ class DreamVectorEnv(VectorEnv):
             compile=compile,
         )
         self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = checked_render_mode(render_mode, self.metadata)
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
@@ -279,3 +279,11 @@ def _combined_seed(seeds: Sequence[int | None], rows: int) -> int | None:
         raise ValueError(f"a list of seeds has one for each of the {rows} rows; got {len(seeds)}.")
     known = [seed for seed in seeds if seed is not None]
     return int(np.random.SeedSequence(known).generate_state(1)[0]) if known else None
+
+
+def _autoreset_mode(mode: Any) -> AutoresetMode:
+    for known in AutoresetMode:
+        if mode in (known, known.value, known.name):
+            return known
+    names = ", ".join(f"AutoresetMode.{known.name}" for known in AutoresetMode)
+    raise ValueError(f"autoreset_mode is one of {names}; got {mode!r}.")
