@@ -233,6 +233,7 @@ def test_starts_come_back(tmp_path):
             r"'stoch' has the shape \[5, 2, 4\], not \[N, 2, 3\]",
         ),
         ({"deter": torch.zeros(16), "stoch": torch.zeros(2, 3)}, "'deter' has the shape"),
+        ({"deter": np.zeros((5, 16)), "stoch": torch.zeros(5, 2, 3)}, "'deter' is a ndarray, not a tensor"),
         ({"deter": torch.zeros(5, 16), "stoch": torch.zeros(4, 2, 3)}, r"\[4, 5\] rows"),
         ({"deter": torch.zeros(0, 16), "stoch": torch.zeros(0, 2, 3)}, r"\[0\] rows"),
     ],

@@ -164,29 +164,26 @@ class StrictFolder:
                 target = os.path.realpath(file)
                 if not Path(target).is_relative_to(self._inside):
                     raise self.refusal(f"{file} is a link out of {self._inside}, and is not followed.")
-            if not _NOFOLLOW and os.path.islink(target):
+            # Looked at before it is opened: that alone is too much for some devices.
+            mode = os.stat(target, dir_fd=at, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
                 raise OSError(errno.ELOOP, "is a link")
-            found = os.open(target, flags, dir_fd=at)
+            found = os.open(target, flags, dir_fd=at) if is_kind(mode) else -1
         except FileNotFoundError as error:
             raise self.refusal(
                 f"{self.path} holds no {kind} {name}: it is not {self.what}, or is incomplete."
             ) from error
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EMLINK) or self._is_link(name):
+            if error.errno in (errno.ELOOP, errno.EMLINK):
                 raise self.refusal(
                     f"{file} is a link, which is not followed: put the {kind} itself in its place."
                 ) from error
             raise self.refusal(f"{file} is no {kind} that can be read ({_reason(error)}).") from error
-        if not is_kind(os.fstat(found).st_mode):
+        if found >= 0 and is_kind(os.fstat(found).st_mode):
+            return found
+        if found >= 0:
             os.close(found)
-            raise self.refusal(f"{self.path} holds no {kind} {name}: what has that name is of another kind.")
-        return found
-
-    def _is_link(self, name: str) -> bool:
-        with contextlib.suppress(OSError):
-            target, at = (name, self._fd) if self._fd is not None else (str(self.path / name), None)
-            return stat.S_ISLNK(os.stat(target, dir_fd=at, follow_symlinks=False).st_mode)
-        return False
+        raise self.refusal(f"{self.path} holds no {kind} {name}: what has that name is of another kind.")
 
 
 def parse_json(data: bytes) -> Any:

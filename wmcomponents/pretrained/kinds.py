@@ -8,7 +8,7 @@ from pathlib import Path
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_FILES = (CONFIG, WEIGHTS, "starts.safetensors", "checkpoint.safetensors")
 DATA_FILES = ("data.json", "replay.json")
-RUN_FILES = ("run.json", "checkpoint.safetensors", "training.json")
+RUN_FILES = ("run.json", "checkpoint.safetensors", "training.json", "demo.json")
 OFFICIAL_SUFFIXES = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint", ".safetensors")
 HUB_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 

@@ -102,8 +102,7 @@ class PretrainedModel(WorldModel):
         return path
 
     def _files(self, starts: State | None, allow_nonfinite: bool) -> dict[str, bytes]:
-        state = self._finite_state(starts, allow_nonfinite)
-        weights = serialized(state)
+        weights = serialized(self._savable(starts, allow_nonfinite))
         content: dict[str, Any] = {
             "format": FORMAT,
             "model": type(self).__name__,
@@ -114,9 +113,6 @@ class PretrainedModel(WorldModel):
         }
         files = {WEIGHTS: weights}
         if starts is not None:
-            fault = _unlike_states(starts, self.state_spec, state)
-            if fault:
-                raise ValueError(f"starts must be states [N, ...] of this {type(self).__name__}: {fault}.")
             files[STARTS] = serialized(starts)
             content["starts_sha256"] = hashlib.sha256(files[STARTS]).hexdigest()
         try:
@@ -131,17 +127,20 @@ class PretrainedModel(WorldModel):
             ) from error
         return files
 
-    def _finite_state(self, starts: State | None, allow_nonfinite: bool) -> dict[str, Tensor]:
-        """The weights, if they can be saved."""
-        state = self.state_dict()
+    def _savable(self, starts: State | None, allow_nonfinite: bool) -> dict[str, Tensor]:
+        """The weights, if they and the starts can be saved."""
+        state, name = self.state_dict(), type(self).__name__
         odd = [key for key, value in state.items() if not isinstance(value, Tensor) or value.is_meta]
         if odd:
-            raise TypeError(f"{odd[0]} of this {type(self).__name__} is no tensor with numbers, and cannot be saved.")
+            raise TypeError(f"{odd[0]} of this {name} is no tensor with numbers, and cannot be saved.")
+        fault = "" if starts is None else _unlike_states(starts, self.state_spec, state)
+        if fault:
+            raise ValueError(f"starts must be states [N, ...] of this {name}: {fault}.")
         fault = "" if allow_nonfinite else nonfinite(state) or nonfinite(starts or {})
         if fault:
             raise ValueError(
-                f"this {type(self).__name__} holds NaN or infinity: {fault}. It has diverged: save an earlier one, or "
-                f"this one with allow_nonfinite=True to look at it."
+                f"this {name} holds NaN or infinity: {fault}. It has diverged: save an earlier one, or this one with "
+                f"allow_nonfinite=True to look at it."
             )
         return state
 
@@ -237,6 +236,8 @@ def _unlike_states(states: Mapping[str, Tensor], spec: Composite, weights: Mappi
         return f"their keys are {sorted(states)}, not {sorted(map(str, spec.keys()))}"
     precisions = {value.dtype for value in weights.values() if value.is_floating_point()}
     for key, value in states.items():
+        if not isinstance(value, Tensor):
+            return f"{key!r} is a {type(value).__name__}, not a tensor"
         if tuple(value.shape[1:]) != tuple(spec[key].shape) or value.ndim != len(spec[key].shape) + 1:
             return f"{key!r} has the shape {list(value.shape)}, not [N, {', '.join(map(str, spec[key].shape))}]"
         dtype = cast(torch.dtype, spec[key].dtype)
