@@ -15,7 +15,7 @@ from tests.fuzz.killing import signalled
 from wmcomponents.cli import collect as command
 from wmcomponents.cli.collecting import Collection
 from wmcomponents.cli.dataset import open_dataset
-from wmcomponents.data import read_description
+from wmcomponents.data import make_env, read_description
 from wmcomponents.data.episodes import equal_steps
 from wmcomponents.data.folder import open_saved
 
@@ -157,6 +157,20 @@ def test_the_options_of_the_environment_are_kept_with_the_data(tmp_path):
     wmc(*arguments(tmp_path / "d", "--sticky-actions", 0.5, "--action-repeat", 2, env="MinAtar/Breakout-v1", steps=20))
     options = read_description(tmp_path / "d")["env_options"]
     assert options["sticky_actions"] == 0.5 and options["action_repeat"] == 2
+    wmc(*arguments(tmp_path / "e", "--env-kwargs", "g=0.0", "render_mode=rgb_array", env="Pendulum-v1", steps=20))
+    assert read_description(tmp_path / "e")["env_options"]["env_kwargs"] == {"g": 0.0, "render_mode": "rgb_array"}
+    data = open_dataset([tmp_path / "e"], sequence_length=2, batch_size=1, seed=0)
+    env = make_env(data.env, **data.env_options)
+    assert env.base_env._env.unwrapped.g == 0.0
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("g", "written name=value"), ("g={1}", "plain JSON"), ("g=1e999", "plain JSON")]
+)
+def test_arguments_of_the_environment_that_cannot_be_kept_are_refused(tmp_path, given, said):
+    ran = wmc(*arguments(tmp_path / "d", "--env-kwargs", given, env="Pendulum-v1"))
+    assert ran.code == 2 and "--env-kwargs" in ran.err and said in ran.err and not (tmp_path / "d").exists()
 
 
 def test_a_full_disk_is_an_error_and_what_was_saved_goes_on(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ import torch
 from tests.cli.conftest import train_arguments
 from tests.cli.running import wmc
 from wmcomponents import load
+from wmcomponents._lock import one_writer
 from wmcomponents.cli import demo_state
 from wmcomponents.training import Trainer
-from wmcomponents.training.lock import one_writer
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.training import corridor
+from wmcomponents._lock import one_writer
 from wmcomponents.training import FolderInUseError, Trainer
-from wmcomponents.training.lock import one_writer
 
 
 def trainer(out, **options):

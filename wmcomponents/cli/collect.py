@@ -1,5 +1,6 @@
 """`wmc collect`: real steps into a data folder, saved as they come."""
 
+import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from wmcomponents._interruption import postponed
 from wmcomponents.cli.console import counting, quiet, say
-from wmcomponents.cli.errors import UsageError, at_least
+from wmcomponents.cli.errors import UsageError, at_least, changed
 
 STEPS_AT_A_TIME, SECONDS_AT_A_TIME = 500, 0.5
 """At most, between two looks at the clock."""
@@ -32,6 +33,8 @@ class CollectConfig:
     """Of the environment and the policy."""
     num_envs: int = 1
     """Copies of the environment, each with its own seeds; their steps are kept side by side."""
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment, as name=value; a value is a Python literal, or else a string."""
     from_pixels: bool = False
     """Observe rendered images in place of the environment's own observation."""
     image_size: int = 64
@@ -46,6 +49,19 @@ class CollectConfig:
     """Seconds between saves: what a kill can lose."""
 
 
+def arguments_of(config: CollectConfig) -> dict[str, Any]:
+    """The arguments of the environment, as plain JSON.
+
+    Raises:
+        UsageError: if they are not written name=value, or a value is no plain JSON.
+    """
+    found = changed(config.env_kwargs, "--env-kwargs")
+    try:
+        return json.loads(json.dumps(found, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--env-kwargs are kept with the data as plain JSON ({error}); got {found}.") from error
+
+
 def run(config: CollectConfig) -> dict[str, Any]:
     """Collect and save, or go on with it."""
     at_least(1, steps=config.steps, image_size=config.image_size, num_envs=config.num_envs)
@@ -53,6 +69,7 @@ def run(config: CollectConfig) -> dict[str, Any]:
         raise UsageError(f"--repeat-probability is in [0, 1]; got {config.repeat_probability}.")
     if config.save_every < 0:
         raise UsageError(f"--save-every is at least 0; got {config.save_every}.")
+    arguments_of(config)
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{config.out} exists already and is no folder: choose another --out.")
     quiet()

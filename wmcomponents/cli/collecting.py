@@ -8,7 +8,7 @@ from tensordict import TensorDictBase
 
 from wmcomponents._interruption import Request
 from wmcomponents._whole import check_place
-from wmcomponents.cli.collect import CollectConfig
+from wmcomponents.cli.collect import CollectConfig, arguments_of
 from wmcomponents.cli.console import say
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.policies import collect_policy
@@ -112,7 +112,8 @@ class Collection:
     @property
     def _options(self) -> dict[str, Any]:
         names = ("from_pixels", "image_size", "action_repeat", "sticky_actions", "max_episode_steps")
-        return {name: getattr(self._config, name) for name in names}
+        options = {name: getattr(self._config, name) for name in names}
+        return {**options, "env_kwargs": arguments_of(self._config)}
 
     @property
     def _arguments(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import TransformedEnv
 
 from wmcomponents._interruption import Request, postponed
+from wmcomponents._lock import one_writer
 from wmcomponents._whole import check_place, written_whole
 from wmcomponents.cli.demo_config import DemoConfig
 from wmcomponents.cli.demo_state import AGENT, DATA, DemoFolder
@@ -37,7 +38,6 @@ from wmcomponents.integrations.torchrl import LatentPolicy
 from wmcomponents.models import make_model
 from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.training import Cooling, Trainer, load_checkpoint, save_checkpoint, seed_everything
-from wmcomponents.training.lock import one_writer
 from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
 

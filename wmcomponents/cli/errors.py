@@ -54,8 +54,12 @@ def meant(given: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
-def changed(changes: Sequence[str]) -> dict[str, Any]:
-    """Entries of a config from ``name=value``, where a value is a Python literal or else a string.
+def changed(changes: Sequence[str], option: str = "--changes") -> dict[str, Any]:
+    """Entries from ``name=value``, where a value is a Python literal or else a string.
+
+    Args:
+        changes: as they were given.
+        option: by which option.
 
     Raises:
         UsageError: for a change that is not so written.
@@ -64,7 +68,7 @@ def changed(changes: Sequence[str]) -> dict[str, Any]:
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or not name:
-            raise UsageError(f"--changes are written name=value; got {change!r}.")
+            raise UsageError(f"{option} are written name=value; got {change!r}.")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

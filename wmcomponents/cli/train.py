@@ -86,9 +86,9 @@ def run(config: TrainConfig) -> dict[str, Any]:
     with postponed():  # an import that is broken off says something else than that it was
         import torch
 
+        from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
         from wmcomponents.training import seed_everything
-        from wmcomponents.training.lock import one_writer
     known_family(config.family, config.preset, config.changes)
     device = device_of(config.device)
     quiet()

@@ -1,5 +1,7 @@
 """Real environments by id, collection, replay in TorchRL's layout, and sequence sampling."""
 
+from wmcomponents._lock import FolderInUseError as FolderInUseError
+
 from .collect import CollectStats as CollectStats
 from .collect import RandomPolicy as RandomPolicy
 from .collect import RealCollector as RealCollector

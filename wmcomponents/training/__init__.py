@@ -1,10 +1,10 @@
 """Training that can be stopped at any moment and resumed to the bit."""
 
+from wmcomponents._lock import FolderInUseError as FolderInUseError
 from wmcomponents.data.fit import OtherDataError as OtherDataError
 from wmcomponents.training.checkpoint import BadCheckpointError as BadCheckpointError
 from wmcomponents.training.checkpoint import load_checkpoint as load_checkpoint
 from wmcomponents.training.checkpoint import save_checkpoint as save_checkpoint
-from wmcomponents.training.lock import FolderInUseError as FolderInUseError
 from wmcomponents.training.loop import DivergedError as DivergedError
 from wmcomponents.training.loop import Trainer as Trainer
 from wmcomponents.training.loop import UntrainedStageWarning as UntrainedStageWarning

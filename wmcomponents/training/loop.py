@@ -19,6 +19,7 @@ from torchrl.data import ReplayBuffer
 
 from wmcomponents._arguments import of_kind, whole
 from wmcomponents._interruption import Request, postponed
+from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import unfinished
 from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.objectives import ModelLoss
@@ -26,7 +27,6 @@ from wmcomponents.objectives.model_loss import StagedModelLoss
 from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
-from wmcomponents.training.lock import FolderInUseError, one_writer
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.optimizer_state import options_of
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
