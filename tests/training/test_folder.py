@@ -177,3 +177,11 @@ def test_what_an_earlier_kill_left_is_taken_away(tmp_path):
     (tmp_path / ".checkpoint.safetensors.unfinished").write_bytes(b"half")
     trainer(tmp_path).train(1)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_what_is_asked_behind_the_question_whether_to_save_is_taken_after_the_next_update(tmp_path, monkeypatch):
+    one = trainer(tmp_path, log_every=1)
+    monkeypatch.setattr(one, "_log", lambda newest: one.steps == 2 and os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        one.train(50)
+    assert one.steps == 3 and trainer(tmp_path).steps == 3

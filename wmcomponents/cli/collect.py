@@ -104,7 +104,9 @@ def _fill(collection: Any, config: CollectConfig) -> None:
             now = time.monotonic()
             fits = int(size * SECONDS_AT_A_TIME / max(now - begun, 1e-9))
             size = min(max(1, fits), 2 * size, STEPS_AT_A_TIME)
-            if request or collection.complete or now - saved >= config.save_every:
+            is_asked = bool(request)
+            if is_asked or collection.complete or now - saved >= config.save_every:
                 collection.save()
                 saved = now
-            request.check()
+            if is_asked:  # what is asked from here on is taken after the next steps, which are saved then
+                request.check()

@@ -163,7 +163,7 @@ class Demo:
                 if request:
                     save_replay(self.replay, self.folder.path / DATA)
                     self.folder.save()
-                request.check()
+                    request.check()
 
             stats = self.collector.collect(steps, progress=stop_if_asked)
             self.state.longest = max([self.state.longest, *stats.lengths])

@@ -231,10 +231,10 @@ class Trainer:
         shown = -math.inf
         while self.steps < steps:
             pending.append(self.update(*(self.replay.sample() for _ in range(self.accumulate))))
-            now, is_last = time.monotonic(), self.steps == steps
+            now, is_last, is_asked = time.monotonic(), self.steps == steps, bool(request)
             is_logged = is_last or self.steps % self.log_every == 0
             is_shown = is_logged or (self.progress and now >= shown + REFRESH_SECONDS)
-            is_due = bool(request) or now >= self._due or self.steps % self.checkpoint_every == 0
+            is_due = is_asked or now >= self._due or self.steps % self.checkpoint_every == 0
             is_kept = self.out is not None and (is_last or is_due)
             # Nothing is kept that was not looked at: a bundle never holds what came after a loss that is not finite.
             if is_shown or is_kept:
@@ -248,7 +248,8 @@ class Trainer:
             if is_kept:
                 self._check_weights()
                 self.save()
-            request.check()
+            if is_asked:  # what is asked from here on is taken after the next update, which is saved then
+                request.check()
 
     @property
     def stage(self) -> str | None:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 CHANGEABLE = ("lr", "warmup")
 """Options that a run may be given anew when it goes on."""
 
-SIDES = (2, 3, 5, 7, 11, 13)
+SIDES: tuple[int, ...] = (2, 3, 5, 7, 11, 13)
 """Of the small parameters on which an optimiser shows what it keeps."""
 
 
