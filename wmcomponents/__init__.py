@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from wmcomponents.world_model import Prediction as Prediction
     from wmcomponents.world_model import WorldModel as WorldModel
 
+from wmcomponents._start_method import keep_start_method
 from wmcomponents._version import __version__ as __version__
+
+keep_start_method()
 
 _HOMES = {
     "BadModelError": "wmcomponents.pretrained",

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from torchrl.envs.libs.gym import GymWrapper
 
 from tests.contract.drive import some_states, view_of, views
-from wmcomponents.dream import FixedStarts, PoolStarts
+from wmcomponents.dream import FixedStarts, NotFiniteError, PoolStarts
 from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv, StepAfterDoneError
 
 MODES = list(AutoresetMode)
@@ -245,21 +245,96 @@ def test_arrays_belong_to_the_caller(model):
                 value.fill(0)
 
 
-def test_one_row_is_the_single_env_under_the_same_seed(model):
-    options = {"horizon": 50, "termination": "off", "starts": PoolStarts(some_states(model, 6))}
-    single, vector = (
-        DreamEnv(model, view=view_of(model), **options),
-        DreamVectorEnv(model, 1, view=view_of(model), **options),
-    )
-    one, many = single.reset(seed=7)[0], vector.reset(seed=7)[0]
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+@pytest.mark.parametrize("mode", MODES, ids=[mode.name for mode in MODES])
+def test_one_row_is_the_single_env_under_the_same_seed_through_all_its_ends(model, mode, output):
+    options = {"horizon": 2, "view": view_of(model), "starts": PoolStarts(some_states(model, 6))}
+    single, vector = DreamEnv(model, **options), DreamVectorEnv(model, 1, autoreset_mode=mode, output=output, **options)
     single.action_space.seed(0)
+    one, many = single.reset(seed=7)[0], vector.reset(seed=7)[0]
     for _ in range(5):
         for a, b in zip(leaves(one), leaves(many), strict=True):
             np.testing.assert_array_equal(a, b[0])
         action = single.action_space.sample()
-        one, reward, *_ = single.step(action)
-        many, rewards, *_ = vector.step(np.asarray(action)[None])
-        assert reward == rewards[0]
+        one, reward, end, cut, _ = single.step(action)
+        many, rewards, ends, cuts, infos = vector.step(np.asarray(action)[None])
+        assert (reward, end, cut) == (rewards[0], ends[0], cuts[0])
+        if end or cut:
+            if mode is AutoresetMode.NEXT_STEP:
+                many, rewards, ends, cuts, _ = vector.step(np.asarray(action)[None])
+                assert (rewards[0], ends[0], cuts[0]) == (0.0, False, False)
+            elif mode is AutoresetMode.DISABLED:
+                many = vector.reset(options={"reset_mask": np.array([True])})[0]
+            one = single.reset()[0]
+
+
+def test_two_environments_without_a_seed_dream_apart(model):
+    if model.noise_source("imagine").empty:
+        pytest.skip("nothing is random")
+
+    def dreamt(env):
+        first = env.reset()[0]
+        return [first, *(env.step(np.stack([env.single_action_space.sample()] * 4))[0] for _ in range(2))]
+
+    envs = [DreamVectorEnv(model, 4, view=views(model)[-1], termination="off") for _ in range(2)]
+    for env in envs:
+        env.single_action_space.seed(0)
+    assert not same(*map(dreamt, envs))
+
+
+def test_the_generator_of_an_environment_is_there_before_its_first_reset(model):
+    for env in (env_of(model), vector_of(model)):
+        assert isinstance(env.np_random, np.random.Generator) and isinstance(env.np_random_seed, int)
+        env.reset()
+    pool = PoolStarts(some_states(model, 6))
+    for make in (lambda model: env_of(model, starts=pool), vector_of):
+        envs = [make(model) for _ in range(2)]
+        for env in envs:
+            env.np_random = np.random.default_rng(5)
+            assert env.np_random_seed == -1
+            env.reset()
+        assert torch.equal(*(env.simulator.generator.get_state() for env in envs))
+        envs[0].reset()
+        assert not torch.equal(*(env.simulator.generator.get_state() for env in envs))
+
+
+def test_rows_are_asked_as_gymnasiums_own_vector_envs_are_asked(model):
+    env = vector_of(model, rows=2, render_mode="rgb_array")
+    assert env.get_attr("render_mode") == ("rgb_array",) * 2
+    assert env.call("action_space") == (env.single_action_space,) * 2
+    assert env.get_attr("observation_space") == (env.single_observation_space,) * 2
+    env.set_attr("note", 5)
+    assert env.get_attr("note") == env.call("note") == (5, 5)
+    env.set_attr("note", [7, 7])
+    assert env.note == 7
+    for differing in ([1, 2], (1, 1, 1)):
+        with pytest.raises(ValueError, match="rows are one dream"):
+            env.set_attr("note", differing)
+    env.reset(seed=0)
+    frames = env.call("render")
+    assert len(frames) == 2 and frames[0].ndim == 3
+    with pytest.raises(AttributeError, match="nothing_of_this_name"):
+        env.get_attr("nothing_of_this_name")
+
+
+def test_a_model_that_shows_what_is_not_finite_is_named(model):
+    calls = {
+        "single": (env_of(model, horizon=None), lambda env: env.step(env.action_space.sample())),
+        "vector": (vector_of(model, horizon=None), lambda env: env.step(env.action_space.sample())),
+        "torch": (vector_of(model, horizon=None, output="torch"), lambda env: env.step(env.action_space.sample())),
+    }
+    for env, step in calls.values():
+        env.reset(seed=0)
+        imagine = env.simulator._imagine
+        env.simulator._imagine = lambda *given, imagine=imagine: _spoilt(imagine(*given))
+        with pytest.raises(NotFiniteError, match=r"'reward' is not finite in rows \[0\]"):
+            step(env)
+
+
+def _spoilt(prediction):
+    reward = prediction.reward.clone()
+    reward[0] = float("nan")
+    return prediction._replace(reward=reward)
 
 
 def test_permuted_rows_give_the_permuted_dream(model):

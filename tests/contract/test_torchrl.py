@@ -24,11 +24,12 @@ from torchrl.envs.utils import RandomPolicy, check_env_specs
 from torchrl.modules import GRUModule, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.modules.planners import CEMPlanner
 from torchrl.objectives import ClipPPOLoss, SACLoss, SoftUpdate
+from torchrl.record import PixelRenderTransform
 
 from tests.contract.drive import actions, assert_same, is_continuous, some_states, view_of, views
 from tests.contract.models import MODELS
 from wmcomponents.component import Component
-from wmcomponents.dream import FixedStarts, PoolStarts
+from wmcomponents.dream import FixedStarts, NotFiniteError, PoolStarts
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
 from wmcomponents.world_model import Prediction, WorldModel
 
@@ -291,6 +292,71 @@ def test_the_state_dict_carries_the_generator(model, form):
     env.rollout(3)
     other.load_state_dict(env.state_dict())
     assert torch.equal(other.simulator.generator.get_state(), env.simulator.generator.get_state())
+
+
+@pytest.mark.filterwarnings("ignore:.*InitTracker")
+def test_a_collector_on_a_bare_dream_is_resumed(model):
+    envs = [stateful(model) for _ in range(2)]
+    key = next(iter(envs[0].observation_spec.keys()))
+    policy = TensorDictSequential(Act(model, key, envs[0].observation_spec[key].ndim - 1))
+    first, second = (Collector(env, policy, frames_per_batch=6, total_frames=12) for env in envs)
+    next(iter(first))
+    second.load_state_dict(first.state_dict())
+    assert len(list(second)) == 1  # of the two batches one was taken
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        stateful(model).load_state_dict({"something": torch.zeros(1)})
+
+
+def test_type_checks_are_made_where_they_are_asked_for(model, form):
+    env = form(model, run_type_checks=True)
+    env.rollout(3, break_when_any_done=False)
+    key, look = next(iter(env.simulator.observation_spec.keys())), env.simulator._look
+    env.simulator._look = lambda state: look(state) | {key: look(state)[key].to(torch.float64)}
+    with pytest.raises(TypeError, match="float64"):
+        env.rollout(2)
+
+
+@pytest.mark.filterwarnings("ignore:.*pixels")
+def test_pixels_come_by_torchrls_own_transform(model):
+    env = TransformedEnv(stateful(model), PixelRenderTransform(out_keys=["frame"]))
+    shown = env.rollout(5, break_when_any_done=False)["frame"]
+    assert shown.shape[:2] == (3, 5) and shown.dtype is torch.uint8 and shown.shape[-1] == 3
+    assert env.base_env.render().shape == shown[:, 0].shape
+    branching = stateless(model)
+    frames = branching.render(branching.reset(TensorDict(batch_size=[2, 2])))
+    assert frames.shape[:2] == (2, 2) and frames.shape[-1] == 3
+
+
+def test_two_dreams_without_a_seed_differ(form):
+    model = MODELS[1][1]()
+    shown = []
+    for _ in range(2):
+        env = form(model)
+        policy = Act(model, next(key for key in env.observation_spec.keys() if key != "elapsed"))
+        shown.append(env.rollout(3, policy, break_when_any_done=False)["next", "reward"])
+    assert not torch.equal(*shown)
+
+
+def test_a_first_reset_may_name_every_row(model):
+    env = stateful(model)
+    assert not env.reset(TensorDict({"_reset": torch.ones(3, 1, dtype=torch.bool)}, batch_size=[3]))["done"].any()
+    with pytest.raises(ValueError, match="first reset"):
+        mask = torch.tensor([[True], [True], [False]])
+        stateful(model).reset(TensorDict({"_reset": mask}, batch_size=[3]))
+
+
+def test_a_model_that_shows_what_is_not_finite_is_named(model):
+    env = stateful(model)
+    env.reset()
+    imagine = env.simulator._imagine
+
+    def spoilt(*given):
+        prediction = imagine(*given)
+        return prediction._replace(reward=prediction.reward * float("nan"))
+
+    env.simulator._imagine = spoilt
+    with pytest.raises(NotFiniteError, match="'reward' is not finite"):
+        env.rollout(1)
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deep", "pickle"])

@@ -5,7 +5,8 @@ from tests.evaluation.worlds import Counter, PointMass
 from wmcomponents.data import RandomPolicy, make_env
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import FixedStarts
-from wmcomponents.evaluation import Returns, evaluate_dream, evaluate_policy
+from wmcomponents.evaluation import EndlessEpisodeError, Returns, evaluate_dream, evaluate_policy
+from wmcomponents.integrations.torchrl import TorchRLDreamEnv
 
 pytest.importorskip("gymnasium")
 
@@ -43,6 +44,14 @@ def test_no_episodes_are_refused():
     env = make_env("CartPole-v1")
     with pytest.raises(ValueError, match="at least 1"):
         evaluate_policy(env, random_policy(env), episodes=0)
+
+
+def test_episodes_that_never_end_are_given_up():
+    env = TorchRLDreamEnv(Counter(), [2], termination="off")
+    with pytest.raises(EndlessEpisodeError, match="after 30 steps: give the dream a horizon"):
+        evaluate_policy(env, zero_action, episodes=2, max_steps=30)
+    ends = TorchRLDreamEnv(Counter(), [2], termination="off", horizon=30)
+    assert evaluate_policy(ends, zero_action, episodes=2, max_steps=30).lengths == [30, 30]
 
 
 def zero_action(tensordict):

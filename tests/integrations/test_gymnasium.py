@@ -1,5 +1,8 @@
 """The filter on real environments, registration, and what is not of one model; see tests/contract/test_gymnasium.py."""
 
+import copy
+import pickle
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from tests.contract.models import MIXED, VECTOR, PointMass
 from tests.integrations.real import LENGTH, Counts
+from wmcomponents.dream import PoolStarts
 from wmcomponents.integrations.gymnasium import (
     DreamEnv,
     DreamVectorEnv,
@@ -175,6 +179,7 @@ def test_episode_statistics_are_exact_in_every_mode(mode):
             np.testing.assert_array_equal(infos["_episode"], done)
             rows = np.flatnonzero(done)
             told += [(i, infos["episode"]["l"][i], infos["episode"]["r"][i]) for i in rows]
+            assert all(infos["episode"]["t"][i] > 0 for i in rows)
             if mode is AutoresetMode.DISABLED:
                 env.reset(options={"reset_mask": done.copy()})
     for i, length, total in told:
@@ -262,6 +267,54 @@ def test_vector_dreams_are_made_by_their_id(saved):
     assert cuts == [False, False, False, True]
     with pytest.raises(Exception, match="wrappers|vector_kwargs|not be set"):
         gymnasium.make_vec("wmcomponents/Dream-v0", num_envs=2, model=str(saved), vector_kwargs={"x": 1})
+
+
+class Weighty(ToyWorldModel):
+    """A model that nobody may copy."""
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("the user's model was copied")
+
+    def __reduce__(self):
+        raise AssertionError("the user's model was pickled")
+
+
+@pytest.mark.parametrize("max_episode_steps", [None, 3])
+def test_no_spec_copies_a_model_that_was_handed_over_as_an_object(max_episode_steps):
+    register()
+    model = Weighty(VECTOR, Bounded(-1, 1, (2,)))
+    starts = PoolStarts(model.initial_state((5,)))
+    options = {"model": model, "starts": starts, "horizon": 7, "termination": "off"}
+    env = gymnasium.make("wmcomponents/Dream-v0", max_episode_steps=max_episode_steps, **options)
+    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.wrappers.ClipReward(env, -1, 1))
+    spec = env.spec
+    assert spec.kwargs["model"] is model and spec.kwargs["starts"] is starts
+    assert spec.max_episode_steps == (max_episode_steps or 7)
+    again = gymnasium.make(spec)
+    assert again.unwrapped.simulator.model is model and env.unwrapped.simulator.model is model
+    again.reset(seed=0)
+    cuts = [again.step(again.action_space.sample())[3] for _ in range(max_episode_steps or 7)]
+    assert cuts == [False] * (len(cuts) - 1) + [True]
+    vector = gymnasium.make_vec("wmcomponents/Dream-v0", num_envs=2, **options)
+    wrapped = gymnasium.wrappers.vector.RecordEpisodeStatistics(vector)
+    assert wrapped.spec.kwargs["model"] is model and wrapped.spec.max_episode_steps == 7
+    assert wrapped.unwrapped.simulator.model is model
+    assert copy.deepcopy(wrapped.spec).kwargs["model"] is model
+
+
+def test_of_two_limits_the_shorter_counts():
+    options = {"termination": "off", "max_episode_steps": 2}
+    assert DreamVectorEnv(PointMass(), 2, horizon=5, **options).simulator.horizon == 2
+    assert DreamVectorEnv(PointMass(), 2, horizon=1, **options).simulator.horizon == 1
+
+
+def test_a_dream_goes_through_a_pickle():
+    env = DreamEnv(ToyWorldModel(VECTOR, OneHot(2), noise="normal"), horizon=9)
+    env.reset(seed=0)
+    twin = pickle.loads(pickle.dumps(env))
+    for _ in range(3):
+        np.testing.assert_array_equal(env.step(1)[0], twin.step(1)[0])
+    np.testing.assert_array_equal(env.reset()[0], twin.reset()[0])
 
 
 def test_choices_that_do_not_exist_are_refused():

@@ -24,6 +24,7 @@ from wmcomponents.evaluation.probe import ProbedModel as ProbedModel
 from wmcomponents.evaluation.probe import fit_probe as fit_probe
 from wmcomponents.evaluation.renderers import RENDERERS as RENDERERS
 from wmcomponents.evaluation.renderers import make_renderer as make_renderer
+from wmcomponents.evaluation.returns import EndlessEpisodeError as EndlessEpisodeError
 from wmcomponents.evaluation.returns import Returns as Returns
 from wmcomponents.evaluation.returns import evaluate_dream as evaluate_dream
 from wmcomponents.evaluation.returns import evaluate_policy as evaluate_policy
