@@ -756,7 +756,7 @@ def test_a_sparse_file_costs_no_memory(original, tmp_path):
     huge = header({"a": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}})
     (path / WEIGHTS).write_bytes(huge)
     os.truncate(path / WEIGHTS, len(huge) + 2**40)
-    assert_refused(path, "the keys of its weights are others")
+    assert_refused(path, "the keys of the weights are others")
     assert peak() - before < 100
 
 
@@ -904,6 +904,31 @@ def test_what_a_model_holds_once_cannot_have_two_values(original, tmp_path):
     tensors["decoder.transform.loc"] = tensors["encoder.transform.loc"] + 1
     replaced_weights(path, save(tensors))
     assert_refused(path, "encoder.transform.loc and decoder.transform.loc are one and the same in the model")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: dict(list(t.items())[1:]),
+        lambda t: {**t, "extra": torch.zeros(1)},
+        lambda t: {**t, list(t)[-1]: torch.zeros(2, 2, 2)},
+        lambda t: {**t, list(t)[-1]: t[list(t)[-1]].bool()},
+    ],
+)
+def test_weights_that_do_not_fit_change_nothing_in_a_model_that_is_there(change):
+    made, other = model(), model(seed=1).state_dict()
+    with pytest.raises(RuntimeError, match="nothing was loaded into this DreamerV3"):
+        made.load_state_dict(change(other))
+    assert same(made, model())
+    made.load_state_dict(other)
+    assert same(made, model(seed=1))
+    assert made.load_state_dict({}, strict=False).missing_keys
+
+
+def test_a_model_without_numbers_is_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="is no tensor with numbers, and cannot be saved"):
+        model().to("meta").save_pretrained(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 # -- readers and writers at the same time ----

@@ -108,7 +108,7 @@ def unlike_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
     if missing or unknown:
         lack = f"they lack {listed(missing, NAMED)}" if missing else ""
         have = f"they have {listed(unknown, NAMED)}, which it does not" if unknown else ""
-        return f"the keys of its weights are others: {'; '.join(said for said in (lack, have) if said)}"
+        return f"the keys of the weights are others: {'; '.join(said for said in (lack, have) if said)}"
     for key, now in own.items():
         was = weights[key]
         is_float = was.is_floating_point() and now.is_floating_point()
@@ -135,11 +135,10 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         twin = first.setdefault((value.data_ptr(), value.shape), key)
         if value.numel() and not _same_bits(weights[key], weights[twin]):
             raise ValueError(f"{twin} and {key} are one and the same in the model, and have two values")
-    with torch.no_grad():
-        for key, value in weights.items():
-            if own[key].dtype != value.dtype:
-                own[key].data = own[key].data.to(value.dtype)
-            own[key].copy_(value)
+    for key, value in weights.items():
+        if own[key].dtype != value.dtype:
+            own[key].data = own[key].data.to(value.dtype)
+    model.load_state_dict(dict(weights))  # copied, not assigned: into the layout of the model's own
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -144,6 +144,20 @@ class PretrainedModel(WorldModel):
             )
         return state
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's, but where it is strict nothing is copied unless everything fits.
+
+        Raises:
+            RuntimeError: naming the key that is missing, unknown, or of another shape or kind of number; the model is
+                as it was.
+        """
+        own = self.state_dict()
+        if strict and all(isinstance(value, Tensor) for value in (*own.values(), *state_dict.values())):
+            fault = unlike_weights(state_dict, own)
+            if fault:
+                raise RuntimeError(f"nothing was loaded into this {type(self).__name__}: {fault}.")
+        return super().load_state_dict(state_dict, strict, assign)
+
     @classmethod
     def from_pretrained(
         cls: type[M], path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
