@@ -141,8 +141,7 @@ class RealCollector:
         returns: list[float] = []
         lengths: list[int] = []
         while done < steps:
-            self._collector.frames_per_batch = min(self._steps_per_batch, steps - done)
-            batch = self._collector.rollout().select(*self.keys)
+            batch = self.take(min(self._steps_per_batch, steps - done))
             done += batch.shape[-1]
             self._count(batch, returns, lengths)
             if self.replay is not None:
@@ -150,6 +149,11 @@ class RealCollector:
             if progress is not None:
                 progress(batch.numel())
         return CollectStats(done * self.streams, len(returns), returns, lengths)
+
+    def take(self, steps: int) -> TensorDictBase:
+        """The next ``steps`` steps of every stream, ``[steps]`` or ``[N, steps]``, neither stored nor counted."""
+        self._collector.frames_per_batch = steps
+        return self._collector.rollout().select(*self.keys)
 
     def close(self, *, close_env: bool = False) -> None:
         """Let go of the environment; ``close_env`` closes it as well."""

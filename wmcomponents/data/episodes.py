@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import ReplayBuffer
 from torchrl.envs import TransformedEnv
 from torchrl.envs.transforms import Transform
 
@@ -39,18 +38,13 @@ class EpisodeStream:
         self, env: TransformedEnv, policy: TensorDictPolicy, *, seed: int, stream: int = 0, episode: int = 0
     ) -> None:
         self._seed, self._stream, self._policy = seed, stream, policy
-        self._taken: list[TensorDictBase] = []
         self._begins = _BeginsEpisodes(self._begin, episode)
         self._env = env.append_transform(self._begins)
-        # Duck-typed: all that a collector asks of a buffer is to be extended.
-        self._collector = RealCollector(self._env, cast(ReplayBuffer, _Sink(self._taken)), policy=policy)
+        self._collector = RealCollector(self._env, None, policy=policy)
 
     def take(self, steps: int) -> TensorDictBase:
         """The next ``steps`` steps, ``[steps]``."""
-        self._collector.collect(steps)
-        taken = [*self._taken]
-        self._taken.clear()
-        return taken[0] if len(taken) == 1 else cast(TensorDictBase, torch.cat(taken, 0))  # pyright: ignore
+        return self._collector.take(steps)
 
     def close(self) -> None:
         """Close the environment."""
@@ -117,14 +111,6 @@ def _same(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-class _Sink:
-    def __init__(self, taken: list[TensorDictBase]) -> None:
-        self._taken = taken
-
-    def extend(self, steps: TensorDictBase) -> None:
-        self._taken.append(steps.clone())
 
 
 class _BeginsEpisodes(Transform):
