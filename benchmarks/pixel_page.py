@@ -87,7 +87,8 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
             continue
         lines += [f"## {env_id}", "", f"Pictures: {world.says}. Preset `{world.preset}`.", ""]
         head = ["family", "seed", "parameters", "updates", "wall time (CPU)"]
-        head += [f"PSNR, k = {k}" for k in KS] + [f"moving parts, k = {k}" for k in KS] + ["reward", "end"]
+        steps = " / ".join(map(str, KS))
+        head += [f"PSNR, k = {steps}", f"moving parts, k = {steps}", "reward", "end"]
         lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += [_row(one) for one in here]
         for seed in dict.fromkeys(one["seed"] for one in here):
@@ -117,8 +118,7 @@ def _row(one: dict[str, Any]) -> str:
     moving, psnr = one["errors"]["moving parts"], one["psnr"]
     cells = [FAMILIES[one["family"]], str(one["seed"]), f"{one['parameters']:,}", f"{one['updates_taken']:,}"]
     cells.append(f"{one['seconds'] / 60:.1f} min ({one['cpu_seconds'] / 60:.1f})")
-    cells += _cells(psnr, ".1f", max)
-    cells += _cells(moving, ".3f", min)
+    cells += [" / ".join(_cells(psnr, ".1f", max)), " / ".join(_cells(moving, ".3f", min))]
     for name in ("reward", "termination"):
         found = one["detections"].get(name, {})
         shares = (found.get("precision"), found.get("recall"))
@@ -137,8 +137,8 @@ def _cells(found: dict[str, Any], digits: str, best: Callable[..., float]) -> li
 
 def _baseline(one: dict[str, Any], who: str) -> str:
     moving, psnr, found = one["errors"]["moving parts"], one["psnr"], one["detections"]
-    cells = [f"*{who}*", str(one["seed"]), "", "", "", *(f"{value:.1f}" for value in psnr[who])]
-    cells += [f"{value:.3f}" for value in moving[who]]
+    cells = [f"*{who}*", str(one["seed"]), "", "", "", " / ".join(f"{value:.1f}" for value in psnr[who])]
+    cells.append(" / ".join(f"{value:.3f}" for value in moving[who]))
     rates = [f"rate {found[name]['rate']:.3f} ({found[name]['real']:.0f})" for name in ("reward", "termination")]
     cells += rates if who == "mean" else ["", ""]
     return "| " + " | ".join(cells) + " |"

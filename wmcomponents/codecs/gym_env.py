@@ -19,11 +19,8 @@ class ExactGymWrapper(GymWrapper):
 
     TorchRL's counts every choice from 0, calls an entry ``state`` ``observation``, gives an environment with a scalar
     ``Box`` a vector, and knows no ``MultiDiscrete`` or ``MultiBinary`` of more axes. Here what the environment shows
-    and takes are exactly members of its spaces; double precision becomes float32.
-
-    Args:
-        env: a single Gymnasium environment.
-        **kwargs: of ``GymWrapper``.
+    and takes are exactly members of its spaces; double precision becomes float32. It is made as ``GymWrapper`` is, of a
+    single environment.
 
     Raises:
         SpaceError: if a space cannot be modelled.
