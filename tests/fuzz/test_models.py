@@ -279,8 +279,9 @@ def test_forged_models_are_refused_with_one_class_or_are_the_saved_ones(models, 
                 assert str(folder) in str(error), (case, forge.__name__, error)
                 outcomes[forge.__name__, "refused"] += 1
             else:
-                # A forger who seals a config that means another valid model has made another valid model.
-                assert equal(found, whole[number]), (case, forge.__name__)
+                # A forger who seals another valid config has made another valid model, perhaps without starts.
+                kept = {key: value for key, value in whole[number].items() if key in found or forge is not other_config}
+                assert equal(found, kept), (case, forge.__name__)
                 outcomes[forge.__name__, "loaded"] += 1
         assert fingerprint(place) == print_ and not (place / "ran").exists(), (case, forge.__name__)
         now = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])
