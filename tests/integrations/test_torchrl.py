@@ -11,7 +11,7 @@ from torchrl.collectors import Collector
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 from torchrl.envs import ActionDiscretizer, Compose, GymEnv, InitTracker, SerialEnv, TransformedEnv
 from torchrl.envs.libs.gym import GymWrapper
-from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
 from torchrl.modules import AdditiveGaussianModule
 
 from tests.contract.models import VECTOR, PointMass
@@ -134,6 +134,20 @@ def test_a_collector_runs_it_across_its_batches(model):
     expected = filtered_states(model, whole)
     for key in model.state_spec.keys():
         torch.testing.assert_close(whole[key], expected[key])
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+def test_torchrl_accepts_the_environment_that_carries_the_filter(model, rows):
+    check_env_specs(real(policy_of(model), rows))
+
+
+@pytest.mark.filterwarnings("ignore:.*InitTracker")
+def test_a_collector_that_registers_transforms_finds_the_filters(model):
+    policy = policy_of(model)
+    options = {"frames_per_batch": 8, "total_frames": 8, "auto_register_policy_transforms": True}
+    (shown,) = Collector(GymWrapper(Counts()), policy, **options)
+    assert shown["past_known"].flatten().tolist() == [False, True, True, False, True, True, False, True]
+    torch.testing.assert_close(shown["memory"], filtered_states(model, shown.unsqueeze(0))["memory"][0])
 
 
 @pytest.mark.parametrize("action", [OneHot(2), Categorical(2)], ids=["one-hot", "categorical"])

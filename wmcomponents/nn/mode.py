@@ -2,6 +2,9 @@
 
 from torch import nn
 
+_set = object.__setattr__
+"""A module's own ``__setattr__`` first asks whether a flag is a parameter, at ten times the price."""
+
 
 class EvalMode:
     """Holds a module in eval mode while it is used, each part back in its own mode afterwards.
@@ -29,9 +32,9 @@ class EvalMode:
     def __enter__(self) -> None:
         changed = [part for part in self._parts if part.training]
         for part in changed:
-            part.training = False
+            _set(part, "training", False)
         self._changed.append(changed)
 
     def __exit__(self, *error: object) -> None:
         for part in self._changed.pop():
-            part.training = True
+            _set(part, "training", True)
