@@ -3,7 +3,6 @@
 import hashlib
 import json
 import stat
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 
 from wmcomponents._whole import written_whole
 from wmcomponents.training.optimizer_state import CHANGEABLE, merged_groups, state_faults
+from wmcomponents.training.random_state import device_of, prepared_random, random_states
 
 FORMAT = "1"
 FREE = (*CHANGEABLE, "device", "options of the optimizer")
@@ -72,7 +72,7 @@ def save_checkpoint(
                 tensors[f"optimizer/{index}/{name}"] = value
             else:
                 plain[f"{index}/{name}"] = value
-    tensors.update({f"rng/{name}": value for name, value in _random_states(model, generators).items()})
+    tensors.update({f"rng/{name}": value for name, value in random_states(model, generators).items()})
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
         metadata = {
@@ -148,7 +148,7 @@ def load_checkpoint(
     began = (one.get("options of the optimizer") for one in (saved, own))
     groups, faults = merged_groups(state.get("groups"), optimizer, *began)
     different += faults + state_faults(entries, optimizer)
-    random, faults = _prepared_random(_under(tensors, "rng/"), model, generators, saved.get("device"))
+    random, faults = prepared_random(_under(tensors, "rng/"), model, generators, saved.get("device"))
     different += faults
     if different:
         words = "; ".join(different[:3]) + (" ..." if different[3:] else "")
@@ -257,61 +257,8 @@ def _identity(
         "objective": type(objective).__name__,
         "optimizer": type(optimizer).__name__,
         "parameters of the optimizer": [[list(p.shape) for p in group["params"]] for group in optimizer.param_groups],
-        "device": str(_device(model).type),
+        "device": str(device_of(model).type),
     }
-
-
-def _random_states(model: nn.Module, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
-    states = {"torch": torch.get_rng_state(), **{name: one.get_state() for name, one in generators.items()}}
-    device = _device(model)
-    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
-
-
-def _prepared_random(
-    saved: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, torch.Generator], began: Any
-) -> tuple[list[Callable[[], Any]], list[str]]:
-    """What puts every generator where it was, and in words what cannot be such a state.
-
-    The states of two kinds of devices have nothing in common: a generator on another kind is seeded from the saved one.
-    """
-    device = _device(model)
-    own = _random_states(model, generators)
-    is_moved = began not in (None, device.type) or ("cuda" in saved) != ("cuda" in own)
-    words = [f"it lacks rng/{name}" for name in own if name not in saved and name != "cuda"]
-    words += [f"it has rng/{name}" for name in saved if name not in own and name != "cuda"]
-    restore: list[Callable[[], Any]] = []
-    for name, state in saved.items():
-        if name not in own:
-            continue
-        generator = generators.get(name)
-        kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
-        try:
-            torch.Generator(kind).set_state(state)
-        except (RuntimeError, TypeError) as error:
-            if generator is None or not is_moved or state.dtype != torch.uint8 or state.ndim != 1:
-                words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
-            else:
-                seed = int.from_bytes(hashlib.sha256(_bytes(state)).digest()[:7], "little")
-                restore.append(lambda generator=generator, seed=seed: generator.manual_seed(seed))
-        else:
-            setting = (
-                generator.set_state
-                if generator is not None
-                else torch.set_rng_state
-                if name == "torch"
-                else lambda value: torch.cuda.set_rng_state(value, device)
-            )
-            restore.append(lambda setting=setting, state=state: setting(state))
-    if is_moved and not words:
-        restore.append(lambda: warnings.warn(_MOVED.format(device.type), stacklevel=4))
-    return restore, words
-
-
-_MOVED = "this run began on another kind of device: it goes on on {} with all it has learnt, but with other noise."
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((value.device for value in model.parameters()), torch.device("cpu"))
 
 
 def _own_tensors(objective: nn.Module, model: nn.Module) -> dict[str, Tensor]:

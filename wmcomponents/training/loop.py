@@ -1,12 +1,10 @@
 """One resumable training loop for every world model."""
 
-import collections
 import contextlib
 import dataclasses
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
-from wmcomponents._arguments import of_kind, whole
+from wmcomponents._arguments import of_kind
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import unfinished
@@ -31,6 +29,7 @@ from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.optimizer_state import options_of
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
 from wmcomponents.training.schedule import Cooling
+from wmcomponents.training.stages import planned
 from wmcomponents.world_model import WorldModel
 
 SMOOTHING = 0.98
@@ -41,10 +40,6 @@ PREPARING_BATCHES, PREPARING_BYTES = 32, 2**26
 
 SAVING_SHARE = 0.05
 """Most of the time that bundles written by the clock may take: large ones are written less often."""
-
-
-class UntrainedStageWarning(UserWarning):
-    """A stage of the objective does not begin within the steps asked for; what it trains stays as it was."""
 
 
 class DivergedError(RuntimeError):
@@ -197,7 +192,9 @@ class Trainer:
         Warns:
             UntrainedStageWarning: if a stage of the objective does not begin within these steps.
         """
-        total = self._plan(steps)
+        total = planned(self.objective, steps, taken=self.steps)
+        if isinstance(steps, Mapping):
+            self._planned = list(cast(StagedModelLoss, self.objective).stage_steps)
         self.replay.set_rng(self._sampling)
         self.model.train()
         try:
@@ -255,40 +252,6 @@ class Trainer:
     def stage(self) -> str | None:
         """What the objective trains now, if it has stages."""
         return self.objective.stage if isinstance(self.objective, StagedModelLoss) else None
-
-    def _plan(self, steps: int | Mapping[str, int]) -> int:
-        """The steps in all; stages are planned anew if they are named."""
-        objective = self.objective
-        if not isinstance(objective, StagedModelLoss):
-            if isinstance(steps, Mapping):
-                raise ValueError(
-                    f"{type(objective).__name__} has no stages: steps is a number; got {dict(steps)} by stage."
-                )
-            return whole("steps", steps, 0, "the number of updates to reach")
-        if not isinstance(steps, Mapping):
-            steps = whole("steps", steps, 0, "the number of updates to reach")
-            lacking = objective.unreached(steps)
-            if lacking:
-                begins = sum(objective.stage_steps)
-                warnings.warn(
-                    f"{steps} updates do not reach {' and '.join(map(repr, lacking))} of {type(objective).__name__}, "
-                    f"which begins after {begins}: what it trains stays untrained. Take more steps, or say how many "
-                    f"each stage gets: train({{{', '.join(f'{stage!r}: ...' for stage in objective.stages)}}}).",
-                    UntrainedStageWarning,
-                    stacklevel=3,
-                )
-            return steps
-        taken = [objective.stage_at(step) for step in range(self.steps)]
-        before = objective.stage_steps
-        total = objective.plan(steps)
-        if taken != [objective.stage_at(step) for step in range(self.steps)]:
-            objective.stage_steps = before
-            raise ValueError(
-                f"{dict(steps)} contradicts the {self.steps} updates taken so far, of which "
-                f"{dict(collections.Counter(taken))} were of each stage: a stage that is over stays as long as it was."
-            )
-        self._planned = list(objective.stage_steps)
-        return total
 
     def _prepare(self) -> None:
         batch = self.replay.sample()

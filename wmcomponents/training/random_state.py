@@ -1,0 +1,74 @@
+"""The states of all generators that decide what a run draws next."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOVED = "this run began on another kind of device: it goes on on {} with all it has learnt, but with other noise."
+
+
+def random_states(model: nn.Module, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    """The states of these generators and of torch's global ones, by name.
+
+    Args:
+        model: on whose device is drawn.
+        generators: by name.
+    """
+    states = {"torch": torch.get_rng_state(), **{name: one.get_state() for name, one in generators.items()}}
+    device = device_of(model)
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def prepared_random(
+    saved: Mapping[str, Tensor], model: nn.Module, generators: Mapping[str, torch.Generator], began: Any
+) -> tuple[list[Callable[[], Any]], list[str]]:
+    """What puts every generator where it was, and in words what cannot be such a state.
+
+    The states of two kinds of devices have nothing in common: a generator on another kind is seeded from the saved one.
+
+    Args:
+        saved: the states by name.
+        model: see :func:`random_states`.
+        generators: get them.
+        began: kind of the device on which they were saved, if known.
+    """
+    device = device_of(model)
+    own = random_states(model, generators)
+    is_moved = began not in (None, device.type) or ("cuda" in saved) != ("cuda" in own)
+    words = [f"it lacks rng/{name}" for name in own if name not in saved and name != "cuda"]
+    words += [f"it has rng/{name}" for name in saved if name not in own and name != "cuda"]
+    restore: list[Callable[[], Any]] = []
+    for name, state in saved.items():
+        if name not in own:
+            continue
+        generator = generators.get(name)
+        kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
+        try:
+            torch.Generator(kind).set_state(state)
+        except (RuntimeError, TypeError) as error:
+            if generator is None or not is_moved or state.dtype != torch.uint8 or state.ndim != 1:
+                words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
+            else:
+                seed = int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "little")
+                restore.append(lambda generator=generator, seed=seed: generator.manual_seed(seed))
+        else:
+            setting = (
+                generator.set_state
+                if generator is not None
+                else torch.set_rng_state
+                if name == "torch"
+                else lambda value: torch.cuda.set_rng_state(value, device)
+            )
+            restore.append(lambda setting=setting, state=state: setting(state))
+    if is_moved and not words:
+        restore.append(lambda: warnings.warn(MOVED.format(device.type), stacklevel=4))
+    return restore, words
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next((value.device for value in model.parameters()), torch.device("cpu"))
