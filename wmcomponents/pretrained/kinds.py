@@ -54,10 +54,10 @@ def _file(given: str | Path) -> str:
         return "it is no folder. A saved model is a folder that save_pretrained wrote."
     close = difflib.get_close_matches(path.name, _beside(path), n=1)
     meant = f" Did you mean {path.parent / close[0]}?" if close else ""
-    if isinstance(given, str) and re.fullmatch(HUB_NAME, given) and not path.parent.is_dir():
+    if re.fullmatch(HUB_NAME, path.as_posix()) and not path.parent.is_dir():
         return (
             f"there is no such folder. It looks like a name on the Hugging Face Hub, from where "
-            f"wmcomponents.integrations.hub.HubModel.from_pretrained({given!r}) fetches it (pip install "
+            f"wmcomponents.integrations.hub.HubModel.from_pretrained({path.as_posix()!r}) fetches it (pip install "
             f"'wmcomponents[hub]')."
         )
     return f"there is no such folder.{meant}"
