@@ -126,7 +126,8 @@ def be_link(draw: random.Random, file: Path) -> None:
 
 def be_other(draw: random.Random, file: Path) -> None:
     """Another of the folder's files under this name."""
-    others = [other for other in file.parent.iterdir() if other.is_file() and other != file]
+    siblings = [other for other in file.parent.iterdir() if other.is_file() and other != file]
+    others = [other for other in siblings if other.stat().st_size < 2**22]  # a sparse one would become a real one
     if others:
         shutil.copy(draw.choice(others), file)
     else:
