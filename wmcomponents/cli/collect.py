@@ -65,6 +65,7 @@ def arguments_of(config: CollectConfig) -> dict[str, Any]:
 def run(config: CollectConfig) -> dict[str, Any]:
     """Collect and save, or go on with it."""
     at_least(1, steps=config.steps, image_size=config.image_size, num_envs=config.num_envs)
+    at_least(0, seed=config.seed)
     if not 0.0 <= config.repeat_probability <= 1.0:
         raise UsageError(f"--repeat-probability is in [0, 1]; got {config.repeat_probability}.")
     if config.save_every < 0:

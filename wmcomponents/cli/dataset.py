@@ -60,7 +60,7 @@ def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int
     for other in saved[1:]:
         if other.content["transition_spec"] != first.content["transition_spec"]:
             names = " and ".join(f"{one.path} ({one.content['env']})" for one in (other, first))
-            raise BadDataError(f"{names} hold different kinds of steps.")
+            raise BadDataError(f"{names} hold different kinds of steps: name folders of one environment.")
     spec = _spec(first)
     for one in saved:
         check_same_steps(one, None, Layout.of_spec(spec, one.layout.streams))

@@ -7,7 +7,7 @@ from typing import Any
 from wmcomponents._whole import check_place
 from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.device import device_of
-from wmcomponents.cli.errors import UsageError, at_least
+from wmcomponents.cli.errors import UsageError, at_least, meant
 
 SUFFIXES = (".gif", ".mp4", ".webp", ".png")
 
@@ -51,7 +51,7 @@ def run(config: DreamConfig) -> dict[str, Any]:
     from wmcomponents.cli.train import training_facts
     from wmcomponents.evaluation.film_files import write_video
     from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
-    from wmcomponents.evaluation.renderers import make_renderer
+    from wmcomponents.evaluation.renderers import RENDERERS, make_renderer
     from wmcomponents.evaluation.video import comparison_reels, side_by_side
     from wmcomponents.saving import load_with_starts
 
@@ -59,6 +59,11 @@ def run(config: DreamConfig) -> dict[str, Any]:
     device = device_of(config.device)
     model, pool = load_with_starts(config.model, device=device)
     model.require("decode", driver="wmc dream", remedy="a model without a decoder has nothing to draw.")
+    if config.env is not None and config.env not in RENDERERS:
+        raise UsageError(
+            f"--env names an environment that is drawn as it draws itself: {', '.join(RENDERERS)}; got {config.env!r}."
+            f"{meant(config.env, RENDERERS)} Leave it out for others: they are drawn as pictures, boards or bars."
+        )
     env_id = config.env or training_facts(config.model).get("env")
     render = make_renderer(env_id, model.observation_spec)
     caption = env_id or type(model).__name__

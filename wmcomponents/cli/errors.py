@@ -31,13 +31,19 @@ def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
     if not names:
         return
     from wmcomponents.models import MODELS
+    from wmcomponents.pretrained.config import check_config
 
-    entries = [field.name for field in dataclasses.fields(MODELS[family].config_class)]
+    kind = MODELS[family].config_class
+    entries = [field.name for field in dataclasses.fields(kind)]
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise UsageError(
             f"--changes of {family} name {', '.join(entries)}; got {', '.join(unknown)}.{meant(unknown[0], entries)}"
         )
+    try:
+        check_config(dataclasses.replace(getattr(kind, preset)(), **changed(changes)), kind, family)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--changes: {error}") from error
 
 
 def _families() -> dict[str, tuple[str, ...]]:

@@ -48,6 +48,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     import torch
 
     from wmcomponents.cli.dataset import check_fits, open_dataset
+    from wmcomponents.cli.policies import load_agent
     from wmcomponents.evaluation.horizon import horizon_errors
     from wmcomponents.evaluation.open_loop import compare, longest
     from wmcomponents.evaluation.pictures import horizon_figure
@@ -55,6 +56,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
 
     quiet()
     device = device_of(config.device)
+    agent = None if config.agent is None else load_agent(config.agent)  # before the work, in case there is none
     model = load(config.model, device=device)
     length = config.burn_in - 1 + config.horizon
     data = open_dataset(config.data, sequence_length=length, batch_size=config.sequences, seed=config.seed)
@@ -70,21 +72,20 @@ def run(config: EvalConfig) -> dict[str, Any]:
     figure = horizon_figure(errors, overlay, out / "horizon.png", env_id=data.env, title=title)
     _show(errors)
     result: dict[str, Any] = {"model": str(config.model), "data": [str(path) for path in config.data], "env": data.env}
-    if config.agent is not None:
+    if agent is not None:
         result["agent"] = str(config.agent)
-        result["real_return"] = _real_returns(config, config.agent, model.to("cpu"), data)
+        result["real_return"] = _real_returns(config, agent, model.to("cpu"), data)
     report = out / "eval.json"
     write_whole(report, json.dumps({**result, "horizon_errors": errors.to_json()}, indent=2) + "\n")
     say(f"wrote {report} and {figure}")
     return {**result, "errors": _summary(errors), "files": {"report": str(report), "figure": str(figure)}}
 
 
-def _real_returns(config: EvalConfig, path: Path, model: Any, data: Any) -> dict[str, Any]:
-    from wmcomponents.cli.policies import load_agent, real_policy
+def _real_returns(config: EvalConfig, agent: Any, model: Any, data: Any) -> dict[str, Any]:
+    from wmcomponents.cli.policies import real_policy
     from wmcomponents.data import make_env
     from wmcomponents.evaluation.returns import evaluate_policy
 
-    agent = load_agent(path)
     options = data.env_options if config.env in (None, data.env) else {}
     env, policy = real_policy(agent, make_env(config.env or data.env, seed=config.seed, **options), model)
     with counting("real episodes", config.episodes) as advance:

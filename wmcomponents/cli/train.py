@@ -1,6 +1,7 @@
 """`wmc train`: a world model from data folders, resumable."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,9 @@ def run(config: TrainConfig) -> dict[str, Any]:
     """Train, or go on training, and save the model."""
     counts = ("batch_size", "sequence_length", "checkpoint_every", "start_states", "accumulate")
     at_least(1, **{name: getattr(config, name) for name in counts})
-    at_least(0, warmup=config.warmup or 0, seed=config.seed)
+    at_least(0, warmup=config.warmup or 0, seed=config.seed, threads=config.threads or 0)
     steps = steps_of(config.steps)
-    if config.lr is not None and config.lr <= 0:
+    if config.lr is not None and not 0 < config.lr < math.inf:
         raise UsageError(f"--lr is positive; got {config.lr}.")
     known_family(config.family, config.preset)
     with postponed():  # an import that is broken off says something else than that it was
@@ -88,8 +89,12 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
         from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
+        from wmcomponents.models import make_model
+        from wmcomponents.pretrained.kinds import DATA_FILES
         from wmcomponents.training import seed_everything
     known_family(config.family, config.preset, config.changes)
+    if any((config.out / name).exists() for name in DATA_FILES):
+        raise UsageError(f"{config.out} holds data, and a run keeps to a folder of its own: choose another --out.")
     device = device_of(config.device)
     quiet()
     threads = config.threads if config.threads is not None else (1 if config.preset == "tiny" else 0)
@@ -98,6 +103,8 @@ def run(config: TrainConfig) -> dict[str, Any]:
     data = open_dataset(
         config.data, sequence_length=config.sequence_length, batch_size=config.batch_size, seed=config.seed
     )
+    with torch.device("meta"):  # nothing is written for a model that cannot be made of these data
+        make_model(config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes))
     check_place(config.out)
     with one_writer(config.out):
         _check_same_run(config)
