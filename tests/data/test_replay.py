@@ -265,8 +265,8 @@ def test_another_number_of_streams_is_not_loaded(tmp_path):
         ({"directory": "somewhere"}, "directory is for"),
         ({"num_streams": 2}, "the environment steps 1"),
         ({"num_streams": 0}, "num_streams must be at least 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"sequence_length": 0}, "sequence_length must be at least 1"),
+        ({"batch_size": 0}, "batch_size is at least 1; got 0"),
+        ({"sequence_length": 0}, "sequence_length is at least 1; got 0"),
         ({"sequence_length": 61}, "raise the capacity to at least 61"),
     ],
 )
