@@ -130,7 +130,7 @@ def test_every_space_is_the_same_in_reality_in_the_dream_and_on_the_way_back(rea
     assert all(shown[key].is_in(steps[key][0]) for key in shown.keys()) and taken.is_in(steps["action"][0])
 
     # A model of it, as saved and loaded.
-    specs = [spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) for spec in (shown, taken)]
+    specs = [spec_from_json(json.loads(json.dumps(spec_to_json(spec), sort_keys=True))) for spec in (shown, taken)]
     model = ToyWorldModel(*specs)
 
     dream = DreamEnv(model, horizon=4)

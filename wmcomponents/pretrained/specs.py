@@ -57,7 +57,10 @@ def spec_from_json(content: Mapping[str, Any]) -> TensorSpec:
 
 def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     if isinstance(spec, Composite):
-        return {"kind": "Composite", "entries": {str(key): _spec_to_json(leaf) for key, leaf in spec.items()}}
+        entries = {str(key): _spec_to_json(leaf) for key, leaf in spec.items()}
+        # Files sort the keys of their objects, and the order of a real environment's entries is part of its space.
+        order = {} if list(entries) == sorted(entries) else {"order": list(entries)}
+        return {"kind": "Composite", "entries": entries, **order}
     content: dict[str, Any] = {"shape": list(spec.shape), "dtype": str(spec.dtype).removeprefix("torch.")}
     real = real_of(spec)
     if real is not None:
@@ -84,7 +87,11 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
 
 def _spec_from_json(content: Mapping[str, Any]) -> TensorSpec:
     if content["kind"] == "Composite":
-        return Composite({key: _spec_from_json(leaf) for key, leaf in content["entries"].items()})
+        entries = content["entries"]
+        order = content.get("order", list(entries))
+        if not isinstance(order, list) or len(order) != len(entries) or set(order) != set(entries):
+            raise ValueError(f"the order of entries has each of {list(entries)} once; got {order!r}.")
+        return Composite({key: _spec_from_json(entries[key]) for key in order})
     spec = _leaf_from_json(content)
     if "real" not in content:
         return spec
