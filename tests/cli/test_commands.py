@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from tests.cli.conftest import train_arguments
 from tests.cli.running import wmc
 from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.families import PRESETS
+from wmcomponents.cli.train import training_facts
 from wmcomponents.models import MODELS, presets
 from wmcomponents.pretrained.folder import sealed
 from wmcomponents.saving import load
@@ -178,6 +180,22 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
 def test_training_refuses_what_it_cannot_do(data, tmp_path, arguments, code, said):
     ran = wmc(*train_arguments(data, tmp_path / "run"), *arguments)
     assert ran.code == code and said in ran.err and ran.out == ""
+
+
+def test_what_stands_beside_a_strangers_model_is_read_as_data(tmp_path):
+    note = tmp_path / "training.json"
+    facts = {"env": "CartPole-v1", "preset": "tiny", "steps": 3}
+    note.write_text(json.dumps(facts))
+    assert training_facts(tmp_path / "model") == facts
+    for odd in ("[" * 10**5, "[]", json.dumps({**facts, "env": ["x"]}), json.dumps({**facts, "steps": "3"}), "NaN", ""):
+        note.write_text(odd)
+        assert training_facts(tmp_path / "model") == {}
+    os.truncate(note, 2**40)
+    assert training_facts(tmp_path / "model") == {}
+    note.unlink()
+    assert training_facts(tmp_path / "model") == {}
+    note.symlink_to("/dev/zero")
+    assert training_facts(tmp_path / "model") == {}
 
 
 def test_families_and_presets_are_known_by_name_without_their_models():

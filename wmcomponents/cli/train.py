@@ -176,14 +176,16 @@ def note_training(model_path: Path, facts: dict[str, Any]) -> None:
 
 def training_facts(model_path: Path) -> dict[str, Any]:
     """What was noted about a model; empty for a model that stands alone."""
-    file = model_path.resolve().parent / TRAINING
-    if not file.is_file():
-        return {}
+    from wmcomponents.pretrained import StrictFolder
+
     try:
-        facts = json.loads(file.read_text())
-    except (ValueError, RecursionError):
+        with StrictFolder(model_path.resolve().parent, ValueError, "the folder of a training run") as folder:
+            facts = folder.json(TRAINING)
+    except ValueError:
         return {}
-    return facts if isinstance(facts, dict) and {"env", "preset", "steps"} <= set(facts) else {}
+    kinds = {"env": str, "preset": str, "steps": int}
+    is_ours = isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in kinds.items())
+    return facts if is_ours else {}
 
 
 def _decisive(config: TrainConfig) -> dict[str, Any]:
