@@ -175,4 +175,6 @@ def _member(holder: griffe.Object, target: str) -> str | None:
             holder = holder.final_target if holder.is_alias else holder  # type: ignore[attr-defined]
         except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
             return None
+    if holder.is_module and holder.name in holder.members:  # a module that bears its function's name
+        return holder.members[holder.name].canonical_path
     return holder.canonical_path
