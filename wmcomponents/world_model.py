@@ -129,7 +129,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         if is_environment(source):
             if action is not None:
                 raise TypeError("an environment tells observations and actions: leave the third argument out.")
-        elif not is_space(source) and not is_space(action):
+        elif not (is_space(source) or is_space(action) or isinstance(source, str)):
             _check_kinds(cls.__name__, given)
             return given
         observed, acted = specs_from(source, action)

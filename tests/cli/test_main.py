@@ -31,12 +31,12 @@ def test_the_help_of_each_command_has_examples_and_options(name):
     assert ran.code == 0
     assert SUMMARIES[name][1:] in ran.out
     for example in EXAMPLES[name]:
-        assert example.split("   ")[0] in ran.out
+        assert example in ran.out
     assert "--" in ran.out and "default" in ran.out
 
 
 @pytest.mark.parametrize(
-    "example", [line.split("   ")[0] for lines in EXAMPLES.values() for line in lines], ids=lambda line: line[:60]
+    "example", [line.split("  #")[0] for lines in EXAMPLES.values() for line in lines], ids=lambda line: line[:60]
 )
 def test_every_example_is_understood(example, monkeypatch):
     _, name, *arguments = example.split()

@@ -4,9 +4,11 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from sb3_contrib import QRDQN, TQC, MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecMonitor
 from torch import nn
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
@@ -93,6 +95,22 @@ def test_agents_of_sb3_and_its_contrib_train_and_log_right_returns(algorithm, ki
     agent.learn(192)
     assert any(not torch.equal(old, new) for old, new in zip(before, agent.policy.parameters(), strict=True))
     check_episodes([told["r"] for told in agent.ep_info_buffer], [told["l"] for told in agent.ep_info_buffer])
+
+
+def test_a_monitored_environment_trains_alike_in_every_autoreset_mode():
+    """The agent sees one and the same experience, and SB3 finds the monitors of the rows."""
+    told = []
+    for mode in AutoresetMode:
+        rows = SyncVectorEnv([lambda: Monitor(gymnasium.make("CartPole-v1"))] * 3, autoreset_mode=mode)
+        env = GymnasiumVecEnv(rows)
+        agent = PPO("MlpPolicy", env, device="cpu", seed=0, **ON_POLICY | {"n_steps": 32}).learn(192)
+        episodes = [(episode["r"], episode["l"]) for episode in agent.ep_info_buffer]
+        told.append((episodes, evaluate_policy(agent, env, 4, return_episode_rewards=True)))
+    assert told[0] == told[1] == told[2]
+    episodes, (returns, lengths) = told[0]
+    assert len(episodes) > 3 and all(
+        total == length for total, length in [*episodes, *zip(returns, lengths, strict=True)]
+    )
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from wmcomponents.integrations.gymnasium import (
     LatentObservation,
     LatentVectorObservation,
 )
+from wmcomponents.integrations.spaces import SpaceError
 from wmcomponents.testing.toy import ToyWorldModel
 
 MODES = list(AutoresetMode)
@@ -91,6 +92,28 @@ def test_a_masked_reset_begins_the_rows_of_which_nothing_is_known_too(model):
     np.testing.assert_allclose(first[1], by_hand(model, [(None, [1, 1, 1])]), rtol=1e-5)
     np.testing.assert_array_equal(second[:2], first[:2])
     np.testing.assert_allclose(second[2], by_hand(model, [(None, [2, 2, 0])]), rtol=1e-5)
+
+
+def test_the_filter_knows_actions_as_the_environment_clips_them(model):
+    features = []
+    for action in ([1.0, -0.5], [7.0, -0.5]):
+        env = LatentObservation(Counts(), model)
+        env.reset()
+        features.append(env.step(np.array(action, np.float32))[0])
+    np.testing.assert_array_equal(*features)
+
+
+def test_an_action_that_is_no_number_steps_nothing(model):
+    env, bad = LatentObservation(Counts(), model), np.array([0, np.nan], np.float32)
+    env.reset()
+    with pytest.raises(SpaceError, match="finite"):
+        env.step(bad)
+    assert env.unwrapped.clock == 0
+    rows = LatentVectorObservation(vector_of(AutoresetMode.NEXT_STEP), model)
+    rows.reset()
+    with pytest.raises(SpaceError, match=r"rows \[1\]"):
+        rows.step(np.stack([0 * bad[:1].repeat(2), bad, 0 * bad[:1].repeat(2)]))
+    assert [env.clock for env in rows.unwrapped.envs] == [0, 0, 0]
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork")  # Python 3.12 warns where threads are about

@@ -285,6 +285,29 @@ def test_what_is_said_of_all_rows_at_once_is_said_of_each():
 
 
 @by_mode
+@pytest.mark.parametrize("shape", [(), (1,)], ids=["scalar", "vector"])
+def test_last_observations_are_arrays_of_the_space(mode, shape):
+    class Clock(Hill):
+        observation_space = spaces.Box(0, 99, shape, np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(shape, np.float32), {}
+
+        def step(self, action):
+            _, *rest = super().step(action)
+            return np.full(shape, self.clock, np.float32), *rest
+
+    env = GymnasiumVecEnv(SyncVectorEnv([Clock, Clock], autoreset_mode=mode))
+    env.reset()
+    for _ in range(4):
+        infos = env.step(np.zeros(2, int))[3]
+    for info in infos:
+        last = info["terminal_observation"]
+        assert isinstance(last, np.ndarray) and env.observation_space.contains(last) and last.flatten() == [4]
+
+
+@by_mode
 @pytest.mark.parametrize("statistics", [EpisodeStatistics, RecordEpisodeStatistics])
 def test_episode_statistics_arrive_and_are_right(mode, statistics):
     """Rows end at different times; Gymnasium's statistics forget every row whenever one is reset."""

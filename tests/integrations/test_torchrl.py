@@ -111,6 +111,18 @@ def test_where_the_filter_did_not_run_the_past_is_unknown(model):
             torch.testing.assert_close(run[key], expected[key][0])
 
 
+def test_the_filter_knows_actions_as_the_environment_clips_them(model):
+    model.act.data.mul_(4)
+    shown = []
+    for size in (1.0, 7.0):
+        policy = LatentPolicy(
+            model, TensorDictModule(lambda latent, size=size: torch.full((2,), size), ["latent"], ["action"])
+        )
+        shown.append(real(policy).rollout(LENGTH, policy))
+    assert shown[1]["prev_action"][1:].eq(7).all()
+    assert torch.equal(shown[0]["memory"], shown[1]["memory"])
+
+
 def test_the_filter_uses_the_model_in_eval_mode_and_leaves_it_in_its_own(model):
     policy, modes = policy_of(model), []
     features = model.features

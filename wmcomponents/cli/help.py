@@ -9,7 +9,7 @@ SUMMARIES = {
     "info": "what a saved model is; which families, presets and extras there are",
 }
 
-EXAMPLES = {
+EXAMPLES: dict[str, list[str]] = {
     "demo": ["wmc demo", "wmc demo --env CartPole-v1 --seed 1 --out runs/demo"],
     "collect": [
         "wmc collect --env CartPole-v1 --steps 5000 --out data/cartpole",
@@ -20,8 +20,9 @@ EXAMPLES = {
     ],
     "train": [
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",
-        "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000   (goes on from 2000)",
+        "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
         "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
+        "wmc train --data data/breakout --out runs/breakout --preset tiny --steps 2000",
     ],
     "dream": [
         "wmc dream --model runs/cartpole/model --out dream.gif",
@@ -36,6 +37,11 @@ EXAMPLES = {
     ],
     "info": ["wmc info", "wmc info --model runs/cartpole/model --rows 1024"],
 }
+
+"""What a reader may type, command after command: each line needs only what the lines above it have written."""
+
+WAY = [*EXAMPLES["collect"][:2], *(EXAMPLES[name][0] for name in ("train", "dream", "eval"))]
+"""From nothing to a model that was held against reality."""
 
 DETAILS = {
     "demo": """\
@@ -72,7 +78,7 @@ def overview() -> str:
     """The help of `wmc` itself."""
     width = max(map(len, SUMMARIES))
     commands = [f"  {name:<{width}}  {summary}" for name, summary in SUMMARIES.items()]
-    first = [f"  {EXAMPLES[name][0]}" for name in ("collect", "train", "dream", "eval")]
+    way = [f"  {line}" for line in WAY]
     return "\n".join(
         [
             "usage: wmc COMMAND [OPTIONS]",
@@ -83,7 +89,7 @@ def overview() -> str:
             *commands,
             "",
             "The way through:",
-            *first,
+            *way,
             "",
             "wmc COMMAND --help says more.",
             "Every command takes --import MODULE (what registers environments of your own), --json and --debug.",

@@ -23,6 +23,7 @@ class ActionBounds:
 
     def __init__(self, spec: TensorSpec, device: torch.device) -> None:
         self.is_float = spec.dtype.is_floating_point
+        self.device = device
         self._low = self._high = None
         if isinstance(spec, Bounded):
             box = cast(Any, spec.space)

@@ -85,6 +85,10 @@ def specs_from(source: Any, action: Any = None) -> tuple[Composite, TensorSpec]:
         TypeError: if ``source`` is none of these.
     """
     if isinstance(source, TensorSpec) or is_space(source):
+        if action is None:
+            raise TypeError(
+                "observations are told, and the action is not: give the action's space or spec beside them."
+            )
         observed = observation_spec_from_space(source) if is_space(source) else source
         return cast(Composite, observed), action_spec_from_space(action) if is_space(action) else action
     if isinstance(source, EnvBase):
@@ -93,11 +97,9 @@ def specs_from(source: Any, action: Any = None) -> tuple[Composite, TensorSpec]:
         many = hasattr(source, "single_observation_space")
         spaces = [getattr(source, f"single_{name}" if many else name) for name in ("observation_space", "action_space")]
         return observation_spec_from_space(spaces[0]), action_spec_from_space(spaces[1])
+    remedy = f" An id becomes an environment by make_env({source!r})." if isinstance(source, str) else ""
     raise TypeError(
-        f"expected an environment, a Gymnasium space or a torchrl spec; got {type(source).__name__}. An id becomes an "
-        f"environment by make_env({source!r})."
-        if isinstance(source, str)
-        else f"expected an environment, a Gymnasium space or a torchrl spec; got {type(source).__name__}."
+        f"expected an environment, a Gymnasium space or a torchrl spec; got {type(source).__name__}.{remedy}"
     )
 
 

@@ -51,7 +51,7 @@ def observation_spec_from_space(space: Any) -> Composite:
     """
     spaces = require("gymnasium.spaces", extra="gym")
     if not isinstance(space, spaces.Dict):
-        bare_key = "pixels" if _is_colour(space) else "observation"
+        bare_key = "pixels" if is_colour(space) else "observation"
         return Composite({bare_key: spec_of(_modelled(space, "the observation"), "the observation")}, shape=())
     entries = {}
     for name, entry in space.spaces.items():
@@ -148,7 +148,8 @@ def _is_entry(space: Any) -> bool:
     return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
 
 
-def _is_colour(space: Any) -> bool:
+def is_colour(space: Any) -> bool:
+    """Whether a space is that of colour pictures ``[H, W, 3]`` of 256 levels, which TorchRL calls ``pixels``."""
     shape = tuple(space.shape or ())
     is_box = isinstance(space, require("gymnasium.spaces", extra="gym").Box)
     return is_box and len(shape) == 3 and shape[-1] == 3 and bool((space.low == 0).all() and (space.high == 255).all())

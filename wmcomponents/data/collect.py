@@ -77,7 +77,8 @@ class RealCollector:
         seed: int | None = None,
         action_repeat_prob: float = 0.0,
     ) -> None:
-        of_kind("env", env, EnvBase, "an environment as make_env gives it, which takes ids and Gymnasium environments")
+        meaning = "an environment as make_env gives it; make_env(env) makes one of a Gymnasium environment or of an id"
+        of_kind("env", env, EnvBase, meaning)
         if replay is not None:
             of_kind("replay", replay, ReplayBuffer, "a replay buffer (make_replay), or None for the statistics alone")
         if policy is not None and not callable(policy):

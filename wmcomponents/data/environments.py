@@ -1,7 +1,7 @@
 """Real environments by id or as objects, through TorchRL's own environment classes."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torchrl.data import TensorSpec
@@ -11,7 +11,7 @@ from wmcomponents._arguments import device_named, seed_or_none, whole
 from wmcomponents.codecs import SpaceError, is_environment
 from wmcomponents.codecs import action_spec as action_spec
 from wmcomponents.codecs import observation_spec as observation_spec
-from wmcomponents.data.suites import Options, around, by_id, rendering
+from wmcomponents.data.suites import USUAL_IMAGE, Options, around, by_id, rendering
 from wmcomponents.data.suites import UnknownEnvironmentError as UnknownEnvironmentError
 
 
@@ -20,7 +20,7 @@ def make_env(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     num_envs: int = 1,
-    image_size: int | None = 64,
+    image_size: int | Literal["usual"] | None = "usual",
     action_repeat: int | None = None,
     from_pixels: bool = False,
     sticky_actions: float | None = None,
@@ -45,7 +45,7 @@ def make_env(
     or function that makes an environment of Gymnasium or TorchRL, or such an environment itself.
 
     Spaces of Gymnasium are read exactly: order of a ``Dict``, first number of a choice, dtype and shape come back in a
-    dream (:func:`observation_spec`, :func:`action_spec`). Pictures are resized to ``image_size``; observations,
+    dream (:func:`observation_spec`, :func:`action_spec`). Pictures have the ``image_size``; observations,
     actions and rewards of float64 become float32; ``is_init`` marks the first step of an episode. At a done step the
     observation the episode ended in stands under ``("next", key)``, and the root of the following step is the next
     episode's first observation.
@@ -60,8 +60,9 @@ def make_env(
         env_kwargs: arguments of the environment, such as ``{"is_slippery": False}``; for an id, a class or a function.
         num_envs: 1 gives an environment without batch dimension; N > 1 gives batch ``[N]``, stepped one after the
             other in this process (a world model is fed by few real steps; processes cost more than they bring).
-        image_size: side of the pictures, in pixels, whatever their layout, alone or in a ``Dict``; ``None`` keeps the
-            environment's own size. A TorchRL environment keeps it always.
+        image_size: side of all pictures, in pixels, whatever their layout, alone or in a ``Dict``; ``None`` keeps the
+            environment's own size. ``"usual"`` is 64 for what is rendered here and for an observation that is one
+            colour picture, as in the papers, and the own size elsewhere. A TorchRL environment keeps its own always.
         action_repeat: real steps per action, rewards summed. Defaults to 4 for Atari, 2 for dm_control, 1 elsewhere.
         from_pixels: show rendered images in place of the environment's own observation.
         sticky_actions: probability that Atari or MinAtar repeats the previous action in place of the new one. ``None``
@@ -86,7 +87,7 @@ def make_env(
         )
     counts = {
         "num_envs": num_envs,
-        "image_size": image_size,
+        "image_size": USUAL_IMAGE if image_size == "usual" else image_size,
         "action_repeat": action_repeat,
         "max_episode_steps": max_episode_steps,
     }
@@ -94,7 +95,8 @@ def make_env(
         if count is not None:
             whole(name, count, 1, "at least 1")
     seed, device = seed_or_none(seed), device_named(device)
-    options = Options(image_size, action_repeat, from_pixels, sticky_actions, device, dict(env_kwargs or {}))
+    resizes_all, size = image_size != "usual", counts["image_size"]
+    options = Options(size, resizes_all, action_repeat, from_pixels, sticky_actions, device, dict(env_kwargs or {}))
     build = by_id(env, options) if isinstance(env, str) else _by_object(env, options, num_envs)
     base = build() if num_envs == 1 else SerialEnv(num_envs, build)
     shown = set(base.observation_spec.keys())

@@ -100,7 +100,7 @@ def make_replay(
         "the second argument of make_replay",
         env_or_spec,
         (EnvBase, Composite),
-        "an environment as make_env gives it (make_env takes ids and Gymnasium environments), or transition_spec(env)",
+        "an environment as make_env gives it (make_env(env) makes one of Gymnasium's), or transition_spec(env)",
     )
     streams = _streams(env_or_spec, num_streams)
     for name, count in (("capacity", capacity), ("batch_size", batch_size), ("sequence_length", sequence_length)):

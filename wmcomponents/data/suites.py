@@ -17,9 +17,11 @@ from torchrl.envs import DMControlWrapper, EnvBase
 
 from wmcomponents._extras import MissingExtraError, require
 from wmcomponents.codecs import ExactGymWrapper
+from wmcomponents.codecs.spaces import is_colour
 from wmcomponents.data.boards import fitted, painted
 from wmcomponents.data.resizing import resized
 
+USUAL_IMAGE = 64  # the side of pictures in the papers of most families
 ATARI_FRAME_SKIP = 4  # Machado et al., 2018
 DMC_ACTION_REPEAT = 2  # PlaNet and Dreamer on pixels, TD-MPC2 on proprioception
 DMC_DOMAIN_ALIASES = {"cup": "ball_in_cup", "pointmass": "point_mass"}  # the short names of the papers' task lists
@@ -45,6 +47,7 @@ class Options:
     """How an environment is built: the arguments of :func:`make_env` that concern a single one."""
 
     image_size: int | None
+    resizes_all: bool
     action_repeat: int | None
     from_pixels: bool
     sticky_actions: float | None
@@ -119,7 +122,7 @@ def around(env: Any, options: Options, env_id: str = "") -> EnvBase:
             )
         with _extra_named(env_id):  # drawing may need more than stepping
             env = AddRenderObservation(env, render_only=True)
-    if options.image_size is not None:
+    if options.image_size is not None and (options.resizes_all or is_colour(env.observation_space)):
         env = resized(env, options.image_size)
     return ExactGymWrapper(env, frame_skip=options.action_repeat or 1, device=options.device)
 

@@ -212,7 +212,7 @@ class GymnasiumVecEnv(AttributeVecEnv):
                     # The infos tell of the episode that begins, and under `final_info` of the one that ended.
                     self.reset_infos[i] = infos[i]
                     infos[i] = {**infos[i], **_row_info(info.get("final_info", {}), int(i))}
-                add_end(infos[i], row_of(final, int(i)), truncated=not ends[i])
+                add_end(infos[i], _last_of(final, int(i), self.observation_space), truncated=not ends[i])
             if not same_step:
                 check = self._mode is AutoresetMode.NEXT_STEP
                 observation = self._reset_rows(dones, observation, check=check)
@@ -270,6 +270,13 @@ def add_end(info: dict[str, Any], final: Any, *, truncated: bool) -> None:
     """What SB3 reads of a finished row: its last observation, and whether the clock alone ended it."""
     info["terminal_observation"] = final
     info["TimeLimit.truncated"] = truncated
+
+
+def _last_of(final: Any, index: int, space: Any) -> Any:
+    """A row's last observation: out of Gymnasium's array of objects, each an observation, or out of a batch."""
+    if isinstance(final, np.ndarray) and final.dtype == object:
+        return final[index]
+    return row_of(final, index, space)
 
 
 def _row_info(info: dict[str, Any], index: int) -> dict[str, Any]:

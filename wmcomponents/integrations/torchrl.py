@@ -342,6 +342,7 @@ class Filter(Component):
         self._noise: NoiseSource | None = model.noise_source("observe") if sample else None
         self._seed = seed
         self._generator: torch.Generator | None = None
+        self._bounds: ActionBounds | None = None
 
     def compute(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """One filtering step."""
@@ -350,6 +351,9 @@ class Filter(Component):
         action = values.pop(0)
         observation = {key: values.pop(0) for key in self._observed}
         is_init, past_known = values
+        if self._bounds is None or self._bounds.device != action.device:
+            self._bounds = ActionBounds(self.model.action_spec, action.device)
+        action = self._bounds(action)
         # Asked on a CPU only: on an accelerator the answer would be waited for at every step.
         if is_init.device.type == "cpu":
             for key, value in observation.items():

@@ -144,7 +144,8 @@ class Trainer:
         }
         if optimizer is None:
             self._settings.update(lr=lr, warmup=warmup)
-        if isinstance(model, PretrainedModel):
+        # A model put together by hand has no config.
+        if isinstance(model, PretrainedModel) and model.config is not None:
             self._settings["config"] = dataclasses.asdict(model.config)
         self.out = None if out is None else Path(out)
         self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds

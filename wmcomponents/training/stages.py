@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from wmcomponents._arguments import whole
 from wmcomponents.objectives.model_loss import StagedModelLoss
 
 
@@ -22,6 +23,7 @@ def planned(objective: nn.Module, steps: int | Mapping[str, int], *, taken: int)
         taken: steps so far, which a new plan must not contradict.
 
     Raises:
+        TypeError: if the steps are no whole number.
         ValueError: if stages are named that the objective does not have, or the plan contradicts the steps taken; it is
             as before then.
 
@@ -33,8 +35,9 @@ def planned(objective: nn.Module, steps: int | Mapping[str, int], *, taken: int)
             raise ValueError(
                 f"{type(objective).__name__} has no stages: steps is a number; got {dict(steps)} by stage."
             )
-        return steps
+        return whole("steps", steps, 0, "the number of updates to reach")
     if not isinstance(steps, Mapping):
+        steps = whole("steps", steps, 0, "the number of updates to reach")
         _tell_unreached(objective, steps)
         return steps
     before, stages = objective.stage_steps, [objective.stage_at(step) for step in range(taken)]
