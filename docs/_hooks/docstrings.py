@@ -168,13 +168,17 @@ def _resolved(target: str, scope: griffe.Object, package: griffe.Module, known: 
 
 
 def _member(holder: griffe.Object, target: str) -> str | None:
-    for name in target.split("."):
-        try:
+    """Full path of what is found below ``holder``, or None; also for what another library holds."""
+    try:
+        for name in target.split("."):
             inside = holder.all_members if holder.is_class else holder.members
-            holder = inside[name]  # type: ignore[assignment]
-            holder = holder.final_target if holder.is_alias else holder  # type: ignore[attr-defined]
-        except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
-            return None
-    if holder.is_module and holder.name in holder.members:  # a module that bears its function's name
-        return holder.members[holder.name].canonical_path
+            holder = _itself(inside[name])
+        if holder.is_module and holder.name in holder.members:  # a module that bears its function's name
+            holder = _itself(holder.members[holder.name])
+    except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
+        return None
     return holder.canonical_path
+
+
+def _itself(member: griffe.Object | griffe.Alias) -> griffe.Object:
+    return member.final_target if member.is_alias else member  # type: ignore[return-value]
