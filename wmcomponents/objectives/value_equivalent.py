@@ -1,18 +1,18 @@
 """What the losses of MuZero's family share: unrolling a latent along real actions, and what each step is held to."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional.n_step import Ahead, ahead, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.objectives.weights import placed
@@ -346,7 +346,7 @@ class ValueEquivalentLoss(ModelLoss):
     def bootstrap_value(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
         """The value of each step: the search's where there is one, else the target network's; ``[B, L]``."""
         model = self.world_model
-        with placed(self.target_world_model_params, model), _evaluating(model):
+        with placed(self.target_world_model_params, model), EvalMode(model):
             value = model.value({"latent": model.flat(model.representation.compute(stack))}).squeeze(-1)
         if "search_value" in arrivals.observation:
             given = arrivals.observation["search_value"].squeeze(-1).to(value.dtype)
@@ -378,15 +378,3 @@ def picked(x: Tensor, index: Tensor) -> Tensor:
     """``[B, L, ...]`` at ``[B, *index]``: ``[B, *index, ...]``."""
     rows = torch.arange(x.shape[0], device=x.device).view(-1, *(1,) * (index.ndim - 1))
     return x[rows, index]
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Normalise by running statistics meanwhile."""
-    flags: Mapping[nn.Module, bool] = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in flags.items():
-            part.training = training
