@@ -53,7 +53,7 @@ class Real:
 
 def real_of(spec: TensorSpec) -> Real | None:
     """What :func:`marked` wrote on a spec, or ``None``."""
-    return spec.__dict__.get(_MARK)
+    return getattr(spec, _MARK, None)
 
 
 def check_real(real: Real, spec: TensorSpec) -> None:
@@ -93,10 +93,7 @@ def marked(spec: TensorSpec, real: Real | None) -> TensorSpec:
     torchrl's own ``clone``, ``expand`` and ``to`` forget it; ``copy.deepcopy``, pickles and saved models do not.
     """
     spec = copy.deepcopy(spec)
-    if real is None:
-        spec.__dict__.pop(_MARK, None)
-    else:
-        spec.__dict__[_MARK] = real
+    setattr(spec, _MARK, real)
     return spec
 
 
@@ -178,7 +175,7 @@ def _plain_space(spec: TensorSpec) -> Any:
         elif isinstance(spec, MultiOneHot):
             shape = (len(sizes),)
         return spaces.MultiDiscrete(np.array(sizes).reshape(shape)) if shape else spaces.Discrete(sizes[0])
-    if isinstance(spec, Binary) and spec.dtype is torch.int8:
+    if isinstance(spec, Binary) and spec.dtype is torch.int8 and shape:
         return spaces.MultiBinary(shape if len(shape) > 1 else shape[0])
     if isinstance(spec, Binary) or spec.dtype is torch.bool:
         return spaces.Box(np.zeros(shape, dtype), np.ones(shape, dtype), shape, cast(Any, dtype))
@@ -313,13 +310,15 @@ class EntryCodec:
         if not self.is_choice:
             value = value if value.dtype is self.spec.dtype else value.to(self.spec.dtype)
             return value if self._inner == self.shape else value.reshape(len(value), *self._inner)
-        index = value.to(torch.int64)  # an index of bytes would be taken for a mask
+        # An index of bytes would be taken for a mask.
+        index = value if value.dtype is torch.int64 else value.to(torch.int64)
         if self._offset is not None:
             index = index - self._offset
         if not self._tables:
             return index.to(self.spec.dtype).reshape(len(value), *self._inner)
         if len(self._tables) == 1:
-            return self._tables[0][index.reshape(-1)].reshape(len(value), *self._inner)
+            hot = self._tables[0][index if index.ndim == 1 else index.reshape(-1)]
+            return hot if len(self._inner) == 1 else hot.reshape(len(value), *self._inner)
         columns = index.reshape(len(value), -1).unbind(-1)
         hot = torch.cat([table[column] for table, column in zip(self._tables, columns, strict=True)], dim=-1)
         return hot.reshape(len(value), *self._inner)

@@ -228,7 +228,8 @@ class MultiEncoder(Component):
             flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
             parts.append(self.mlp.compute(flat))
         if self.conv is not None:
-            images = [self.observations[key].levels(observation[key]) for key in self.image_keys]
+            pictures = cast("Mapping[str, ImageObservation]", self.observations)
+            images = [pictures[key].levels(observation[key]) for key in self.image_keys]
             parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
         for key, encoder in self.planes.items():
             parts.append(encoder.compute(self.observations[key].encode(observation[key])))

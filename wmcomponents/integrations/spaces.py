@@ -51,6 +51,8 @@ class ActionReader:
         self._last: Tensor | None = None
         if self._codec.is_choice:
             self._last = self._first + torch.as_tensor(self._codec.sizes).reshape(self._shape) - 1
+            # Numbers that every choice of the space has.
+            self._all_begin, self._all_end = self._first.max().item(), self._last.min().item()
 
     def __call__(self, actions: Any, rows: int) -> Tensor:
         """Read the actions of ``rows`` rows.
@@ -88,7 +90,10 @@ class ActionReader:
             )
         if tensor.device.type != "cpu":
             return
-        tensor = tensor.to(torch.int64)
+        tensor = tensor if tensor.dtype is torch.int64 else tensor.to(torch.int64)
+        least, most = torch.aminmax(tensor)
+        if self._all_begin <= least.item() and most.item() <= self._all_end:
+            return
         strange = (tensor < self._first) | (tensor > cast(Tensor, self._last))
         if bool(strange.any()):
             raise SpaceError(f"{self.space} has no action {tensor[strange][0].item()}.")

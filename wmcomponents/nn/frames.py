@@ -1,6 +1,7 @@
 """Everything that an environment shows, as one frame: channels first."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,8 @@ class Frames(nn.Module):
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Observations, by key, to a frame ``[*B, C, *space]`` of :attr:`dtype`."""
         if self.dtype == torch.uint8:
-            pictures = [self.observations[key].levels(observation[key]) for key in self.spatial_keys]
+            shown = cast("Mapping[str, ImageObservation]", self.observations)
+            pictures = [shown[key].levels(observation[key]) for key in self.spatial_keys]
             return torch.cat([picture.movedim(-1, -3) for picture in pictures], -3)
         parts = [self.observations[key].encode(observation[key]).movedim(-1, -3) for key in self.spatial_keys]
         if not self.flat_keys:
