@@ -174,6 +174,12 @@ def test_a_state_that_is_none_is_refused(tmp_path):
             demo_state.DemoFolder(tmp_path, {"seed": 0})
 
 
+def test_a_demo_that_would_leave_a_stage_untrained_is_refused(tmp_path):
+    small = ["--updates", 10, "--rounds", 2, "--real-steps", 100]
+    ran = wmc("demo", "--family", "WorldModels", "--out", tmp_path, *small)
+    assert ran.code == 2 and "--updates times --rounds, 20 would leave the memory untrained" in ran.err
+
+
 def test_a_demo_leaves_alone_what_it_did_not_write(tmp_path):
     (tmp_path / "checkpoint.safetensors").touch()
     demo_state.DemoFolder(tmp_path, {}).finish()

@@ -115,7 +115,7 @@ class Demo:
             progress=progress,
             out=self.folder.path,
         )
-        check_stages(self.trainer.objective, config.updates * config.rounds)
+        check_stages(self.trainer.objective, config.updates * config.rounds, "--updates times --rounds,")
         self.starts = ReplayStarts(self.model, self.replay.sample, pool_size=4096, burn_in=BURN_IN, seed=config.seed)
         self.agent: Any = None
         self._done = 0  # steps of the agent in this round's dream, where a demo goes on in the middle of them

@@ -28,8 +28,13 @@ def steps_of(words: Sequence[str]) -> int | dict[str, int]:
     return stages
 
 
-def check_stages(objective: Any, steps: int | dict[str, int]) -> None:
+def check_stages(objective: Any, steps: int | dict[str, int], option: str = "--steps") -> None:
     """Refuse steps that leave a stage untrained without saying so, or name other stages than there are.
+
+    Args:
+        objective: with stages or without.
+        steps: in all, or by stage.
+        option: where the number comes from.
 
     Raises:
         UsageError: naming the stages and how many steps there must be.
@@ -47,9 +52,10 @@ def check_stages(objective: Any, steps: int | dict[str, int]) -> None:
         return
     lacking = objective.unreached(steps)
     if lacking:
+        by_stage = f", or give each stage its own: --steps {example}" if option == "--steps" else ""
         raise UsageError(
-            f"--steps {steps} would leave the {' and the '.join(lacking)} untrained, whose turn comes after "
-            f"{sum(objective.stage_steps)} updates: ask for more steps, or give each stage its own: --steps {example}."
+            f"{option} {steps} would leave the {' and the '.join(lacking)} untrained, whose turn comes after "
+            f"{sum(objective.stage_steps)} updates: ask for more{by_stage}."
         )
 
 
