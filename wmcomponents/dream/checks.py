@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+FEW = 64
+"""Numbers that are added up one by one."""
+
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype by name."""
 
@@ -41,9 +44,11 @@ def check_layout(states: Mapping[str, Tensor], layout: Layout, what: str, model:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether floats hold neither NaN nor infinity; about half a microsecond for a small array."""
-    # A sum of squares shows what is not finite, and now and then what is too large to square: then each is looked at.
-    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+    """Whether floats hold neither NaN nor infinity; about a microsecond for a small array."""
+    # A sum shows what is not finite, and now and then what is too large to add up: then each is looked at. For few
+    # numbers Python's own sum costs less than any call of a kernel; for many, the sum of squares runs at memory speed.
+    total = sum(array.ravel().tolist()) if array.size <= FEW else np.vdot(array, array)
+    return math.isfinite(total) or bool(np.isfinite(array).all())
 
 
 def rows_not_finite(array: np.ndarray) -> list[int]:

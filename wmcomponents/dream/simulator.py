@@ -1,10 +1,11 @@
 """The dream: one batched simulator, tensors only, that every environment adapter shares."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
@@ -365,7 +366,9 @@ class Simulator:
             seen = {"latent": self.model.features(state), **self.model.decode(state)}
         return {key: value.clone() for key, value in seen.items()} if self._copies_view else seen
 
-    def check_shown(self, observation: Observation, reward: Tensor | None = None) -> None:
+    def check_shown(
+        self, observation: Mapping[str, Tensor | np.ndarray], reward: Tensor | np.ndarray | None = None
+    ) -> None:
         """Refuse what this dream shows, on the host, where a float of it is a NaN or an infinity.
 
         For adapters whose numbers are on the host anyway: it costs about a microsecond a tensor.
@@ -378,8 +381,8 @@ class Simulator:
             NotFiniteError: naming the entry and its rows.
         """
         shown = [(key, observation[key]) for key in self._floats]
-        for name, tensor in shown if reward is None else (("reward", reward), *shown):
-            array = tensor.detach().numpy()
+        for name, value in shown if reward is None else (("reward", reward), *shown):
+            array = value.detach().numpy() if isinstance(value, Tensor) else value
             if not all_finite(array):
                 raise not_finite(f"the dreamt {name!r}", rows_not_finite(array), self.model)
 

@@ -209,8 +209,9 @@ class HostWriter:
         """
         if not self._on_host:
             observation = dict(zip(observation, self._fetched([*observation.values()]), strict=True))
-        self._simulator.check_shown(observation)
-        return self.write({key: tensor.numpy() for key, tensor in observation.items()})
+        arrays = {key: tensor.numpy() for key, tensor in observation.items()}
+        self._simulator.check_shown(arrays)
+        return self.write(arrays)
 
     def step(self, step: DreamStep) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
         """The step just taken: observations, and rewards (float32), terminations, truncations ``[N]``.
@@ -223,9 +224,10 @@ class HostWriter:
             tensors = self._fetched([*observation.values(), *numbers])
             seen = dict(zip(observation, tensors, strict=False))
             step = DreamStep(seen, *tensors[len(seen) :])
-        self._simulator.check_shown(step.observation, step.reward)
-        seen = self.write({key: tensor.numpy() for key, tensor in step.observation.items()})
+        arrays = {key: tensor.numpy() for key, tensor in step.observation.items()}
         rewards = step.reward.numpy()[:, 0].astype(np.float32, copy=False)
+        self._simulator.check_shown(arrays, rewards)
+        seen = self.write(arrays)
         if self._simulator.all_running:  # no flag is set: two tensors less to convert
             return seen, rewards, np.zeros(rewards.shape, dtype=bool), np.zeros(rewards.shape, dtype=bool)
         return seen, rewards, step.terminated.numpy()[:, 0], step.truncated.numpy()[:, 0]
