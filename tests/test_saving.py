@@ -771,8 +771,18 @@ def test_a_config_as_large_as_a_sparse_file_is_refused_by_what_the_machine_has(o
     (path / WEIGHTS).write_bytes(header(huge))
     os.truncate(path / WEIGHTS, len(header(huge)) + 4 * units**2)
     assert_refused(path)
-    with open(path / WEIGHTS, "rb") as file, pytest.raises(BadModelError, match="more than the memory of this machine"):
+    with open(path / WEIGHTS, "rb") as file, pytest.raises(BadModelError, match="more than is free on this machine"):
         TensorFile(file, "model.safetensors", BadModelError).read()
+    assert peak() - before < 100
+
+
+def test_a_large_file_is_not_read_for_a_config_that_is_wrong_in_itself(original, tmp_path):
+    path, before = copied(original, tmp_path), peak()
+    resealed(path, lambda content: content["config"].update(deter=2**16 + 1, blocks=2, units=2**16))
+    huge = header({"a": {"dtype": "F32", "shape": [2**16, 2**14], "data_offsets": [0, 2**32]}})
+    (path / WEIGHTS).write_bytes(huge)
+    os.truncate(path / WEIGHTS, len(huge) + 2**32)
+    assert_refused(path, "blocks")
     assert peak() - before < 100
 
 

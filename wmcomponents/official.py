@@ -16,7 +16,7 @@ import torch
 from wmcomponents.models import OFFICIAL
 from wmcomponents.pretrained import BadModelError, PretrainedModel, StrictFolder
 from wmcomponents.pretrained.building import construction
-from wmcomponents.pretrained.tensors import TensorFile, listed, machine_memory
+from wmcomponents.pretrained.tensors import TensorFile, listed, too_large
 
 TORCH_SUFFIXES, SAFE_SUFFIX = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint"), ".safetensors"
 SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
@@ -157,9 +157,10 @@ def _read_file(folder: StrictFolder, name: str, shown: Path) -> Mapping[str, Any
     with folder.open(name) as file:
         if shown.suffix == SAFE_SUFFIX:
             return TensorFile(file, str(shown), BadModelError).read()
-        size, memory = os.fstat(file.fileno()).st_size, machine_memory()
-        if memory is not None and size > memory:
-            raise BadModelError(f"{shown} has {size:,} bytes, more than the memory of this machine ({memory:,}).")
+        size = os.fstat(file.fileno()).st_size
+        fault = too_large(size)
+        if fault:
+            raise BadModelError(f"{shown} {fault}.")
         return _read_torch(file, size, shown)
 
 

@@ -76,7 +76,9 @@ def construction(elements: int, tensors: int, device: str = "cpu") -> Iterator[N
         np.random.set_state(numpy)
 
 
-def check_sizes(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], elements: int) -> None:
+def check_sizes(
+    build: Callable[[], nn.Module], weights: Mapping[str, Tensor], elements: int, *, is_certain: bool = False
+) -> None:
     """Compare what a config asks for with the weights that are there, before memory is taken for either.
 
     The model is built without memory; one that cannot be, since it computes with its own numbers as it is built, is
@@ -86,6 +88,8 @@ def check_sizes(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], e
         build: makes the model.
         weights: the weights, with numbers or without.
         elements: numbers in the weights and specs.
+        is_certain: whether a model that cannot be built without memory, for another reason than that, is refused here;
+            it is left to be built in earnest otherwise.
 
     Raises:
         ValueError: if they are not of one model.
@@ -95,11 +99,22 @@ def check_sizes(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], e
             own = build().state_dict()
     except OverBudgetError:
         raise
-    except Exception:  # of any kind: what is wrong with the sizes themselves will show when it is built in earnest
+    except Exception as error:  # of any kind
+        if is_certain and not _is_for_want_of_numbers(error):
+            raise
         return
     fault = unlike_weights(weights, own)
     if fault:
         raise ValueError(fault)
+
+
+def _is_for_want_of_numbers(error: BaseException | None) -> bool:
+    """Whether something failed because tensors of the meta device have no numbers, which torch says in many ways."""
+    while error is not None:
+        if isinstance(error, NotImplementedError) or "meta" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def unlike_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

@@ -211,7 +211,7 @@ class PretrainedModel(WorldModel):
                 )
             build = functools.partial(cast(Any, cls), config, *specs)
             size = sum(value.numel() for value in shapes.values()) + sum(map(elements, specs))
-            check_sizes(build, shapes, size)
+            check_sizes(build, shapes, size, is_certain=weights is None)
             weights = reader() if weights is None else weights
             with construction(size, len(weights)):
                 model = cast(M, build())

@@ -1,10 +1,12 @@
 """Safetensors files, read strictly: the header first, and the numbers once it was compared with what is wanted."""
 
+import contextlib
 import hashlib
 import math
 import os
 import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import safetensors.torch
@@ -73,11 +75,9 @@ class TensorFile:
         Raises:
             refusal: if it has another one, cannot be read, or does not fit into the memory of this machine.
         """
-        memory = machine_memory()
-        if memory is not None and self.size > memory:
-            raise self._refusal(
-                f"{self.name} has {self.size:,} bytes, more than the memory of this machine ({memory:,})."
-            )
+        fault = too_large(self.size)
+        if fault:
+            raise self._refusal(f"{self.name} {fault}.")
         seen = hashlib.sha256(self._head)
         found: dict[str, Tensor] = {}
         try:
@@ -160,9 +160,22 @@ def _entry(key: str, stated: Any) -> _Entry:
     return _Entry(DTYPES[dtype], tuple(shape), *offsets)
 
 
-def machine_memory() -> int | None:
-    """Bytes of memory that this machine has, where it says."""
-    try:
+def too_large(size: int) -> str:
+    """In words, why a file of tensors is too large for this machine; empty if it is not.
+
+    There must be room twice: the tensors are copied into a model.
+    """
+    free = _free_memory()
+    if free is None or 2 * size <= free:
+        return ""
+    return f"has {size:,} bytes, and needs twice that in memory, more than is free on this machine ({free:,})"
+
+
+def _free_memory() -> int | None:
+    """Bytes of memory that are free on this machine, or that it has, where it says."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+    return None
