@@ -85,7 +85,7 @@ class SavedSteps:
         with StrictFolder(self.path, BadDataError, WHAT) as folder, folder.open(part["file"], exactly=size) as file:
             try:
                 data = bytearray(size)
-                if file.readinto(data) != size:
+                if cast(Any, file).readinto(data) != size:
                     raise ValueError("it became shorter while it was read")
                 if hashlib.sha256(data).hexdigest() != part["sha256"]:
                     raise ValueError("it is not the file that was saved, but is damaged or was replaced")
@@ -200,7 +200,7 @@ class DataWriter:
         self._tail.append(steps)
         if sum(map(len, self._tail)) < rows:
             return
-        taken = _joined(self._tail)
+        taken: Any = _joined(self._tail)
         while len(taken) >= rows:
             self._parts.append(self._write_part(taken[:rows]))
             taken = taken[rows:]

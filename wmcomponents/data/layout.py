@@ -209,4 +209,4 @@ def _is_shape(shape: Any) -> bool:
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     flat = tensor.contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy() if len(flat) else b"")
+    return memoryview(cast(Any, flat.view(torch.uint8).numpy()) if len(flat) else b"")

@@ -162,19 +162,19 @@ def save_replay(replay: TensorDictReplayBuffer, path: str | Path, **facts: Any) 
     """
     if len(replay) == 0:
         raise EmptyReplayError("The replay buffer is empty: there is nothing to save. Collect into it first.")
-    storage = _tensor_storage(replay)
+    storage, writer = _tensor_storage(replay), cast(Any, replay.writer)
     shape = cast(torch.Size, storage.shape)
     rows, streams = shape[0], shape[1:].numel()
-    cursor = int(replay.writer._cursor)
+    cursor = int(writer._cursor)
     capacity = storage.max_size // streams
     order = (torch.arange(rows) + (cursor if rows == capacity else 0)) % rows  # oldest first
     spec = replay.transition_spec if isinstance(replay, SequenceReplayBuffer) else None
-    with DataWriter(path) as writer:
-        one = storage.get(order[:1]).exclude("index")
+    with DataWriter(path) as folder:
+        one = storage.get(cast(Any, order[:1])).exclude("index")
         check_place(path, space=rows * Layout.of(one, storage.ndim).row_bytes)
         for some in order.split(max(1, PART_BYTES // max(1, one.bytes()))):
-            writer.append(storage.get(some).exclude("index"))
-        writer.save(
+            folder.append(storage.get(cast(Any, some)).exclude("index"))
+        folder.save(
             transition_spec=spec,
             capacity=capacity * streams,
             cursor=cursor,
@@ -251,7 +251,7 @@ def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplay
     replay.empty()
     try:
         if rows == capacity and saved.content["capacity"] == capacity * streams:
-            replay.writer._cursor = saved.content["cursor"]
+            cast(Any, replay.writer)._cursor = saved.content["cursor"]
         for steps in few if few is not None else saved.parts():
             steps = steps.to(storage.device)
             # The base's: the subclass cannot write its index into [N, 1] steps (torchrl 0.14).
