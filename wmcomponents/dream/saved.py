@@ -51,7 +51,8 @@ def read_saved(saved: Any, layout: Layout, device: torch.device, model: nn.Modul
             f"a saved dream has the entries {', '.join(SavedDream._fields)}; got "
             f"{', '.join(sorted(map(str, saved.keys())))}. get_state() makes one."
         )
-    state = {str(key): cast(Tensor, value).to(device, copy=True) for key, value in saved["state"].items()}
+    entries = cast(TensorDictBase, saved["state"]).items()
+    state = {str(key): cast(Tensor, value).to(device, copy=True) for key, value in entries}
     check_layout(state, layout, "the saved states", model)
     if device.type == "cpu":
         check_finite_states(state, "the saved state", "it cannot be dreamt on from.")

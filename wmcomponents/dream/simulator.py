@@ -205,7 +205,8 @@ class Simulator:
                 raise ValueError(f"noise is 'sample', 'mode' or a StepNoise of given steps; got {choice!r}.")
         else:
             check_noise(self.model, choice, lead_of(choice))
-        self._choice, self._played = choice, 0
+        self._choice: NoiseChoice = choice
+        self._played = 0
 
     @property
     def elapsed(self) -> Tensor:
@@ -505,15 +506,16 @@ class Simulator:
 
     def _ended(self, cont: Tensor | None, end: Tensor | None, batch_size: Sequence[int]) -> Tensor:
         cont = _shaped(cont, (*batch_size, 1), "the model's continuation")
-        draws = self.termination == "sample" and end is not None
+        if self.termination != "sample":
+            end = None
         if self.device.type != "cpu" or torch.compiler.is_compiling():
             # Not looked at here, so written such that a NaN ends its row.
-            return ~(end < cont) if draws else ~(cont >= 0.5)
+            return ~(cont >= 0.5) if end is None else ~(end < cont)
         numbers = cont.detach().numpy()
         if not all_finite(numbers):
             rows = rows_not_finite(numbers.reshape(-1, 1))
             raise not_finite(f"the probability to go on that {type(self.model).__name__} predicts", rows, self.model)
-        return end >= cont if draws else cont < 0.5
+        return cont < 0.5 if end is None else end >= cont
 
     def _fresh(self, count: int, mask: Tensor | None) -> State:
         if not self.starts.ordered:

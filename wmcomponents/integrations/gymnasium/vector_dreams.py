@@ -192,7 +192,7 @@ class DreamVectorEnv(VectorEnv):
         value = getattr(self, name)
         if not callable(value):
             return (value,) * self.num_envs
-        answer = value(*args, **kwargs)
+        answer: Any = value(*args, **kwargs)
         if isinstance(answer, (tuple, list, np.ndarray, Tensor)) and len(answer) == self.num_envs:
             return tuple(answer)
         return (answer,) * self.num_envs
@@ -234,7 +234,8 @@ class DreamVectorEnv(VectorEnv):
         """The step in which every row only begins anew."""
         seen = self._seen(self.simulator.reset())
         if self._numpy:
-            return seen, np.zeros(self.num_envs, np.float32), *(np.zeros(self.num_envs, bool) for _ in range(2))
+            rewards, ends = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, bool)
+            return seen, rewards, ends, ends.copy()
         reward = torch.zeros(self.num_envs, device=self.simulator.device)
         return seen, reward, torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
 
