@@ -97,7 +97,8 @@ def test_long_calls_are_run_once_a_repeat(monkeypatch):
 
 
 def test_the_command_writes_both_files_and_says_what_was_not_measured(tmp_path, monkeypatch):
-    line = {"work": "w", "config": "c", "variant": "dream", "ms": 1.5, "range": [1.0, 2.0], "peak_mib": 1234.0}
+    line = {"work": "IRIS, B=16", "config": "c", "variant": "dream", "ms": 1.5, "range": [1.0, 2.0]}
+    line |= {"rate": 600.0, "peak_mib": 1234.0}
     monkeypatch.setattr(pixel_speed, "SECTIONS", {name: lambda *_: [line] for name in ("dream", "cache")})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for only in ("cache", "dream"):
