@@ -37,8 +37,8 @@ class CollectConfig:
     """Arguments of the environment, as name=value; a value is a Python literal, or else a string."""
     from_pixels: bool = False
     """Observe rendered images in place of the environment's own observation."""
-    image_size: int = 64
-    """Side of images, in pixels."""
+    image_size: int | None = None
+    """Side of all pictures, in pixels; if not given, 64 for one colour picture, and the environment's own elsewhere."""
     action_repeat: int | None = None
     """Real steps per action; the environment's custom if not given (Atari 4, dm_control 2)."""
     sticky_actions: float | None = None
@@ -64,7 +64,9 @@ def arguments_of(config: CollectConfig) -> dict[str, Any]:
 
 def run(config: CollectConfig) -> dict[str, Any]:
     """Collect and save, or go on with it."""
-    at_least(1, steps=config.steps, image_size=config.image_size, num_envs=config.num_envs)
+    at_least(1, steps=config.steps, num_envs=config.num_envs)
+    if config.image_size is not None:
+        at_least(1, image_size=config.image_size)
     at_least(0, seed=config.seed)
     if not 0.0 <= config.repeat_probability <= 1.0:
         raise UsageError(f"--repeat-probability is in [0, 1]; got {config.repeat_probability}.")

@@ -111,9 +111,10 @@ class Collection:
 
     @property
     def _options(self) -> dict[str, Any]:
-        names = ("from_pixels", "image_size", "action_repeat", "sticky_actions", "max_episode_steps")
+        names = ("from_pixels", "action_repeat", "sticky_actions", "max_episode_steps")
         options = {name: getattr(self._config, name) for name in names}
-        return {**options, "env_kwargs": arguments_of(self._config)}
+        size = "usual" if self._config.image_size is None else self._config.image_size
+        return {**options, "image_size": size, "env_kwargs": arguments_of(self._config)}
 
     @property
     def _arguments(self) -> dict[str, Any]:
