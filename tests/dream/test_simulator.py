@@ -348,6 +348,20 @@ def test_a_continuation_that_is_not_finite_is_named_and_not_taken_for_going_on(t
         simulator.predict({"count": torch.zeros(4, 1)}, STILL, (4,))
 
 
+def test_observations_that_are_not_finite_are_found_at_a_reset_and_within_64_steps():
+    simulator = chance(cont=1.0)
+    broken = {"latent": torch.tensor([[0.0], [float("nan")], [0.0], [0.0]])}
+    with pytest.raises(NotFiniteError, match=r"dreamt 'latent' is not finite in rows \[1\]"):
+        simulator.check_shown(broken)
+    simulator.reset()
+    with pytest.raises(NotFiniteError, match="'latent'"):
+        for _ in range(64):
+            step = simulator.step(STILL)
+            simulator.check_shown(broken, step.reward)
+    with pytest.raises(NotFiniteError, match="'reward'"):
+        simulator.check_shown(step.observation, step.reward * float("nan"))
+
+
 def test_weights_that_are_not_finite_are_named():
     model = ToyWorldModel(VECTOR, OneHot(2))
     simulator = Simulator(model, batch_size=2)

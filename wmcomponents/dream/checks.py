@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-FEW = 64
+FEW = 8
 """Numbers that are added up one by one."""
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
