@@ -776,6 +776,16 @@ def test_a_config_as_large_as_a_sparse_file_is_refused_by_what_the_machine_has(o
     assert peak() - before < 100
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits what a process may take")
+def test_a_count_of_layers_that_would_fill_the_memory_with_a_list_is_refused(original, tmp_path):
+    path, before = copied(original, tmp_path), peak()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    for layers in (2**31, 2**40):
+        resealed(path, lambda content, layers=layers: content["config"].update(layers=layers))
+        assert_refused(path)
+    assert peak() - before < 200 and resource.getrlimit(resource.RLIMIT_AS) == limits
+
+
 def test_a_large_file_is_not_read_for_a_config_that_is_wrong_in_itself(original, tmp_path):
     path, before = copied(original, tmp_path), peak()
     resealed(path, lambda content: content["config"].update(deter=2**16 + 1, blocks=2, units=2**16))
@@ -1046,6 +1056,7 @@ def test_a_field_of_a_newer_version_is_refused_with_both_versions(tmp_path, monk
         Nested.from_pretrained(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*the defaults are taken")  # of the fields that came since
 @pytest.mark.parametrize("family", sorted(entry.name for entry in OLD.iterdir()))
 def test_models_that_earlier_versions_saved_load_and_dream_what_they_dreamt(family):
     model, kept = load_with_starts(OLD / family / "model")

@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from wmcomponents.pretrained.tensors import NAMED, listed
 
 SPARE_ELEMENTS, SPARE_TENSORS = 2**22, 2**10
 """What building a model may take beyond a multiple of its weights and specs: masks, bins, tables."""
+
+
+LARGEST_COUNT = 2**24
+"""Parts of one kind in a model; larger numbers in a config are steps, or not to be believed."""
 
 
 class OverBudgetError(ValueError):
@@ -74,6 +79,42 @@ def construction(elements: int, tensors: int, device: str = "cpu") -> Iterator[N
         torch.set_default_dtype(dtype)
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def bounded_memory(more: int) -> Iterator[None]:
+    """Where the process gets no more memory than it has and this, where the system can say so.
+
+    For what a budget of tensors does not see: a count of layers that makes a list before it makes a layer. It holds
+    for all threads, hence only where numbers are met that no count of parts needs.
+
+    Args:
+        more: bytes.
+
+    Raises:
+        MemoryError: inside, at what is too much.
+    """
+    try:
+        import resource
+
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        limits = [taken + more, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def largest_integer(content: Any) -> int:
+    """The largest integer in a JSON, by its absolute value."""
+    if isinstance(content, (dict, list)):
+        return max(map(largest_integer, content.values() if isinstance(content, dict) else content), default=0)
+    return abs(content) if isinstance(content, int) else 0
 
 
 def check_sizes(

@@ -1,5 +1,6 @@
 """The base of all world models that can be saved and loaded."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -16,7 +17,15 @@ from torchrl.data import Composite
 
 from wmcomponents._arguments import folder_path
 from wmcomponents._version import __version__
-from wmcomponents.pretrained.building import check_sizes, construction, fill, unlike_weights
+from wmcomponents.pretrained.building import (
+    LARGEST_COUNT,
+    bounded_memory,
+    check_sizes,
+    construction,
+    fill,
+    largest_integer,
+    unlike_weights,
+)
 from wmcomponents.pretrained.config import check_config, decoded
 from wmcomponents.pretrained.folder import (
     CONFIG,
@@ -211,10 +220,13 @@ class PretrainedModel(WorldModel):
                 )
             build = functools.partial(cast(Any, cls), config, *specs)
             size = sum(value.numel() for value in shapes.values()) + sum(map(elements, specs))
-            check_sizes(build, shapes, size, is_certain=weights is None)
-            weights = reader() if weights is None else weights
-            with construction(size, len(weights)):
-                model = cast(M, build())
+            with contextlib.ExitStack() as guarded:
+                if largest_integer(content["config"]) > LARGEST_COUNT:
+                    guarded.enter_context(bounded_memory(64 * size + 2**30))
+                check_sizes(build, shapes, size, is_certain=weights is None)
+                weights = reader() if weights is None else weights
+                with construction(size, len(weights)):
+                    model = cast(M, build())
             fault = unlike_weights(weights, model.state_dict())
             if fault:
                 raise ValueError(fault)
