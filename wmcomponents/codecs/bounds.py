@@ -44,14 +44,17 @@ class ActionBounds:
         """
         if self._low is None and not self.is_float:
             return action
+        all_finite = True
         if action.device.type == "cpu" and action.numel():
-            # The common case at the price of one look: all within the bounds of all. NaN is within nothing.
-            least, most = torch.aminmax(action.detach())
-            if self._floor <= least.item() and most.item() <= self._ceiling:
+            # The common case at the price of one look: all within the bounds of all. NaN is within nothing, and where
+            # there is one, it is the least and the most.
+            least, most = (limit.item() for limit in torch.aminmax(action.detach()))
+            if self._floor <= least and most <= self._ceiling:
                 return action
+            all_finite = math.isfinite(least) and math.isfinite(most)
         if self._low is not None:
             action = torch.clamp(action, self._low, self._high)
-        if self.is_float and action.device.type == "cpu":
+        if self.is_float and not all_finite:
             self._refuse(action)
         return action
 
