@@ -707,9 +707,9 @@ def test_a_user_s_family_with_a_nested_config_comes_back(tmp_path):
     [
         ({"rate": float("nan")}, "NestedConfig cannot be saved"),
         ({"rate": torch.zeros(1)}, "NestedConfig cannot be saved"),
-        ({"pair": (1, 2)}, r"config.pair\[1\] must be str; got 2"),
+        ({"pair": (1, 2)}, r"config.pair\[1\] must be a string; got 2"),
         ({"kind": "c"}, "config.kind must be"),
-        ({"flag": 1}, "config.flag must be bool; got 1"),
+        ({"flag": 1}, "config.flag must be True or False; got 1"),
     ],
 )
 def test_a_config_that_would_not_come_back_is_not_saved(tmp_path, changes, message):
