@@ -308,10 +308,14 @@ def test_a_collector_on_a_bare_dream_is_resumed(model):
 
 
 def test_type_checks_are_made_where_they_are_asked_for(model, form):
-    env = form(model, run_type_checks=True)
+    dtype = torch.float32
+
+    def reward(state, action, after):
+        return torch.zeros(*action.shape[: action.ndim - model.action_spec.ndim], 1, dtype=dtype)
+
+    env = form(model, run_type_checks=True, reward=reward)
     env.rollout(3, break_when_any_done=False)
-    key, look = next(iter(env.simulator.observation_spec.keys())), env.simulator._look
-    env.simulator._look = lambda state: look(state) | {key: look(state)[key].to(torch.float64)}
+    dtype = torch.float64
     with pytest.raises(TypeError, match="float64"):
         env.rollout(2)
 

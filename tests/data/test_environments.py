@@ -232,7 +232,7 @@ def test_a_missing_package_names_its_extra(monkeypatch, env_id, module, extra):
 
 @pytest.mark.parametrize("name", ["num_envs", "image_size", "action_repeat", "max_episode_steps"])
 def test_a_count_below_one_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=f"{name} is at least 1; got 0"):
         make_env("CartPole-v1", **{name: 0})
 
 

@@ -67,6 +67,6 @@ def test_without_a_decoder_the_latent_is_drawn():
 
 def test_the_decoded_observation_is_drawn_whatever_the_view():
     model = ToyWorldModel(IMAGE, OneHot(2))
-    latent, decoded = (Simulator(model, view=view) for view in ("latent", "decoded"))
+    latent, decoded = (Simulator(model, view=view, seed=0) for view in ("latent", "decoded"))
     latent.reset(), decoded.reset()
     np.testing.assert_array_equal(simulator_frames(latent)[0], simulator_frames(decoded)[0])

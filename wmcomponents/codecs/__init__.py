@@ -1,6 +1,7 @@
 """How an environment's numbers become tensors and back: its spaces as torchrl specs, entry by entry."""
 
 from wmcomponents.codecs.bounds import ActionBounds as ActionBounds
+from wmcomponents.codecs.bounds import all_finite as all_finite
 from wmcomponents.codecs.entry import EntryCodec as EntryCodec
 from wmcomponents.codecs.entry import Real as Real
 from wmcomponents.codecs.entry import SpaceError as SpaceError

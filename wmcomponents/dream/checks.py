@@ -1,14 +1,10 @@
 """What a dream is given and what it shows, looked at where that costs next to nothing."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-FEW = 8
-"""Numbers that are added up one by one."""
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype by name."""
@@ -41,14 +37,6 @@ def check_layout(states: Mapping[str, Tensor], layout: Layout, what: str, model:
             f"{type(model).__name__} has the state {told(layout)}; {what} are {told(layout_of(states))}. Build them "
             f"with this model (ReplayStarts, PriorStarts), for {rows} rows and in these dtypes."
         )
-
-
-def all_finite(array: np.ndarray) -> bool:
-    """Whether floats hold neither NaN nor infinity; about a microsecond for a small array."""
-    # A sum shows what is not finite, and now and then what is too large to add up: then each is looked at. For few
-    # numbers Python's own sum costs less than any call of a kernel; for many, the sum of squares runs at memory speed.
-    total = sum(array.ravel().tolist()) if array.size <= FEW else np.vdot(array, array)
-    return math.isfinite(total) or bool(np.isfinite(array).all())
 
 
 def rows_not_finite(array: np.ndarray) -> list[int]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
 from wmcomponents._arguments import whole
+from wmcomponents.codecs import all_finite
 from wmcomponents.dream.checks import (
-    all_finite,
     check_finite_states,
     check_layout,
     not_finite,
@@ -384,10 +384,12 @@ class Simulator:
         Raises:
             NotFiniteError: naming the entry and its rows.
         """
-        shown = [] if reward is None else [("reward", reward)]
+        shown: list[tuple[str, Tensor | np.ndarray]] = []
         if reward is None or self._clock % GLANCE == 1:
-            shown += [(key, observation[key]) for key in self._floats]
-        for name, value in shown:
+            shown = [(key, observation[key]) for key in self._floats]
+        elif all_finite(reward if isinstance(reward, np.ndarray) else reward.detach().numpy()):
+            return
+        for name, value in [("reward", reward), *shown] if reward is not None else shown:
             array = value.detach().numpy() if isinstance(value, Tensor) else value
             if not all_finite(array):
                 raise not_finite(f"the dreamt {name!r}", rows_not_finite(array), self.model)

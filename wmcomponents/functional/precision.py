@@ -19,6 +19,7 @@ def full_precision(like: torch.Tensor) -> AbstractContextManager:
         like: gives the device.
     """
     kind = like.device.type
-    if torch.compiler.is_compiling() or not torch.is_autocast_enabled(kind):
+    # Where nothing is computed (the meta device) there is no autocast to ask for.
+    if torch.compiler.is_compiling() or kind == "meta" or not torch.is_autocast_enabled(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)

@@ -47,6 +47,10 @@ class ActionReader:
         self._shape = self._codec.shape
         self._is_binary = isinstance(self.space, spaces.MultiBinary) or self.space.dtype == np.bool_
         self._bounds = ActionBounds(spec, device)
+        is_box = not self._codec.is_choice and not self._is_binary and self._bounds.is_float
+        # Arrays that need no more than to be clipped are told from all else at one look.
+        is_plain = is_box and tuple(spec.shape) == self._shape and device.type == "cpu"
+        self._plain = (self.space.dtype, self._shape) if is_plain and spec.dtype is not torch.bfloat16 else None
         self._first = torch.as_tensor(self._codec.start.astype(np.int64))
         self._last: Tensor | None = None
         if self._codec.is_choice:
@@ -65,6 +69,8 @@ class ActionReader:
             SpaceError: if the shape is not ``[rows, *space.shape]``, discrete actions are not integers of the space,
                 or numbers are not finite. Tensors on an accelerator are not looked into.
         """
+        if type(actions) is np.ndarray and self._plain == (actions.dtype, actions.shape[1:]) and len(actions) == rows:
+            return self._bounds.of_array(actions)
         tensor = _tensor(actions)
         if tensor.shape != (rows, *self._shape):
             raise SpaceError(
