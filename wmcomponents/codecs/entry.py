@@ -176,7 +176,7 @@ def _plain_space(spec: TensorSpec) -> Any:
             shape = (len(sizes),)
         return spaces.MultiDiscrete(np.array(sizes).reshape(shape)) if shape else spaces.Discrete(sizes[0])
     if isinstance(spec, Binary) and spec.dtype is torch.int8 and shape:
-        return spaces.MultiBinary(shape if len(shape) > 1 else shape[0])
+        return spaces.MultiBinary(shape if len(shape) > 1 else spec.shape.numel())
     if isinstance(spec, Binary) or spec.dtype is torch.bool:
         return spaces.Box(np.zeros(shape, dtype), np.ones(shape, dtype), shape, cast(Any, dtype))
     if isinstance(spec, Bounded):
