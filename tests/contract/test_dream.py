@@ -242,7 +242,7 @@ def test_imagination_is_one_graph_without_a_break(model):
 @pytest.mark.slow
 @pytest.mark.compile
 def test_compiled_imagination_is_the_eager_one(model):
-    assert_compiled_is_eager(model, 2)
+    assert_compiled_is_eager(model, 1)
 
 
 def test_the_filter_over_fake_data_gives_states_of_the_spec(model):

@@ -129,14 +129,14 @@ def around(env: Any, options: Options, env_id: str = "") -> EnvBase:
 
 def _make_minatar_pixels(env_id: str, options: Options) -> EnvBase:
     import numpy as np
-    from gymnasium.spaces import Box, Dict
+    from gymnasium.spaces import Box
     from gymnasium.wrappers import TransformObservation
 
     env = _gym_make(env_id, **options.kwargs)
     shape = env.observation_space.shape or ()
     size = options.image_size if options.image_size is not None else max(shape[:2])
-    space = Dict(pixels=Box(0, 255, (size, size, 3), np.uint8))
-    drawn = TransformObservation(env, lambda board: {"pixels": fitted(painted(board), size)}, space)
+    space = Box(0, 255, (size, size, 3), np.uint8)
+    drawn = TransformObservation(env, lambda board: fitted(painted(board), size), space)
     return ExactGymWrapper(drawn, frame_skip=options.action_repeat or 1, device=options.device)
 
 
