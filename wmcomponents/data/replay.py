@@ -21,6 +21,7 @@ from torchrl.data import (
 from torchrl.envs import EnvBase
 
 from wmcomponents._arguments import device_named, of_kind, whole
+from wmcomponents._memory import free_memory
 from wmcomponents._whole import check_place
 from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
 from wmcomponents.data.layout import Layout
@@ -371,22 +372,7 @@ def _place(storage: str, directory: str | Path | None, device: torch.device | st
         raise ValueError("directory is for storage='memmap'; a buffer in memory has none.")
     if torch.device(device).type == "cuda":
         return f"on {device}", torch.cuda.mem_get_info(device)[0]
-    return "in memory", _free_memory()
-
-
-def _free_memory() -> int | None:
-    """Memory that can still be taken, within the limit of a container. Linux only; elsewhere unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or its limit reads "max"
-        return free
-    return min(free, limit - used)
+    return "in memory", free_memory()
 
 
 def _readable(size: float) -> str:

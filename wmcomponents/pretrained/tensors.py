@@ -1,18 +1,17 @@
 """Safetensors files, read strictly: the header first, and the numbers once it was compared with what is wanted."""
 
-import contextlib
 import hashlib
 import math
 import os
 import struct
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from wmcomponents._memory import free_memory
 from wmcomponents.pretrained.files import LARGEST_JSON, parse_json
 
 DTYPES = {
@@ -165,17 +164,7 @@ def too_large(size: int) -> str:
 
     There must be room twice: the tensors are copied into a model.
     """
-    free = _free_memory()
+    free = free_memory()
     if free is None or 2 * size <= free:
         return ""
     return f"has {size:,} bytes, and needs twice that in memory, more than is free on this machine ({free:,})"
-
-
-def _free_memory() -> int | None:
-    """Bytes of memory that are free on this machine, or that it has, where it says."""
-    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
