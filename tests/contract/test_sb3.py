@@ -81,14 +81,14 @@ def test_steps_have_the_layout_of_the_contract(model):
 
 
 def test_finished_rows_show_the_reset_and_tell_how_they_ended(model):
-    env = vec_of(model, rows=16, horizon=4)
-    twin = vec_of(model, rows=16, horizon=4)
+    env = vec_of(model, rows=32, horizon=2)
+    twin = vec_of(model, rows=32, horizon=2)
     env.seed(0), twin.seed(0)
     env.reset(), twin.reset()
     ended, cut = 0, 0
     for _ in range(9):
         action = sampled(env)
-        expected = twin.simulator.step(twin._read(action, 16))
+        expected = twin.simulator.step(twin._read(action, 32))
         final = twin._host.observation(expected.observation)
         twin.simulator.reset(twin.simulator.done) if bool(twin.simulator.done.any()) else None
         observation, _, dones, infos = env.step(action)
