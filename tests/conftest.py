@@ -1,5 +1,6 @@
 """Shared fixtures: reference vectors, seeds, Hypothesis profiles, and a quiet headless machine."""
 
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Space
 from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 from torch import Tensor
@@ -54,10 +56,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Each test starts from the same global random state, whatever ran before it."""
+def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test starts from the same global random state, whatever ran before it; unseeded spaces sample the same."""
     torch.manual_seed(0)
     np.random.seed(0)
+    seeds = itertools.count()
+
+    def np_random(space: Space) -> np.random.Generator:
+        if space._np_random is None:
+            space.seed(next(seeds))
+        return space._np_random
+
+    monkeypatch.setattr(Space, "np_random", property(np_random))
 
 
 @dataclass(frozen=True)
