@@ -23,7 +23,7 @@ from benchmarks.plots import draw
 from wmcomponents.data import action_spec, make_env, observation_spec
 from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.models import MODELS, make_model
-from wmcomponents.saving import load
+from wmcomponents.models.loading import load
 from wmcomponents.training import Cooling, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16

@@ -30,7 +30,7 @@ from benchmarks.plots import draw
 from benchmarks.report import markdown
 from wmcomponents.dream import Simulator
 from wmcomponents.dream.starts import Starts
-from wmcomponents.functional.categorical import inverse_cdf_index, softmax
+from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
 from wmcomponents.models import make_model
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import State, keys_of

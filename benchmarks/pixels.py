@@ -47,8 +47,8 @@ from wmcomponents.evaluation import (
     write_webp,
 )
 from wmcomponents.models import make_model
+from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
-from wmcomponents.saving import load
 from wmcomponents.training import Trainer, UntrainedStageWarning, seed_everything
 
 STARTS, FILM_BYTES, FILM_SEQUENCES = 32, 600_000, 128

@@ -10,8 +10,8 @@ from tests.golden_vectors import load
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models import Diamond, DiamondConfig
-from wmcomponents.models.diamond_config import DenoiserConfig, RewardEndConfig, UpsamplerConfig
-from wmcomponents.models.diamond_official import our_name
+from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, RewardEndConfig, UpsamplerConfig
+from wmcomponents.models.diffusion.diamond.official import our_name
 from wmcomponents.pretrained import load_mapped
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tests.golden_vectors import load
 from wmcomponents.models import TDMPC2
-from wmcomponents.models.tdmpc2_official import RULES
-from wmcomponents.objectives.tdmpc2 import Draws, Windows
+from wmcomponents.models.value_equivalent.tdmpc2.objective import Draws, Windows
+from wmcomponents.models.value_equivalent.tdmpc2.official import RULES
 from wmcomponents.pretrained import map_keys
 
 UPDATES = ("tdmpc2_update_single", "tdmpc2_update_multitask")

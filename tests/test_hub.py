@@ -14,8 +14,8 @@ from torchrl.data import Composite, OneHot, Unbounded
 from wmcomponents.integrations import hub
 from wmcomponents.integrations.hub import HubModel
 from wmcomponents.models import DreamerV3, DreamerV3Config
+from wmcomponents.models.loading import load, load_starts
 from wmcomponents.pretrained import BadModelError
-from wmcomponents.saving import load, load_starts
 
 SIZES = {"deter": 16, "hidden": 8, "groups": 2, "classes": 3, "units": 8, "blocks": 2, "layers": 1, "bins": 11}
 

@@ -7,9 +7,9 @@ quick; adapters to other libraries load when they are imported.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wmcomponents.official import load_official as load_official
+    from wmcomponents.models.loading import load as load
+    from wmcomponents.models.official import load_official as load_official
     from wmcomponents.pretrained import BadModelError as BadModelError
-    from wmcomponents.saving import load as load
     from wmcomponents.world_model import CapabilityError as CapabilityError
     from wmcomponents.world_model import Prediction as Prediction
     from wmcomponents.world_model import WorldModel as WorldModel
@@ -24,8 +24,8 @@ _HOMES = {
     "CapabilityError": "wmcomponents.world_model",
     "Prediction": "wmcomponents.world_model",
     "WorldModel": "wmcomponents.world_model",
-    "load": "wmcomponents.saving",
-    "load_official": "wmcomponents.official",
+    "load": "wmcomponents.models.loading",
+    "load_official": "wmcomponents.models.official",
 }
 __all__ = ["BadModelError", "CapabilityError", "Prediction", "WorldModel", "load", "load_official"]
 

@@ -2,7 +2,7 @@ import pytest
 
 from tests.cli.running import wmc
 from wmcomponents.cli.policies import BadAgentError, agent_view, load_agent
-from wmcomponents.saving import load
+from wmcomponents.models.loading import load
 
 sb3 = pytest.importorskip("stable_baselines3")
 

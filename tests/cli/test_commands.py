@@ -13,8 +13,8 @@ from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.families import PRESETS
 from wmcomponents.cli.train import training_facts
 from wmcomponents.models import MODELS, presets
+from wmcomponents.models.loading import load
 from wmcomponents.pretrained.folder import sealed
-from wmcomponents.saving import load
 
 
 def test_collecting_writes_steps_and_what_they_are(data):

@@ -38,7 +38,7 @@ from wmcomponents.models import (
     WorldModels,
     WorldModelsConfig,
 )
-from wmcomponents.models.diamond_config import DenoiserConfig, RewardEndConfig
+from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, RewardEndConfig
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import WorldModel
 

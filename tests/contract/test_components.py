@@ -17,6 +17,7 @@ from torchrl.objectives import LossModule
 
 from tests.parts import scramble, settle
 from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
+from wmcomponents.codecs import OneHotCode, Support
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
     ConvDecoder,
@@ -73,11 +74,9 @@ from wmcomponents.heads import (
 from wmcomponents.nn import (
     CosineQuantizer,
     MinMaxScale,
-    OneHotCode,
     Perceptron,
     PlainStem,
     ReducedHead,
-    Support,
     VectorQuantizer,
     VQGANDecoder,
     VQGANEncoder,

@@ -12,14 +12,7 @@ from torchrl.data import Bounded, Composite, OneHot
 from torchrl.envs import GymWrapper, InitTracker, TransformedEnv
 
 from wmcomponents.codecs import SpaceError, space_from_spec
-from wmcomponents.data import (
-    UnknownEnvironmentError,
-    action_spec,
-    collect,
-    make_env,
-    make_replay,
-    observation_spec,
-)
+from wmcomponents.data import UnknownEnvironmentError, action_spec, collect, make_env, make_replay, observation_spec
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv
 from wmcomponents.models import MODELS, DreamerV3, DreamerV3Config, make_model
 from wmcomponents.testing.toy import ToyWorldModel

@@ -7,9 +7,9 @@ from gymnasium import spaces
 from gymnasium.wrappers import ResizeObservation
 
 from tests.contract.test_spaces import Shows
+from wmcomponents.codecs.observation import ImageObservation, describe_observation
 from wmcomponents.data import make_env, observation_spec
 from wmcomponents.data.resizing import resized
-from wmcomponents.nn.observation import ImageObservation, describe_observation
 
 LAYOUTS = {
     "colour": ((32, 48, 3), (16, 16, 3)),

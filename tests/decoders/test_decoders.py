@@ -20,9 +20,10 @@ from tests.parts import (
     draw,
     scramble,
 )
+from wmcomponents.codecs import SquaredError, Standardize
 from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
 from wmcomponents.functional import symlog
-from wmcomponents.nn import SquaredError, Standardize, StridedDoubling, padded_growth, unpadded_growth
+from wmcomponents.nn import StridedDoubling, padded_growth, unpadded_growth
 
 DETER, STOCH = 16, (3, 4)
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2), "blocks": 4}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.dynamics.token_transformer import Window
+from wmcomponents.dynamics.tokens.token_transformer import Window
 
 SIZES = {"frame_tokens": 4, "max_frames": 3, "layers": 2, "heads": 2, "dim": 16}
 

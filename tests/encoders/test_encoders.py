@@ -14,8 +14,9 @@ from tests.parts import (
     draw,
     scramble,
 )
+from wmcomponents.codecs import Standardize
 from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
-from wmcomponents.nn import Standardize, StrideStage, ValidStage
+from wmcomponents.nn import StrideStage, ValidStage
 
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2)}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchrl.data import Bounded, OneHot, Unbounded
 
+from wmcomponents.codecs.observation import describe_observation
 from wmcomponents.evaluation.measures import measure_of
-from wmcomponents.nn.observation import describe_observation
 
 
 def test_the_moving_error_of_an_image_is_that_of_the_pixels_that_changed():

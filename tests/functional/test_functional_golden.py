@@ -6,7 +6,6 @@ import torch
 from tests.golden_vectors import load
 from wmcomponents.functional import (
     bernoulli_cross_entropy,
-    bounded_normal,
     categorical_entropy,
     categorical_kl,
     categorical_log_prob,
@@ -24,6 +23,7 @@ from wmcomponents.functional import (
     unimix_log_probs,
     unimix_probs,
 )
+from wmcomponents.functional.distributions import bounded_normal
 
 
 def test_symlog_and_symexp_agree_with_the_official_code():

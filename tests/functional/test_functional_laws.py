@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from wmcomponents.functional import (
     balanced_kl,
     bernoulli_cross_entropy,
-    bounded_normal,
     categorical_cross_entropy,
     categorical_entropy,
     categorical_kl,
@@ -30,6 +29,7 @@ from wmcomponents.functional import (
     unimix_log_probs,
     unimix_probs,
 )
+from wmcomponents.functional.distributions import bounded_normal
 
 numbers = st.floats(-1e6, 1e6, width=32)
 logits = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=9)

@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from tests.golden_vectors import load
 from wmcomponents.functional import (
-    tanh_normal,
     tanh_normal_log_prob,
     tanh_normal_sample,
-    truncated_normal,
     truncated_normal_entropy,
     truncated_normal_log_prob,
     truncated_normal_mean,
     truncated_normal_mode,
     truncated_normal_sample,
 )
+from wmcomponents.functional.distributions import tanh_normal, truncated_normal
 
 LOC, SCALE = st.floats(-0.999, 0.999), st.floats(0.1, 2.1)
 

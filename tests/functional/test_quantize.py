@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.golden_vectors import load
+from wmcomponents.codecs import QuantizedUnitNormal, UnitNormal
 from wmcomponents.functional import dequantized, quantized
-from wmcomponents.nn import QuantizedUnitNormal, UnitNormal
 
 
 def test_both_ways_agree_with_planets_code():

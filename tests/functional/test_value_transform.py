@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 
 from tests.golden_vectors import load
+from wmcomponents.codecs import Support
 from wmcomponents.functional import inverse_value_transform, lifted_value_transform, value_transform
-from wmcomponents.nn import Support
 
 numbers = st.floats(-1e4, 1e4, allow_nan=False, width=32)
 

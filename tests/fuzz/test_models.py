@@ -25,9 +25,9 @@ from torchrl.data import Bounded, Composite, OneHot, Unbounded
 from tests import golden_vectors
 from tests.fuzz.forging import DAMAGE, ODD_VALUES, fingerprint, peak, within
 from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, MuZero, MuZeroConfig, TDMPC2Config
-from wmcomponents.official import load_official
+from wmcomponents.models.loading import load_with_starts
+from wmcomponents.models.official import load_official
 from wmcomponents.pretrained import BadModelError
-from wmcomponents.saving import load_with_starts
 
 COUNT = int(os.environ.get("WMC_FUZZ", "200"))
 CONFIG, WEIGHTS, STARTS = "config.json", "model.safetensors", "starts.safetensors"

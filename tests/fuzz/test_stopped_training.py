@@ -26,7 +26,7 @@ import pytest
 import torch
 
 from wmcomponents.cli import main
-from wmcomponents.evaluation import story
+from wmcomponents.evaluation import report
 from wmcomponents.training import Trainer
 
 EVERY = 0.3
@@ -56,8 +56,8 @@ def started(arguments, log, told=None):
                 os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         Trainer._next_due = lambda self, cost: time.monotonic() + EVERY
-        tell = story.tell_story
-        story.tell_story = lambda *args, **options: tell(
+        tell = report.tell_story
+        report.tell_story = lambda *args, **options: tell(
             *args, **options, steps=200, horizon=5, film_steps=5, samples=2
         )
         if told is not None:

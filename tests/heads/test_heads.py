@@ -16,9 +16,9 @@ from tests.parts import (
     assert_rows_are_independent,
     scramble,
 )
+from wmcomponents.codecs import Symlog, Tanh
 from wmcomponents.functional import symexp, symlog
 from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, NormalHead, PreprintTwoHotHead, TwoHotHead
-from wmcomponents.nn import Symlog, Tanh
 
 FEAT = 6
 PARTS = {

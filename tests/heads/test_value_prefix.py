@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from tests.parts import scramble
+from wmcomponents.codecs import Support
 from wmcomponents.heads import RewardHead, ValuePrefixHead
-from wmcomponents.nn import Perceptron, Support
+from wmcomponents.nn import Perceptron
 
 
 def head(horizon=3):

@@ -135,7 +135,7 @@ def test_the_vector_filter_sees_what_each_rows_episode_showed(mode, as_dict):
 
 def test_final_rows_may_come_as_a_batch_too():
     """What DreamVectorEnv gives with torch output, and other vector environments with dicts of arrays."""
-    from wmcomponents.integrations.gymnasium.reality import _with_final_rows
+    from wmcomponents.integrations.gymnasium.latent_wrappers import _with_final_rows
 
     done = np.array([False, True])
     observation = {"a": np.zeros((2, 3)), "b": np.zeros(2)}

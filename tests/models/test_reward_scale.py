@@ -6,8 +6,8 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from wmcomponents import load
+from wmcomponents.codecs import RewardRangeWarning
 from wmcomponents.models import MODELS, make_model
-from wmcomponents.nn import RewardRangeWarning
 
 VECTOR, PICTURE = Composite(observation=Unbounded(3)), Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 OF_PICTURES = ("IRIS", "DeltaIRIS", "Diamond")

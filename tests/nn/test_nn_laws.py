@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import nn
 
+from wmcomponents.codecs import KeyedModules, Standardize, Symlog
 from wmcomponents.nn import (
     MLP,
     BlockLinear,
     Dense,
-    KeyedModules,
     LayerNorm,
     PoolStage,
     RMSNorm,
-    Standardize,
     StridedDoubling,
     StrideStage,
-    Symlog,
     UpsampleConv,
     linear,
     make_activation,

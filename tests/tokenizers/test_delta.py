@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wmcomponents.nn import CosineQuantizer, shares
+from wmcomponents.nn import CosineQuantizer, chunks
 from wmcomponents.tokenizers import DeltaTokenizer
 
 SIZES = {"features": 2, "context": 2, "channels": 32, "context_channels": 32, "mults": (1, 1), "halves": (True, False)}
@@ -27,7 +27,7 @@ def test_frames_in_turns_are_frames_at_once(monkeypatch):
     tokens = part.tokens(before, action, after)
     shown = part.pixels(before, action, tokens)
     assert part.tokens(before[:0], action[:0], after[:0]).shape == (0, 4)
-    monkeypatch.setattr(shares, "CPU_PIXELS", 3 * 16 * 16)
+    monkeypatch.setattr(chunks, "CPU_PIXELS", 3 * 16 * 16)
     assert torch.equal(part.tokens(before, action, after), tokens)
     assert int((part.pixels(before, action, tokens).int() - shown.int()).abs().max()) <= 1
 

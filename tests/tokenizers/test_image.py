@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from wmcomponents.nn import FSQ, VectorQuantizer, VQGANDecoder, VQGANEncoder
-from wmcomponents.nn.vqgan import group_norm
+from wmcomponents.nn.conv.vqgan import group_norm
 from wmcomponents.tokenizers import ImageDetokenizer, ImageTokenizer
 
 SHAPE = (32, (1, 2, 1), 1, (1,), 8)

@@ -22,6 +22,7 @@ from wmcomponents.cli.demo_state import AGENT, DATA, DemoFolder
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import changed
 from wmcomponents.cli.stages import check_stages
+from wmcomponents.codecs.observation import VectorObservation, describe_observations
 from wmcomponents.data import (
     RandomPolicy,
     RealCollector,
@@ -36,7 +37,6 @@ from wmcomponents.dream.starts import PriorStarts, ReplayStarts
 from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
 from wmcomponents.integrations.torchrl import LatentPolicy
 from wmcomponents.models import make_model
-from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.training import Cooling, Trainer, load_checkpoint, save_checkpoint, seed_everything
 from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
@@ -315,7 +315,7 @@ def run_demo(config: DemoConfig, *, say: Callable[[str], None] = print, progress
 
 
 def _run(demo: Demo, begun: float) -> DemoResult:
-    from wmcomponents.evaluation.story import tell_story
+    from wmcomponents.evaluation.report import tell_story
 
     config, state = demo.config, demo.state
     if demo.folder.is_begun:

@@ -49,11 +49,11 @@ def run(config: DreamConfig) -> dict[str, Any]:
     if config.out.is_dir():
         raise UsageError(f"--out is a file; {str(config.out)!r} is a folder.")
     from wmcomponents.cli.train import training_facts
+    from wmcomponents.evaluation.figures import filmstrip, outcomes, strip
     from wmcomponents.evaluation.film_files import write_video
-    from wmcomponents.evaluation.pictures import filmstrip, outcomes, strip
-    from wmcomponents.evaluation.renderers import RENDERERS, make_renderer
     from wmcomponents.evaluation.video import comparison_reels, side_by_side
-    from wmcomponents.saving import load_with_starts
+    from wmcomponents.models.loading import load_with_starts
+    from wmcomponents.rendering.renderers import RENDERERS, make_renderer
 
     quiet()
     device = device_of(config.device)

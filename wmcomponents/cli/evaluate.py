@@ -49,10 +49,10 @@ def run(config: EvalConfig) -> dict[str, Any]:
 
     from wmcomponents.cli.dataset import check_fits, open_dataset
     from wmcomponents.cli.policies import load_agent
+    from wmcomponents.evaluation.figures import horizon_figure
     from wmcomponents.evaluation.horizon import horizon_errors
     from wmcomponents.evaluation.open_loop import compare, longest
-    from wmcomponents.evaluation.pictures import horizon_figure
-    from wmcomponents.saving import load
+    from wmcomponents.models.loading import load
 
     quiet()
     device = device_of(config.device)

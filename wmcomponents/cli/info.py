@@ -44,7 +44,7 @@ def _model(path: Path, rows: int) -> dict[str, Any]:
     import dataclasses
 
     from wmcomponents.cli.train import training_facts
-    from wmcomponents.saving import load_with_starts
+    from wmcomponents.models.loading import load_with_starts
 
     model, starts = load_with_starts(path)
     parts = {name: _count(part) for name, part in model.named_children() if _count(part)}

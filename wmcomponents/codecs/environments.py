@@ -11,12 +11,7 @@ from torchrl.envs.batched_envs import BatchedEnvBase
 from wmcomponents._extras import require
 from wmcomponents.codecs.entry import SpaceError, spec_of, stands_for
 from wmcomponents.codecs.gym_env import ExactGymWrapper
-from wmcomponents.codecs.spaces import (
-    action_spec_from_space,
-    is_space,
-    observation_spec_from_space,
-    remembered,
-)
+from wmcomponents.codecs.spaces import action_spec_from_space, is_space, observation_spec_from_space, remembered
 
 # Written by transforms for bookkeeping: part of a TorchRL env's observation spec, not of what the environment shows.
 BOOKKEEPING_KEYS = frozenset({"is_init", "step_count", "episode_reward", "traj_count"})

@@ -24,9 +24,9 @@ from wmcomponents._arguments import device_named, of_kind, whole
 from wmcomponents._memory import free_memory
 from wmcomponents._whole import check_place
 from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
+from wmcomponents.data.image_storage import PicturesOnceMemmapStorage, PicturesOnceStorage
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
-from wmcomponents.data.pictures import PicturesOnceMemmapStorage, PicturesOnceStorage
 from wmcomponents.data.sequences import EmptyReplayError, SequenceSampler
 from wmcomponents.data.transitions import picture_keys, transition_spec, under_next
 from wmcomponents.pretrained import spec_to_json
@@ -75,8 +75,8 @@ def make_replay(
     """Build a replay buffer whose ``sample()`` gives a TensorDict of batch ``[batch_size, sequence_length]``.
 
     Tensors keep the dtype the environment shows, and pictures are stored once: the one after step t is the one of step
-    t+1, but for the end of an episode, where both are kept (:mod:`wmcomponents.data.pictures`). What is sampled has
-    both. Memory is taken at the first write; its size is printed, and checked against what is free, before that.
+    t+1, but for the end of an episode, where both are kept (:mod:`wmcomponents.data.image_storage`). What is sampled
+    has both. Memory is taken at the first write; its size is printed, and checked against what is free, before that.
 
     Args:
         capacity: number of transitions, over all streams; rounded up to a multiple of their number.

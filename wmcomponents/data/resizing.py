@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from wmcomponents._extras import require
-from wmcomponents.nn.observation import picture_axes
+from wmcomponents.codecs.observation import picture_axes
 
 
 def resized(env: Any, size: int) -> Any:

@@ -7,20 +7,10 @@ from einops import rearrange
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs import Likelihood, SigmoidSquaredError
 from wmcomponents.component import Component
-from wmcomponents.nn import (
-    BlockLinear,
-    ChannelNormAct,
-    Dense,
-    Doubling,
-    Likelihood,
-    Norm,
-    SigmoidSquaredError,
-    UpsampleConv,
-    linear,
-    make_norm,
-)
-from wmcomponents.nn.activation import Activation, make_activation
+from wmcomponents.nn import BlockLinear, ChannelNormAct, Dense, Doubling, Norm, UpsampleConv, linear, make_norm
+from wmcomponents.nn.layers.activation import Activation, make_activation
 
 
 class ConvDecoder(Component):

@@ -6,9 +6,10 @@ import torch
 from tensordict import NestedKey
 from torch import Tensor
 
+from wmcomponents.codecs import KeyedModules, Likelihood, SquaredError
 from wmcomponents.component import Component
-from wmcomponents.nn import MLP, KeyedModules, Likelihood, Norm, SquaredError, linear
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.layers.activation import Activation
 
 
 class MLPDecoder(Component):

@@ -9,28 +9,26 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
+from wmcomponents.codecs import (
+    Identity,
+    ImageObservation,
+    KeyedModules,
+    Likelihood,
+    PlanesObservation,
+    Symlog,
+    Transform,
+    UnitNormal,
+    VectorObservation,
+    describe_observations,
+)
+from wmcomponents.codecs.observation import common_image_shape
 from wmcomponents.component import Component
 from wmcomponents.decoders.conv import ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder
-from wmcomponents.nn import (
-    Doubling,
-    Identity,
-    ImageObservation,
-    KeyedModules,
-    Likelihood,
-    Norm,
-    PlanesObservation,
-    Symlog,
-    Transform,
-    UnitNormal,
-    UpsampleConv,
-    VectorObservation,
-    describe_observations,
-)
-from wmcomponents.nn.activation import Activation
-from wmcomponents.nn.observation import common_image_shape
+from wmcomponents.nn import Doubling, Norm, UpsampleConv
+from wmcomponents.nn.layers.activation import Activation
 
 
 class DecoderPart(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.nn import Dense, Norm, conv2d, linear, make_norm
-from wmcomponents.nn.activation import Activation, make_activation
+from wmcomponents.nn.layers.activation import Activation, make_activation
 
 
 class PlanesDecoder(Component):

@@ -6,18 +6,10 @@ import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs import Likelihood, UnitNormal
 from wmcomponents.component import Component
-from wmcomponents.nn import (
-    Growth,
-    Likelihood,
-    Norm,
-    TransposedStage,
-    UnitNormal,
-    linear,
-    transposed_conv2d,
-    unpadded_growth,
-)
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn import Growth, Norm, TransposedStage, linear, transposed_conv2d, unpadded_growth
+from wmcomponents.nn.layers.activation import Activation
 
 
 class TransposedConvDecoder(Component):

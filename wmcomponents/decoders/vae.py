@@ -6,12 +6,12 @@ from tensordict import NestedKey
 from torch import Tensor
 from torchrl.data import Composite
 
+from wmcomponents.codecs import Transform
 from wmcomponents.component import Component
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.multi import BoardDecoderPart, DecoderPart, FlatDecoderPart, MultiDecoder
 from wmcomponents.decoders.planes import PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder
-from wmcomponents.nn import Transform
 
 
 class VAEDecoder(Component):

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmcomponents.nn.activation import silu
-from wmcomponents.nn.fourier import FourierFeatures
-from wmcomponents.nn.unet import EPS, UNet, conv3x3, groups_of
+from wmcomponents.nn.conv.unet import EPS, UNet, conv3x3, groups_of
+from wmcomponents.nn.layers.activation import silu
+from wmcomponents.nn.layers.fourier import FourierFeatures
 
 
 class FrameNetwork(nn.Module):

@@ -13,17 +13,12 @@ from torchrl.data import Composite, Unbounded
 
 from wmcomponents._arguments import whole
 from wmcomponents.codecs import all_finite
-from wmcomponents.dream.checks import (
-    check_finite_states,
-    check_layout,
-    not_finite,
-    rows_not_finite,
-)
+from wmcomponents.dream.checks import check_finite_states, check_layout, not_finite, rows_not_finite
 from wmcomponents.dream.noise import MODE, NoiseChoice, StepNoise, at_step, check_noise, lead_of, repeated
 from wmcomponents.dream.saved import read_saved
 from wmcomponents.dream.starts import PoolStarts, PriorStarts, Starts, model_device, where_rows
+from wmcomponents.models.loading import load_with_starts
 from wmcomponents.nn.mode import EvalMode
-from wmcomponents.saving import load_with_starts
 from wmcomponents.world_model import Noise, Observation, State, WorldModel, items_of
 
 Model = WorldModel | str | Path

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.dynamics.mixture import Mixture
-from wmcomponents.nn.lstm import LSTM
+from wmcomponents.nn.layers.lstm import LSTM
 
 
 class MDNRNN(Component):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, Unbounded
 
-from wmcomponents.functional.mdn import (
+from wmcomponents.functional.distributions.mdn import (
     mixture_log_prob,
     sample_mixture,
     sample_vector_mixture,

@@ -6,12 +6,12 @@ import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs.action_planes import ActionCode
 from wmcomponents.component import Component
-from wmcomponents.nn.action_code import ActionCode
-from wmcomponents.nn.activation import Activation, make_activation
-from wmcomponents.nn.norm import make_norm
-from wmcomponents.nn.perceptron import Perceptron, ResidualPerceptron
-from wmcomponents.nn.residual import conv3x3, joined, residual_blocks
+from wmcomponents.nn.conv.residual import conv3x3, joined, residual_blocks
+from wmcomponents.nn.layers.activation import Activation, make_activation
+from wmcomponents.nn.layers.norm import make_norm
+from wmcomponents.nn.layers.perceptron import Perceptron, ResidualPerceptron
 
 OUT_KEYS: tuple[NestedKey, ...] = (("next", "latent"), ("next", "unscaled"))
 
@@ -149,7 +149,7 @@ class ConvTransition(Component):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.nn import FractionCode
+        >>> from wmcomponents.codecs import FractionCode
         >>> g = ConvTransition(8, FractionCode(3))
         >>> g(latent=torch.zeros(5, 8, 6, 6), action=torch.zeros(5, 3))[0].shape
         torch.Size([5, 8, 6, 6])

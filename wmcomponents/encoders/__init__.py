@@ -7,6 +7,6 @@ from wmcomponents.encoders.planes import PlanesEncoder as PlanesEncoder
 from wmcomponents.encoders.representation import ConvRepresentation as ConvRepresentation
 from wmcomponents.encoders.representation import MLPRepresentation as MLPRepresentation
 from wmcomponents.encoders.representation import StateRepresentation as StateRepresentation
-from wmcomponents.encoders.simnorm import ShallowConvEncoder as ShallowConvEncoder
-from wmcomponents.encoders.simnorm import SimNormEncoder as SimNormEncoder
+from wmcomponents.encoders.simnorm_encoder import ShallowConvEncoder as ShallowConvEncoder
+from wmcomponents.encoders.simnorm_encoder import SimNormEncoder as SimNormEncoder
 from wmcomponents.encoders.vae import VAEEncoder as VAEEncoder

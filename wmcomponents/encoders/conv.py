@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.nn import Norm, PoolStage, Stage
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class ConvEncoder(Component):

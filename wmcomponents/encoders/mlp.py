@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.nn import MLP, Norm
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class MLPEncoder(Component):

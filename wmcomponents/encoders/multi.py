@@ -9,26 +9,23 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
+from wmcomponents.codecs import (
+    Identity,
+    ImageObservation,
+    KeyedModules,
+    PlanesObservation,
+    Symlog,
+    Transform,
+    VectorObservation,
+    describe_observations,
+)
+from wmcomponents.codecs.observation import common_image_shape, flat_features
 from wmcomponents.component import Component
 from wmcomponents.encoders.conv import ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder
 from wmcomponents.encoders.planes import PlanesEncoder
-from wmcomponents.nn import (
-    Identity,
-    ImageObservation,
-    KeyedModules,
-    Norm,
-    PlanesObservation,
-    PoolStage,
-    Stage,
-    Symlog,
-    Transform,
-    ValidStage,
-    VectorObservation,
-    describe_observations,
-)
-from wmcomponents.nn.activation import Activation
-from wmcomponents.nn.observation import common_image_shape, flat_features
+from wmcomponents.nn import Norm, PoolStage, Stage, ValidStage
+from wmcomponents.nn.layers.activation import Activation
 
 
 class EncoderPart(Protocol):

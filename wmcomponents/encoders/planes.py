@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.nn import ChannelNormAct, Dense, Norm, conv2d
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class PlanesEncoder(Component):

@@ -7,10 +7,10 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn.activation import Activation, make_activation
-from wmcomponents.nn.norm import make_norm
-from wmcomponents.nn.perceptron import Perceptron, ResidualPerceptron
-from wmcomponents.nn.residual import Stem, residual_blocks
+from wmcomponents.nn.conv.residual import Stem, residual_blocks
+from wmcomponents.nn.layers.activation import Activation, make_activation
+from wmcomponents.nn.layers.norm import make_norm
+from wmcomponents.nn.layers.perceptron import Perceptron, ResidualPerceptron
 
 
 class MLPRepresentation(Component):

@@ -10,9 +10,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from wmcomponents.codecs.observation import describe_observations
 from wmcomponents.evaluation.measures import IMAGE_METRIC, Measure, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
-from wmcomponents.nn.observation import describe_observations
 from wmcomponents.world_model import CapabilityError, WorldModel
 
 BINS = 10

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from wmcomponents.nn.observation import DiscreteObservation, ImageObservation, Observation, VectorObservation
+from wmcomponents.codecs.observation import DiscreteObservation, ImageObservation, Observation, VectorObservation
 
 VECTOR_METRIC, IMAGE_METRIC, SYMBOL_METRIC = "normalised MSE", "MSE", "error rate"
 

@@ -7,10 +7,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from wmcomponents.codecs.observation import Observation as Kind
+from wmcomponents.codecs.observation import VectorObservation, describe_observations
 from wmcomponents.dream.starts import filtered_states, model_device
 from wmcomponents.nn.mode import EvalMode
-from wmcomponents.nn.observation import Observation as Kind
-from wmcomponents.nn.observation import VectorObservation, describe_observations
 from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel, keys_of
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from wmcomponents._extras import require
 from wmcomponents.evaluation.open_loop import Comparison
-from wmcomponents.evaluation.renderers import Renderer
+from wmcomponents.rendering.renderers import Renderer
 
 FRAME_HEIGHT = 240
 """Height of an environment's frame inside a video, in pixels."""

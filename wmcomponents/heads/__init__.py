@@ -11,8 +11,8 @@ from wmcomponents.heads.policy_prior import GaussianPolicyPrior as GaussianPolic
 from wmcomponents.heads.prediction import PredictionHead as PredictionHead
 from wmcomponents.heads.preprint_two_hot import PreprintTwoHotHead as PreprintTwoHotHead
 from wmcomponents.heads.projection import SimSiamProjection as SimSiamProjection
+from wmcomponents.heads.q_ensemble import QEnsemble as QEnsemble
+from wmcomponents.heads.q_ensemble import TerminationHead as TerminationHead
 from wmcomponents.heads.reward_end import RewardEndHead as RewardEndHead
-from wmcomponents.heads.simnorm import QEnsemble as QEnsemble
-from wmcomponents.heads.simnorm import TerminationHead as TerminationHead
 from wmcomponents.heads.symlog_two_hot import SymlogTwoHotHead as SymlogTwoHotHead
 from wmcomponents.heads.two_hot import TwoHotHead as TwoHotHead

@@ -8,7 +8,7 @@ from torch import Tensor
 from wmcomponents.component import Component
 from wmcomponents.functional import at_least_float32, bernoulli_cross_entropy
 from wmcomponents.nn import MLP, Norm, linear
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class BernoulliHead(Component):

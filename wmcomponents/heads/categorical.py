@@ -8,7 +8,7 @@ from torch import Tensor
 from wmcomponents.component import Component
 from wmcomponents.functional import categorical_log_prob, unimix_log_probs, unimix_probs
 from wmcomponents.nn import MLP, Norm, linear
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class CategoricalHead(Component):

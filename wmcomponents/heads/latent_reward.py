@@ -7,10 +7,10 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Bounded, TensorSpec, Unbounded
 
+from wmcomponents.codecs.reward_unit import warn_beyond
+from wmcomponents.codecs.support import Support
 from wmcomponents.component import Component
-from wmcomponents.nn.perceptron import Perceptron, normalization
-from wmcomponents.nn.reward_unit import warn_beyond
-from wmcomponents.nn.support import Support
+from wmcomponents.nn.layers.perceptron import Perceptron, normalization
 
 Memory = dict[str, Tensor]
 
@@ -36,7 +36,8 @@ class RewardHead(Component):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.nn import Perceptron, Support
+        >>> from wmcomponents.nn import Perceptron
+        >>> from wmcomponents.codecs import Support
         >>> logits, reward = RewardHead(Perceptron(8, [], 21), Support.integers(10))(latent=torch.zeros(5, 8))
         >>> reward.shape
         torch.Size([5, 1])
@@ -115,7 +116,7 @@ class ValuePrefixHead(Component):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.nn import Support
+        >>> from wmcomponents.codecs import Support
         >>> head = ValuePrefixHead(torch.nn.Identity(), 8, Support.integers(10), lstm=16, hidden=[8]).eval()
         >>> memory = {k: torch.zeros(5, *s.shape, dtype=s.dtype) for k, s in head.memory_specs().items()}
         >>> head(latent=torch.zeros(5, 8), **memory)[1].shape

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor
 
+from wmcomponents.codecs import Transform
+from wmcomponents.codecs.reward_unit import ORDINARY, warn_beyond
 from wmcomponents.component import Component
 from wmcomponents.functional import squared_error
-from wmcomponents.nn import MLP, Norm, Transform, linear
-from wmcomponents.nn.activation import Activation
-from wmcomponents.nn.reward_unit import ORDINARY, warn_beyond
+from wmcomponents.nn import MLP, Norm, linear
+from wmcomponents.nn.layers.activation import Activation
 
 
 class MSEHead(Component):

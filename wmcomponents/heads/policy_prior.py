@@ -16,8 +16,8 @@ from wmcomponents.functional import (
     unimix_log_probs,
     unimix_probs,
 )
-from wmcomponents.functional.squashed_gaussian import bounded_log_std, noise_log_prob, tanh_log_slope
-from wmcomponents.nn.simnorm import NormedMLP, small_linear
+from wmcomponents.functional.distributions.squashed_gaussian import bounded_log_std, noise_log_prob, tanh_log_slope
+from wmcomponents.nn.layers.simnorm import NormedMLP, small_linear
 
 
 class Choice(NamedTuple):

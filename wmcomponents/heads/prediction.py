@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs.support import Support
 from wmcomponents.component import Component
-from wmcomponents.nn.support import Support
 
 OUT_KEYS: tuple[NestedKey, ...] = ("policy", "value_logits", "state_value")
 
@@ -37,7 +37,8 @@ class PredictionHead(Component):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.nn import Perceptron, Support
+        >>> from wmcomponents.nn import Perceptron
+        >>> from wmcomponents.codecs import Support
         >>> support = Support.integers(10)
         >>> head = PredictionHead(torch.nn.Identity(), Perceptron(8, [], 2), Perceptron(8, [], 21), support)
         >>> [out.shape[-1] for out in head(latent=torch.zeros(5, 8))]

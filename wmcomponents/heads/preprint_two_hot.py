@@ -8,7 +8,7 @@ from tensordict import NestedKey
 from wmcomponents.component import Component
 from wmcomponents.heads.symlog_two_hot import SymlogTwoHotHead
 from wmcomponents.nn import MLP, Norm, linear
-from wmcomponents.nn.activation import Activation
+from wmcomponents.nn.layers.activation import Activation
 
 
 class PreprintTwoHotHead(SymlogTwoHotHead):

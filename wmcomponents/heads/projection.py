@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.functional.cosine import negative_cosine
-from wmcomponents.nn.perceptron import Perceptron
+from wmcomponents.nn.layers.perceptron import Perceptron
 
 
 class SimSiamProjection(Component):

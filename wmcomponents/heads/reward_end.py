@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs.reward import SignReward
 from wmcomponents.component import Component
-from wmcomponents.nn.lstm import LSTM
-from wmcomponents.nn.reward_kind import SignReward
-from wmcomponents.nn.unet import AdaptiveResidualBlocks, Downsample, conv3x3
+from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks, Downsample, conv3x3
+from wmcomponents.nn.layers.lstm import LSTM
 
 
 class RewardEndHead(Component):

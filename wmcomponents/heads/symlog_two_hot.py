@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor, nn
 
+from wmcomponents.codecs.reward_unit import RewardUnit, warn_beyond
 from wmcomponents.component import Component
 from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.heads.two_hot import TwoHotHead
-from wmcomponents.nn.reward_unit import RewardUnit, warn_beyond
-from wmcomponents.nn.simnorm import NormedMLP, small_linear
+from wmcomponents.nn.layers.simnorm import NormedMLP, small_linear
 
 
 class SymlogTwoHotHead(TwoHotHead):

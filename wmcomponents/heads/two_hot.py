@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor
 
+from wmcomponents.codecs.reward_unit import warn_beyond
 from wmcomponents.component import Component
 from wmcomponents.functional import symexp_bins, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.nn import MLP, Norm, linear
-from wmcomponents.nn.activation import Activation
-from wmcomponents.nn.reward_unit import warn_beyond
+from wmcomponents.nn.layers.activation import Activation
 
 
 class TwoHotHead(Component):

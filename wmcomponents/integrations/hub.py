@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from wmcomponents._extras import require
+from wmcomponents.models.loading import load_with_starts
 from wmcomponents.pretrained import PretrainedModel, replacing
 from wmcomponents.pretrained.folder import CONFIG, STARTS, WEIGHTS
-from wmcomponents.saving import load_with_starts
 from wmcomponents.world_model import State
 
 require("huggingface_hub", extra="hub")

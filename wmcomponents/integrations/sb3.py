@@ -22,7 +22,6 @@ from gymnasium.spaces import Dict, Space  # noqa: E402
 from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402
 from stable_baselines3.common.preprocessing import is_image_space  # noqa: E402
 
-from wmcomponents.evaluation.frames import simulator_frames  # noqa: E402
 from wmcomponents.integrations.sb3_vector import AttributeVecEnv, add_end  # noqa: E402
 from wmcomponents.integrations.sb3_vector import GymnasiumVecEnv as GymnasiumVecEnv  # noqa: E402
 from wmcomponents.integrations.spaces import (  # noqa: E402
@@ -33,6 +32,7 @@ from wmcomponents.integrations.spaces import (  # noqa: E402
     outline,
     row_of,
 )
+from wmcomponents.rendering.frames import simulator_frames  # noqa: E402
 
 
 class DreamVecEnv(AttributeVecEnv):

@@ -17,8 +17,8 @@ from wmcomponents.component import Component
 from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
-from wmcomponents.evaluation.frames import simulator_frames, state_frames
 from wmcomponents.nn.mode import EvalMode
+from wmcomponents.rendering.frames import simulator_frames, state_frames
 from wmcomponents.world_model import NoiseSource, WorldModel
 
 PAST_KNOWN, FILTERED = "past_known", "filtered"

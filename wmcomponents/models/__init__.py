@@ -4,38 +4,57 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from wmcomponents.models.delta_iris import DeltaIRIS as DeltaIRIS
-from wmcomponents.models.delta_iris import DeltaIRISConfig as DeltaIRISConfig
-from wmcomponents.models.diamond import Diamond as Diamond
-from wmcomponents.models.diamond_config import FINE_DYNAMICS as FINE_DYNAMICS
-from wmcomponents.models.diamond_config import FINE_UPSAMPLER as FINE_UPSAMPLER
-from wmcomponents.models.diamond_config import DenoiserConfig as DenoiserConfig
-from wmcomponents.models.diamond_config import DiamondConfig as DiamondConfig
-from wmcomponents.models.diamond_config import RewardEndConfig as RewardEndConfig
-from wmcomponents.models.diamond_config import UpsamplerConfig as UpsamplerConfig
-from wmcomponents.models.dreamer_v1 import DreamerV1 as DreamerV1
-from wmcomponents.models.dreamer_v1 import DreamerV1Config as DreamerV1Config
-from wmcomponents.models.dreamer_v2 import DreamerV2 as DreamerV2
-from wmcomponents.models.dreamer_v2 import DreamerV2Config as DreamerV2Config
-from wmcomponents.models.dreamer_v3 import DreamerV3 as DreamerV3
-from wmcomponents.models.dreamer_v3 import DreamerV3Config as DreamerV3Config
-from wmcomponents.models.dreamer_v3_preprint import DreamerV3Preprint as DreamerV3Preprint
-from wmcomponents.models.dreamer_v3_preprint import DreamerV3PreprintConfig as DreamerV3PreprintConfig
-from wmcomponents.models.efficientzero import EfficientZero as EfficientZero
-from wmcomponents.models.efficientzero import EfficientZeroConfig as EfficientZeroConfig
-from wmcomponents.models.iris import IRIS as IRIS
-from wmcomponents.models.iris import IRISConfig as IRISConfig
-from wmcomponents.models.muzero import MuZero as MuZero
-from wmcomponents.models.muzero import MuZeroConfig as MuZeroConfig
-from wmcomponents.models.planet import PlaNet as PlaNet
-from wmcomponents.models.planet import PlaNetConfig as PlaNetConfig
-from wmcomponents.models.remembering import RememberingModel as RememberingModel
-from wmcomponents.models.rssm_world_model import RSSMWorldModel as RSSMWorldModel
-from wmcomponents.models.tdmpc2 import TDMPC2 as TDMPC2
-from wmcomponents.models.tdmpc2 import TDMPC2Config as TDMPC2Config
-from wmcomponents.models.value_equivalent import ValueEquivalentModel as ValueEquivalentModel
-from wmcomponents.models.world_models import WorldModels as WorldModels
-from wmcomponents.models.world_models import WorldModelsConfig as WorldModelsConfig
+from wmcomponents.models.diffusion.diamond.config import FINE_DYNAMICS as FINE_DYNAMICS
+from wmcomponents.models.diffusion.diamond.config import FINE_UPSAMPLER as FINE_UPSAMPLER
+from wmcomponents.models.diffusion.diamond.config import DenoiserConfig as DenoiserConfig
+from wmcomponents.models.diffusion.diamond.config import DiamondConfig as DiamondConfig
+from wmcomponents.models.diffusion.diamond.config import RewardEndConfig as RewardEndConfig
+from wmcomponents.models.diffusion.diamond.config import UpsamplerConfig as UpsamplerConfig
+from wmcomponents.models.diffusion.diamond.model import Diamond as Diamond
+from wmcomponents.models.diffusion.diamond.objective import DiamondLoss as DiamondLoss
+from wmcomponents.models.recurrent.world_models.model import WorldModels as WorldModels
+from wmcomponents.models.recurrent.world_models.model import WorldModelsConfig as WorldModelsConfig
+from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss as WorldModelsLoss
+from wmcomponents.models.rssm.base import RSSMWorldModel as RSSMWorldModel
+from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1 as DreamerV1
+from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1Config as DreamerV1Config
+from wmcomponents.models.rssm.dreamer_v1.objective import DreamerV1ModelLoss as DreamerV1ModelLoss
+from wmcomponents.models.rssm.dreamer_v2.model import DreamerV2 as DreamerV2
+from wmcomponents.models.rssm.dreamer_v2.model import DreamerV2Config as DreamerV2Config
+from wmcomponents.models.rssm.dreamer_v2.objective import DreamerV2ModelLoss as DreamerV2ModelLoss
+from wmcomponents.models.rssm.dreamer_v3.model import DreamerV3 as DreamerV3
+from wmcomponents.models.rssm.dreamer_v3.model import DreamerV3Config as DreamerV3Config
+from wmcomponents.models.rssm.dreamer_v3.objective import DreamerV3ModelLoss as DreamerV3ModelLoss
+from wmcomponents.models.rssm.dreamer_v3_preprint.model import DreamerV3Preprint as DreamerV3Preprint
+from wmcomponents.models.rssm.dreamer_v3_preprint.model import DreamerV3PreprintConfig as DreamerV3PreprintConfig
+from wmcomponents.models.rssm.dreamer_v3_preprint.objective import (
+    DreamerV3PreprintModelLoss as DreamerV3PreprintModelLoss,
+)
+from wmcomponents.models.rssm.objective import Filtered as Filtered
+from wmcomponents.models.rssm.objective import RSSMModelLoss as RSSMModelLoss
+from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
+from wmcomponents.models.rssm.planet.model import PlaNetConfig as PlaNetConfig
+from wmcomponents.models.rssm.planet.objective import PlaNetModelLoss as PlaNetModelLoss
+from wmcomponents.models.tokens.base import RememberingModel as RememberingModel
+from wmcomponents.models.tokens.delta_iris.model import DeltaIRIS as DeltaIRIS
+from wmcomponents.models.tokens.delta_iris.model import DeltaIRISConfig as DeltaIRISConfig
+from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss as DeltaIRISLoss
+from wmcomponents.models.tokens.iris.model import IRIS as IRIS
+from wmcomponents.models.tokens.iris.model import IRISConfig as IRISConfig
+from wmcomponents.models.tokens.iris.objective import IRISLoss as IRISLoss
+from wmcomponents.models.tokens.objective import TokenWorldLoss as TokenWorldLoss
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel as ValueEquivalentModel
+from wmcomponents.models.value_equivalent.efficientzero.model import EfficientZero as EfficientZero
+from wmcomponents.models.value_equivalent.efficientzero.model import EfficientZeroConfig as EfficientZeroConfig
+from wmcomponents.models.value_equivalent.efficientzero.objective import EfficientZeroLoss as EfficientZeroLoss
+from wmcomponents.models.value_equivalent.muzero.model import MuZero as MuZero
+from wmcomponents.models.value_equivalent.muzero.model import MuZeroConfig as MuZeroConfig
+from wmcomponents.models.value_equivalent.muzero.objective import MuZeroLoss as MuZeroLoss
+from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss as ValueEquivalentLoss
+from wmcomponents.models.value_equivalent.priorities import initial_priorities as initial_priorities
+from wmcomponents.models.value_equivalent.tdmpc2.model import TDMPC2 as TDMPC2
+from wmcomponents.models.value_equivalent.tdmpc2.model import TDMPC2Config as TDMPC2Config
+from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss as TDMPC2Loss
 from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wmcomponents.testing.players.player import DreamProbe, Player, Trace, same
+from wmcomponents.testing.env_drivers.player import DreamProbe, Player, Trace, same
 from wmcomponents.testing.report import Clause, Conformance, Failure, Skip, examine, raised
 from wmcomponents.testing.sampling import reseed_globals, untouched_globals
 
@@ -75,19 +75,19 @@ def _player(env: Any) -> Player:
     """The player for an environment's library, found by its base class's name so that no other library is imported."""
     bases = {(base.__module__.split(".")[0], base.__name__) for base in type(env).__mro__}
     if ("torchrl", "EnvBase") in bases:
-        from wmcomponents.testing.players.torchrl import TorchRLPlayer
+        from wmcomponents.testing.env_drivers.torchrl import TorchRLPlayer
 
         return TorchRLPlayer(env)
     if ("stable_baselines3", "VecEnv") in bases:
-        from wmcomponents.testing.players.sb3 import SB3Player
+        from wmcomponents.testing.env_drivers.sb3 import SB3Player
 
         return SB3Player(env)
     if ("gymnasium", "VectorEnv") in bases:
-        from wmcomponents.testing.players.gymnasium_vector import GymnasiumVectorPlayer
+        from wmcomponents.testing.env_drivers.gymnasium_vector import GymnasiumVectorPlayer
 
         return GymnasiumVectorPlayer(env)
     if ("gymnasium", "Env") in bases:
-        from wmcomponents.testing.players.gymnasium_env import GymnasiumEnvPlayer
+        from wmcomponents.testing.env_drivers.gymnasium_env import GymnasiumEnvPlayer
 
         return GymnasiumEnvPlayer(env)
     raise TypeError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wmcomponents.testing.clauses import capabilities, donation, layout, modes, randomness, rows, time, values
+from wmcomponents.testing.checks import capabilities, donation, layout, modes, randomness, rows, time, values
 from wmcomponents.testing.probe import Probe
 from wmcomponents.testing.report import Clause, Conformance, examine
 from wmcomponents.testing.sampling import untouched_globals

@@ -10,8 +10,8 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
-from wmcomponents.nn.shares import row_shares
+from wmcomponents.nn.chunks import row_shares
+from wmcomponents.nn.conv.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
 from wmcomponents.tokenizers.image import Tokenized, byte_image
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.functional.edm import from_bytes
-from wmcomponents.nn.shares import row_shares
+from wmcomponents.nn.chunks import row_shares
 
 
 class Tokenized(NamedTuple):

@@ -2,8 +2,8 @@
 
 from wmcomponents.integrations.gymnasium.dreams import DreamEnv as DreamEnv
 from wmcomponents.integrations.gymnasium.dreams import StepAfterDoneError as StepAfterDoneError
-from wmcomponents.integrations.gymnasium.reality import LatentFilter as LatentFilter
-from wmcomponents.integrations.gymnasium.reality import LatentObservation as LatentObservation
-from wmcomponents.integrations.gymnasium.reality import LatentVectorObservation as LatentVectorObservation
+from wmcomponents.integrations.gymnasium.latent_wrappers import LatentFilter as LatentFilter
+from wmcomponents.integrations.gymnasium.latent_wrappers import LatentObservation as LatentObservation
+from wmcomponents.integrations.gymnasium.latent_wrappers import LatentVectorObservation as LatentVectorObservation
 from wmcomponents.integrations.gymnasium.statistics import EpisodeStatistics as EpisodeStatistics
 from wmcomponents.integrations.gymnasium.vector_dreams import DreamVectorEnv as DreamVectorEnv

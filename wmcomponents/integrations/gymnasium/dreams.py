@@ -8,7 +8,7 @@ from wmcomponents._extras import require
 from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
-from wmcomponents.evaluation.frames import simulator_frames
+from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")
 

@@ -1,0 +1,353 @@
+"""The losses of MuZero and EfficientZero: what is unrolled, weighted, masked, and how targets come about."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded, Composite, OneHot, Unbounded
+
+from wmcomponents.functional.n_step import Ahead, ahead
+from wmcomponents.models import EfficientZero, EfficientZeroConfig, MuZero, MuZeroConfig, MuZeroLoss
+from wmcomponents.optim import ScheduledAdam, ScheduledSGD
+from wmcomponents.testing.toy import ToyWorldModel
+
+SPEC = Composite(observation=Unbounded(3))
+BOARD = Composite(board=Bounded(0, 1, (3, 3, 2), dtype=torch.bool))
+SMALL = {"units": 8, "unroll": 3, "starts": 0, "td_steps": 2, "discount": 0.5}
+
+
+def sequences(*, inits=(), ends=(), batch=2, steps=6, actions=None):
+    """Transitions of one stream: episodes begin at ``inits``, terminate with ``ends``."""
+    torch.manual_seed(0)
+    td = TensorDict(batch_size=[batch, steps])
+    td["observation"] = torch.randn(batch, steps, 3)
+    td["action"] = torch.eye(2)[torch.randint(2, (batch, steps))] if actions is None else actions
+    flags = torch.zeros(2, batch, steps, 1, dtype=torch.bool)
+    flags[0, :, list(inits)] = True
+    flags[1, :, list(ends)] = True
+    td["is_init"] = flags[0]
+    td["next"] = {
+        "observation": torch.randn(batch, steps, 3),
+        "reward": torch.arange(1.0, steps + 1).view(1, steps, 1).expand(batch, steps, 1).clone(),
+        "terminated": flags[1],
+        "done": flags[1],
+    }
+    return td
+
+
+def muzero(**changes):
+    torch.manual_seed(0)
+    return MuZero(MuZeroConfig.tiny(**{**SMALL, **changes}), SPEC, OneHot(2))
+
+
+def efficientzero(**changes):
+    torch.manual_seed(0)
+    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **changes}), SPEC, OneHot(2))
+
+
+def targets(loss, td):
+    model, arrivals = loss.world_model, loss.arrivals(td)
+    action = model.action_vector(arrivals.action)
+    batch, length = action.shape[:2]
+    episode = loss_ahead(arrivals)
+    starts = torch.arange(length).expand(batch, length)
+    return loss.targets(arrivals, action, torch.full((batch, length), 100.0), episode, starts), episode
+
+
+def loss_ahead(arrivals):
+    return ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+
+
+def test_targets_of_one_episode_that_ends():
+    loss = muzero(continue_head=False).objective()
+    found, _ = targets(loss, sequences(inits=[0], ends=[3], steps=4))
+    # Rewards 1, 2, 3, 4 on arriving at steps 1..4; the last of them terminates.
+    assert found.reward[0, 1].tolist() == [0, 2, 3, 4]
+    assert found.reward[0, 3].tolist() == [0, 4, 0, 0]
+    assert found.value[0, 1].tolist() == [2 + 1.5 + 25, 3 + 2, 4, 0]
+    assert found.masks["reward"][0, 3].tolist() == [False, True, True, True]
+    assert found.masks["value"][0, 3].all() and found.masks["policy"][0, 3].all()
+    assert found.policy[0, 3, 1].tolist() == [0.5, 0.5]
+    assert found.cont[0, 2].tolist()[1:3] == [1, 0]
+
+
+def test_with_a_continue_head_nothing_is_asked_beyond_the_end():
+    for model in (muzero(), efficientzero()):
+        found, _ = targets(model.objective(), sequences(inits=[0], ends=[3], steps=4))
+        assert found.masks["reward"][0, 3].tolist() == [False, True, False, False]
+        assert found.masks["value"][0, 3].tolist() == [True, False, False, False]
+        assert found.masks["policy"][0, 3].tolist() == [True, False, False, False]
+        assert found.masks["continue"][0, 3].tolist() == [False, True, False, False]
+
+
+def test_an_unroll_does_not_cross_into_the_next_episode_or_beyond_the_data():
+    found, episode = targets(muzero().objective(), sequences(inits=[0, 2], ends=[], steps=5))
+    assert found.masks["reward"][0, 0].tolist() == [False, True, True, False]
+    assert episode.left[0].tolist()[:3] == [2, 1, 0]
+    assert found.masks["reward"][0, -2].tolist() == [False, True, False, False]
+    assert not found.masks["value"][0, 1, 1]
+
+
+def test_the_policy_s_target_is_the_action_that_was_taken():
+    td = sequences(inits=[0], steps=4)
+    found, _ = targets(muzero().objective(), td)
+    assert torch.equal(found.policy[:, 0], td["action"])
+    assert torch.equal(found.action[:, 0, 1:], td["action"][:, :3])
+
+
+def test_a_search_s_policy_and_value_go_before():
+    td = sequences(inits=[0], steps=4)
+    td["search", "policy"] = torch.tensor([0.25, 0.75]).expand(2, 4, 2).clone()
+    td["search", "value"] = torch.arange(7.0, 11.0).expand(2, 4).clone()
+    loss = muzero().objective()
+    found, _ = targets(loss, td)
+    assert found.policy[0, 0].tolist() == [[0.25, 0.75]] * 4
+    arrivals = loss.arrivals(td)
+    value = loss.bootstrap_value(arrivals, torch.randn(2, 5, 1, 3))
+    assert value[0, :4].tolist() == [7, 8, 9, 10]
+    plain, with_search = loss(sequences(inits=[0], steps=4)), loss(td)
+    assert plain["loss_policy"] != with_search["loss_policy"]
+    assert plain["loss_value"] != with_search["loss_value"]
+
+
+def test_a_search_that_found_exactly_nothing_is_a_search_too():
+    """Values of 0 and actions of 0 are results as others are: only the last observation has none behind it."""
+    td = sequences(inits=[0], steps=4)
+    td["search", "policy"] = torch.tensor([0.5, 0.5]).expand(2, 4, 2).clone()
+    td["search", "value"] = torch.zeros(2, 4, 1)
+    loss = muzero().objective()
+    arrivals = loss.arrivals(td)
+    value = loss.bootstrap_value(arrivals, torch.randn(2, 5, 1, 3))
+    assert value[:, :4].tolist() == [[0.0] * 4] * 2 and bool((value[:, 4] != 0).all())
+    torch.manual_seed(0)
+    model = MuZero(MuZeroConfig.tiny(**SMALL), SPEC, Bounded(-1, 1, (1,)))
+    td["search", "policy"] = torch.zeros(2, 4, 1)
+    td["action"] = torch.full((2, 4, 1), 0.7)
+    found, _ = targets(model.objective(), td)
+    assert found.policy[:, 0].eq(0.0).all() and found.masks["policy"][:, 0].all()
+
+
+def test_what_was_not_searched_is_told_by_a_mask_and_not_by_what_it_holds():
+    td = sequences(inits=[0], steps=4)
+    td["search", "policy"] = torch.tensor([0.25, 0.75]).expand(2, 4, 2).clone()
+    td["search", "value"] = torch.arange(7.0, 11.0).expand(2, 4).clone()
+    td["search", "mask"] = torch.tensor([True, False, True, False]).expand(2, 4).clone()
+    for name, hidden in (("policy", torch.nan), ("value", torch.inf)):
+        td["search", name][:, 1::2] = hidden
+    loss = muzero().objective()
+    arrivals, stack = loss.arrivals(td), torch.randn(2, 5, 1, 3)
+    plain = loss.bootstrap_value(loss.arrivals(sequences(inits=[0], steps=4)), stack)
+    value = loss.bootstrap_value(arrivals, stack)
+    assert value[0, 0:4:2].tolist() == [7, 9] and torch.equal(value[:, 1::2], plain[:, 1::2])
+    found, _ = targets(loss, td)
+    assert found.policy[0, 0, 2].tolist() == [0.25, 0.75]
+    # Not "the action that was taken": that is no search's policy, and is left out.
+    assert found.masks["policy"][0, 0].tolist() == [True, False, True, False]
+    assert all(bool(value.isfinite().all()) for value in loss(td).values())
+
+
+def test_a_transition_of_no_priority_is_no_padding():
+    """It does not count itself, and the targets of those before it reach through it."""
+    td = sequences(inits=[0], steps=4)
+    weighted = td.clone().set("priority_weight", torch.tensor([1.0, 0.0, 1.0, 1.0]).expand(2, 4))
+    loss = muzero().objective()
+    (plain, episode), (found, same) = targets(loss, td), targets(loss, weighted)
+    assert torch.equal(episode.left, same.left) and torch.equal(plain.value, found.value)
+    assert loss.arrivals(weighted).weight[0].tolist() == [1, 0, 1, 1, 1] and loss.arrivals(weighted).real.all()
+
+
+@pytest.mark.parametrize("build", [muzero, efficientzero])
+@pytest.mark.parametrize("reward", [torch.nan, torch.inf])
+def test_a_reward_that_is_no_number_makes_no_number_of_the_loss(build, reward):
+    """It has no place among the bins, and is not taken for the largest."""
+    td = sequences(inits=[0], steps=6)
+    td["next", "reward"][0, 2] = reward
+    out = build().objective()(td)
+    assert out["loss_reward"].isnan() and out["loss_value"].isnan() and out["loss_policy"].isfinite()
+
+
+def test_muzero_weighs_steps_by_the_game_s_length_and_efficientzero_by_k():
+    before = Ahead(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
+    weights = muzero().objective().step_weights(before)
+    assert weights[0, :, 0].tolist() == [1, 1, 1, 1]
+    assert weights[0, :, 1].tolist() == pytest.approx([1 / 3, 1 / 2, 1, 1 / 3])
+    assert efficientzero().objective().step_weights(before).flatten().tolist() == pytest.approx([1 / 3] * 4)
+
+
+def test_the_latent_s_gradient_is_shortened_at_every_step():
+    norms = {}
+    for factor in (1.0, 0.5):
+        model = muzero(state_gradient=factor, scale="none")
+        loss, td = model.objective(), sequences(inits=[0], steps=4)
+        found, _ = targets(loss, td)
+        arrivals = loss.arrivals(td)
+        action, begun = model.action_vector(arrivals.action), model.initial_state((2,))
+        stack, _ = model.stack_sequence(begun, action, arrivals.observation, arrivals.is_init)
+        weights = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(2, 5, 4)
+        terms, _ = loss.terms(stack, found, torch.arange(5).expand(2, 5), weights)
+        terms["value"].sum().backward()
+        norms[factor] = model.representation.net[0].weight.grad.norm()
+    torch.testing.assert_close(norms[0.5], norms[1.0] / 2**3)
+
+
+@pytest.mark.parametrize("build", [muzero, efficientzero])
+def test_every_part_is_trained(build):
+    model = build()
+    loss = model.objective()
+    out = loss(sequences(inits=[0], ends=[4], batch=4, steps=8))
+    assert set(out.keys()) == set(loss.out_keys)
+    model.train()
+    for _ in range(3):  # heads that begin at zero let nothing through at first
+        optimizer = loss.make_optimizer(lr=1e-2, warmup=0)
+        optimizer.zero_grad()
+        sum(v for k, v in loss(sequences(inits=[0], ends=[4], batch=4, steps=8)).items() if "loss" in k).backward()
+        optimizer.step()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias before batch normalisation has no gradient but rounding.
+    assert not [name for name in still if "bias" not in name]
+
+
+@pytest.mark.parametrize("build", [muzero, efficientzero])
+def test_padding_may_hold_anything(build):
+    model = build()
+    td = sequences(inits=[0], ends=[2], steps=6)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[:, 3:] = False
+    td["collector", "mask"] = mask
+    other = td.clone()
+    for key in ("observation", ("next", "observation"), ("next", "reward"), "action"):
+        other[key][:, 3:] = torch.nan
+    first, second = (model.objective()(data) for data in (td, other))
+    for key in first.keys():
+        assert second[key].isfinite() and torch.equal(first[key], second[key]), key
+
+
+def test_the_target_network_follows_in_strides():
+    model = muzero(target_interval=2)
+    loss = model.objective()
+    loss.before_update(0)
+
+    def lag():
+        own, target = loss.world_model_params, loss.target_world_model_params
+        return float(
+            (own["transition", "net", "0", "weight"] - target["transition", "net", "0", "weight"]).abs().sum().detach()
+        )
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    loss.after_update(0)
+    assert lag() > 0
+    loss.after_update(1)
+    assert lag() == 0
+
+
+def test_a_target_network_does_not_move_by_itself_nor_touch_running_statistics():
+    model = efficientzero()
+    loss = model.objective()
+    model.train()
+    before = {name: value.clone() for name, value in loss.target_world_model_params.flatten_keys(".").items()}
+    loss(sequences(inits=[0]))
+    after = loss.target_world_model_params.flatten_keys(".")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(part.training for part in model.modules())
+    assert any(int(b) > 0 for name, b in model.named_buffers() if name.endswith("num_batches_tracked"))
+
+
+def test_optimisers_are_the_papers():
+    sgd = MuZero(MuZeroConfig.atari(past=0), SPEC, OneHot(2)).objective().make_optimizer()
+    assert isinstance(sgd, ScheduledSGD) and sgd.param_groups[0]["lr"] == 0.05 and sgd.max_norm is None
+    assert sgd.param_groups[0]["momentum"] == 0.9 and sgd.param_groups[0]["weight_decay"] == 1e-4
+    assert sgd.schedule["decay_steps"] == 350_000 and not sgd.schedule["staircase"]
+    zero = EfficientZero(EfficientZeroConfig.atari(frames=1, units=8), SPEC, OneHot(2)).objective().make_optimizer()
+    assert isinstance(zero, ScheduledSGD) and zero.param_groups[0]["lr"] == 0.2 and zero.max_norm == 5.0
+    assert zero.schedule == {"warmup": 1000, "decay_rate": 0.1, "decay_steps": 100_000, "staircase": True}
+    assert isinstance(muzero().objective().make_optimizer(lr=1e-3, warmup=5), ScheduledAdam)
+
+
+def test_two_players_who_move_in_turn_win_and_lose_the_same_game():
+    """A board on which the second of every two moves wins: good for who makes it, bad for the other."""
+    torch.manual_seed(0)
+    config = MuZeroConfig.board_game(channels=8, blocks=1, reduced=2, reduced_heads=(16,), starts=0, unroll=2)
+    model = MuZero(config, BOARD, OneHot(9))
+    batch, steps = 8, 2
+    board = torch.zeros(batch, steps + 1, 3, 3, 2, dtype=torch.bool)
+    board[:, 1:, 0, 0, 0] = True
+    board[:, 2:, 1, 1, 1] = True
+    td = TensorDict({"board": board[:, :-1], "action": torch.eye(9)[[0, 4]].expand(batch, 2, 9)}, [batch, steps])
+    td["is_init"] = torch.tensor([True, False]).view(1, 2, 1).expand(batch, 2, 1)
+    last = ~td["is_init"]
+    td["next"] = {"board": board[:, 1:], "reward": last.float(), "terminated": last, "done": last}
+    loss = model.objective()
+    optimizer = ScheduledAdam(loss.parameters(), lr=1e-2)
+    model.train()
+    for _ in range(150):
+        optimizer.zero_grad()
+        sum(v for k, v in loss(td).items() if k.startswith("loss_")).backward()
+        optimizer.step()
+    model.eval()
+    once = torch.ones(1, 1, dtype=torch.bool)
+    begun = model.initial_state((1,))
+    start = model.observe(begun, model.null_action((1,)), {"board": board[:1, 0]}, once, None)
+    middle, first_reward, cont = model.imagine(start, torch.eye(9)[[0]], None)
+    end, second_reward, _ = model.imagine(middle, torch.eye(9)[[4]], None)
+    assert [int(state["to_play"]) for state in (start, middle, end)] == [0, 1, 0]
+    assert cont is None and "continue" not in model.capabilities
+    values = [model.value(state).item() for state in (start, middle, end)]
+    assert values == pytest.approx([-1.0, 1.0, 0.0], abs=0.25)
+    assert [first_reward.item(), second_reward.item()] == pytest.approx([0.0, 1.0], abs=0.25)
+
+
+def test_models_of_other_families_are_refused():
+    with pytest.raises(TypeError, match="MuZero's family"):
+        MuZeroLoss(ToyWorldModel(SPEC, OneHot(2)))
+
+
+@pytest.mark.parametrize("wrong", [{"unroll": 0}, {"td_steps": 0}, {"starts": -1}, {"optimizer": "lion"}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="got"):
+        MuZeroLoss(muzero(), **wrong)
+
+
+PICTURE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+
+
+def picture_loss(**changes):
+    torch.manual_seed(0)
+    small = {"channels": 4, "reduced": 2, "lstm": 8, "projection": 8, "bottleneck": 4, "frames": 2}
+    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **small, **changes}), PICTURE, OneHot(2)).objective()
+
+
+def test_augmented_stacks_are_moved_and_brightened_each_by_its_own_noise_and_alike_in_all_frames():
+    loss = picture_loss(shift=2, intensity=0.05)
+    frame = torch.rand(64, 3, 16, 16) * 0.5 + 0.25
+    moved = loss.augmented(torch.cat([frame, frame], 1))
+    assert torch.equal(moved[:, :3], moved[:, 3:])
+    pads = torch.nn.functional.pad(frame, (2, 2, 2, 2), mode="replicate")
+    factors, places = set(), set()
+    for source, result in zip(pads, moved[:, :3], strict=True):
+        cuts = {(y, x): source[:, y : y + 16, x : x + 16] for y in range(5) for x in range(5)}
+        ratios = {place: result / cut for place, cut in cuts.items()}
+        place, ratio = min(ratios.items(), key=lambda item: float(item[1].std()))
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
+        places.add(place)
+        factors.add(round(float(ratio.mean()), 6))
+    assert len(places) > 10 and len(factors) > 32
+    assert 0.9 - 1e-6 <= min(factors) < 0.97 and 1.03 < max(factors) <= 1.1 + 1e-6
+
+
+def test_an_augmentation_of_nothing_leaves_the_stack():
+    stack = torch.rand(2, 3, 6, 16, 16)
+    assert torch.equal(picture_loss(shift=0, intensity=0.0).augmented(stack), stack)
+
+
+def test_pictures_are_augmented_in_training_unless_told_not_to_and_vectors_never():
+    stack, starts = torch.rand(2, 4, 6, 16, 16), torch.zeros(2, 1, dtype=torch.long)
+    plain, other = picture_loss().eval(), picture_loss(shift=2, intensity=0.05).eval()
+    compared, begun = plain._encode(stack, starts)
+    assert torch.equal(compared[:, :1], begun)
+    compared, begun = other._encode(stack, starts)
+    assert not torch.equal(compared[:, :1], begun) and begun.requires_grad and not compared.requires_grad
+    official = EfficientZeroConfig.atari()
+    assert (official.shift, official.intensity) == (4, 0.05)
+    vectors = efficientzero(shift=4, intensity=0.05, starts=1).objective()
+    assert bool(torch.isfinite(vectors(sequences())["loss_policy"]))

@@ -1,0 +1,81 @@
+"""Actions as vectors: one-hot for choices, scaled to [-1, 1] for bounded numbers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchrl.data.tensor_specs import TensorSpec
+
+from wmcomponents.codecs.observation import DiscreteObservation, VectorObservation, describe_observation
+
+WIDEST_BOUND = 1e6  # a bound beyond it says "any number" in environments that have no infinity
+
+
+class ActionVector(nn.Module):
+    """Turns an action, as ``action_spec`` says, into the vector that a dynamics model reads.
+
+    Choices become one-hot. Numbers with finite bounds are mapped linearly onto [-1, 1], which the papers' environment
+    wrappers do outside the model; each number without passes as it is.
+
+    Attributes:
+        size: length of the vector.
+
+    Args:
+        spec: spec of one action.
+
+    Raises:
+        ValueError: for a spec that cannot be encoded.
+
+    Example:
+        >>> import torch
+        >>> from torchrl.data import Bounded
+        >>> ActionVector(Bounded(low=0.0, high=4.0, shape=(2,)))(torch.tensor([0.0, 3.0]))
+        tensor([-1.0000,  0.5000])
+    """
+
+    center: Tensor | None
+    radius: Tensor | None
+
+    def __init__(self, spec: TensorSpec) -> None:
+        super().__init__()
+        try:
+            self.described = describe_observation(spec)
+        except ValueError as error:
+            raise ValueError(f"Action: {error}") from error
+        self.size = self.described.size
+        center = radius = None
+        if isinstance(self.described, VectorObservation):
+            center, radius = _center_and_radius(self.described.low, self.described.high)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("radius", radius, persistent=False)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """``[*B, *action shape]`` to ``[*B, size]``, float."""
+        vector = self.described.encode(action)
+        if self.center is None or self.radius is None:
+            return vector
+        return (vector - self.center) / self.radius
+
+    def null(self, batch_size: Sequence[int] = ()) -> Tensor:
+        """The action whose vector is zero, ``[*batch_size, *action shape]``.
+
+        The middle of every bounded interval; no choice at all where the action is a choice: an all-zero one-hot, or -1.
+        """
+        shape = (*batch_size, *self.described.shape)
+        if isinstance(self.described, DiscreteObservation) and not self.described.is_one_hot:
+            return torch.full(shape, -1, dtype=self.described.dtype)
+        none = torch.zeros(shape, dtype=self.described.dtype)
+        return none if self.center is None else none + self.center.view(self.described.shape).to(none)
+
+
+def _center_and_radius(low: Tensor | None, high: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Of each number's interval, flat, float32; 0 and 1 for a number without one, None if no number has one."""
+    if low is None or high is None:
+        return None, None
+    low, high = low.flatten().double(), high.flatten().double()
+    is_bounded = (low.abs() < WIDEST_BOUND) & (high.abs() < WIDEST_BOUND) & (high > low)
+    if not bool(is_bounded.any()):
+        return None, None
+    center = torch.where(is_bounded, (low + high) / 2, 0.0)
+    radius = torch.where(is_bounded, (high - low) / 2, 1.0)
+    return center.float(), radius.float()

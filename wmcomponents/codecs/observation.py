@@ -1,0 +1,405 @@
+"""What kind of thing each observation is: read once from TorchRL specs, shared by encoders and decoders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchrl.data import Binary, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot
+from torchrl.data.tensor_specs import TensorSpec
+
+from wmcomponents.codecs.keyed import KeyedModules
+from wmcomponents.codecs.likelihood import Likelihood, SigmoidSquaredError, SquaredError
+from wmcomponents.functional.distributions.categorical import one_hot
+from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy
+
+SMALLEST_IMAGE = 16  # with a shorter side, a picture is a board: no pooling
+LARGEST_PLANE_RANGE = 255  # integers with a wider range are numbers, not symbols on a board
+
+
+class Observation(nn.Module, ABC):
+    """One observation of an environment: the way to features, the way exactly back, and the error between the two.
+
+    Args:
+        shape: shape in the environment, without batch dimensions.
+        dtype: dtype in the environment.
+
+    Attributes:
+        shape: see above.
+        dtype: see above.
+        size: number of features.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.shape, self.dtype = shape, dtype
+        self.size = torch.Size(shape).numel()
+
+    def extra_repr(self) -> str:
+        """Shape and dtype."""
+        return f"shape={self.shape}, dtype={self.dtype}"
+
+    def lead(self, x: Tensor) -> torch.Size:
+        """The batch dimensions of ``x``, ``[*batch, *shape]``."""
+        return x.shape[: x.ndim - len(self.shape)]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """An observation ``[*batch, *shape]`` as float features: ``[*batch, size]``, boards in their own shape."""
+        return x.reshape((*self.lead(x), self.size)).to(torch.float32)
+
+    @abstractmethod
+    def decode(self, raw: Tensor) -> Tensor:
+        """Raw network outputs, shaped as the features, as the most likely observation ``[*batch, *shape]``."""
+
+    @abstractmethod
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Error of raw outputs against the features of the truth, summed over the event: ``[*batch]``."""
+
+
+class VectorObservation(Observation):
+    """Numbers. A transform of many such vectors together is up to the caller.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment; integers are rounded.
+        low: lower bounds of ``shape``, or None.
+        high: upper bounds of ``shape``, or None.
+
+    Attributes:
+        likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error.
+    """
+
+    likelihood: Likelihood
+
+    low: Tensor | None
+    high: Tensor | None
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
+    ) -> None:
+        super().__init__(shape, dtype)
+        self.likelihood = SquaredError()
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Rounded for integers, clamped to the bounds."""
+        x = raw.reshape((*raw.shape[:-1], *self.shape))
+        if not self.dtype.is_floating_point:
+            x = x.round()
+        if self.low is not None or self.high is not None:
+            x = x.clamp(self.low, self.high)
+        return x.to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Error in features."""
+        return self.likelihood.error(raw, features)
+
+
+class BinaryObservation(Observation):
+    """Bits that are not a board, under the Bernoulli cross entropy."""
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """1 where the logit is positive."""
+        return (raw > 0).reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Binary cross entropy of logits."""
+        return bernoulli_cross_entropy(raw, features)
+
+
+class DiscreteObservation(Observation):
+    """One or more categories, each as a one-hot vector, under the cross entropy.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        classes: alternatives of each category.
+        is_one_hot: whether the environment itself shows one-hot vectors.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, classes: tuple[int, ...], is_one_hot: bool) -> None:
+        super().__init__(shape, dtype)
+        self.classes, self.is_one_hot, self.size = classes, is_one_hot, sum(classes)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """One-hot vectors side by side, ``[*batch, size]``; a negative index gives zeros."""
+        if self.is_one_hot:
+            return super().encode(x)
+        return self._one_hots(x.reshape((*self.lead(x), len(self.classes))).unbind(-1))
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """The most likely classes."""
+        winners = [logits.argmax(-1) for logits in raw.split(self.classes, -1)]
+        x = self._one_hots(winners) if self.is_one_hot else torch.stack(winners, -1)
+        return x.reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Cross entropy of logits, summed over the categories."""
+        pairs = zip(raw.split(self.classes, -1), features.split(self.classes, -1), strict=True)
+        return torch.stack([categorical_cross_entropy(logits, truth) for logits, truth in pairs]).sum(0)
+
+    def _one_hots(self, indices) -> Tensor:
+        return torch.cat([one_hot(i, n) for i, n in zip(indices, self.classes, strict=True)], -1)
+
+
+class ImageObservation(Observation):
+    """A picture in any layout, whose features ``[*batch, H, W, C]`` are in [0, 1].
+
+    Axes beside height and width, before or after them, are channels: colours, or a stack of frames.
+
+    Args:
+        shape: (H, W, C), (H, W), (C, H, W), or a stack of one of them.
+        dtype: uint8, or a float dtype.
+        white: the value of a full pixel: 255, or 1.
+
+    Attributes:
+        likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error of the
+            sigmoid.
+        picture_shape: (H, W, C).
+        is_plain: whether the environment itself shows bytes (H, W, C).
+    """
+
+    likelihood: Likelihood
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, white: float = 255.0) -> None:
+        super().__init__(shape, dtype)
+        self.likelihood = SigmoidSquaredError()
+        self.white = white
+        first = spatial_axis(shape)
+        if first is None:
+            raise ValueError(f"a picture has two sides of {SMALLEST_IMAGE} and more, side by side; got shape {shape}.")
+        channels = [axis for axis in range(len(shape)) if axis not in (first, first + 1)]
+        self._order = (first, first + 1, *channels)
+        self._back = tuple(self._order.index(axis) for axis in range(len(shape)))
+        self._ordered = tuple(shape[axis] for axis in self._order)
+        count = torch.Size(self._ordered[2:]).numel()
+        self.picture_shape = (self._ordered[0], self._ordered[1], count)
+        self._is_ordered = channels == [2]
+        self.is_plain = self._is_ordered and dtype == torch.uint8
+
+    def picture(self, x: Tensor) -> Tensor:
+        """A picture as the environment shows it, in its own dtype, laid out ``[*batch, H, W, C]``."""
+        if self._is_ordered:
+            return x
+        lead = self.lead(x)
+        turned = x.permute(*range(len(lead)), *(len(lead) + axis for axis in self._order))
+        return turned.reshape(*lead, *self.picture_shape)
+
+    def layout(self, picture: Tensor) -> Tensor:
+        """The inverse of :meth:`picture`."""
+        if self._is_ordered:
+            return picture
+        lead = picture.shape[:-3]
+        return picture.reshape(*lead, *self._ordered).permute(
+            *range(len(lead)), *(len(lead) + axis for axis in self._back)
+        )
+
+    def levels(self, x: Tensor) -> Tensor:
+        """A picture from 0 to 255 ``[*batch, H, W, C]``: uint8 of bytes, float32 of floats."""
+        x = self.picture(x)
+        return x if self.dtype == torch.uint8 else x.to(torch.float32) * (255.0 / self.white)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """In [0, 1], ``[*batch, H, W, C]``."""
+        return self.picture(x).to(torch.float32) / self.white
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """In the environment's layout and dtype; bytes are rounded to 256 levels."""
+        pixels = self.likelihood.mean(raw).clamp(0.0, 1.0) * self.white
+        return self.layout(pixels.round() if self.dtype == torch.uint8 else pixels).to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Error in [0, 1]."""
+        return self.likelihood.error(raw, features, event_dims=3)
+
+
+class PlanesObservation(Observation):
+    """A small board (H, W, C) of bits or small integers, under the Bernoulli cross entropy of its unit range.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        low: lower bounds of ``shape``; None for bits.
+        high: upper bounds of ``shape``; None for bits.
+    """
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
+    ) -> None:
+        super().__init__(shape, dtype)
+        low = torch.zeros(shape) if low is None else low
+        high = torch.ones(shape) if high is None else high
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("span", (high - low).clamp(min=1.0), persistent=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """In [0, 1], ``[*batch, H, W, C]``."""
+        return (x.to(torch.float32) - self.low) / self.span
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """The nearest value of the range; for bits, 1 where the logit is positive."""
+        return (raw.sigmoid() * self.span + self.low).round().to(self.dtype)
+
+    def error(self, raw: Tensor, features: Tensor) -> Tensor:
+        """Binary cross entropy of logits; targets between 0 and 1 are soft."""
+        return bernoulli_cross_entropy(raw, features, event_dims=3)
+
+
+def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    """Finite bounds as floats, or None where there are none."""
+    low, high = getattr(spec.space, "low", None), getattr(spec.space, "high", None)
+    if low is None or high is None:
+        return None, None
+    kind = dtype if dtype.is_floating_point else torch.float32
+    low, high = low.expand(spec.shape).to(kind).clone(), high.expand(spec.shape).to(kind).clone()
+    limits = torch.finfo(kind)
+    is_unbounded = bool((low <= limits.min).all() and (high >= limits.max).all())
+    return (None, None) if is_unbounded else (low, high)
+
+
+def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteObservation | None:
+    """The description of a spec made of categories, or None for another."""
+    is_one_hot = isinstance(spec, OneHot | MultiOneHot)
+    if isinstance(spec, MultiOneHot | MultiCategorical) and len(shape) != 1:
+        raise ValueError(f"expected one vector of unequal categories; got shape {shape}. Flatten it first.")
+    if isinstance(spec, MultiOneHot | MultiCategorical):
+        classes = tuple(int(box.n) for box in spec.space.boxes)  # pyright: ignore[reportAttributeAccessIssue]
+    elif isinstance(spec, OneHot):  # a row for each of several equal choices
+        classes = (int(spec.space.n),) * torch.Size(shape[:-1]).numel()
+    elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
+        classes = (int(spec.space.n),) * torch.Size(shape).numel()
+    else:
+        return None
+    return DiscreteObservation(shape, dtype, classes, is_one_hot)
+
+
+def spatial_axis(shape: tuple[int, ...]) -> int | None:
+    """The first of the two axes that are a picture's height and width; None if no two can be.
+
+    They stand side by side and are long, and the others are short: colours and frames. Of three long axes the last is
+    the channels'.
+    """
+    long = [size >= SMALLEST_IMAGE for size in shape]
+    if not 2 <= len(shape) <= 4:
+        return None
+    if len(shape) == 3 and long[0] and long[1]:
+        return 0
+    pairs = [axis for axis in range(len(shape) - 1) if long[axis] and long[axis + 1]]
+    return pairs[0] if len(pairs) == 1 and sum(long) == 2 else None
+
+
+def picture_axes(
+    shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None, high: Tensor | None
+) -> tuple[int, int] | None:
+    """The axes of height and width, if an observation is a picture; None if it is not.
+
+    Bytes are a picture when two axes side by side have 16 and more and the others fewer; in another layout than
+    (H, W, C) only if they also have all 256 levels. Floats are one in the same layouts if they range from 0 to 1 or
+    from 0 to 255.
+
+    Args:
+        shape: shape in the environment.
+        dtype: dtype in the environment.
+        low: lower bounds, or None.
+        high: upper bounds, or None.
+    """
+    first = spatial_axis(shape)
+    if first is None:
+        return None
+    if dtype == torch.uint8 and len(shape) == 3 and first == 0:
+        return 0, 1
+    if low is None or high is None or not (dtype == torch.uint8 or dtype.is_floating_point):
+        return None
+    tops = (255.0,) if dtype == torch.uint8 else (1.0, 255.0)
+    spans = bool((low == 0).all()) and any(bool((high == top).all()) for top in tops)
+    return (first, first + 1) if spans else None
+
+
+def describe_observation(spec: TensorSpec) -> Observation:
+    """Read one spec (no batch dimensions).
+
+    Categories are discrete; pictures (:func:`picture_axes`) are images; other bool or small-integer arrays of three
+    axes are planes; other bits are binary; all the rest are vectors of numbers.
+
+    Raises:
+        ValueError: for a spec that cannot be encoded: nested, not a tensor, or a matrix of one-hot vectors.
+    """
+    if isinstance(spec, Composite):
+        raise ValueError("nested observations are not supported; flatten the keys first (torchrl's RenameTransform).")
+    shape, dtype = tuple(spec.shape), spec.dtype
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"cannot encode {type(spec).__name__} with dtype {dtype}; drop this key from the spec.")
+    discrete = _discrete(spec, shape, dtype)
+    if discrete is not None:
+        return discrete
+    if dtype == torch.bool or isinstance(spec, Binary):
+        return PlanesObservation(shape, dtype) if len(shape) == 3 else BinaryObservation(shape, dtype)
+    low, high = _bounds(spec, dtype)
+    if picture_axes(shape, dtype, low, high):
+        white = 255.0 if high is None else float(high.flatten()[0])
+        return ImageObservation(shape, dtype, 255.0 if dtype == torch.uint8 else white)
+    if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
+        return VectorObservation(shape, dtype, low, high)
+    is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
+    return (PlanesObservation if is_board else VectorObservation)(shape, dtype, low, high)
+
+
+def describe_observations(spec: Composite) -> dict[str, Observation]:
+    """Read the spec of all observations; keys come back sorted, the order in which features are concatenated.
+
+    Raises:
+        ValueError: if there is nothing to observe, or a key cannot be encoded.
+    """
+    found = {}
+    for key in sorted(spec.keys()):
+        if spec[key] is None:
+            continue
+        try:
+            found[key] = describe_observation(spec[key])
+        except ValueError as error:
+            raise ValueError(f"Observation {key!r}: {error}") from error
+    if not found:
+        raise ValueError(f"No observation in {spec}; expected a Composite with at least one tensor spec.")
+    return found
+
+
+def flat_features(
+    observation: Mapping[str, Tensor],
+    described: Mapping[str, Observation] | KeyedModules[Observation],
+    keys: Sequence[str],
+    transform: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Numbers, bits and one-hot vectors side by side, ``[*batch, features]``.
+
+    Args:
+        observation: the environment's, by key.
+        described: what each is.
+        keys: which, in order; none of them a picture or a board.
+        transform: of all numbers together, ``[*batch, numbers]``; bits and categories stay as they are.
+    """
+    parts = {key: described[key].encode(observation[key]) for key in keys}
+    vectors = [key for key in keys if isinstance(described[key], VectorObservation)]
+    if vectors:
+        numbers = transform(torch.cat([parts[key] for key in vectors], -1))
+        if len(vectors) == len(parts):
+            return numbers
+        parts.update(zip(vectors, numbers.split([described[key].size for key in vectors], -1), strict=True))
+    return torch.cat(list(parts.values()), -1)
+
+
+def common_image_shape(images: Mapping[str, ImageObservation]) -> tuple[int, int, int]:
+    """Height, width and summed channels of pictures that are stacked along their channels.
+
+    Raises:
+        ValueError: if their heights or widths differ.
+    """
+    shapes = {key: image.picture_shape for key, image in images.items()}
+    sizes = {key: shape[:2] for key, shape in shapes.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"Images that are observed together need one size; got {sizes}. Resize them to one.")
+    height, width = next(iter(sizes.values()))
+    return height, width, sum(shape[2] for shape in shapes.values())

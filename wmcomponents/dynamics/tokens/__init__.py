@@ -1,0 +1,1 @@
+"""Transformers over tokens as dynamics."""

@@ -1,0 +1,1 @@
+"""Densities, divergences and samples of the distributions that world models use."""

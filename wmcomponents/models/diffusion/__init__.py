@@ -1,0 +1,1 @@
+"""Worlds that are denoised frame by frame."""

@@ -1,0 +1,1 @@
+"""DIAMOND (Alonso et al., 2024)."""

@@ -1,0 +1,1 @@
+"""World Models (Ha and Schmidhuber, 2018)."""

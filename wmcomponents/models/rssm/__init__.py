@@ -1,0 +1,1 @@
+"""Worlds of a recurrent state-space model."""

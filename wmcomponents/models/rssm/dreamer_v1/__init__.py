@@ -1,0 +1,1 @@
+"""Dreamer (Hafner et al., 2020)."""

@@ -1,0 +1,1 @@
+"""DreamerV2 (Hafner et al., 2021)."""

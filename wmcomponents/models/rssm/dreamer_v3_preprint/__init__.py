@@ -1,0 +1,1 @@
+"""DreamerV3 as its preprint of 2023 describes it (Hafner et al., 2023)."""

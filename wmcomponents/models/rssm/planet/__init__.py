@@ -1,0 +1,1 @@
+"""PlaNet (Hafner et al., 2019)."""

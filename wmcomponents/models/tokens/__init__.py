@@ -1,0 +1,1 @@
+"""Worlds of tokens and a transformer."""

@@ -1,0 +1,1 @@
+"""Delta-IRIS (Micheli et al., 2024)."""

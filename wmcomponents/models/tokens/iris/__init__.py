@@ -1,0 +1,1 @@
+"""IRIS (Micheli et al., 2023)."""

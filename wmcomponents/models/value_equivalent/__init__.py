@@ -1,0 +1,1 @@
+"""Worlds that predict rewards and values and show nothing."""

@@ -1,0 +1,1 @@
+"""EfficientZero (Ye et al., 2021)."""

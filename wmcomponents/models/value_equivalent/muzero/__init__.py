@@ -1,0 +1,1 @@
+"""MuZero (Schrittwieser et al., 2020)."""

@@ -1,0 +1,1 @@
+"""TD-MPC2 (Hansen et al., 2024)."""

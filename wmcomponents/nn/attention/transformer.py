@@ -1,0 +1,125 @@
+"""Pre-norm transformers: whole sequences at once, or position by position from a memory."""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from wmcomponents.nn.attention.attention import LayerMemory, MultiHeadAttention, Place
+from wmcomponents.nn.attention.positions import RoPE
+from wmcomponents.nn.memory_format import keep_by_input
+
+
+class TransformerBlock(nn.Module):
+    r"""Attention, then an MLP over each position, each behind a layer norm and added to its input.
+
+    .. math:: x \leftarrow x + Attn(LN(x)), \qquad x \leftarrow x + W_2\, GELU(W_1 LN(x))
+
+    Args:
+        dim: size of inputs and outputs.
+        heads: number of attention heads.
+        growth: the MLP's hidden size over ``dim``.
+        dropout: in attention and behind both parts.
+        bias: whether the maps have biases.
+        rope: rotary positions, if any.
+
+    Reference: Radford et al., GPT-2 (2019); the GELU is exact, not its tanh form.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        growth: int = 4,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rope: RoPE | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = MultiHeadAttention(dim, heads, bias=bias, dropout=dropout, rope=rope)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, growth * dim, bias=bias),
+            nn.GELU(),
+            nn.Linear(growth * dim, dim, bias=bias),
+            nn.Dropout(dropout),
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "*batch t dim"],
+        mask: Tensor | None = None,
+        position: Int[Tensor, "*rows t"] | None = None,
+    ) -> Float[Tensor, "*batch t dim"]:
+        """A whole sequence; see :meth:`MultiHeadAttention.forward`."""
+        x = x + self.attention(self.norm1(x), mask, position)
+        return x + self.mlp(self.norm2(x))
+
+    @torch.no_grad()
+    def extend(self, x: Float[Tensor, "nt dim"], layer: LayerMemory, place: Place) -> Float[Tensor, "nt dim"]:
+        """Positions that follow on others; the memory is written in place. See :meth:`MultiHeadAttention.extend`."""
+        x = x + self.attention.extend(self.norm1(x), layer, place)
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a last layer norm.
+
+    Args:
+        layers: number of blocks.
+        dim: size of inputs and outputs.
+        heads: number of attention heads.
+        dropout: in every block.
+        rope: rotary positions, if any.
+
+    Example:
+        >>> import torch
+        >>> from wmcomponents.nn.attention.attention import Place, empty_memory
+        >>> net, x = Transformer(2, dim=8, heads=2).eval(), torch.randn(1, 3, 8)
+        >>> memory = empty_memory([1], 2, 2, length=3, dim=8)
+        >>> steps = [net.extend(x[:, t : t + 1], memory, Place(torch.tensor([[t]]), 3)) for t in range(3)]
+        >>> torch.allclose(torch.cat(steps, 1), net(x, torch.ones(3, 3, dtype=torch.bool).tril()), atol=1e-6)
+        True
+    """
+
+    def __init__(self, layers: int, dim: int, heads: int, *, dropout: float = 0.0, rope: RoPE | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout=dropout, rope=rope) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        keep_by_input(self)
+
+    def forward(
+        self,
+        x: Float[Tensor, "*batch t dim"],
+        mask: Tensor | None = None,
+        position: Int[Tensor, "*rows t"] | None = None,
+    ) -> Float[Tensor, "*batch t dim"]:
+        """A whole sequence; see :meth:`MultiHeadAttention.forward`."""
+        for block in self.blocks:
+            x = block(x, mask, position)
+        return self.norm(x)
+
+    @torch.no_grad()
+    def extend(
+        self, x: Float[Tensor, "n t dim"], memory: Float[Tensor, "n layers two heads s d"], place: Place
+    ) -> Float[Tensor, "n t dim"]:
+        """Positions that follow on others, whose keys and values ``memory`` holds; it is written in place.
+
+        No gradients are recorded: what was written over cannot be differentiated.
+        """
+        y = x.reshape(-1, x.shape[-1])
+        for block, layer in zip(self.blocks, place.layers(memory), strict=True):
+            y = cast(TransformerBlock, block).extend(y, layer, place)
+        return self.norm(y).view(x.shape)
+
+
+def gpt_init_(module: nn.Module, std: float = 0.02) -> None:
+    """Normal weights of linear maps and embeddings, biases 0, layer norms 1 and 0 (GPT-2); for ``Module.apply``."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)

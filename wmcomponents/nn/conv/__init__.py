@@ -1,0 +1,1 @@
+"""Convolutional stages, residual towers, U-Net, VQGAN, LPIPS."""

@@ -1,0 +1,1 @@
+"""Dense and recurrent layers, norms, activations, initialisers."""
