@@ -42,13 +42,13 @@ from wmcomponents.evaluation import (
     comparison_reels,
     horizon_errors,
     longest,
-    make_renderer,
     side_by_side,
     write_webp,
 )
 from wmcomponents.models import make_model
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.rendering import make_renderer
 from wmcomponents.training import Trainer, UntrainedStageWarning, seed_everything
 
 STARTS, FILM_BYTES, FILM_SEQUENCES = 32, 600_000, 128

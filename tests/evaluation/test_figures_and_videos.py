@@ -11,11 +11,11 @@ from wmcomponents.evaluation import (
     filmstrip,
     horizon_errors,
     horizon_figure,
-    make_renderer,
     outcomes,
     side_by_side,
     strip,
 )
+from wmcomponents.rendering import make_renderer
 from wmcomponents.testing.toy import ToyWorldModel
 
 pytest.importorskip("matplotlib")

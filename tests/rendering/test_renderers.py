@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 
-from wmcomponents.evaluation import RENDERERS, make_renderer
+from wmcomponents.rendering import RENDERERS, make_renderer
 from wmcomponents.rendering.labels import COMPONENTS, component_labels
 
 pytest.importorskip("pygame")
