@@ -52,7 +52,7 @@ LEADS = {
         "view (the decoded one where a family has no features): through the simulator, the Gymnasium and the SB3 "
         "adapter, and as `imagine`, which returns a TensorDict. `plain` draws the noise, calls the model and stacks "
         "what comes out, with nothing of this library around it; the ratio is to it. Observations are 24 numbers and "
-        "actions 6 (64x64 pictures, or 6 discrete actions, where the preset takes no others). Batches that would take "
+        "actions 6 (64x64 images, or 6 discrete actions, where the preset takes no others). Batches that would take "
         "minutes are left out. One thread. Rates are environment steps a second."
     ),
     "updates": (
@@ -67,7 +67,7 @@ HEAD = (
 
 
 class Greedy(nn.Module):
-    """One linear layer on features or a picture; of discrete actions the best one, as a one-hot vector."""
+    """One linear layer on features or an image; of discrete actions the best one, as a one-hot vector."""
 
     def __init__(self, shape: torch.Size, action_spec: Any, device: str) -> None:
         super().__init__()

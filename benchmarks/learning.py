@@ -24,7 +24,7 @@ from wmcomponents.data import action_spec, make_env, observation_spec
 from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.models import MODELS, make_model
 from wmcomponents.models.loading import load
-from wmcomponents.training import Cooling, Trainer, seed_everything
+from wmcomponents.training import ConstantThenDecay, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
 FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero")
@@ -90,7 +90,7 @@ def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
         model = make_model(family, "tiny", observation_spec(env), action_spec(env), **how.changes)
         begun = time.perf_counter()
         trainer = Trainer(
-            model, replay, lr=how.lr, warmup=100, schedule=Cooling(how.updates), seed=seed, progress=False
+            model, replay, lr=how.lr, warmup=100, schedule=ConstantThenDecay(how.updates), seed=seed, progress=False
         )
         losses = {key: digits(value, 4) for key, value in trainer.train(how.updates).items()}
         facts = {"seconds": round(time.perf_counter() - begun, 1), "losses": losses}

@@ -85,7 +85,7 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         here = [one for family in FAMILIES for one in fits if (one["family"], one["env"]) == (family, env_id)]
         if not here:
             continue
-        lines += [f"## {env_id}", "", f"Pictures: {world.says}. Preset `{world.preset}`.", ""]
+        lines += [f"## {env_id}", "", f"Images: {world.says}. Preset `{world.preset}`.", ""]
         head = ["family", "seed", "parameters", "updates", "wall time (CPU)"]
         steps = " / ".join(map(str, KS))
         head += [f"PSNR, k = {steps}", f"moving parts, k = {steps}", "reward", "end"]

@@ -197,7 +197,7 @@ def contexts(model: Any, rows: int, frames: int, device: str) -> tuple[State, Te
     number = torch.randint(0, ACTIONS, (rows, frames, 1), generator=generator, device=device)
     sequence = torch.cat([tokens, number], -1).flatten(1)
     dynamics = model.dynamics
-    memory = dynamics.empty_memory((rows,), device)
+    memory = dynamics.empty_kv_cache((rows,), device)
     length = torch.zeros(rows, 1, dtype=torch.int64, device=device)
     hidden = torch.zeros(rows, model.config.dim, device=device)
     before = tokens[:, 0]
@@ -220,7 +220,7 @@ def cache(
         model = build("IRIS", WORLDS["IRIS"].preset, setup.device)
         state, action, sequence, noise = contexts(model, batch, frames, setup.device)
         runs = {
-            "cached": lambda: model.imagine_donated(state, action, noise),  # noqa: B023
+            "cached": lambda: model.imagine_inplace(state, action, noise),  # noqa: B023
             "uncached": lambda: uncached(model.dynamics, sequence, noise["tokens"]),  # noqa: B023
         }
         times = interleaved(runs, setup)

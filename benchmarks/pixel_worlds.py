@@ -1,10 +1,10 @@
-"""The games, the families and how each family is fitted to pictures."""
+"""The games, the families and how each family is fitted to images."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.fitting import Fit
-from wmcomponents.training import Cooling
+from wmcomponents.training import ConstantThenDecay
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10), 256, 2
 FAMILIES = {"IRIS": "IRIS", "DeltaIRIS": "Delta-IRIS", "Diamond": "DIAMOND"}
@@ -13,7 +13,7 @@ FAMILIES = {"IRIS": "IRIS", "DeltaIRIS": "Delta-IRIS", "Diamond": "DIAMOND"}
 
 @dataclass(frozen=True)
 class World:
-    """A real game and how its pictures are made.
+    """A real game and how its images are made.
 
     Attributes:
         preset: of every family.
@@ -34,7 +34,7 @@ class World:
 
 @dataclass(frozen=True)
 class PixelFit(Fit):
-    """How a family's preset is fitted to pictures.
+    """How a family's preset is fitted to images.
 
     Attributes:
         lr: learning rate; the preset's own if not given.
@@ -55,7 +55,11 @@ class PixelFit(Fit):
     def schedule(self, step: int) -> float:
         """Each stage at the full rate first, then cooling."""
         first = self.config.get("tokenizer_steps", 0)
-        return Cooling(first)(step) if step < first else Cooling(max(1, self.updates - first))(step - first)
+        return (
+            ConstantThenDecay(first)(step)
+            if step < first
+            else ConstantThenDecay(max(1, self.updates - first))(step - first)
+        )
 
 
 WORLDS = {
@@ -63,7 +67,7 @@ WORLDS = {
         "tiny",
         (0, 1),
         {"from_pixels": True, "image_size": 16},
-        "its 10x10 board, one colour a plane, in the middle of a 16x16 picture; sticky actions as the game has them "
+        "its 10x10 board, one colour a plane, in the middle of a 16x16 image; sticky actions as the game has them "
         "(0.1)",
         40,
         6.0,

@@ -78,7 +78,7 @@ METHOD = (
     "Every row is the median of interleaved repeats: each repeat runs every variant, so that all see the same machine. "
     "The ratio is the median over the repeats of the ratio within one repeat. The *floor* is the FLOPs of matrix "
     "products alone over the rate of `torch.mm` on 2048x2048 matrices, timed among the variants, and of convolutions, "
-    "if any, over that of a 3x3 one from 64 channels to 64 on 16 pictures of 32x32, timed likewise; the *gap* is the "
+    "if any, over that of a 3x3 one from 64 channels to 64 on 16 images of 32x32, timed likewise; the *gap* is the "
     "median over the floor. Elementwise work is not in the FLOPs, and compiled rows have those of their eager twin."
 )
 

@@ -36,15 +36,15 @@ def observe(action, embed, is_init):
     return deter, stoch, rssm.features(deter, stoch), *latent.mean_std(rssm.prior(deter)), *latent.mean_std(raw)
 
 
-def as_picture(x):
-    """The loss sums squared errors over three dimensions, those of pictures; a vector needs two more."""
+def as_image(x):
+    """The loss sums squared errors over three dimensions, those of images; a vector needs two more."""
     return x[..., None, None]
 
 
 moments = [("next", f"{of}_{moment}") for of in ("prior", "posterior") for moment in ("mean", "std")]
 filtering = TensorDictModule(observe, in_keys=["action", "embed", "is_init"], out_keys=[*state, "feat", *moments])
-seen = TensorDictModule(as_picture, in_keys=[("next", "observation")], out_keys=[("next", "pixels")])
-said = TensorDictModule(as_picture, in_keys=["seen"], out_keys=[("next", "reco_pixels")])
+seen = TensorDictModule(as_image, in_keys=[("next", "observation")], out_keys=[("next", "pixels")])
+said = TensorDictModule(as_image, in_keys=["seen"], out_keys=[("next", "reco_pixels")])
 # The loss looks for the decoder at the end of the first part, and for the reward in the second.
 world = TensorDictSequential(TensorDictSequential(encoder, filtering, decoder, seen, said), reward)
 loss = DreamerModelLoss(world, free_nats=1)

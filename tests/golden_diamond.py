@@ -28,7 +28,7 @@ def loaded(module: nn.Module, vectors: Mapping[str, Tensor], prefix: str = "") -
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``[..., C, H, W]`` as environments lay pictures out."""
+    """``[..., C, H, W]`` as environments lay images out."""
     return x.movedim(-3, -1)
 
 

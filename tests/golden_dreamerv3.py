@@ -93,7 +93,7 @@ def torch_state(tensors: Mapping[str, Tensor], module: str, prefix: str = "w/") 
     """
     start = f"{prefix}{module}/"
     names = [key.removeprefix(prefix) for key in tensors if key.startswith(start)]
-    # The official decoder numbers its stages from the picture inwards; ours run from the latent map outwards.
+    # The official decoder numbers its stages from the image inwards; ours run from the latent map outwards.
     last = max((int(match[1]) for name in names if (match := re.match(r"dec/conv(\d+)/", name))), default=0)
     outwards = {
         name: re.sub(r"^dec/conv(\d+)", lambda match: f"dec/conv{last - int(match[1])}", name) for name in names

@@ -93,7 +93,7 @@ def world():
     return World()
 
 
-PICTURES = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+IMAGES = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
 
 # What is done, the class of the error, and what its words must hold: what was expected, what came, what to do.
 MISTAKES = {
@@ -221,13 +221,13 @@ MISTAKES = {
         ["Did you mean 'DreamerV3'"],
     ),
     "a family in small letters": (lambda w: presets("td-mpc2"), ValueError, ["Did you mean 'TDMPC2'"]),
-    "a model of pictures on vectors": (
+    "a model of images on vectors": (
         lambda w: IRIS(IRISConfig.tiny(), *w.specs),
         ValueError,
-        ["one square uint8 picture", "observation", "from_pixels=True"],
+        ["one square uint8 image", "observation", "from_pixels=True"],
     ),
     "a model of choices on continuous actions": (
-        lambda w: IRIS(IRISConfig.tiny(), PICTURES, Bounded(-1, 1, (2,))),
+        lambda w: IRIS(IRISConfig.tiny(), IMAGES, Bounded(-1, 1, (2,))),
         ValueError,
         ["one choice", "Bounded"],
     ),

@@ -226,7 +226,7 @@ def test_training_takes_any_family(data, tmp_path):
         if family == "WorldModels":
             arguments += ["--steps", "vision=1", "memory=1"]
         ran = wmc(*arguments)
-        if "uint8 picture" in ran.err:  # this family models pictures only, and says so
+        if "uint8 image" in ran.err:  # this family models images only, and says so
             assert ran.code == 1 and ran.out == ""
             continue
         assert ran.code == 0, ran.err

@@ -65,7 +65,7 @@ MISTAKES: dict[str, tuple[list[str], int, list[str]]] = {
     "a seed in words": ([*CARTPOLE, "--seed", "x"], USAGE, ["--seed", "'x'"]),
     "a seed below zero": ([*CARTPOLE, "--seed", "-1"], USAGE, ["--seed", "at least 0", "got -1"]),
     "a probability of two": ([*CARTPOLE, "--repeat-probability", "2"], USAGE, ["in [0, 1]", "2.0"]),
-    "no picture": ([*CARTPOLE, "--image-size", "0"], USAGE, ["--image-size", "at least 1"]),
+    "no image": ([*CARTPOLE, "--image-size", "0"], USAGE, ["--image-size", "at least 1"]),
     "no copies": ([*CARTPOLE, "--num-envs", "0"], USAGE, ["--num-envs", "at least 1"]),
     "a module that there is not": (["info", "--import", "my_envs"], USAGE, ["my_envs", "no module", "without .py"]),
     # environments
@@ -145,10 +145,10 @@ MISTAKES: dict[str, tuple[list[str], int, list[str]]] = {
         USAGE,
         ["{data}", "data", "choose another --out"],
     ),
-    "a model of pictures on vectors": (
+    "a model of images on vectors": (
         [*TRAIN, "--family", "IRIS"],
         FAILED,
-        ["one square uint8 picture", "from_pixels"],
+        ["one square uint8 image", "from_pixels"],
     ),
     # dreams and reports
     "a model from nowhere": (["dream", "--model", "nowhere"], FAILED, ["nowhere", "no such folder"]),

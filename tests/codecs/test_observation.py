@@ -16,45 +16,45 @@ from torchrl.data import (
 )
 
 from wmcomponents.codecs import (
-    BinaryObservation,
-    DiscreteObservation,
-    ImageObservation,
-    PlanesObservation,
-    VectorObservation,
-    describe_observation,
-    describe_observations,
+    BinaryCodec,
+    BoardCodec,
+    DiscreteCodec,
+    ImageCodec,
+    VectorCodec,
+    codec_from_spec,
+    codecs_from_spec,
 )
 
 KINDS = [
-    (Unbounded(3), VectorObservation),
-    (Unbounded(()), VectorObservation),
-    (Unbounded((2, 3)), VectorObservation),
-    (Bounded(-1, 1, shape=(4,)), VectorObservation),
-    (Bounded(-1, 1, shape=(4,), dtype=torch.float64), VectorObservation),
-    (Bounded(0, 255, shape=(6,), dtype=torch.uint8), VectorObservation),
-    (Unbounded((20, 20, 3)), VectorObservation),
-    (Bounded(0, 100000, shape=(5, 5, 2), dtype=torch.int64), VectorObservation),
-    (Categorical(4), DiscreteObservation),
-    (Categorical(4, shape=(2,)), DiscreteObservation),
-    (OneHot(4), DiscreteObservation),
-    (OneHot(4, shape=(2, 4)), DiscreteObservation),
-    (MultiCategorical([3, 4]), DiscreteObservation),
-    (MultiOneHot([3, 4]), DiscreteObservation),
-    (Binary(5), BinaryObservation),
-    (UnboundedDiscrete(shape=(7,), dtype=torch.bool), BinaryObservation),
-    (Bounded(0, 255, shape=(32, 16, 3), dtype=torch.uint8), ImageObservation),
-    (UnboundedDiscrete(shape=(16, 16, 1), dtype=torch.uint8), ImageObservation),
-    (Bounded(0, 255, shape=(8, 16, 3), dtype=torch.uint8), PlanesObservation),
-    (UnboundedDiscrete(shape=(10, 10, 4), dtype=torch.bool), PlanesObservation),
-    (Bounded(0, 10, shape=(7, 7, 3), dtype=torch.uint8), PlanesObservation),
-    (Bounded(-1, 1, shape=(3, 3, 2), dtype=torch.int64), PlanesObservation),
+    (Unbounded(3), VectorCodec),
+    (Unbounded(()), VectorCodec),
+    (Unbounded((2, 3)), VectorCodec),
+    (Bounded(-1, 1, shape=(4,)), VectorCodec),
+    (Bounded(-1, 1, shape=(4,), dtype=torch.float64), VectorCodec),
+    (Bounded(0, 255, shape=(6,), dtype=torch.uint8), VectorCodec),
+    (Unbounded((20, 20, 3)), VectorCodec),
+    (Bounded(0, 100000, shape=(5, 5, 2), dtype=torch.int64), VectorCodec),
+    (Categorical(4), DiscreteCodec),
+    (Categorical(4, shape=(2,)), DiscreteCodec),
+    (OneHot(4), DiscreteCodec),
+    (OneHot(4, shape=(2, 4)), DiscreteCodec),
+    (MultiCategorical([3, 4]), DiscreteCodec),
+    (MultiOneHot([3, 4]), DiscreteCodec),
+    (Binary(5), BinaryCodec),
+    (UnboundedDiscrete(shape=(7,), dtype=torch.bool), BinaryCodec),
+    (Bounded(0, 255, shape=(32, 16, 3), dtype=torch.uint8), ImageCodec),
+    (UnboundedDiscrete(shape=(16, 16, 1), dtype=torch.uint8), ImageCodec),
+    (Bounded(0, 255, shape=(8, 16, 3), dtype=torch.uint8), BoardCodec),
+    (UnboundedDiscrete(shape=(10, 10, 4), dtype=torch.bool), BoardCodec),
+    (Bounded(0, 10, shape=(7, 7, 3), dtype=torch.uint8), BoardCodec),
+    (Bounded(-1, 1, shape=(3, 3, 2), dtype=torch.int64), BoardCodec),
 ]
 
 
 @pytest.mark.parametrize("spec,kind", KINDS, ids=[f"{kind.__name__}-{i}" for i, (_, kind) in enumerate(KINDS)])
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 def test_each_spec_has_its_kind_and_decodes_into_its_own_space(spec, kind, lead):
-    observation = describe_observation(spec)
+    observation = codec_from_spec(spec)
     assert isinstance(observation, kind)
     x = spec.expand(*lead, *spec.shape).rand() if lead else spec.rand()
     features = observation.encode(x)
@@ -67,21 +67,21 @@ def test_each_spec_has_its_kind_and_decodes_into_its_own_space(spec, kind, lead)
 
 @pytest.mark.parametrize("spec,kind", KINDS, ids=[f"{kind.__name__}-{i}" for i, (_, kind) in enumerate(KINDS)])
 def test_raw_outputs_that_name_the_truth_decode_to_it(spec, kind):
-    observation = describe_observation(spec)
+    observation = codec_from_spec(spec)
     x = spec.expand(9, *spec.shape).rand()
     features = observation.encode(x)
-    raw = features if kind in (VectorObservation, DiscreteObservation) else torch.logit(features, 1e-6)
+    raw = features if kind in (VectorCodec, DiscreteCodec) else torch.logit(features, 1e-6)
     torch.testing.assert_close(observation.decode(raw), x, rtol=1e-6, atol=0)
 
 
 def test_an_observation_clamps_to_its_bounds():
     low, high = torch.tensor([-1.0, 0.0]), torch.tensor([1.0, float("inf")])
-    observation = describe_observation(Bounded(low, high))
+    observation = codec_from_spec(Bounded(low, high))
     assert observation.decode(torch.tensor([[-5.0, -5.0], [5.0, 1e9]])).tolist() == [[-1.0, 0.0], [1.0, 1e9]]
 
 
 def test_keys_come_back_sorted_and_absent_ones_are_skipped():
-    assert list(describe_observations(Composite(b=Unbounded(1), a=Categorical(2), c=None))) == ["a", "b"]
+    assert list(codecs_from_spec(Composite(b=Unbounded(1), a=Categorical(2), c=None))) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_keys_come_back_sorted_and_absent_ones_are_skipped():
 )
 def test_what_cannot_be_encoded_is_refused_by_name(spec, message):
     with pytest.raises(ValueError, match=message):
-        describe_observations(spec)
+        codecs_from_spec(spec)

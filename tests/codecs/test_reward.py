@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wmcomponents.codecs import RewardKind, SignReward, SymlogReward
+from wmcomponents.codecs import RewardDistribution, SignReward, SymlogReward
 from wmcomponents.functional.symlog import symlog
 
 
@@ -30,14 +30,14 @@ def test_of_a_real_reward_the_sign_counts(reward: float, place: int):
 
 
 @pytest.mark.parametrize("kind", [SignReward(), SymlogReward(bins=31)])
-def test_what_is_no_number_is_not_taken_for_a_reward(kind: RewardKind):
+def test_what_is_no_number_is_not_taken_for_a_reward(kind: RewardDistribution):
     found = kind.loss(torch.zeros(2, kind.size), torch.tensor([math.nan, 1.0]))
     assert found.isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("kind", [SignReward(), SymlogReward(bins=31)])
 @pytest.mark.parametrize("lead", [(), (4,), (2, 3)])
-def test_rewards_and_losses_have_the_shape_of_the_batch(kind: RewardKind, lead: tuple[int, ...]):
+def test_rewards_and_losses_have_the_shape_of_the_batch(kind: RewardDistribution, lead: tuple[int, ...]):
     logits = torch.randn(*lead, kind.size, generator=torch.Generator().manual_seed(0))
     assert kind.reward(logits).shape == kind.loss(logits, torch.zeros(lead)).shape == lead
 

@@ -132,7 +132,7 @@ def efficientzero(*arguments) -> EfficientZero:
 
 
 def iris(*arguments) -> IRIS:
-    """An IRIS with weights in the transformer that make it choose, and codes and pictures that rounding leaves alone.
+    """An IRIS with weights in the transformer that make it choose, and codes and images that rounding leaves alone.
 
     Before training the codes are as good as equal, and group norm makes a difference of their last digits.
     """
@@ -146,7 +146,7 @@ def iris(*arguments) -> IRIS:
 
 
 def delta_iris(*arguments) -> DeltaIRIS:
-    """A Delta-IRIS that chooses, and whose codes and pictures rounding leaves alone."""
+    """A Delta-IRIS that chooses, and whose codes and images rounding leaves alone."""
     model = DeltaIRIS(*arguments)
     torch.nn.init.normal_(model.tokenizer.quantizer.codebook)
     with torch.no_grad():

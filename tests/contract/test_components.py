@@ -17,13 +17,13 @@ from torchrl.objectives import LossModule
 
 from tests.parts import scramble, settle
 from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
-from wmcomponents.codecs import OneHotCode, Support
+from wmcomponents.codecs import OneHotPlanes, Support
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
+    BoardDecoder,
     ConvDecoder,
     MLPDecoder,
     MultiDecoder,
-    PlanesDecoder,
     TransposedConvDecoder,
     VAEDecoder,
 )
@@ -42,12 +42,12 @@ from wmcomponents.dynamics import (
     TokenTransformer,
 )
 from wmcomponents.encoders import (
+    BoardEncoder,
     ConvEncoder,
     ConvRepresentation,
     MLPEncoder,
     MLPRepresentation,
     MultiEncoder,
-    PlanesEncoder,
     ShallowConvEncoder,
     SimNormEncoder,
     StateRepresentation,
@@ -89,8 +89,8 @@ SHOWN = Composite(
     position=Unbounded(3),
 )
 IMAGE = Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)
-PICTURE = Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)
-SEEN = Composite(board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool), camera=PICTURE, position=Unbounded(3))
+LARGE_IMAGE = Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)
+SEEN = Composite(board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool), camera=LARGE_IMAGE, position=Unbounded(3))
 BOARD = Bounded(0, 1, (5, 5, 2), dtype=torch.bool)
 DETER, STOCH, ACTION, EMBED, NOISE = (
     Unbounded(8),
@@ -144,14 +144,14 @@ COMPONENTS = {
         lambda: MultiEncoder.dreamer_v3(SHOWN, units=4, layers=1, **CONV),
         [SHOWN[key] for key in sorted(SHOWN.keys())],
     ),
-    "PlanesEncoder": (lambda: PlanesEncoder((5, 5, 2), depth=2, units=4), [BOARD]),
+    "BoardEncoder": (lambda: BoardEncoder((5, 5, 2), depth=2, units=4), [BOARD]),
     "ConvDecoder": (lambda: ConvDecoder(8, (4, 3), (16, 16, 3), units=4, blocks=2, **CONV), [DETER, STOCH]),
     "MLPDecoder": (lambda: MLPDecoder(8, (4, 3), {"a": 2, "b": 1}, units=4, layers=1), [DETER, STOCH]),
     "MultiDecoder": (
         lambda: MultiDecoder.dreamer_v3(SHOWN, 8, (4, 3), units=4, layers=1, blocks=2, **CONV),
         [DETER, STOCH],
     ),
-    "PlanesDecoder": (lambda: PlanesDecoder(8, (4, 3), (5, 5, 2), depth=2, units=4), [DETER, STOCH]),
+    "BoardDecoder": (lambda: BoardDecoder(8, (4, 3), (5, 5, 2), depth=2, units=4), [DETER, STOCH]),
     "TransposedConvDecoder": (lambda: TransposedConvDecoder(8, (4, 3), (16, 16, 3), **CONV), [DETER, STOCH]),
     "VAEDecoder": (lambda: VAEDecoder(SHOWN, 6, images=partial(TransposedConvDecoder, **CONV)), [EMBED]),
     "VAEEncoder": (
@@ -180,7 +180,7 @@ COMPONENTS = {
     ),
     "GaussianPolicyPrior": (lambda: scramble(GaussianPolicyPrior(6, 2, units=4)), [EMBED, Unbounded(2)]),
     "QEnsemble": (lambda: scramble(QEnsemble(6, units=4, members=3, bins=7)), [EMBED]),
-    "ShallowConvEncoder": (lambda: ShallowConvEncoder((52, 52, 3), channels=2), [PICTURE]),
+    "ShallowConvEncoder": (lambda: ShallowConvEncoder((52, 52, 3), channels=2), [LARGE_IMAGE]),
     "SimNormDynamics": (lambda: scramble(SimNormDynamics(6, 8, units=4, group=4)), [EMBED]),
     "SimNormEncoder": (
         lambda: SimNormEncoder(SEEN, latent=8, units=4, group=4),
@@ -191,7 +191,7 @@ COMPONENTS = {
     "ConvRepresentation": (lambda: ConvRepresentation(PlainStem(2, 4), (3, 3), 4), [Unbounded((2, 3, 3))]),
     "MLPRepresentation": (lambda: MLPRepresentation((2, 3), [4], 6, MinMaxScale()), [Unbounded((2, 3))]),
     "StateRepresentation": (lambda: StateRepresentation((2, 3), 6, 4), [Unbounded((2, 3))]),
-    "ConvTransition": (lambda: ConvTransition(4, OneHotCode(2), skip=True), [LATENT, ACTION]),
+    "ConvTransition": (lambda: ConvTransition(4, OneHotPlanes(2), skip=True), [LATENT, ACTION]),
     "MLPTransition": (lambda: MLPTransition(6, 2, [4], scale=MinMaxScale()), [EMBED, ACTION]),
     "StateTransition": (lambda: StateTransition(6, 2, 4, 4), [EMBED, ACTION]),
     "PredictionHead": (

@@ -100,8 +100,8 @@ def test_a_finished_episode_must_be_reset(model):
 def test_render_draws_rgb_and_close_may_be_called_twice(model):
     env = env_of(model, render_mode="rgb_array")
     env.reset(seed=0)
-    picture = env.render()
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
+    image = env.render()
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3
     env.close()
     env.close()
     vector = vector_of(model, render_mode="rgb_array")

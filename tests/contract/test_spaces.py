@@ -67,8 +67,8 @@ ENTRIES = {
 OBSERVATIONS = {
     **ENTRIES,
     "board": spaces.Box(0, 1, (6, 6, 2), np.bool_),
-    "picture": spaces.Box(0, 255, (16, 16, 3), np.uint8),
-    "picture of floats": spaces.Box(0, 1, (16, 16, 3), np.float32),
+    "image": spaces.Box(0, 255, (16, 16, 3), np.uint8),
+    "image of floats": spaces.Box(0, 1, (16, 16, 3), np.float32),
     "grey": spaces.Box(0, 255, (16, 16), np.uint8),
     "channels first": spaces.Box(0, 255, (3, 16, 16), np.uint8),
     "stack": spaces.Box(0, 255, (4, 16, 16, 3), np.uint8),

@@ -9,15 +9,15 @@ from torchrl.envs import EnvBase, check_env_specs
 from wmcomponents._extras import MissingExtraError
 from wmcomponents.data import UnknownEnvironmentError, action_spec, make_env, observation_spec
 
-PICTURE = {"pixels": ((64, 64, 3), torch.uint8)}
+IMAGE = {"pixels": ((64, 64, 3), torch.uint8)}
 
 # id, arguments, observation, kind of action
 FAMILIES = [
     pytest.param("CartPole-v1", {}, {"observation": ((4,), torch.float32)}, OneHot, id="cartpole"),
     pytest.param("Pendulum-v1", {}, {"observation": ((3,), torch.float32)}, Bounded, id="pendulum"),
-    pytest.param("CartPole-v1", {"from_pixels": True}, PICTURE, OneHot, id="cartpole pixels"),
-    pytest.param("CarRacing-v3", {}, PICTURE, Bounded, id="car racing"),
-    pytest.param("ALE/Pong-v5", {}, PICTURE, OneHot, id="pong"),
+    pytest.param("CartPole-v1", {"from_pixels": True}, IMAGE, OneHot, id="cartpole pixels"),
+    pytest.param("CarRacing-v3", {}, IMAGE, Bounded, id="car racing"),
+    pytest.param("ALE/Pong-v5", {}, IMAGE, OneHot, id="pong"),
     pytest.param("MinAtar/Breakout-v1", {}, {"observation": ((10, 10, 4), torch.bool)}, OneHot, id="minatar"),
     pytest.param(
         "MinAtar/Breakout-v1",
@@ -36,7 +36,7 @@ FAMILIES = [
     pytest.param(
         "dm_control/cartpole-swingup",
         {"from_pixels": True},
-        PICTURE,
+        IMAGE,
         Bounded,
         id="dm_control pixels",
     ),
@@ -168,7 +168,7 @@ def test_atari_keeps_its_own_stickiness_unless_told():
     assert stickiness(sticky_actions=0.0) == 0.0
 
 
-def test_atari_pictures_take_the_size_asked_for():
+def test_atari_images_take_the_size_asked_for():
     env = make_env("ALE/Pong-v5", image_size=96)
     assert env.reset()["pixels"].shape == (96, 96, 3)
     assert make_env("ALE/Pong-v5", image_size=None).reset()["pixels"].shape == (210, 160, 3)

@@ -5,21 +5,21 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
-from wmcomponents.data import PicturesOnceMemmapStorage, PicturesOnceStorage, SequenceSampler, load_replay, save_replay
+from wmcomponents.data import ImagesOnceMemmapStorage, ImagesOnceStorage, SequenceSampler, load_replay, save_replay
 
 SHAPE = (2, 2, 3)
 
 
 def experience(count: int, streams: int, end_probability: float, seed: int) -> TensorDict:
-    """Random pictures [count, streams]; the next one is the following row's unless the episode ends there."""
+    """Random images [count, streams]; the next one is the following row's unless the episode ends there."""
     generator = torch.Generator().manual_seed(seed)
 
-    def pictures(rows: int):
+    def images(rows: int):
         return torch.randint(0, 256, (rows, streams, *SHAPE), dtype=torch.uint8, generator=generator)
 
-    shown = pictures(count + 1)
+    shown = images(count + 1)
     done = torch.rand(count, streams, 1, generator=generator) < end_probability
-    following = torch.where(done[..., None, None], pictures(count), shown[1:])
+    following = torch.where(done[..., None, None], images(count), shown[1:])
     fields = {
         "pixels": shown[:-1],
         "time": torch.arange(count)[:, None].expand(count, streams),
@@ -29,8 +29,8 @@ def experience(count: int, streams: int, end_probability: float, seed: int) -> T
     return data if streams > 1 else data[:, 0]
 
 
-def pair(capacity: int, streams: int, kind=PicturesOnceStorage, **kwargs):
-    """A buffer that keeps pictures once, and TorchRL's own that keeps them twice."""
+def pair(capacity: int, streams: int, kind=ImagesOnceStorage, **kwargs):
+    """A buffer that keeps images once, and TorchRL's own that keeps them twice."""
     ndim = 1 if streams == 1 else 2
     once = kind(capacity * streams, once=["pixels"], ndim=ndim, **kwargs)
     twice = LazyTensorStorage(capacity * streams, ndim=ndim)
@@ -66,8 +66,8 @@ def test_what_is_read_is_what_was_written(history, seed):
     assert len(loose) + len(loose.free) == len(loose.table["pixels"])  # no slot is lost
 
 
-@pytest.mark.parametrize("kind", [PicturesOnceStorage, PicturesOnceMemmapStorage])
-def test_pictures_are_kept_once_but_for_ends_and_the_newest(kind):
+@pytest.mark.parametrize("kind", [ImagesOnceStorage, ImagesOnceMemmapStorage])
+def test_images_are_kept_once_but_for_ends_and_the_newest(kind):
     once, _ = pair(200, 1, kind)
     data = experience(150, 1, 0.1, 0)
     once.extend(data)
@@ -79,7 +79,7 @@ def test_pictures_are_kept_once_but_for_ends_and_the_newest(kind):
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-@pytest.mark.parametrize("kind", [PicturesOnceStorage, PicturesOnceMemmapStorage])
+@pytest.mark.parametrize("kind", [ImagesOnceStorage, ImagesOnceMemmapStorage])
 def test_every_way_of_reading_gives_the_same(kind, streams):
     once, twice = pair(20, streams, kind)
     for replay in (once, twice):
@@ -105,8 +105,8 @@ def test_writing_into_what_was_read_leaves_the_storage_alone():
     assert (once.storage[:] == before).all()
 
 
-@pytest.mark.parametrize("kind", [PicturesOnceStorage, PicturesOnceMemmapStorage])
-def test_the_state_keeps_the_loose_pictures(kind):
+@pytest.mark.parametrize("kind", [ImagesOnceStorage, ImagesOnceMemmapStorage])
+def test_the_state_keeps_the_loose_images(kind):
     once, twice = pair(20, 2, kind)
     other, _ = pair(20, 2, kind)
     other.extend(experience(3, 2, 0.5, 9))
@@ -124,15 +124,15 @@ def test_the_state_keeps_the_loose_pictures(kind):
 
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("count", [6, 28])
-def test_a_folder_keeps_every_picture_wherever_the_seam_of_the_ring_stands(tmp_path, streams, count):
+def test_a_folder_keeps_every_image_wherever_the_seam_of_the_ring_stands(tmp_path, streams, count):
     once, twice = pair(20, streams)
-    other, _ = pair(20, streams, PicturesOnceMemmapStorage)
+    other, _ = pair(20, streams, ImagesOnceMemmapStorage)
     other.extend(experience(3, streams, 0.5, 9))
     data = experience(40, streams, 0.3, 0)
     for replay in (once, twice):
         for part in (data[:4], data[4:count]):
             replay.extend(part.clone())
-    for saved in (once, twice):  # whether the buffer keeps pictures once or twice, the folder is the same
+    for saved in (once, twice):  # whether the buffer keeps images once or twice, the folder is the same
         save_replay(saved, tmp_path)
         load_replay(other, tmp_path)
         assert (other.storage[:] == twice.storage[:]).all()
@@ -172,4 +172,4 @@ def test_scattered_rows_cannot_be_written():
 
 def test_more_than_two_dimensions_are_refused():
     with pytest.raises(ValueError, match="ndim must be 1"):
-        PicturesOnceStorage(10, once=["pixels"], ndim=3)
+        ImagesOnceStorage(10, once=["pixels"], ndim=3)

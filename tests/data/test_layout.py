@@ -7,7 +7,7 @@ from tensordict import TensorDict
 from wmcomponents.data.episodes import equal_steps
 from wmcomponents.data.layout import DTYPES, Layout
 
-PICTURE = (2, 3, 3)
+IMAGE = (2, 3, 3)
 
 
 @st.composite
@@ -25,7 +25,7 @@ def some_steps(draw):
     steps = TensorDict({**leaves, "next": {"reward": values(torch.float32, 1)}}, batch)
     for name in draw(st.sets(st.sampled_from(["pixels", "depth"]))):
         dtype = torch.uint8 if name == "pixels" else torch.int16
-        steps[name], shown = values(dtype, *PICTURE), values(dtype, *PICTURE)
+        steps[name], shown = values(dtype, *IMAGE), values(dtype, *IMAGE)
         follows = torch.rand(batch[:1], generator=generator) < 0.6
         follows[-1] = False
         steps["next", name] = torch.where(follows.reshape(-1, *[1] * (shown.ndim - 1)), steps[name].roll(-1, 0), shown)
@@ -43,7 +43,7 @@ def test_what_is_unpacked_is_what_was_packed(steps):
     assert equal_steps(again, steps) and again.batch_size == steps.batch_size
 
 
-def test_a_picture_that_the_next_row_shows_is_written_once():
+def test_a_image_that_the_next_row_shows_is_written_once():
     shown = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 8, 8, 3)
     steps = TensorDict({"pixels": shown, "next": {"pixels": shown + 1, "reward": torch.ones(5, 1)}}, [5])
     layout = Layout.of(steps, 1)
@@ -80,7 +80,7 @@ def test_a_layout_that_cannot_be_is_refused(leaves, batch):
 @pytest.mark.parametrize(
     ("places", "said"), [([0, 0], "places"), ([0], "places"), ([], "places"), ([1, 2], "places"), ([-1, 1], "places")]
 )
-def test_places_of_pictures_that_cannot_be_are_refused(places, said):
+def test_places_of_images_that_cannot_be_are_refused(places, said):
     leaf = (("p",), torch.uint8, (2, 2, 3))
     layout = Layout((leaf, (("next", "p"), *leaf[1:])))
     data = bytearray(torch.tensor(places, dtype=torch.int64).numpy().tobytes() + bytes(12 * (2 + len(places))))

@@ -155,13 +155,11 @@ def test_a_mistake_is_answered_in_words(name):
 
 @pytest.mark.parametrize("family", MODELS)
 def test_every_family_is_built_from_a_preset_and_an_environment(family):
-    picture = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    env = Counter(space=picture)
+    image = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    env = Counter(space=image)
     model = MODELS[family]("tiny", env)
     assert model.config == MODELS[family].config_class.tiny()
-    assert space_from_spec(model.observation_spec) == picture and space_from_spec(model.action_spec) == spaces.Discrete(
-        2
-    )
+    assert space_from_spec(model.observation_spec) == image and space_from_spec(model.action_spec) == spaces.Discrete(2)
 
 
 @pytest.mark.parametrize("source", ["Gymnasium", "vector", "TorchRL", "spaces", "dream"])

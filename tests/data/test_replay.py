@@ -10,8 +10,8 @@ from torchrl.data import Bounded, Composite
 from wmcomponents.data import (
     BadDataError,
     EmptyReplayError,
-    PicturesOnceMemmapStorage,
-    PicturesOnceStorage,
+    ImagesOnceMemmapStorage,
+    ImagesOnceStorage,
     ReplayTooLargeError,
     collect,
     load_replay,
@@ -171,12 +171,12 @@ def test_the_bytes_announced_are_those_taken():
     assert replay_bytes(60, env) == replay.storage._storage.bytes()
 
 
-def test_a_picture_costs_its_bytes_once():
+def test_a_image_costs_its_bytes_once():
     env = make_env("ALE/Pong-v5")
-    a_picture = 64 * 64 * 3
-    assert a_picture < replay_bytes(1, env) < 1.02 * a_picture
-    assert isinstance(small(env).storage, PicturesOnceStorage)
-    assert isinstance(small(env, storage="memmap").storage, PicturesOnceMemmapStorage)
+    a_image = 64 * 64 * 3
+    assert a_image < replay_bytes(1, env) < 1.02 * a_image
+    assert isinstance(small(env).storage, ImagesOnceStorage)
+    assert isinstance(small(env, storage="memmap").storage, ImagesOnceMemmapStorage)
 
 
 @pytest.mark.parametrize(("storage", "remedy"), [("memory", "memmap"), ("memmap", "free some disk")])

@@ -1,4 +1,4 @@
-"""Pictures of every layout, resized."""
+"""Images of every layout, resized."""
 
 import gymnasium
 import numpy as np
@@ -7,7 +7,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import ResizeObservation
 
 from tests.contract.test_spaces import Shows
-from wmcomponents.codecs.observation import ImageObservation, describe_observation
+from wmcomponents.codecs.observation import ImageCodec, codec_from_spec
 from wmcomponents.data import make_env, observation_spec
 from wmcomponents.data.resizing import resized
 
@@ -26,7 +26,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16])
 @pytest.mark.parametrize("in_dict", [False, True], ids=["alone", "in a Dict"])
-def test_pictures_of_every_layout_are_resized(name, dtype, in_dict):
+def test_images_of_every_layout_are_resized(name, dtype, in_dict):
     shape, small = LAYOUTS[name]
     space = spaces.Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
     env = resized(Shows(spaces.Dict(x=spaces.Discrete(2), camera=space) if in_dict else space), 16)
@@ -55,13 +55,13 @@ def test_every_plane_is_resized_as_it_would_be_alone():
 
 
 class Fixed(gymnasium.Env):
-    def __init__(self, picture):
-        self.picture = picture
-        self.observation_space = spaces.Box(0, 255, picture.shape, np.uint8)
+    def __init__(self, image):
+        self.image = image
+        self.observation_space = spaces.Box(0, 255, image.shape, np.uint8)
         self.action_space = spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
-        return self.picture, {}
+        return self.image, {}
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ class Fixed(gymnasium.Env):
         spaces.Dict(x=spaces.Discrete(3)),
     ],
 )
-def test_what_is_no_picture_or_has_the_size_stays(space):
+def test_what_is_no_image_or_has_the_size_stays(space):
     env = Shows(space)
     assert resized(env, 16) is env
 
 
-def test_by_default_single_colour_pictures_are_resized_and_with_a_size_all_are():
+def test_by_default_single_colour_images_are_resized_and_with_a_size_all_are():
     colour, grey = spaces.Box(0, 255, (48, 48, 3), np.uint8), spaces.Box(0, 255, (48, 48), np.uint8)
     both = spaces.Dict(colour=colour, grey=grey)
     shapes = {
@@ -94,7 +94,7 @@ def test_by_default_single_colour_pictures_are_resized_and_with_a_size_all_are()
     assert shapes["both", 32] == [(32, 32, 3), (32, 32)] and shapes["grey", 32] == [(32, 32)]
     assert shapes["colour", None] == [(48, 48, 3)]
     for leaf in observation_spec(make_env(Shows(both), image_size=32)).values():
-        assert isinstance(describe_observation(leaf), ImageObservation)
+        assert isinstance(codec_from_spec(leaf), ImageCodec)
 
 
 def size_of(size):

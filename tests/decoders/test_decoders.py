@@ -21,9 +21,9 @@ from tests.parts import (
     scramble,
 )
 from wmcomponents.codecs import SquaredError, Standardize
-from wmcomponents.decoders import ConvDecoder, MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
+from wmcomponents.decoders import BoardDecoder, ConvDecoder, MLPDecoder, MultiDecoder, TransposedConvDecoder
 from wmcomponents.functional import symlog
-from wmcomponents.nn import StridedDoubling, padded_growth, unpadded_growth
+from wmcomponents.nn import StridedDoubling, padded_deconv_plan, unpadded_deconv_plan
 
 DETER, STOCH = 16, (3, 4)
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2), "blocks": 4}
@@ -35,9 +35,9 @@ PARTS = [
     ),
     lambda stoch: TransposedConvDecoder(DETER, stoch, (17, 24, 3), depth=4, mults=(1, 2)),
     lambda stoch: TransposedConvDecoder(
-        DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), growth=padded_growth, norm="keras_layer", bias=False
+        DETER, stoch, (16, 16, 3), depth=4, mults=(1, 2), deconv_plan=padded_deconv_plan, norm="keras_layer", bias=False
     ),
-    lambda stoch: PlanesDecoder(DETER, stoch, (5, 4, 2), units=8),
+    lambda stoch: BoardDecoder(DETER, stoch, (5, 4, 2), units=8),
 ]
 NAMES = ["mlp", "conv", "strided", "valid", "same", "planes"]
 
@@ -85,7 +85,7 @@ def test_sizes_divisible_by_the_stages_are_decoded(size):
 @given(st.integers(1, 200), st.integers(1, 5))
 def test_unpadded_growth_ends_exactly_on_any_size_it_accepts(size, stages):
     try:
-        start, kernels, padding = unpadded_growth(size, stages)
+        start, kernels, padding = unpadded_deconv_plan(size, stages)
     except ValueError:
         reached = 1
         for _ in range(stages):
@@ -99,17 +99,17 @@ def test_unpadded_growth_ends_exactly_on_any_size_it_accepts(size, stages):
 
 
 def test_the_papers_kernels_follow_from_sixty_four_pixels():
-    assert unpadded_growth(64, 4) == (1, (5, 5, 6, 6), 0)
-    assert padded_growth(64, 4) == (4, (4, 4, 4, 4), 1)
+    assert unpadded_deconv_plan(64, 4) == (1, (5, 5, 6, 6), 0)
+    assert padded_deconv_plan(64, 4) == (4, (4, 4, 4, 4), 1)
     decoder = TransposedConvDecoder(DETER, STOCH, (64, 64, 3), depth=2)
     assert decoder.compute(*state((2,))).shape == (2, 64, 64, 3)
     assert decoder.map_shape == (1, 1, 64)
 
 
-@pytest.mark.parametrize("growth", [unpadded_growth, padded_growth])
-def test_a_map_that_cannot_grow_to_the_picture_is_refused(growth):
+@pytest.mark.parametrize("growth", [unpadded_deconv_plan, padded_deconv_plan])
+def test_a_map_that_cannot_grow_to_the_image_is_refused(growth):
     with pytest.raises(ValueError, match="Resize the image"):
-        TransposedConvDecoder(DETER, STOCH, (18, 18, 3), mults=(1, 2, 4, 8), growth=growth)
+        TransposedConvDecoder(DETER, STOCH, (18, 18, 3), mults=(1, 2, 4, 8), deconv_plan=growth)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_impossible_image_decoders_are_refused(shape, options, message):
 
 def test_an_even_kernel_is_refused_for_boards_too():
     with pytest.raises(ValueError, match="odd"):
-        PlanesDecoder(DETER, STOCH, (5, 5, 1), kernel=2)
+        BoardDecoder(DETER, STOCH, (5, 5, 1), kernel=2)
 
 
 @pytest.mark.parametrize("lead", LEADS)
@@ -181,7 +181,7 @@ def test_standardised_vectors_come_back_in_plain_units():
     assert mean["a"].tolist() == [4.0, 10.0] and mean["b"].tolist() == [5.5]
 
 
-def test_a_picture_is_compared_after_the_sigmoid_in_the_unit_range():
+def test_a_image_is_compared_after_the_sigmoid_in_the_unit_range():
     spec = Composite(camera=EVERYTHING["camera"])
     decoder, target = (
         MultiDecoder.dreamer_v3(spec, DETER, STOCH, **SMALL),
@@ -191,7 +191,7 @@ def test_a_picture_is_compared_after_the_sigmoid_in_the_unit_range():
     torch.testing.assert_close(loss, torch.tensor(16 * 16 * 3 * 0.25))
 
 
-def test_planets_picture_is_a_unit_normal_around_zero_and_comes_back_in_bytes():
+def test_planets_image_is_a_unit_normal_around_zero_and_comes_back_in_bytes():
     spec = Composite(camera=EVERYTHING["camera"])
     decoder = MultiDecoder.planet(spec, DETER, STOCH, depth=2, mults=(1, 2))
     target = torch.full((16, 16, 3), 255, dtype=torch.uint8)

@@ -15,7 +15,7 @@ def official():
     return info["tolerance"], tensors
 
 
-def test_the_embedding_of_a_picture_agrees_with_the_official_code():
+def test_the_embedding_of_a_image_agrees_with_the_official_code():
     tolerance, tensors = official()
     image, embed = tensors["in/image"], tensors["out/embed"]
     encoder = ConvEncoder((64, 64, 3), 2, (1, 2, 4, 8), kernel=4, stage=ValidStage, norm="none", act="relu")
@@ -27,7 +27,7 @@ def test_the_embedding_of_a_picture_agrees_with_the_official_code():
     torch.testing.assert_close(encoder.compute((image + 0.5) * 255.0), embed, **tolerance)
 
 
-def test_the_picture_and_its_log_density_agree_with_the_official_code():
+def test_the_image_and_its_log_density_agree_with_the_official_code():
     tolerance, tensors = official()
     feat = tensors["in/feat"]
     decoder = TransposedConvDecoder(5, (4,), (64, 64, 3), depth=2)

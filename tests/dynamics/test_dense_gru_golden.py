@@ -15,7 +15,7 @@ from wmcomponents.dynamics import (
     LearnedInitialState,
     Prior,
     RecurrentPosterior,
-    SigmoidSpread,
+    SigmoidStd,
 )
 from wmcomponents.functional import averaged_free_nats, balanced_kl, excess_nats, free_nats, mixed_kl
 from wmcomponents.nn import NormGRU, ResetAfterGRU, ResetBeforeGRU
@@ -310,7 +310,7 @@ def test_the_first_dreamerv3_and_every_gradient_agree_with_the_2023_code(kind):
     latent = (
         CategoricalLatent(c["stoch"], c["discrete"], unimix=0.01)
         if is_discrete
-        else GaussianLatent(c["stoch"], spread=SigmoidSpread())
+        else GaussianLatent(c["stoch"], spread=SigmoidStd())
     )
     sizes = {"units": c["hidden"], "layers": 1, "norm": "keras_layer", "act": "silu", "bias": False}
     gru = NormGRU(c["hidden"], c["deter"], bias=False)

@@ -18,8 +18,8 @@ from wmcomponents.dynamics import (
     RecurrentPosterior,
     RSSMObserve,
     RSSMObserveSequence,
-    SigmoidSpread,
-    SoftplusSpread,
+    SigmoidStd,
+    SoftplusStd,
 )
 from wmcomponents.functional import balanced_kl
 from wmcomponents.nn import NormGRU, ResetAfterGRU, ResetBeforeGRU
@@ -303,7 +303,7 @@ def test_the_model_compiles_whole_to_the_same_numbers(build):
     torch.testing.assert_close(imagine(deter, stoch, action, noise), rssm.imagine_step(deter, stoch, action, noise))
 
 
-@pytest.mark.parametrize("spread", [SoftplusSpread(), SigmoidSpread()], ids=["softplus", "sigmoid"])
+@pytest.mark.parametrize("spread", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
 def test_spreads_are_positive_and_their_slopes_are_their_derivatives(spread):
     raw = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
     value = spread(raw)

@@ -17,8 +17,8 @@ from wmcomponents.dynamics import (
     LearnedInitialState,
     Prior,
     RecurrentPosterior,
-    SigmoidSpread,
-    SoftplusSpread,
+    SigmoidStd,
+    SoftplusStd,
 )
 from wmcomponents.nn import Dense
 
@@ -70,7 +70,7 @@ def test_values_and_every_gradient_agree_with_autograd(with_noise, classes, unim
 
 
 @pytest.mark.parametrize("with_noise", [True, False])
-@pytest.mark.parametrize("spread", [SoftplusSpread(), SigmoidSpread()], ids=["softplus", "sigmoid"])
+@pytest.mark.parametrize("spread", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
 def test_a_gaussian_latent_is_scanned_too(with_noise, spread):
     latent = GaussianLatent(6, spread=spread)
     cell, prior = BlockGRUCell(16, latent.size, ACTION, 8, blocks=4), Prior(16, latent.params, 8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.dynamics.tokens.token_transformer import Window
+from wmcomponents.dynamics.tokens.token_transformer import CacheBounds
 
 SIZES = {"frame_tokens": 4, "max_frames": 3, "layers": 2, "heads": 2, "dim": 16}
 
@@ -57,23 +57,23 @@ def test_a_sequence_longer_than_the_context_is_refused(part):
 
 def test_memory_has_the_shape_that_it_says(part):
     assert part.memory_shape == (2, 2, 2, 15, 8)
-    assert part.empty_memory((3, 2)).shape == (3, 2, *part.memory_shape)
+    assert part.empty_kv_cache((3, 2)).shape == (3, 2, *part.memory_shape)
 
 
 def test_lengths_are_looked_at_once_and_then_counted():
-    same, apart = Window.of(torch.tensor([[4], [4]])), Window.of(torch.tensor([[4], [9]]))
+    same, apart = CacheBounds.of(torch.tensor([[4], [4]])), CacheBounds.of(torch.tensor([[4], [9]]))
     assert same == (4, 4) and apart == (None, 9)
-    assert same.moved(2) == (6, 6) and apart.moved(2) == (None, 11) and Window().moved(2) == (None, None)
+    assert same.moved(2) == (6, 6) and apart.moved(2) == (None, 11) and CacheBounds().moved(2) == (None, None)
 
 
 def test_only_rows_without_room_forget(part):
     tokens, _ = sequence(rows=3, frames=1)
     memory, length = torch.randn(3, *part.memory_shape), torch.tensor([[9], [11], [0]])
     before = memory.clone()
-    after, window = part.make_room(tokens[:, 0], memory, length)
+    after, window = part.evict_if_full(tokens[:, 0], memory, length)
     assert after.tolist() == [[9], [4], [4]] and window == (None, 9)
     assert torch.equal(memory[0], before[0])
-    fresh = part.empty_memory((3,))
+    fresh = part.empty_kv_cache((3,))
     part.begin(tokens[:, 0], fresh)
     torch.testing.assert_close(memory[1:, ..., :4, :], fresh[1:, ..., :4, :], rtol=1e-5, atol=1e-5)
 
@@ -87,7 +87,7 @@ def test_a_block_that_fits_to_the_last_position_is_written_and_one_further_rebui
     made = part.imagine(tokens[:, 0], torch.randn(3, *part.memory_shape), length, action[:, 0], None)
     assert made.length.tolist() == [[14], [15], [9]]
     # Dreams begin with a frame and add blocks: sizes are 4, 9, 14, and the fourth frame rebuilds.
-    state, memory, lengths = torch.tensor([[4]]), part.empty_memory((1,)), []
+    state, memory, lengths = torch.tensor([[4]]), part.empty_kv_cache((1,)), []
     part.begin(tokens[:1, 0], memory)
     words = tokens[:1, 0]
     for _ in range(5):
@@ -99,5 +99,7 @@ def test_a_block_that_fits_to_the_last_position_is_written_and_one_further_rebui
 
 def test_a_step_in_training_mode_records_no_gradient(part):
     tokens, action = sequence(rows=2, frames=1)
-    made = part.imagine(tokens[:, 0], part.empty_memory((2,)), torch.zeros(2, 1, dtype=torch.int64), action[:, 0], None)
+    made = part.imagine(
+        tokens[:, 0], part.empty_kv_cache((2,)), torch.zeros(2, 1, dtype=torch.int64), action[:, 0], None
+    )
     assert not made.reward.requires_grad and made.length.tolist() == [[9], [9]]

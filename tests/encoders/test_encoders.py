@@ -15,7 +15,7 @@ from tests.parts import (
     scramble,
 )
 from wmcomponents.codecs import Standardize
-from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
+from wmcomponents.encoders import BoardEncoder, ConvEncoder, MLPEncoder, MultiEncoder
 from wmcomponents.nn import StrideStage, ValidStage
 
 SMALL = {"units": 8, "layers": 2, "depth": 2, "mults": (1, 2)}
@@ -40,7 +40,7 @@ PARTS = [
         lambda: ConvEncoder((16, 16, 3), depth=2, kernel=4, stage=StrideStage, norm="keras_layer", bias=False),
         lambda lead: torch.randint(256, (*lead, 16, 16, 3), dtype=torch.uint8),
     ),
-    (lambda: PlanesEncoder((5, 4, 2), units=8), lambda lead: torch.rand(*lead, 5, 4, 2) > 0.5),
+    (lambda: BoardEncoder((5, 4, 2), units=8), lambda lead: torch.rand(*lead, 5, 4, 2) > 0.5),
 ]
 NAMES = ["mlp", "conv", "strided", "valid", "same", "planes"]
 
@@ -88,7 +88,7 @@ def test_unpadded_convolutions_leave_two_pixels_of_sixty_four_and_refuse_what_is
 
 
 @pytest.mark.parametrize(
-    "build", [lambda k: ConvEncoder((16, 16, 1), kernel=k), lambda k: PlanesEncoder((5, 5, 1), kernel=k)]
+    "build", [lambda k: ConvEncoder((16, 16, 1), kernel=k), lambda k: BoardEncoder((5, 5, 1), kernel=k)]
 )
 def test_an_even_kernel_is_refused(build):
     with pytest.raises(ValueError, match="odd"):
@@ -122,7 +122,7 @@ def test_the_embedding_depends_on_each_observation(key):
     assert not torch.equal(encoder.embed(observation), encoder.embed(other))
 
 
-def test_the_embedding_is_vectors_then_pictures_then_boards():
+def test_the_embedding_is_vectors_then_images_then_boards():
     encoder = MultiEncoder.dreamer_v3(
         Composite({key: EVERYTHING[key] for key in ("board", "camera", "gauge")}), **SMALL
     )

@@ -23,7 +23,7 @@ PIXELS = Bounded(0, 255, (36, 36, 3), dtype=torch.uint8)
 DREAMS = {
     "discrete": (Composite(observation=Bounded(-1, 1, (4,))), OneHot(3)),
     "continuous": (Composite(observation=Unbounded(3)), Bounded(-2, 2, (2,))),
-    "picture": (Composite(pixels=PIXELS), OneHot(3)),
+    "image": (Composite(pixels=PIXELS), OneHot(3)),
     "dict": (Composite(camera=PIXELS, position=Unbounded(3)), OneHot(3)),
 }
 HORIZON, PAY = 6, 0.5
@@ -66,16 +66,16 @@ OFF_POLICY = {"learning_starts": 32, "buffer_size": 400, "batch_size": 16}
 CASES = [
     (PPO, "discrete", DreamVecEnv),
     (PPO, "continuous", DreamVecEnv),
-    (PPO, "picture", DreamVecEnv),
+    (PPO, "image", DreamVecEnv),
     (PPO, "dict", DreamVecEnv),
     (PPO, "dict", GymnasiumVecEnv),
     (SAC, "continuous", DreamVecEnv),
     (DQN, "discrete", DreamVecEnv),
-    (DQN, "picture", GymnasiumVecEnv),
+    (DQN, "image", GymnasiumVecEnv),
     (MaskablePPO, "discrete", Masked),
     (MaskablePPO, "dict", Masked),
     (RecurrentPPO, "continuous", DreamVecEnv),
-    (RecurrentPPO, "picture", DreamVecEnv),
+    (RecurrentPPO, "image", DreamVecEnv),
     (TQC, "continuous", GymnasiumVecEnv),
     (QRDQN, "discrete", DreamVecEnv),
     (QRDQN, "dict", DreamVecEnv),
@@ -86,9 +86,9 @@ CASES = [
     ("algorithm", "kind", "adapter"), CASES, ids=[f"{a.__name__}-{kind}-{e.__name__}" for a, kind, e in CASES]
 )
 def test_agents_of_sb3_and_its_contrib_train_and_log_right_returns(algorithm, kind, adapter):
-    policy = {"picture": "Cnn", "dict": "MultiInput"}.get(kind, "Mlp") + ("Lstm" if algorithm is RecurrentPPO else "")
+    policy = {"image": "Cnn", "dict": "MultiInput"}.get(kind, "Mlp") + ("Lstm" if algorithm is RecurrentPPO else "")
     options = dict(ON_POLICY if "PPO" in algorithm.__name__ else OFF_POLICY)
-    if kind in ("picture", "dict") and algorithm is not RecurrentPPO:
+    if kind in ("image", "dict") and algorithm is not RecurrentPPO:
         options["policy_kwargs"] = {"net_arch": [16]}
     agent = algorithm(f"{policy}Policy", sb3_dream(kind, adapter=adapter), device="cpu", seed=0, **options)
     before = [parameter.clone() for parameter in agent.policy.parameters()]
@@ -157,7 +157,7 @@ def skrl_models(env, names, mixins):
 
 @pytest.mark.parametrize(
     ("algorithm", "kind"),
-    [("PPO", "discrete"), ("PPO", "continuous"), ("PPO", "picture"), ("PPO", "dict"), ("DQN", "discrete")],
+    [("PPO", "discrete"), ("PPO", "continuous"), ("PPO", "image"), ("PPO", "dict"), ("DQN", "discrete")],
 )
 def test_agents_of_skrl_train_and_track_right_rewards(skrl, algorithm, kind, tmp_path):
     from skrl.envs.wrappers.torch import wrap_env

@@ -22,7 +22,7 @@ pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
 
 
-def picture(path):
+def image(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -38,7 +38,7 @@ def test_the_figure_draws_whatever_the_model_can_do(tmp_path, parts):
     generator = torch.Generator().manual_seed(0)
     errors = horizon_errors(model, sequences, burn_in=3, horizon=6, generator=generator)
     comparison = compare(model, sequences[0], burn_in=3, horizon=6, samples=4, generator=generator)
-    drawn = picture(horizon_figure(errors, comparison, tmp_path / "new" / "figure.png", title="A title"))
+    drawn = image(horizon_figure(errors, comparison, tmp_path / "new" / "figure.png", title="A title"))
     assert drawn.shape[1] > 1000 and drawn.std() > 10
     assert (tmp_path / "new" / "figure.png").stat().st_size < 2_000_000
 
@@ -70,7 +70,7 @@ def test_images_are_overlaid_by_what_they_brought(tmp_path):
 def test_a_filmstrip_has_reality_above_the_dream(tmp_path):
     model, sequences = images()
     comparison = compare(model, sequences[0], burn_in=2, horizon=4)
-    wide = picture(filmstrip(comparison, make_renderer(None), tmp_path / "strip.png", columns=5, title="A title"))
+    wide = image(filmstrip(comparison, make_renderer(None), tmp_path / "strip.png", columns=5, title="A title"))
     assert wide.shape[1] > wide.shape[0]
     assert (tmp_path / "strip.png").stat().st_size < 2_000_000
 
@@ -84,8 +84,8 @@ def test_under_the_frames_of_a_strip_stand_return_and_end():
 
 def test_notes_make_room_for_themselves(tmp_path):
     frames = [np.zeros((8, 8, 3), dtype=np.uint8)] * 3
-    plain = picture(strip({"a": frames}, tmp_path / "plain.png"))
-    noted = picture(strip({"a": frames}, tmp_path / "noted.png", notes={"a": ["one", "one\ntwo", ""]}))
+    plain = image(strip({"a": frames}, tmp_path / "plain.png"))
+    noted = image(strip({"a": frames}, tmp_path / "noted.png", notes={"a": ["one", "one\ntwo", ""]}))
     assert noted.shape[0] > plain.shape[0]
 
 

@@ -20,7 +20,7 @@ def film(path):
 
 
 def busy(steps=6, side=64, colours=256):
-    """Pages whose picture is noise, as a poor dream is: more colours than a palette has."""
+    """Pages whose image is noise, as a poor dream is: more colours than a palette has."""
     generator = np.random.default_rng(0)
     frames = [generator.integers(0, colours, (side, side, 3), dtype=np.uint8) for _ in range(steps + 1)]
     return side_by_side([Reel("reality", frames, [1.0] * steps), Reel("dream", frames[::-1], [0.5] * steps)])

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torchrl.data import Bounded, OneHot, Unbounded
 
-from wmcomponents.codecs.observation import describe_observation
+from wmcomponents.codecs.observation import codec_from_spec
 from wmcomponents.evaluation.measures import measure_of
 
 
 def test_the_moving_error_of_an_image_is_that_of_the_pixels_that_changed():
-    measure = measure_of(describe_observation(Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)))
+    measure = measure_of(codec_from_spec(Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)))
     last = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
     truth = last.clone()
     truth[0, 3, 4] = 255  # one pixel appears in row 0; nothing moves in row 1
@@ -22,7 +22,7 @@ def test_the_moving_error_of_an_image_is_that_of_the_pixels_that_changed():
 
 
 def test_the_moving_error_of_a_board_is_the_share_of_changed_cells_shown_wrong():
-    measure = measure_of(describe_observation(Bounded(0, 1, (5, 5, 2), dtype=torch.bool)))
+    measure = measure_of(codec_from_spec(Bounded(0, 1, (5, 5, 2), dtype=torch.bool)))
     last = torch.zeros(1, 5, 5, 2, dtype=torch.bool)
     truth = last.clone()
     truth[0, 0, 0, 0] = truth[0, 1, 1, 1] = True
@@ -34,14 +34,14 @@ def test_the_moving_error_of_a_board_is_the_share_of_changed_cells_shown_wrong()
 
 def test_vectors_have_no_places():
     one = torch.zeros(1, 3)
-    assert measure_of(describe_observation(Unbounded(3))).moving_error(one, one, one) is None
+    assert measure_of(codec_from_spec(Unbounded(3))).moving_error(one, one, one) is None
 
 
 def test_several_dreams_together_show_the_mean_and_of_symbols_what_most_show():
-    numbers = measure_of(describe_observation(Unbounded(2)))
+    numbers = measure_of(codec_from_spec(Unbounded(2)))
     assert numbers.average(torch.tensor([[[0.0, 2.0], [1.0, 4.0]]])).tolist() == [[0.5, 3.0]]
-    board = measure_of(describe_observation(Bounded(0, 1, (1, 1, 2), dtype=torch.bool)))
+    board = measure_of(codec_from_spec(Bounded(0, 1, (1, 1, 2), dtype=torch.bool)))
     seen = torch.tensor([[True, False], [True, True], [False, False]]).reshape(1, 3, 1, 1, 2)
     assert board.average(seen).flatten().tolist() == [True, False]
-    category = measure_of(describe_observation(OneHot(3)))
+    category = measure_of(codec_from_spec(OneHot(3)))
     assert category.average(torch.eye(3).long()[[1, 2, 2]][None]).tolist() == [[0, 0, 1]]

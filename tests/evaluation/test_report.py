@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wmcomponents.data import RandomPolicy, action_spec, make_env, observation_spec
-from wmcomponents.evaluation import tell_story
+from wmcomponents.evaluation import dream_report
 from wmcomponents.evaluation.report import play, windows
 from wmcomponents.testing.toy import ToyWorldModel
 
@@ -36,7 +36,7 @@ def test_windows_are_consecutive_steps():
 @pytest.mark.slow
 def test_the_story_of_numbers_is_a_figure_and_a_film(tmp_path):
     env, model, policy = world("CartPole-v1")
-    files = tell_story(model, env, policy, env_id="CartPole-v1", out=tmp_path, steps=120, horizon=10, film_steps=15)
+    files = dream_report(model, env, policy, env_id="CartPole-v1", out=tmp_path, steps=120, horizon=10, film_steps=15)
     assert set(files) == {"figure", "film"}
     assert all(0 < path.stat().st_size < 2_000_000 for path in files.values())
 
@@ -45,5 +45,5 @@ def test_the_story_of_numbers_is_a_figure_and_a_film(tmp_path):
 def test_the_story_of_a_board_has_a_filmstrip_too(tmp_path):
     pytest.importorskip("minatar")
     env, model, policy = world("MinAtar/Breakout-v1")
-    files = tell_story(model, env, policy, out=tmp_path, steps=120, horizon=10, film_steps=15)
+    files = dream_report(model, env, policy, out=tmp_path, steps=120, horizon=10, film_steps=15)
     assert set(files) == {"figure", "film", "filmstrip"}

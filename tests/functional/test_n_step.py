@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from wmcomponents.functional import ahead, min_max_scale, n_step_return, negative_cosine, scale_gradient
+from wmcomponents.functional import episode_tail, min_max_scale, n_step_return, negative_cosine, scale_gradient
 
 FLAGS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=9)
 
@@ -18,7 +18,7 @@ def test_what_is_ahead_stops_at_the_next_episode_and_at_padding():
     is_init = row(1, 0, 0, 1, 0, 0, 0, dtype=torch.bool)
     terminated = row(0, 0, 1, 0, 0, 0, 0, dtype=torch.bool)
     valid = row(1, 1, 1, 1, 1, 0, 0, dtype=torch.bool)
-    left, ends = ahead(is_init, terminated, valid)
+    left, ends = episode_tail(is_init, terminated, valid)
     assert left.tolist() == [[2, 1, 0, 1, 0, 0, 0]]
     assert ends.tolist() == [[True, True, True, False, False, False, False]]
 
@@ -58,7 +58,7 @@ def test_targets_are_what_a_walk_along_the_episode_gives(flags, n, players):
     length, discount = len(flags), 0.9
     generator = torch.Generator().manual_seed(length)
     reward, value = torch.randn(2, 1, length, generator=generator, dtype=torch.float64)
-    left, ends = ahead(is_init, terminated, valid)
+    left, ends = episode_tail(is_init, terminated, valid)
     found = n_step_return(reward, value, left, ends, n, discount, players)
     for start in range(length):
         at, total, factor = start, 0.0, 1.0

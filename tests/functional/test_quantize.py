@@ -1,4 +1,4 @@
-"""Pictures of few bits, against PlaNet's code and by their laws."""
+"""Images of few bits, against PlaNet's code and by their laws."""
 
 import pytest
 import torch

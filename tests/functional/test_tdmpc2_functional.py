@@ -1,4 +1,4 @@
-"""Laws of the squashed Gaussian, of the range of percentiles, of discounts and of shifted pictures."""
+"""Laws of the squashed Gaussian, of the range of percentiles, of discounts and of shifted images."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_the_range_of_nothing_is_not_a_number():
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 1000))
-def test_shifted_pictures_are_cut_out_of_padded_ones(x, y, seed):
+def test_shifted_images_are_cut_out_of_padded_ones(x, y, seed):
     images = torch.randint(256, (2, 9, 7, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     padded = torch.nn.functional.pad(images.permute(0, 3, 1, 2).float(), (3, 3, 3, 3), mode="replicate")
     expected = padded[:, :, y : y + 9, x : x + 7].permute(0, 2, 3, 1).to(torch.uint8)

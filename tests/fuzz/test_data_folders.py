@@ -32,9 +32,9 @@ ROWS = 12
 HUGE = 2**40
 
 
-def spec(pictures: bool) -> Composite:
+def spec(images: bool) -> Composite:
     flag = Binary(1, shape=(1,), dtype=torch.bool)
-    shown = Bounded(0, 255, (2, 2, 3), dtype=torch.uint8) if pictures else Unbounded(3)
+    shown = Bounded(0, 255, (2, 2, 3), dtype=torch.uint8) if images else Unbounded(3)
     return Composite(
         shown=shown,
         action=Bounded(-1, 1, (2,)),
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     """A saved buffer, and what a load of it gives."""
 
     folder: Path
-    pictures: bool
+    images: bool
     streams: int
     content: dict
     files: dict[str, bytes]
@@ -63,7 +63,7 @@ class Case(NamedTuple):
         capacity = ROWS * self.streams
         return make_replay(
             capacity,
-            spec(self.pictures),
+            spec(self.images),
             num_streams=streams,
             sequence_length=2,
             batch_size=2,
@@ -75,12 +75,12 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory) -> list[Case]:
     cases = []
-    for pictures, streams, rows in ((False, 1, 9), (True, 1, 20), (True, 2, 9), (False, 2, 20)):
+    for images, streams, rows in ((False, 1, 9), (True, 1, 20), (True, 2, 9), (False, 2, 20)):
         folder = tmp_path_factory.mktemp("saved")
-        case = Case(folder, pictures, streams, {}, {})
+        case = Case(folder, images, streams, {}, {})
         buffer = case.buffer()
         generator = torch.Generator().manual_seed(rows)
-        kind = spec(pictures)
+        kind = spec(images)
         steps = TensorDict({}, [streams, rows])
         for key in kind.keys(True, True):
             leaf = kind[key]

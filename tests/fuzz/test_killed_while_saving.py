@@ -27,9 +27,9 @@ def flags(count: int) -> torch.Tensor:
     return torch.zeros(count, 1, dtype=torch.bool)
 
 
-def buffer(pictures: bool, **options):
+def buffer(images: bool, **options):
     flag = Binary(1, shape=(1,), dtype=torch.bool)
-    shown = Bounded(0, 255, (3, 3, 3), dtype=torch.uint8) if pictures else Unbounded(50)
+    shown = Bounded(0, 255, (3, 3, 3), dtype=torch.uint8) if images else Unbounded(50)
     following = Composite(
         x=shown.clone(), reward=Unbounded(1), terminated=flag.clone(), truncated=flag.clone(), done=flag.clone()
     )
@@ -42,14 +42,14 @@ def walk(replay, first: int, count: int) -> None:
     number = torch.arange(first, first + count)[:, None]
     shown = replay.transition_spec["entries"]["x"]
 
-    def picture(k):
+    def image(k):
         if shown["dtype"] == "uint8":
             return (k % 251).to(torch.uint8)[:, :, None, None].expand(-1, 3, 3, 3).clone()
         return k.float().expand(-1, 50).clone()
 
-    following = {"x": picture(number + 1), "reward": number.float(), "terminated": flags(count)}
+    following = {"x": image(number + 1), "reward": number.float(), "terminated": flags(count)}
     following |= {"truncated": flags(count), "done": flags(count)}
-    steps = {"x": picture(number), "action": number.float(), "is_init": flags(count), "next": following}
+    steps = {"x": image(number), "action": number.float(), "is_init": flags(count), "next": following}
     replay.extend(TensorDict(steps, [count]))
 
 
@@ -67,13 +67,13 @@ def last_number(replay) -> int:
     return int(replay.storage[:]["action"].max())
 
 
-@pytest.mark.parametrize("kind", ["memory", "memmap", "pictures"])
+@pytest.mark.parametrize("kind", ["memory", "memmap", "images"])
 def test_a_kill_while_saving_leaves_one_save_whole(tmp_path, kind):
     folder, draw = tmp_path / "data", random.Random(kind)
     options = {"storage": "memmap", "directory": folder} if kind == "memmap" else {}
 
     def work():
-        replay = buffer(kind == "pictures", **options)
+        replay = buffer(kind == "images", **options)
         load_replay(replay, folder)
         number = last_number(replay) + 1
         while True:
@@ -84,7 +84,7 @@ def test_a_kill_while_saving_leaves_one_save_whole(tmp_path, kind):
             walk(replay, number, 5)  # written on after it was saved
             number += 5
 
-    first = buffer(kind == "pictures")
+    first = buffer(kind == "images")
     walk(first, 0, 200)
     save_replay(first, folder)
     newest = 199
@@ -94,13 +94,13 @@ def test_a_kill_while_saving_leaves_one_save_whole(tmp_path, kind):
         os.close(done)
         saves = len(os.read(told, 2**16))
         os.close(told)
-        found = load_replay(buffer(kind == "pictures"), folder)
+        found = load_replay(buffer(kind == "images"), folder)
         # The steps of the last save that ended, or of the one that was under way.
         told_newest = newest + 12 * saves - 5 if saves else newest
         assert last_number(found) in (told_newest, newest + 12 * (saves + 1) - 5)
         newest = last_number(found)
         assert len(found) == min(CAPACITY, newest + 1)
-    save_replay(load_replay(buffer(kind == "pictures", **options), folder), folder)
+    save_replay(load_replay(buffer(kind == "images", **options), folder), folder)
     gc.collect()
     assert sorted(file.suffix for file in folder.iterdir()) == [".bin", ".json"]
 

@@ -56,8 +56,8 @@ def started(arguments, log, told=None):
                 os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         Trainer._next_due = lambda self, cost: time.monotonic() + EVERY
-        tell = report.tell_story
-        report.tell_story = lambda *args, **options: tell(
+        tell = report.dream_report
+        report.dream_report = lambda *args, **options: tell(
             *args, **options, steps=200, horizon=5, film_steps=5, samples=2
         )
         if told is not None:

@@ -8,7 +8,7 @@ LENGTH = 3
 
 
 class Counts(gymnasium.Env):
-    """Shows [row, episode, step] (as a Dict beside a picture, if asked); an episode lasts ``length`` steps."""
+    """Shows [row, episode, step] (as a Dict beside an image, if asked); an episode lasts ``length`` steps."""
 
     def __init__(self, row=0, length=LENGTH, as_dict=False, ends=False):
         self.row, self.length, self.as_dict, self.ends = row, length, as_dict, ends

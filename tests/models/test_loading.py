@@ -1069,8 +1069,8 @@ def test_models_that_earlier_versions_saved_load_and_dream_what_they_dreamt(fami
         state = out.state
         for key, value in {**{f"state.{k}": v for k, v in state.items()}, "reward": out.reward}.items():
             close = {"atol": 1 / 255, "rtol": 0} if family == "Diamond" else {"atol": 1e-5, "rtol": 1e-4}  # it rounds
-            is_picture = value.dtype == torch.uint8
-            one, other = (x / 255 if is_picture else symlog(x.float()) for x in (value.detach(), dreamt[key][step]))
+            is_image = value.dtype == torch.uint8
+            one, other = (x / 255 if is_image else symlog(x.float()) for x in (value.detach(), dreamt[key][step]))
             torch.testing.assert_close(one, other, **close)
 
 

@@ -9,9 +9,9 @@ from wmcomponents import load
 from wmcomponents.codecs import RewardRangeWarning
 from wmcomponents.models import MODELS, make_model
 
-VECTOR, PICTURE = Composite(observation=Unbounded(3)), Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
-OF_PICTURES = ("IRIS", "DeltaIRIS", "Diamond")
-SIGNS = OF_PICTURES
+VECTOR, IMAGE = Composite(observation=Unbounded(3)), Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+OF_IMAGES = ("IRIS", "DeltaIRIS", "Diamond")
+SIGNS = OF_IMAGES
 
 
 def paid(spec, scale, rows=4, steps=12):
@@ -30,7 +30,7 @@ def paid(spec, scale, rows=4, steps=12):
 
 def built(family, preset="tiny", **changes):
     torch.manual_seed(0)
-    return make_model(family, preset, PICTURE if family in OF_PICTURES else VECTOR, OneHot(2), **changes)
+    return make_model(family, preset, IMAGE if family in OF_IMAGES else VECTOR, OneHot(2), **changes)
 
 
 @pytest.mark.parametrize("family", sorted(set(MODELS) - set(SIGNS)))
@@ -49,9 +49,9 @@ def test_tiny_presets_hold_rewards_of_any_size_without_a_word(family, scale):
 @pytest.mark.parametrize("family", SIGNS)
 def test_families_of_signs_say_so(family):
     model = built(family)
-    model.prepare(paid(PICTURE, -1.0))
+    model.prepare(paid(IMAGE, -1.0))
     with pytest.warns(RewardRangeWarning, match="signs"):
-        model.prepare(paid(PICTURE, 5.0))
+        model.prepare(paid(IMAGE, 5.0))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_it_does_not_care_how_strong_features_are():
     torch.testing.assert_close(part.distance([3 * f[0]], g), part.distance(f, g))
 
 
-def test_gradients_reach_the_pictures_and_nothing_else():
+def test_gradients_reach_the_images_and_nothing_else():
     part, x = LPIPS(body(), (4, 5)), torch.rand(1, 3, 8, 8, requires_grad=True)
     part(x, torch.zeros(1, 3, 8, 8)).sum().backward()
     assert x.grad.abs().sum() > 0 and not any(p.requires_grad for p in part.parameters())

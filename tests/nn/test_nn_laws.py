@@ -145,8 +145,8 @@ def test_upsampling_is_nearest_upsampling_before_a_convolution(kernel):
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
-def test_strided_doubling_is_the_padded_convolution_of_the_spread_out_picture(kernel):
-    """XLA's "SAME": of kernel + stride - 2 zeros around the spread-out picture, the larger half stands before it."""
+def test_strided_doubling_is_the_padded_convolution_of_the_spread_out_image(kernel):
+    """XLA's "SAME": of kernel + stride - 2 zeros around the spread-out image, the larger half stands before it."""
     layer, x = StridedDoubling(3, 4, kernel).double(), torch.randn(2, 3, 4, 5, dtype=torch.float64)
     nn.init.normal_(layer.conv.bias)
     spread = torch.zeros(2, 3, 7, 9, dtype=torch.float64)

@@ -9,10 +9,10 @@ from wmcomponents.models import MODELS, make_model
 from wmcomponents.objectives.model_loss import StagedModelLoss
 
 VECTOR = Composite(observation=Unbounded(3))
-PICTURE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 LARGE = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
-OF_PICTURES = {"IRIS": PICTURE, "DeltaIRIS": PICTURE, "Diamond": PICTURE}
-PAIRS = [(family, OF_PICTURES.get(family, VECTOR)) for family in MODELS]
+OF_IMAGES = {"IRIS": IMAGE, "DeltaIRIS": IMAGE, "Diamond": IMAGE}
+PAIRS = [(family, OF_IMAGES.get(family, VECTOR)) for family in MODELS]
 PAIRS += [(family, LARGE) for family in ("PlaNet", "DreamerV3", "WorldModels", "TDMPC2", "EfficientZero")]
 
 

@@ -1,4 +1,4 @@
-"""Observations as pictures."""
+"""Observations as images."""
 
 import numpy as np
 import pytest
@@ -54,8 +54,8 @@ def test_every_row_of_a_dream_has_its_frame(spec):
     simulator.reset()
     frames = simulator_frames(simulator)
     assert len(frames) == 3
-    for picture in frames:
-        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
+    for image in frames:
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3
 
 
 def test_without_a_decoder_the_latent_is_drawn():

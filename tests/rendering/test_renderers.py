@@ -30,8 +30,8 @@ def test_an_observation_is_drawn_as_the_environment_draws_itself(env_id):
 def test_numbers_that_no_environment_shows_are_drawn_all_the_same(env_id):
     size = {"CartPole": 4, "Pendulum": 3, "MountainCar": 2, "MountainCarContinuous": 2, "Acrobot": 6}[env_id[:-3]]
     for value in (np.nan, np.inf, -1e30):
-        picture = RENDERERS[env_id]({"observation": np.full(size, value, dtype=np.float32)})
-        assert picture.dtype == np.uint8 and picture.ndim == 3
+        image = RENDERERS[env_id]({"observation": np.full(size, value, dtype=np.float32)})
+        assert image.dtype == np.uint8 and image.ndim == 3
 
 
 def test_other_environments_are_drawn_by_their_observation():

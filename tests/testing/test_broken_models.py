@@ -21,8 +21,8 @@ class Toy(ToyWorldModel):
 
     @property
     def capabilities(self):
-        donates = type(self).imagine_donated is not WorldModel.imagine_donated
-        return super().capabilities | ({"donate"} if donates else set())
+        donates = type(self).imagine_inplace is not WorldModel.imagine_inplace
+        return super().capabilities | ({"inplace"} if donates else set())
 
 
 class MutatesItsState(Toy):
@@ -257,13 +257,13 @@ class ReturnsABareTuple(Toy):
 
 
 class StepsElsewhereInPlace(Toy):
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         after, reward, cont = self.imagine(state, action, noise)
         return Prediction(after, reward + 1e-6, cont)
 
 
 class ReadsWhatItHasWrittenOver(Toy):
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         state["memory"].mul_(0.5)
         after, reward, cont = self.imagine(state, action, noise)
         return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)
@@ -271,9 +271,9 @@ class ReadsWhatItHasWrittenOver(Toy):
 
 class SpoilsTheStateBesideTheDonatedStep(Toy):
     def imagine(self, state, action, noise):
-        return self.imagine_donated(state, action, noise)
+        return self.imagine_inplace(state, action, noise)
 
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         after, reward, cont = super().imagine(state, action, noise)
         return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)
 
@@ -287,25 +287,25 @@ class DonatesItsParameter(Toy):
         after, reward, cont = super().imagine(state, action, noise)
         return Prediction({**after, "memory": torch.zeros_like(after["memory"])}, reward, cont)
 
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         after, reward, cont = super().imagine(state, action, noise)
         kept = self.kept.data if after["memory"].shape == self.kept.shape else torch.zeros_like(after["memory"])
         return Prediction({**after, "memory": kept}, reward, cont)
 
 
 class ScalesTheActionInPlace(Toy):
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         answer = self.imagine(state, action, noise)
         action.mul_(0.5)
         return answer
 
 
 BROKEN = {
-    StepsElsewhereInPlace: "donate/as-pure",
-    ReadsWhatItHasWrittenOver: "donate/as-pure",
-    SpoilsTheStateBesideTheDonatedStep: "donate/as-pure",
-    DonatesItsParameter: "donate/alone",
-    ScalesTheActionInPlace: "donate/alone",
+    StepsElsewhereInPlace: "inplace/as-pure",
+    ReadsWhatItHasWrittenOver: "inplace/as-pure",
+    SpoilsTheStateBesideTheDonatedStep: "inplace/as-pure",
+    DonatesItsParameter: "inplace/alone",
+    ScalesTheActionInPlace: "inplace/alone",
     MutatesItsState: "state-is-a-value/no-mutation",
     MutatesItsObservation: "state-is-a-value/no-mutation",
     AddsToTheDictItWasGiven: "state-is-a-value/no-mutation",

@@ -1,4 +1,4 @@
-"""Pictures to tokens and back, and the networks on either side."""
+"""Images to tokens and back, and the networks on either side."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ def tokenizer(quantizer=None):
     return ImageTokenizer((16, 16, 3), VQGANEncoder(*SHAPE), VQGANDecoder(*SHAPE), part, features=8, grid=(4, 4))
 
 
-def pictures(*lead):
+def images(*lead):
     return torch.randint(256, (*lead, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("quantizer", [lambda: VectorQuantizer(11, 6), lambda: FSQ((3, 4, 2))])
-def test_any_quantizer_makes_tokens_and_pictures_of_them(quantizer):
+def test_any_quantizer_makes_tokens_and_images_of_them(quantizer):
     part = tokenizer(quantizer())
-    tokens, codes = part(pictures(2, 3))
+    tokens, codes = part(images(2, 3))
     assert tokens.shape == (2, 3, 16) and codes.shape == (2, 3, 16, part.quantizer.dim)
     assert tokens.dtype is torch.int64 and 0 <= int(tokens.min()) and int(tokens.max()) < part.quantizer.codes
     torch.testing.assert_close(codes, part.quantizer.lookup(tokens))
@@ -49,11 +49,11 @@ def test_tokens_stand_row_by_row_of_the_grid():
 def test_tokens_in_turns_are_tokens_at_once():
     part = tokenizer().eval()
     torch.nn.init.normal_(part.quantizer.embedding.weight)
-    assert torch.equal(part.tokens(pictures(7), rows=3), part.tokens(pictures(7)))
-    assert part.tokens(pictures(7)[:0]).shape == (0, 16)
+    assert torch.equal(part.tokens(images(7), rows=3), part.tokens(images(7)))
+    assert part.tokens(images(7)[:0]).shape == (0, 16)
 
 
-def test_shown_pictures_are_clamped_and_rounded():
+def test_shown_images_are_clamped_and_rounded():
     part = tokenizer()
     tokens = torch.zeros(1, 16, dtype=torch.int64)
     part.decode = lambda codes: torch.linspace(-3, 3, 768).view(1, 3, 16, 16)
@@ -80,7 +80,7 @@ def test_decoders_mirror_encoders_and_hold_one_block_more():
     assert [len(level.attention) for level in decoder.levels] == [0, 2, 0]
 
 
-def test_pictures_do_not_mix():
+def test_images_do_not_mix():
     encoder, x = VQGANEncoder(*SHAPE).eval(), torch.rand(3, 3, 16, 16)
     torch.testing.assert_close(encoder(x)[1:2], encoder(x[1:2]), rtol=1e-4, atol=1e-4)
 

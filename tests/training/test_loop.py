@@ -14,7 +14,15 @@ from torchrl.data import Categorical, Composite, OneHot, Unbounded
 
 from tests.training import corridor
 from wmcomponents.data.fit import check_data, non_finite_keys
-from wmcomponents.training import Cooling, DivergedError, OtherDataError, Trainer, loop, progress, seed_everything
+from wmcomponents.training import (
+    ConstantThenDecay,
+    DivergedError,
+    OtherDataError,
+    Trainer,
+    loop,
+    progress,
+    seed_everything,
+)
 from wmcomponents.training.logs import rewind_csv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,7 +269,7 @@ def test_the_schedule_multiplies_the_rate_of_every_step():
 
 
 def test_cooling_stays_within_its_bounds_and_begins_anew_after_a_round():
-    cooling = Cooling(10, begin=0.5, floor=0.01)
+    cooling = ConstantThenDecay(10, begin=0.5, floor=0.01)
     factors = [cooling(step) for step in range(20)]
     assert factors[:10] == factors[10:] and factors[:6] == [1.0] * 6
     assert all(0.01 <= after < before for before, after in zip(factors[5:9], factors[6:10], strict=True))
@@ -271,7 +279,7 @@ def test_a_cooled_run_that_is_resumed_ends_where_the_uninterrupted_one_does(tmp_
     ends = []
     for name, stops in (("once", (6,)), ("twice", (4, 6))):
         for steps in stops:
-            one = trainer(out=tmp_path / name, schedule=Cooling(6, begin=0.3), seed=3)
+            one = trainer(out=tmp_path / name, schedule=ConstantThenDecay(6, begin=0.3), seed=3)
             one.train(steps)
         ends.append(one.model.state_dict())
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
@@ -395,7 +403,7 @@ def test_data_of_another_environment_are_refused_in_words():
     assert "'action' is int64 [2], and the model takes" in said
 
 
-def test_pictures_are_not_vectors_and_actions_are_in_range():
+def test_images_are_not_vectors_and_actions_are_in_range():
     data = TensorDict({"observation": torch.zeros(2, 3, 4), "action": torch.full((2, 3), 6)}, [2, 3])
     example = corridor.model()
     example.observation_spec = Composite(observation=Unbounded((4,), dtype=torch.uint8))

@@ -15,7 +15,7 @@ from torch import nn
 from torchrl.objectives import LossModule
 
 from tests.training import corridor
-from wmcomponents.training import BadCheckpointError, Cooling, Trainer, checkpoint
+from wmcomponents.training import BadCheckpointError, ConstantThenDecay, Trainer, checkpoint
 
 DRIVER = Path(__file__).with_name("killed_runs.py")
 
@@ -127,7 +127,7 @@ def test_changed_weights_are_refused_though_the_file_is_well_formed(written, tmp
         ({"seed": 1}, "seed was 0, is 1"),
         ({"accumulate": 2}, "accumulate was 1, is 2"),
         ({"precision": "bf16"}, "precision was 'float32', is 'bf16'"),
-        ({"schedule": Cooling(3)}, "schedule was None, is 'Cooling"),
+        ({"schedule": ConstantThenDecay(3)}, "schedule was None, is 'ConstantThenDecay"),
     ],
 )
 def test_another_run_s_checkpoint_is_refused_by_its_settings(written, tmp_path, options, message):

@@ -38,7 +38,7 @@ class CollectConfig:
     from_pixels: bool = False
     """Observe rendered images in place of the environment's own observation."""
     image_size: int | None = None
-    """Side of all pictures, in pixels; if not given, 64 for one colour picture, and the environment's own elsewhere."""
+    """Side of all images, in pixels; if not given, 64 for one colour image, and the environment's own elsewhere."""
     action_repeat: int | None = None
     """Real steps per action; the environment's custom if not given (Atari 4, dm_control 2)."""
     sticky_actions: float | None = None

@@ -15,7 +15,7 @@ from wmcomponents.data import BadDataError, load_replay, make_replay
 from wmcomponents.data.folder import SavedSteps, open_saved, read_one_save
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.replay import check_same_steps
-from wmcomponents.data.transitions import picture_keys
+from wmcomponents.data.transitions import image_keys
 from wmcomponents.pretrained import spec_from_json
 from wmcomponents.world_model import WorldModel
 
@@ -130,7 +130,7 @@ def _spec(saved: SavedSteps) -> Composite:
         spec = cast(Composite, spec_from_json(saved.content["transition_spec"]))
         for key in ("action", "is_init", *(("next", name) for name in ("reward", "terminated", "truncated", "done"))):
             spec[key]
-        picture_keys(spec)
+        image_keys(spec)
         return spec
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise BadDataError(f"{saved.path} does not describe its steps ({error}); collect the data again.") from error

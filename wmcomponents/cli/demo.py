@@ -22,7 +22,7 @@ from wmcomponents.cli.demo_state import AGENT, DATA, DemoFolder
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import changed
 from wmcomponents.cli.stages import check_stages
-from wmcomponents.codecs.observation import VectorObservation, describe_observations
+from wmcomponents.codecs.observation import VectorCodec, codecs_from_spec
 from wmcomponents.data import (
     RandomPolicy,
     RealCollector,
@@ -37,7 +37,7 @@ from wmcomponents.dream.starts import PriorStarts, ReplayStarts
 from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
 from wmcomponents.integrations.torchrl import LatentPolicy
 from wmcomponents.models import make_model
-from wmcomponents.training import Cooling, Trainer, load_checkpoint, save_checkpoint, seed_everything
+from wmcomponents.training import ConstantThenDecay, Trainer, load_checkpoint, save_checkpoint, seed_everything
 from wmcomponents.training.progress import progress_bar
 from wmcomponents.world_model import WorldModel
 
@@ -110,7 +110,7 @@ class Demo:
             self.replay,
             lr=config.lr,
             warmup=100,
-            schedule=Cooling(config.updates),
+            schedule=ConstantThenDecay(config.updates),
             seed=config.seed,
             progress=progress,
             out=self.folder.path,
@@ -298,7 +298,7 @@ class Demo:
 
 
 def run_demo(config: DemoConfig, *, say: Callable[[str], None] = print, progress: bool = True) -> DemoResult:
-    """Run the demo from the first random step to the last picture.
+    """Run the demo from the first random step to the last image.
 
     Args:
         config: what to do.
@@ -315,7 +315,7 @@ def run_demo(config: DemoConfig, *, say: Callable[[str], None] = print, progress
 
 
 def _run(demo: Demo, begun: float) -> DemoResult:
-    from wmcomponents.evaluation.report import tell_story
+    from wmcomponents.evaluation.report import dream_report
 
     config, state = demo.config, demo.state
     if demo.folder.is_begun:
@@ -334,7 +334,7 @@ def _run(demo: Demo, begun: float) -> DemoResult:
     agent_path = demo.out / "agent.zip"
     with written_whole(agent_path) as file:
         demo.agent.save(file)
-    pictures = tell_story(
+    images = dream_report(
         demo.model,
         demo._carrying(demo._real_env(config.seed + 30_000)),
         policy,
@@ -353,7 +353,7 @@ def _run(demo: Demo, begun: float) -> DemoResult:
         random_return=round(statistics.fmean(random_returns), 2),
         dream_return=round(statistics.fmean(dream_returns), 2),
         real_return=round(statistics.fmean(real_returns), 2),
-        files={"model": str(model_path), "agent": str(agent_path), **{k: str(v) for k, v in pictures.items()}},
+        files={"model": str(model_path), "agent": str(agent_path), **{k: str(v) for k, v in images.items()}},
         returns={"random": random_returns, "dream": dream_returns, "real": real_returns},
     )
 
@@ -396,5 +396,5 @@ def _annealed(remaining: float) -> float:
 def _wants_latent(view: str, model: WorldModel) -> bool:
     if view != "auto":
         return view == "latent"
-    kinds = describe_observations(model.observation_spec).values()
-    return "decode" not in model.capabilities or not all(isinstance(kind, VectorObservation) for kind in kinds)
+    kinds = codecs_from_spec(model.observation_spec).values()
+    return "decode" not in model.capabilities or not all(isinstance(kind, VectorCodec) for kind in kinds)

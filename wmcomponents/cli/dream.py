@@ -1,4 +1,4 @@
-"""`wmc dream`: a model rolled out into a picture or a video."""
+"""`wmc dream`: a model rolled out into an image or a video."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def run(config: DreamConfig) -> dict[str, Any]:
     if config.env is not None and config.env not in RENDERERS:
         raise UsageError(
             f"--env names an environment that is drawn as it draws itself: {', '.join(RENDERERS)}; got {config.env!r}."
-            f"{meant(config.env, RENDERERS)} Leave it out for others: they are drawn as pictures, boards or bars."
+            f"{meant(config.env, RENDERERS)} Leave it out for others: they are drawn as images, boards or bars."
         )
     env_id = config.env or training_facts(config.model).get("env")
     render = make_renderer(env_id, model.observation_spec)

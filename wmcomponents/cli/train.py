@@ -70,7 +70,7 @@ class TrainConfig:
         return 1e-3 if self.lr is None and self.preset == "tiny" else self.lr
 
     @property
-    def growth(self) -> int | None:
+    def warmup_steps(self) -> int | None:
         """The warm-up that counts; ``None`` is the paper's."""
         return 100 if self.warmup is None and self.preset == "tiny" else self.warmup
 
@@ -127,7 +127,7 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
         model,
         data.replay,
         lr=config.rate,
-        warmup=config.growth,
+        warmup=config.warmup_steps,
         out=config.out,
         checkpoint_every=config.checkpoint_every,
         logger=None if config.logger == "none" else config.logger,
@@ -194,7 +194,7 @@ def _decisive(config: TrainConfig) -> dict[str, Any]:
     return {
         "data": [str(path) for path in config.data],
         "lr": config.rate,
-        "warmup": config.growth,
+        "warmup": config.warmup_steps,
         "changes": list(config.changes),
         **{name: getattr(config, name) for name in names},
     }

@@ -1,10 +1,10 @@
 """How an environment's numbers become tensors and back: its spaces as torchrl specs, entry by entry."""
 
 from wmcomponents.codecs.action import ActionVector as ActionVector
-from wmcomponents.codecs.action_planes import ActionCode as ActionCode
-from wmcomponents.codecs.action_planes import FractionCode as FractionCode
-from wmcomponents.codecs.action_planes import OneHotCode as OneHotCode
-from wmcomponents.codecs.action_planes import action_code as action_code
+from wmcomponents.codecs.action_planes import ActionPlanes as ActionPlanes
+from wmcomponents.codecs.action_planes import FractionPlanes as FractionPlanes
+from wmcomponents.codecs.action_planes import OneHotPlanes as OneHotPlanes
+from wmcomponents.codecs.action_planes import make_action_planes as make_action_planes
 from wmcomponents.codecs.bounds import ActionBounds as ActionBounds
 from wmcomponents.codecs.bounds import all_finite as all_finite
 from wmcomponents.codecs.entry import EntryCodec as EntryCodec
@@ -38,19 +38,19 @@ from wmcomponents.codecs.normalize import Symlog as Symlog
 from wmcomponents.codecs.normalize import Tanh as Tanh
 from wmcomponents.codecs.normalize import Transform as Transform
 from wmcomponents.codecs.normalize import vector_transform as vector_transform
-from wmcomponents.codecs.observation import BinaryObservation as BinaryObservation
-from wmcomponents.codecs.observation import DiscreteObservation as DiscreteObservation
-from wmcomponents.codecs.observation import ImageObservation as ImageObservation
-from wmcomponents.codecs.observation import Observation as Observation
-from wmcomponents.codecs.observation import PlanesObservation as PlanesObservation
-from wmcomponents.codecs.observation import VectorObservation as VectorObservation
-from wmcomponents.codecs.observation import describe_observation as describe_observation
-from wmcomponents.codecs.observation import describe_observations as describe_observations
+from wmcomponents.codecs.observation import BinaryCodec as BinaryCodec
+from wmcomponents.codecs.observation import BoardCodec as BoardCodec
+from wmcomponents.codecs.observation import DiscreteCodec as DiscreteCodec
+from wmcomponents.codecs.observation import ImageCodec as ImageCodec
+from wmcomponents.codecs.observation import ObservationCodec as ObservationCodec
+from wmcomponents.codecs.observation import VectorCodec as VectorCodec
+from wmcomponents.codecs.observation import codec_from_spec as codec_from_spec
+from wmcomponents.codecs.observation import codecs_from_spec as codecs_from_spec
 from wmcomponents.codecs.policy import CategoricalPolicy as CategoricalPolicy
-from wmcomponents.codecs.policy import PolicyCode as PolicyCode
+from wmcomponents.codecs.policy import PolicyDistribution as PolicyDistribution
 from wmcomponents.codecs.policy import SquashedGaussianPolicy as SquashedGaussianPolicy
-from wmcomponents.codecs.policy import policy_code as policy_code
-from wmcomponents.codecs.reward import RewardKind as RewardKind
+from wmcomponents.codecs.policy import policy_distribution as policy_distribution
+from wmcomponents.codecs.reward import RewardDistribution as RewardDistribution
 from wmcomponents.codecs.reward import SignReward as SignReward
 from wmcomponents.codecs.reward import SymlogReward as SymlogReward
 from wmcomponents.codecs.reward_unit import RewardRangeWarning as RewardRangeWarning

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.data.tensor_specs import TensorSpec
 
-from wmcomponents.codecs.observation import DiscreteObservation, VectorObservation, describe_observation
+from wmcomponents.codecs.observation import DiscreteCodec, VectorCodec, codec_from_spec
 
 WIDEST_BOUND = 1e6  # a bound beyond it says "any number" in environments that have no infinity
 
@@ -39,12 +39,12 @@ class ActionVector(nn.Module):
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__()
         try:
-            self.described = describe_observation(spec)
+            self.described = codec_from_spec(spec)
         except ValueError as error:
             raise ValueError(f"Action: {error}") from error
         self.size = self.described.size
         center = radius = None
-        if isinstance(self.described, VectorObservation):
+        if isinstance(self.described, VectorCodec):
             center, radius = _center_and_radius(self.described.low, self.described.high)
         self.register_buffer("center", center, persistent=False)
         self.register_buffer("radius", radius, persistent=False)
@@ -62,7 +62,7 @@ class ActionVector(nn.Module):
         The middle of every bounded interval; no choice at all where the action is a choice: an all-zero one-hot, or -1.
         """
         shape = (*batch_size, *self.described.shape)
-        if isinstance(self.described, DiscreteObservation) and not self.described.is_one_hot:
+        if isinstance(self.described, DiscreteCodec) and not self.described.is_one_hot:
             return torch.full(shape, -1, dtype=self.described.dtype)
         none = torch.zeros(shape, dtype=self.described.dtype)
         return none if self.center is None else none + self.center.view(self.described.shape).to(none)

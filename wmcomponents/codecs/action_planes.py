@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.codecs.observation import DiscreteObservation
+from wmcomponents.codecs.observation import DiscreteCodec
 
-ActionPlanes = Literal["fraction", "one_hot"]
+ActionPlanesName = Literal["fraction", "one_hot"]
 
 
-class ActionCode(nn.Module, ABC):
+class ActionPlanes(nn.Module, ABC):
     """From an action's vector (``nn.ActionVector``) to the numbers that fill its planes.
 
     Args:
@@ -32,7 +32,7 @@ class ActionCode(nn.Module, ABC):
         """The numbers."""
 
 
-class FractionCode(ActionCode):
+class FractionPlanes(ActionPlanes):
     """One plane: ``index / classes`` of a choice (muzero-general, EfficientZero).
 
     Args:
@@ -50,7 +50,7 @@ class FractionCode(ActionCode):
         return (action.unsqueeze(-1) * self.fraction).sum(-2)
 
 
-class OneHotCode(ActionCode):
+class OneHotPlanes(ActionPlanes):
     """A plane for each entry of the vector: one-hot planes of a choice (LightZero), or plain numbers.
 
     Args:
@@ -65,7 +65,7 @@ class OneHotCode(ActionCode):
         return action
 
 
-def action_code(action: ActionVector, planes: ActionPlanes) -> ActionCode:
+def make_action_planes(action: ActionVector, planes: ActionPlanesName) -> ActionPlanes:
     """The code of a name.
 
     Args:
@@ -76,11 +76,11 @@ def action_code(action: ActionVector, planes: ActionPlanes) -> ActionCode:
         ValueError: if a fraction is asked for of an action that is not one choice.
     """
     if planes == "one_hot":
-        return OneHotCode(action.size)
+        return OneHotPlanes(action.size)
     described = action.described
-    if not isinstance(described, DiscreteObservation) or len(described.classes) != 1:
+    if not isinstance(described, DiscreteCodec) or len(described.classes) != 1:
         raise ValueError(
             f"only a single choice is a fraction a / |A|; the action has {action.size} numbers: use "
             f"action_planes='one_hot', which gives each a plane."
         )
-    return FractionCode(action.size)
+    return FractionPlanes(action.size)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Bounded, TensorSpec, Unbounded
 
-from wmcomponents.codecs.action_planes import ActionCode
+from wmcomponents.codecs.action_planes import ActionPlanes
 
 Memory = dict[str, Tensor]
 
 
 class History(nn.Module, ABC):
-    """A stack of frames ``[*B, C, *space]``: a picture has the space (H, W), a vector is one frame ``[1, F]``.
+    """A stack of frames ``[*B, C, *space]``: an image has the space (H, W), a vector is one frame ``[1, F]``.
 
     Args:
         channels: of the stacked frames.
@@ -112,7 +112,7 @@ class FrameActionHistory(History):
         self,
         frame: Sequence[int],
         past: int,
-        code: ActionCode,
+        code: ActionPlanes,
         action_size: int,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -155,7 +155,7 @@ def stacked(frames: Sequence[Tensor], numbers: Sequence[Tensor], space: int) -> 
 
 
 def frame_spec(shape: Sequence[int], dtype: torch.dtype) -> TensorSpec:
-    """Spec of stored frames: pictures keep their 8 bits."""
+    """Spec of stored frames: images keep their 8 bits."""
     if dtype == torch.uint8:
         return Bounded(0, 255, torch.Size(shape), dtype=torch.uint8)
     return Unbounded(torch.Size(shape), dtype=dtype)

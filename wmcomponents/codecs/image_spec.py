@@ -1,4 +1,4 @@
-"""The only observation of models that dream pictures."""
+"""The only observation of models that dream images."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ COLOURS = (1, 3, 4)
 """Grey, RGB, RGBA."""
 
 
-def picture_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[str, tuple[int, int, int]]:
+def image_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[str, tuple[int, int, int]]:
     """Key and shape (H, W, C) of the only observation.
 
     Args:
@@ -20,21 +20,21 @@ def picture_of(spec: Composite, family: str, *, is_square: bool = False) -> tupl
         is_square: whether height and width must be equal.
 
     Raises:
-        ValueError: if it is not one uint8 picture, or not square where it must be.
+        ValueError: if it is not one uint8 image, or not square where it must be.
 
     Example:
         >>> from torchrl.data import Bounded
-        >>> picture_of(Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)), "IRIS")
+        >>> image_of(Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)), "IRIS")
         ('pixels', (16, 16, 3))
     """
     entries = [(str(key), leaf) for key, leaf in spec.items()]
-    if len(entries) == 1 and _is_picture(entries[0][1]):
+    if len(entries) == 1 and _is_image(entries[0][1]):
         key, (height, width, planes) = entries[0][0], entries[0][1].shape
         if (height == width or not is_square) and not _is_channel_first(entries[0][1].shape):
             return key, (height, width, planes)
     shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
     raise ValueError(
-        f"{family} dreams one {'square ' if is_square else ''}uint8 picture [H, {'H' if is_square else 'W'}, C] and "
+        f"{family} dreams one {'square ' if is_square else ''}uint8 image [H, {'H' if is_square else 'W'}, C] and "
         f"nothing else; got {shown}. {_remedy(entries)}"
     )
 
@@ -44,27 +44,25 @@ def _is_channel_first(shape: Sequence[int]) -> bool:
 
 
 def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:
-    """What to do about an observation that is no such picture."""
-    pictures = [key for key, leaf in entries if leaf.dtype is torch.uint8 and len(leaf.shape) in (2, 3)]
-    if len(entries) > 1 and pictures:
+    """What to do about an observation that is no such image."""
+    images = [key for key, leaf in entries if leaf.dtype is torch.uint8 and len(leaf.shape) in (2, 3)]
+    if len(entries) > 1 and images:
         return (
-            f"Keep one picture and drop the rest: gymnasium.wrappers.FilterObservation(env, [{pictures[0]!r}]); or "
+            f"Keep one image and drop the rest: gymnasium.wrappers.FilterObservation(env, [{images[0]!r}]); or "
             f"take a family that sees all of it (DreamerV3)."
         )
     shape, dtype = entries[0][1].shape, entries[0][1].dtype
     if _is_channel_first(shape):
-        return (
-            "Move the colours last, [H, W, C]: np.moveaxis(picture, 0, -1) in gymnasium.wrappers.TransformObservation."
-        )
+        return "Move the colours last, [H, W, C]: np.moveaxis(image, 0, -1) in gymnasium.wrappers.TransformObservation."
     if len(shape) == 2 and dtype is torch.uint8:
-        return "Keep the last axis of a grey picture, [H, W, 1]: GrayscaleObservation(env, keep_dim=True)."
+        return "Keep the last axis of a grey image, [H, W, 1]: GrayscaleObservation(env, keep_dim=True)."
     if len(shape) == 3 and dtype.is_floating_point:
-        return "Give pictures as bytes in 0..255: (255 * picture).astype(np.uint8) in TransformObservation."
+        return "Give images as bytes in 0..255: (255 * image).astype(np.uint8) in TransformObservation."
     if len(shape) == 4:
         return "Do not stack frames: the model remembers the past by itself."
     return "Render or resize the environment: make_env(..., from_pixels=True, image_size=64)."
 
 
-def _is_picture(leaf: TensorSpec) -> bool:
-    """Bytes with their channels last; a small picture, which other models read as a board, is one here."""
+def _is_image(leaf: TensorSpec) -> bool:
+    """Bytes with their channels last; a small image, which other models read as a board, is one here."""
     return leaf.dtype is torch.uint8 and len(leaf.shape) == 3 and spatial_axis(tuple(leaf.shape)) in (None, 0)

@@ -24,7 +24,7 @@ class SquaredError(Likelihood):
     """Squared error without a factor 1/2 (DreamerV3).
 
     Args:
-        offset: what the raw output lacks to the value. Pictures in [0, 1] are 0.5 above the output of networks that
+        offset: what the raw output lacks to the value. Images in [0, 1] are 0.5 above the output of networks that
             see them around 0.
     """
 
@@ -46,7 +46,7 @@ class SquaredError(Likelihood):
 
 
 class SigmoidSquaredError(Likelihood):
-    """Squared error of the sigmoid, for values in [0, 1] (pictures of DreamerV3)."""
+    """Squared error of the sigmoid, for values in [0, 1] (images of DreamerV3)."""
 
     def mean(self, raw: Tensor) -> Tensor:
         """``sigmoid(raw)``."""
@@ -70,10 +70,10 @@ class UnitNormal(SquaredError):
 
 
 class QuantizedUnitNormal(UnitNormal):
-    """:class:`UnitNormal` for pictures of few bits: what is judged is any number, what is shown one of their levels.
+    """:class:`UnitNormal` for images of few bits: what is judged is any number, what is shown one of their levels.
 
     Args:
-        bits: of the picture.
+        bits: of the image.
         offset: what the raw output lacks to the mean, as in :class:`SquaredError`.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), appendix A.

@@ -13,11 +13,11 @@ from wmcomponents.codecs.likelihood import Likelihood, SigmoidSquaredError, Squa
 from wmcomponents.functional.distributions.categorical import one_hot
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy
 
-SMALLEST_IMAGE = 16  # with a shorter side, a picture is a board: no pooling
+SMALLEST_IMAGE = 16  # with a shorter side, an image is a board: no pooling
 LARGEST_PLANE_RANGE = 255  # integers with a wider range are numbers, not symbols on a board
 
 
-class Observation(nn.Module, ABC):
+class ObservationCodec(nn.Module, ABC):
     """One observation of an environment: the way to features, the way exactly back, and the error between the two.
 
     Args:
@@ -56,7 +56,7 @@ class Observation(nn.Module, ABC):
         """Error of raw outputs against the features of the truth, summed over the event: ``[*batch]``."""
 
 
-class VectorObservation(Observation):
+class VectorCodec(ObservationCodec):
     """Numbers. A transform of many such vectors together is up to the caller.
 
     Args:
@@ -96,7 +96,7 @@ class VectorObservation(Observation):
         return self.likelihood.error(raw, features)
 
 
-class BinaryObservation(Observation):
+class BinaryCodec(ObservationCodec):
     """Bits that are not a board, under the Bernoulli cross entropy."""
 
     def decode(self, raw: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class BinaryObservation(Observation):
         return bernoulli_cross_entropy(raw, features)
 
 
-class DiscreteObservation(Observation):
+class DiscreteCodec(ObservationCodec):
     """One or more categories, each as a one-hot vector, under the cross entropy.
 
     Args:
@@ -143,8 +143,8 @@ class DiscreteObservation(Observation):
         return torch.cat([one_hot(i, n) for i, n in zip(indices, self.classes, strict=True)], -1)
 
 
-class ImageObservation(Observation):
-    """A picture in any layout, whose features ``[*batch, H, W, C]`` are in [0, 1].
+class ImageCodec(ObservationCodec):
+    """An image in any layout, whose features ``[*batch, H, W, C]`` are in [0, 1].
 
     Axes beside height and width, before or after them, are channels: colours, or a stack of frames.
 
@@ -156,7 +156,7 @@ class ImageObservation(Observation):
     Attributes:
         likelihood: how raw outputs are read and judged; a decoder puts its own in place of the squared error of the
             sigmoid.
-        picture_shape: (H, W, C).
+        image_shape: (H, W, C).
         is_plain: whether the environment itself shows bytes (H, W, C).
     """
 
@@ -168,41 +168,41 @@ class ImageObservation(Observation):
         self.white = white
         first = spatial_axis(shape)
         if first is None:
-            raise ValueError(f"a picture has two sides of {SMALLEST_IMAGE} and more, side by side; got shape {shape}.")
+            raise ValueError(f"an image has two sides of {SMALLEST_IMAGE} and more, side by side; got shape {shape}.")
         channels = [axis for axis in range(len(shape)) if axis not in (first, first + 1)]
         self._order = (first, first + 1, *channels)
         self._back = tuple(self._order.index(axis) for axis in range(len(shape)))
         self._ordered = tuple(shape[axis] for axis in self._order)
         count = torch.Size(self._ordered[2:]).numel()
-        self.picture_shape = (self._ordered[0], self._ordered[1], count)
+        self.image_shape = (self._ordered[0], self._ordered[1], count)
         self._is_ordered = channels == [2]
         self.is_plain = self._is_ordered and dtype == torch.uint8
 
-    def picture(self, x: Tensor) -> Tensor:
-        """A picture as the environment shows it, in its own dtype, laid out ``[*batch, H, W, C]``."""
+    def image(self, x: Tensor) -> Tensor:
+        """An image as the environment shows it, in its own dtype, laid out ``[*batch, H, W, C]``."""
         if self._is_ordered:
             return x
         lead = self.lead(x)
         turned = x.permute(*range(len(lead)), *(len(lead) + axis for axis in self._order))
-        return turned.reshape(*lead, *self.picture_shape)
+        return turned.reshape(*lead, *self.image_shape)
 
-    def layout(self, picture: Tensor) -> Tensor:
-        """The inverse of :meth:`picture`."""
+    def layout(self, image: Tensor) -> Tensor:
+        """The inverse of :meth:`image`."""
         if self._is_ordered:
-            return picture
-        lead = picture.shape[:-3]
-        return picture.reshape(*lead, *self._ordered).permute(
+            return image
+        lead = image.shape[:-3]
+        return image.reshape(*lead, *self._ordered).permute(
             *range(len(lead)), *(len(lead) + axis for axis in self._back)
         )
 
     def levels(self, x: Tensor) -> Tensor:
-        """A picture from 0 to 255 ``[*batch, H, W, C]``: uint8 of bytes, float32 of floats."""
-        x = self.picture(x)
+        """An image from 0 to 255 ``[*batch, H, W, C]``: uint8 of bytes, float32 of floats."""
+        x = self.image(x)
         return x if self.dtype == torch.uint8 else x.to(torch.float32) * (255.0 / self.white)
 
     def encode(self, x: Tensor) -> Tensor:
         """In [0, 1], ``[*batch, H, W, C]``."""
-        return self.picture(x).to(torch.float32) / self.white
+        return self.image(x).to(torch.float32) / self.white
 
     def decode(self, raw: Tensor) -> Tensor:
         """In the environment's layout and dtype; bytes are rounded to 256 levels."""
@@ -214,7 +214,7 @@ class ImageObservation(Observation):
         return self.likelihood.error(raw, features, event_dims=3)
 
 
-class PlanesObservation(Observation):
+class BoardCodec(ObservationCodec):
     """A small board (H, W, C) of bits or small integers, under the Bernoulli cross entropy of its unit range.
 
     Args:
@@ -261,7 +261,7 @@ def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor
     return (None, None) if is_unbounded else (low, high)
 
 
-def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteObservation | None:
+def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteCodec | None:
     """The description of a spec made of categories, or None for another."""
     is_one_hot = isinstance(spec, OneHot | MultiOneHot)
     if isinstance(spec, MultiOneHot | MultiCategorical) and len(shape) != 1:
@@ -274,11 +274,11 @@ def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> D
         classes = (int(spec.space.n),) * torch.Size(shape).numel()
     else:
         return None
-    return DiscreteObservation(shape, dtype, classes, is_one_hot)
+    return DiscreteCodec(shape, dtype, classes, is_one_hot)
 
 
 def spatial_axis(shape: tuple[int, ...]) -> int | None:
-    """The first of the two axes that are a picture's height and width; None if no two can be.
+    """The first of the two axes that are an image's height and width; None if no two can be.
 
     They stand side by side and are long, and the others are short: colours and frames. Of three long axes the last is
     the channels'.
@@ -292,12 +292,12 @@ def spatial_axis(shape: tuple[int, ...]) -> int | None:
     return pairs[0] if len(pairs) == 1 and sum(long) == 2 else None
 
 
-def picture_axes(
+def image_axes(
     shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None, high: Tensor | None
 ) -> tuple[int, int] | None:
-    """The axes of height and width, if an observation is a picture; None if it is not.
+    """The axes of height and width, if an observation is an image; None if it is not.
 
-    Bytes are a picture when two axes side by side have 16 and more and the others fewer; in another layout than
+    Bytes are an image when two axes side by side have 16 and more and the others fewer; in another layout than
     (H, W, C) only if they also have all 256 levels. Floats are one in the same layouts if they range from 0 to 1 or
     from 0 to 255.
 
@@ -319,10 +319,10 @@ def picture_axes(
     return (first, first + 1) if spans else None
 
 
-def describe_observation(spec: TensorSpec) -> Observation:
+def codec_from_spec(spec: TensorSpec) -> ObservationCodec:
     """Read one spec (no batch dimensions).
 
-    Categories are discrete; pictures (:func:`picture_axes`) are images; other bool or small-integer arrays of three
+    Categories are discrete; images (:func:`image_axes`) are images; other bool or small-integer arrays of three
     axes are planes; other bits are binary; all the rest are vectors of numbers.
 
     Raises:
@@ -337,18 +337,18 @@ def describe_observation(spec: TensorSpec) -> Observation:
     if discrete is not None:
         return discrete
     if dtype == torch.bool or isinstance(spec, Binary):
-        return PlanesObservation(shape, dtype) if len(shape) == 3 else BinaryObservation(shape, dtype)
+        return BoardCodec(shape, dtype) if len(shape) == 3 else BinaryCodec(shape, dtype)
     low, high = _bounds(spec, dtype)
-    if picture_axes(shape, dtype, low, high):
+    if image_axes(shape, dtype, low, high):
         white = 255.0 if high is None else float(high.flatten()[0])
-        return ImageObservation(shape, dtype, 255.0 if dtype == torch.uint8 else white)
+        return ImageCodec(shape, dtype, 255.0 if dtype == torch.uint8 else white)
     if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
-        return VectorObservation(shape, dtype, low, high)
+        return VectorCodec(shape, dtype, low, high)
     is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
-    return (PlanesObservation if is_board else VectorObservation)(shape, dtype, low, high)
+    return (BoardCodec if is_board else VectorCodec)(shape, dtype, low, high)
 
 
-def describe_observations(spec: Composite) -> dict[str, Observation]:
+def codecs_from_spec(spec: Composite) -> dict[str, ObservationCodec]:
     """Read the spec of all observations; keys come back sorted, the order in which features are concatenated.
 
     Raises:
@@ -359,9 +359,9 @@ def describe_observations(spec: Composite) -> dict[str, Observation]:
         if spec[key] is None:
             continue
         try:
-            found[key] = describe_observation(spec[key])
+            found[key] = codec_from_spec(spec[key])
         except ValueError as error:
-            raise ValueError(f"Observation {key!r}: {error}") from error
+            raise ValueError(f"ObservationCodec {key!r}: {error}") from error
     if not found:
         raise ValueError(f"No observation in {spec}; expected a Composite with at least one tensor spec.")
     return found
@@ -369,7 +369,7 @@ def describe_observations(spec: Composite) -> dict[str, Observation]:
 
 def flat_features(
     observation: Mapping[str, Tensor],
-    described: Mapping[str, Observation] | KeyedModules[Observation],
+    described: Mapping[str, ObservationCodec] | KeyedModules[ObservationCodec],
     keys: Sequence[str],
     transform: Callable[[Tensor], Tensor],
 ) -> Tensor:
@@ -378,11 +378,11 @@ def flat_features(
     Args:
         observation: the environment's, by key.
         described: what each is.
-        keys: which, in order; none of them a picture or a board.
+        keys: which, in order; none of them an image or a board.
         transform: of all numbers together, ``[*batch, numbers]``; bits and categories stay as they are.
     """
     parts = {key: described[key].encode(observation[key]) for key in keys}
-    vectors = [key for key in keys if isinstance(described[key], VectorObservation)]
+    vectors = [key for key in keys if isinstance(described[key], VectorCodec)]
     if vectors:
         numbers = transform(torch.cat([parts[key] for key in vectors], -1))
         if len(vectors) == len(parts):
@@ -391,13 +391,13 @@ def flat_features(
     return torch.cat(list(parts.values()), -1)
 
 
-def common_image_shape(images: Mapping[str, ImageObservation]) -> tuple[int, int, int]:
-    """Height, width and summed channels of pictures that are stacked along their channels.
+def common_image_shape(images: Mapping[str, ImageCodec]) -> tuple[int, int, int]:
+    """Height, width and summed channels of images that are stacked along their channels.
 
     Raises:
         ValueError: if their heights or widths differ.
     """
-    shapes = {key: image.picture_shape for key, image in images.items()}
+    shapes = {key: image.image_shape for key, image in images.items()}
     sizes = {key: shape[:2] for key, shape in shapes.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"Images that are observed together need one size; got {sizes}. Resize them to one.")

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.codecs.observation import DiscreteObservation
+from wmcomponents.codecs.observation import DiscreteCodec
 from wmcomponents.functional import at_least_float32
 
 
-class PolicyCode(nn.Module, ABC):
+class PolicyDistribution(nn.Module, ABC):
     """Raw outputs ``[*B, params]`` as a distribution over an action's vector.
 
     Args:
@@ -37,7 +37,7 @@ class PolicyCode(nn.Module, ABC):
         """Vectors of random actions, ``[*shape, A]``."""
 
 
-class CategoricalPolicy(PolicyCode):
+class CategoricalPolicy(PolicyDistribution):
     """One or more choices.
 
     Args:
@@ -67,7 +67,7 @@ class CategoricalPolicy(PolicyCode):
         return torch.cat(parts, -1)
 
 
-class SquashedGaussianPolicy(PolicyCode):
+class SquashedGaussianPolicy(PolicyDistribution):
     r"""A Gaussian squashed by tanh into [-1, 1] (EfficientZero-V2).
 
     Its mean before the squashing is ``5 tanh(m / 5)``, its standard deviation ``softplus(s + 1) + 0.1``. Its target is
@@ -103,8 +103,8 @@ class SquashedGaussianPolicy(PolicyCode):
         return 2.0 * drawn - 1.0
 
 
-def policy_code(action: ActionVector) -> PolicyCode:
+def policy_distribution(action: ActionVector) -> PolicyDistribution:
     """The policy of a kind of action: categorical for choices, a squashed Gaussian for numbers."""
-    if isinstance(action.described, DiscreteObservation):
+    if isinstance(action.described, DiscreteCodec):
         return CategoricalPolicy(action.described.classes)
     return SquashedGaussianPolicy(action.size)

@@ -13,7 +13,7 @@ from wmcomponents.functional.symlog import symexp, symlog
 from wmcomponents.functional.two_hot import even_bins, two_hot_cross_entropy, two_hot_mean
 
 
-class RewardKind(nn.Module):
+class RewardDistribution(nn.Module):
     """Rewards by classes.
 
     Attributes:
@@ -51,7 +51,7 @@ class RewardKind(nn.Module):
         """The same of rewards that are numbers."""
 
 
-class SignReward(RewardKind):
+class SignReward(RewardDistribution):
     """The sign of the reward: one class each for -1, 0 and 1, drawn.
 
     Example:
@@ -83,7 +83,7 @@ class SignReward(RewardKind):
         return cross_entropy(logits, reward.sign().long() + 1)
 
 
-class SymlogReward(RewardKind):
+class SymlogReward(RewardDistribution):
     """Two-hot over bins that are even in symlog space; the expected value there, not drawn (Delta-IRIS, for Crafter).
 
     Args:

@@ -37,7 +37,7 @@ def observation_spec_from_space(space: Any) -> Composite:
 
     Args:
         space: ``Box``, ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a flat ``Dict`` of them. A space that is no
-            ``Dict`` becomes the entry ``observation``; colour pictures, as in TorchRL, ``pixels``.
+            ``Dict`` becomes the entry ``observation``; colour images, as in TorchRL, ``pixels``.
 
     Raises:
         SpaceError: for another space, or a name that TensorDicts use themselves; it says what to wrap it in.
@@ -149,7 +149,7 @@ def _is_entry(space: Any) -> bool:
 
 
 def is_colour(space: Any) -> bool:
-    """Whether a space is that of colour pictures ``[H, W, 3]`` of 256 levels, which TorchRL calls ``pixels``."""
+    """Whether a space is that of colour images ``[H, W, 3]`` of 256 levels, which TorchRL calls ``pixels``."""
     shape = tuple(space.shape or ())
     is_box = isinstance(space, require("gymnasium.spaces", extra="gym").Box)
     return is_box and len(shape) == 3 and shape[-1] == 3 and bool((space.low == 0).all() and (space.high == 255).all())

@@ -13,8 +13,8 @@ from wmcomponents.data.fit import OtherDataError as OtherDataError
 from wmcomponents.data.folder import BadDataError as BadDataError
 from wmcomponents.data.folder import DataWriter as DataWriter
 from wmcomponents.data.folder import read_description as read_description
-from wmcomponents.data.image_storage import PicturesOnceMemmapStorage as PicturesOnceMemmapStorage
-from wmcomponents.data.image_storage import PicturesOnceStorage as PicturesOnceStorage
+from wmcomponents.data.image_storage import ImagesOnceMemmapStorage as ImagesOnceMemmapStorage
+from wmcomponents.data.image_storage import ImagesOnceStorage as ImagesOnceStorage
 from wmcomponents.data.memmap import ReplayTooLargeError as ReplayTooLargeError
 from wmcomponents.data.memmap import WorkingMemmapStorage as WorkingMemmapStorage
 from wmcomponents.data.replay import SequenceReplayBuffer as SequenceReplayBuffer

@@ -1,4 +1,4 @@
-"""Boards as pictures: planes of bits or small integers, one colour a plane."""
+"""Boards as images: planes of bits or small integers, one colour a plane."""
 
 import numpy as np
 

@@ -45,13 +45,13 @@ def make_env(
     or function that makes an environment of Gymnasium or TorchRL, or such an environment itself.
 
     Spaces of Gymnasium are read exactly: order of a ``Dict``, first number of a choice, dtype and shape come back in a
-    dream (:func:`observation_spec`, :func:`action_spec`). Pictures have the ``image_size``; observations,
+    dream (:func:`observation_spec`, :func:`action_spec`). Images have the ``image_size``; observations,
     actions and rewards of float64 become float32; ``is_init`` marks the first step of an episode. At a done step the
     observation the episode ended in stands under ``("next", key)``, and the root of the following step is the next
     episode's first observation.
 
     Atari follows Gymnasium's ``AtariPreprocessing``: up to 30 no-ops at reset, the maximum over the last two frames of
-    each action, area interpolation, colour kept. A game that ends in the middle of a repeated action keeps the picture
+    each action, area interpolation, colour kept. A game that ends in the middle of a repeated action keeps the image
     of the frames seen so far. MinAtar's pixels are its board with one colour a plane, enlarged by a whole factor into
     the middle of the image.
 
@@ -60,9 +60,9 @@ def make_env(
         env_kwargs: arguments of the environment, such as ``{"is_slippery": False}``; for an id, a class or a function.
         num_envs: 1 gives an environment without batch dimension; N > 1 gives batch ``[N]``, stepped one after the
             other in this process (a world model is fed by few real steps; processes cost more than they bring).
-        image_size: side of all pictures, in pixels, whatever their layout, alone or in a ``Dict``; ``None`` keeps the
+        image_size: side of all images, in pixels, whatever their layout, alone or in a ``Dict``; ``None`` keeps the
             environment's own size. ``"usual"`` is 64 for what is rendered here and for an observation that is one
-            colour picture, as in the papers, and the own size elsewhere. A TorchRL environment keeps its own always.
+            colour image, as in the papers, and the own size elsewhere. A TorchRL environment keeps its own always.
         action_repeat: real steps per action, rewards summed. Defaults to 4 for Atari, 2 for dm_control, 1 elsewhere.
         from_pixels: show rendered images in place of the environment's own observation.
         sticky_actions: probability that Atari or MinAtar repeats the previous action in place of the new one. ``None``

@@ -32,9 +32,9 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 class Layout:
     """The tensors of a row, in the order in which they lie in a file.
 
-    A file of R rows holds, each without padding: the places of its *loose* pictures (int64, ``row * streams +
-    stream``); then, for each key, its ``[R, *batch, *shape]`` values, followed by the loose pictures of that key if it
-    is a picture. The picture under ``next`` is not written: it is the picture of the following row, or a loose one
+    A file of R rows holds, each without padding: the places of its *loose* images (int64, ``row * streams +
+    stream``); then, for each key, its ``[R, *batch, *shape]`` values, followed by the loose images of that key if it
+    is an image. The image under ``next`` is not written: it is the image of the following row, or a loose one
     where it is not. Wider dtypes come first, so that every tensor is aligned.
 
     Attributes:
@@ -106,7 +106,7 @@ class Layout:
         return math.prod(self.batch)
 
     @cached_property
-    def pictures(self) -> frozenset[Key]:
+    def images(self) -> frozenset[Key]:
         """Keys that are written once for a step and for what followed it."""
         kinds = {key: (dtype, shape) for key, dtype, shape in self.leaves}
         return frozenset(
@@ -118,26 +118,26 @@ class Layout:
     @cached_property
     def written(self) -> tuple[tuple[Key, torch.dtype, tuple[int, ...]], ...]:
         """The leaves that lie in a file."""
-        return tuple(leaf for leaf in self.leaves if not (leaf[0][0] == "next" and leaf[0][1:] in self.pictures))
+        return tuple(leaf for leaf in self.leaves if not (leaf[0][0] == "next" and leaf[0][1:] in self.images))
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of a row, without loose pictures."""
+        """Bytes of a row, without loose images."""
         return self.streams * sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in self.written)
 
     def file_bytes(self, rows: int, loose: int) -> int:
-        """Bytes of a file with so many rows and loose pictures."""
-        kept = sum(math.prod(s) * d.itemsize for key, d, s in self.written if key in self.pictures)
+        """Bytes of a file with so many rows and loose images."""
+        kept = sum(math.prod(s) * d.itemsize for key, d, s in self.written if key in self.images)
         return rows * self.row_bytes + loose * (PLACE_BYTES + kept)
 
     def pack(self, steps: TensorDictBase) -> tuple[list[memoryview], int]:
-        """Steps ``[R, *batch]`` as the pieces of a file, and the number of loose pictures among them."""
+        """Steps ``[R, *batch]`` as the pieces of a file, and the number of loose images among them."""
         places = self._loose(steps)
         pieces = [places]
         for key, dtype, shape in self.written:
             value = steps.get(key).to(device="cpu", dtype=dtype)
             pieces.append(value)
-            if key in self.pictures:
+            if key in self.images:
                 following = steps.get(("next", *key)).to("cpu").reshape(-1, *shape)
                 pieces.append(following[places])
         return [_bytes_of(piece) for piece in pieces], len(places)
@@ -167,36 +167,36 @@ class Layout:
         for key, dtype, shape in self.written:
             value = take(dtype, rows, *self.batch, *shape)
             steps.set(key, value)
-            if key in self.pictures:
+            if key in self.images:
                 following = torch.cat([value[1:], value[:1]]).reshape(rows * self.streams, *shape)
                 following[places] = take(dtype, loose, *shape)
                 steps.set(("next", *key), following.reshape(value.shape))
         return steps
 
     def _loose(self, steps: TensorDictBase) -> Tensor:
-        """Places whose next picture the following row does not show; always those of the last row."""
-        if not self.pictures:
+        """Places whose next image the following row does not show; always those of the last row."""
+        if not self.images:
             return torch.empty(0, dtype=torch.int64)
         shown = torch.zeros(len(steps), self.streams, dtype=torch.bool)
         places = (len(steps) - 1, self.streams)
         agree = [
             (steps.get(("next", *key))[:-1] == steps.get(key)[1:]).reshape(*places, math.prod(shape)).all(-1)
             for key, _, shape in self.written
-            if key in self.pictures
+            if key in self.images
         ]
         shown[:-1] = torch.stack(agree).all(0).cpu()
         return torch.nonzero(~shown.flatten())[:, 0]
 
     def _check_places(self, places: Tensor, rows: int) -> None:
-        if not self.pictures:
+        if not self.images:
             if len(places):
-                raise ValueError("it keeps pictures where a step has none")
+                raise ValueError("it keeps images where a step has none")
             return
         count = rows * self.streams
         last = torch.arange(count - self.streams, count)
         rising = bool((places[1:] > places[:-1]).all()) and int(places.min() if len(places) else 0) >= 0
         if not rising or len(places) < self.streams or not places[-self.streams :].equal(last):
-            raise ValueError("the places of its pictures are none")
+            raise ValueError("the places of its images are none")
 
 
 def _sorted(leaves: list[tuple[Key, torch.dtype, tuple[int, ...]]]) -> tuple:

@@ -24,15 +24,15 @@ from wmcomponents._arguments import device_named, of_kind, whole
 from wmcomponents._memory import free_memory
 from wmcomponents._whole import check_place
 from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, SavedSteps, read_one_save
-from wmcomponents.data.image_storage import PicturesOnceMemmapStorage, PicturesOnceStorage
+from wmcomponents.data.image_storage import ImagesOnceMemmapStorage, ImagesOnceStorage
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
 from wmcomponents.data.sequences import EmptyReplayError, SequenceSampler
-from wmcomponents.data.transitions import picture_keys, transition_spec, under_next
+from wmcomponents.data.transitions import image_keys, transition_spec, under_next
 from wmcomponents.pretrained import spec_to_json
 
 INDEX_BYTES = 8  # TorchRL's writer stores each row's position beside it, as int64
-SLOT_BYTES = 8  # where pictures are kept once: whether the next one lies aside
+SLOT_BYTES = 8  # where images are kept once: whether the next one lies aside
 KEPT_WHILE_READ = 2**28  # bytes of a save that are read once; of a larger one every file is read twice
 
 
@@ -74,7 +74,7 @@ def make_replay(
 ) -> SequenceReplayBuffer:
     """Build a replay buffer whose ``sample()`` gives a TensorDict of batch ``[batch_size, sequence_length]``.
 
-    Tensors keep the dtype the environment shows, and pictures are stored once: the one after step t is the one of step
+    Tensors keep the dtype the environment shows, and images are stored once: the one after step t is the one of step
     t+1, but for the end of an episode, where both are kept (:mod:`wmcomponents.data.image_storage`). What is sampled
     has both. Memory is taken at the first write; its size is printed, and checked against what is free, before that.
 
@@ -128,7 +128,7 @@ def make_replay(
     return SequenceReplayBuffer(
         transition_spec=_as_json(spec),
         layout=Layout.of_spec(spec, streams),
-        storage=_make_storage(storage, rows, streams, picture_keys(spec), directory, device),
+        storage=_make_storage(storage, rows, streams, image_keys(spec), directory, device),
         sampler=SequenceSampler(sequence_length),
         batch_size=batch_size,
         generator=None if seed is None else torch.Generator().manual_seed(seed),
@@ -136,12 +136,12 @@ def make_replay(
 
 
 def replay_bytes(capacity: int, env_or_spec: EnvBase | Composite) -> int:
-    """Bytes that ``capacity`` transitions take, each picture counted once (one more is kept for each episode's end)."""
+    """Bytes that ``capacity`` transitions take, each image counted once (one more is kept for each episode's end)."""
     spec = _spec(env_or_spec)
-    pictures = picture_keys(spec)
+    images = image_keys(spec)
     row = sum(_leaf_bytes(leaf) for leaf in spec.values(True, True))
-    twice = sum(_leaf_bytes(spec[key]) for key in pictures)
-    return capacity * (row - twice + INDEX_BYTES + (SLOT_BYTES if pictures else 0))
+    twice = sum(_leaf_bytes(spec[key]) for key in images)
+    return capacity * (row - twice + INDEX_BYTES + (SLOT_BYTES if images else 0))
 
 
 def save_replay(replay: TensorDictReplayBuffer, path: str | Path, **facts: Any) -> None:
@@ -269,17 +269,17 @@ def _make_storage(
     kind: str,
     rows: int,
     streams: int,
-    pictures: list[NestedKey],
+    images: list[NestedKey],
     directory: str | Path | None,
     device: torch.device | str,
 ) -> TensorStorage:
     size, ndim = rows * streams, 1 if streams == 1 else 2
     if kind == "memory":
-        if pictures:
-            return PicturesOnceStorage(size, once=pictures, ndim=ndim, device=device)
+        if images:
+            return ImagesOnceStorage(size, once=images, ndim=ndim, device=device)
         return LazyTensorStorage(size, ndim=ndim, device=device)
-    if pictures:
-        return PicturesOnceMemmapStorage(size, once=pictures, ndim=ndim, directory=directory)
+    if images:
+        return ImagesOnceMemmapStorage(size, once=images, ndim=ndim, directory=directory)
     return WorkingMemmapStorage(size, ndim=ndim, directory=directory)
 
 

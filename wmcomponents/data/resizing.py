@@ -1,4 +1,4 @@
-"""Pictures of an environment brought to one size, in whatever layout they come."""
+"""Images of an environment brought to one size, in whatever layout they come."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from wmcomponents._extras import require
-from wmcomponents.codecs.observation import picture_axes
+from wmcomponents.codecs.observation import image_axes
 
 
 def resized(env: Any, size: int) -> Any:
-    """A Gymnasium environment whose pictures are ``size`` a side, by area interpolation; itself where they all are.
+    """A Gymnasium environment whose images are ``size`` a side, by area interpolation; itself where they all are.
 
-    Pictures are arrays from 0 to 255 (or floats to 1) with two long sides: colour or grey, channels last or first, or
+    Images are arrays from 0 to 255 (or floats to 1) with two long sides: colour or grey, channels last or first, or
     stacks of frames; alone or in a ``Dict``.
 
     Args:
@@ -51,7 +51,7 @@ def _axes(space: Any) -> tuple[int, int] | None:
     if not isinstance(space, Box) or space.dtype.name not in ("uint8", "float16", "float32", "float64"):
         return None
     low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-    axes = picture_axes(space.shape, low.dtype, low, high)
+    axes = image_axes(space.shape, low.dtype, low, high)
     # Bytes of another range are symbols on a large board, unless they are three colours.
     is_full = low.dtype.is_floating_point or bool((low == 0).all() and (high == 255).all())
     return axes if is_full or space.shape[-1] == 3 else None
@@ -76,11 +76,11 @@ def _resize(space: Any, size: int) -> Callable[[np.ndarray], np.ndarray] | None:
     held = np.float32 if dtype == np.float16 else dtype
     planes_last = len(space.shape) == 3 and first == 0 and space.shape[2] <= 4
 
-    def change(picture: np.ndarray) -> np.ndarray:
-        picture = np.asarray(picture, held)
+    def change(image: np.ndarray) -> np.ndarray:
+        image = np.asarray(image, held)
         if planes_last:
-            return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1).astype(dtype)
-        planes = np.moveaxis(picture, axes, (0, 1))
+            return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1).astype(dtype)
+        planes = np.moveaxis(image, axes, (0, 1))
         rest = planes.shape[2:]
         flat = planes.reshape(*planes.shape[:2], -1)
         small = [

@@ -21,7 +21,7 @@ from wmcomponents.codecs.spaces import is_colour
 from wmcomponents.data.boards import fitted, painted
 from wmcomponents.data.resizing import resized
 
-USUAL_IMAGE = 64  # the side of pictures in the papers of most families
+USUAL_IMAGE = 64  # the side of images in the papers of most families
 ATARI_FRAME_SKIP = 4  # Machado et al., 2018
 DMC_ACTION_REPEAT = 2  # PlaNet and Dreamer on pixels, TD-MPC2 on proprioception
 DMC_DOMAIN_ALIASES = {"cup": "ball_in_cup", "pointmass": "point_mass"}  # the short names of the papers' task lists
@@ -99,7 +99,7 @@ def rendering(options: Options) -> dict[str, Any]:
 
 
 def around(env: Any, options: Options, env_id: str = "") -> EnvBase:
-    """An environment as TorchRL's, with its pictures resized."""
+    """An environment as TorchRL's, with its images resized."""
     if isinstance(env, EnvBase):
         if options.from_pixels or options.action_repeat not in (None, 1):
             raise ValueError(

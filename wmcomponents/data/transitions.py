@@ -39,8 +39,8 @@ def transition_keys(env: EnvBase) -> list[NestedKey]:
     return list(transition_spec(env).keys(True, True))
 
 
-def picture_keys(spec: Composite) -> list[NestedKey]:
-    """The observations of a transition worth keeping once: integer or boolean arrays of three axes, grey pictures."""
+def image_keys(spec: Composite) -> list[NestedKey]:
+    """The observations of a transition worth keeping once: integer or boolean arrays of three axes, grey images."""
     now = [key for key in spec.keys(True, True) if key[0] != "next" and under_next(key) in spec.keys(True, True)]
     return [key for key in now if not spec[key].dtype.is_floating_point and _is_large(spec[key].shape)]
 

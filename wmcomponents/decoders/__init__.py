@@ -1,8 +1,8 @@
 """From latent states to observations."""
 
+from wmcomponents.decoders.board import BoardDecoder as BoardDecoder
 from wmcomponents.decoders.conv import ConvDecoder as ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder as MLPDecoder
 from wmcomponents.decoders.multi import MultiDecoder as MultiDecoder
-from wmcomponents.decoders.planes import PlanesDecoder as PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder as TransposedConvDecoder
 from wmcomponents.decoders.vae import VAEDecoder as VAEDecoder

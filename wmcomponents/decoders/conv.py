@@ -14,7 +14,7 @@ from wmcomponents.nn.layers.activation import Activation, make_activation
 
 
 class ConvDecoder(Component):
-    """DreamerV3's decoder of pictures; its output is before the sigmoid.
+    """DreamerV3's decoder of images; its output is before the sigmoid.
 
     The recurrent part enters the smallest feature map through a block-diagonal layer, the stochastic part through two
     dense ones; their sum is normalised and doubled in resolution once for each entry of ``mults``: by nearest
@@ -41,9 +41,9 @@ class ConvDecoder(Component):
         norm: normalisation.
         act: activation.
         outscale: factor on the initial weight of the last convolution.
-        likelihood: how the raw picture is read and judged; by default as the squared error of its sigmoid.
+        likelihood: how the raw image is read and judged; by default as the squared error of its sigmoid.
         in_keys: recurrent and stochastic part.
-        out_keys: the raw picture.
+        out_keys: the raw image.
 
     Raises:
         ValueError: if the sides cannot be halved that often, the stage refuses the kernel, or ``blocks`` does not

@@ -10,29 +10,29 @@ from torch import Tensor, nn
 from torchrl.data import Composite
 
 from wmcomponents.codecs import (
+    BoardCodec,
     Identity,
-    ImageObservation,
+    ImageCodec,
     KeyedModules,
     Likelihood,
-    PlanesObservation,
     Symlog,
     Transform,
     UnitNormal,
-    VectorObservation,
-    describe_observations,
+    VectorCodec,
+    codecs_from_spec,
 )
 from wmcomponents.codecs.observation import common_image_shape
 from wmcomponents.component import Component
+from wmcomponents.decoders.board import BoardDecoder
 from wmcomponents.decoders.conv import ConvDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
-from wmcomponents.decoders.planes import PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder
 from wmcomponents.nn import Doubling, Norm, UpsampleConv
 from wmcomponents.nn.layers.activation import Activation
 
 
 class DecoderPart(Protocol):
-    """What decodes pictures: a :class:`ConvDecoder`, a :class:`TransposedConvDecoder`, or one of your own."""
+    """What decodes images: a :class:`ConvDecoder`, a :class:`TransposedConvDecoder`, or one of your own."""
 
     likelihood: Likelihood
 
@@ -52,7 +52,7 @@ class FlatDecoderPart(Protocol):
 
 
 class BoardDecoderPart(Protocol):
-    """What decodes a small board: a :class:`PlanesDecoder`, or one of your own."""
+    """What decodes a small board: a :class:`BoardDecoder`, or one of your own."""
 
     def compute(self, deter: Tensor, stoch: Tensor, /) -> Tensor:
         """``[*B, deter]`` and ``[*B, *stoch_shape]`` to logits ``[*B, H, W, C]``."""
@@ -63,11 +63,11 @@ class MultiDecoder(Component):
     """Every observation of an environment back from the latent state, built from its TorchRL spec.
 
     The counterpart of ``MultiEncoder``. Raw outputs are what the losses compare: transformed numbers for vectors,
-    logits for categories, bits and boards, pictures as their decoder's likelihood reads them. :meth:`mean` turns them
+    logits for categories, bits and boards, images as their decoder's likelihood reads them. :meth:`mean` turns them
     into observations of the environment's own space.
 
     The decoder of each kind is a part: whatever makes one from ``(deter, stoch_shape)`` and a size or shape, such as a
-    class with some of its arguments given. How numbers and pictures are judged is the part's ``likelihood``.
+    class with some of its arguments given. How numbers and images are judged is the part's ``likelihood``.
     :meth:`dreamer_v3` and :meth:`planet` are the papers' choices.
 
     Keys:
@@ -82,7 +82,7 @@ class MultiDecoder(Component):
         deter: size of the recurrent part.
         stoch_shape: shape of the stochastic part.
         vectors: from the state's sizes and ``{key: features}`` to the decoder of numbers and categories.
-        images: from the state's sizes and (H, W, C) to the decoder of pictures.
+        images: from the state's sizes and (H, W, C) to the decoder of images.
         boards: from the state's sizes and (H, W, C) to the decoder of a small board.
         transform: over the concatenated numbers; give it the encoder's. As they are by default.
         in_keys: recurrent and stochastic part.
@@ -109,25 +109,25 @@ class MultiDecoder(Component):
         stoch_shape: Sequence[int],
         vectors: Callable[[int, Sequence[int], Mapping[str, int]], FlatDecoderPart] = MLPDecoder,
         images: Callable[[int, Sequence[int], tuple[int, int, int]], DecoderPart] = ConvDecoder,
-        boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = PlanesDecoder,
+        boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = BoardDecoder,
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> None:
-        observations = describe_observations(observation_spec)
+        observations = codecs_from_spec(observation_spec)
         super().__init__(in_keys, [("raw", key) for key in observations] if out_keys is None else out_keys)
         if len(self.out_keys) != len(observations):
             raise ValueError(f"Need one out_key for each of {list(observations)}; got {self.out_keys}.")
         self.keys = tuple(observations)
         self.observations = KeyedModules(observations)
         self.transform = Identity() if transform is None else transform
-        shown = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
-        small = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        shown = {key: each for key, each in observations.items() if isinstance(each, ImageCodec)}
+        small = {key: each for key, each in observations.items() if isinstance(each, BoardCodec)}
         flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
-        numbers = {key: each for key, each in flat.items() if isinstance(each, VectorObservation)}
+        numbers = {key: each for key, each in flat.items() if isinstance(each, VectorCodec)}
         self.flat_sizes = {key: each.size for key, each in flat.items()}
         self.vector_sizes = {key: each.size for key, each in numbers.items()}
-        self.image_channels = {key: each.picture_shape[2] for key, each in shown.items()}
+        self.image_channels = {key: each.image_shape[2] for key, each in shown.items()}
         self.mlp = vectors(deter, stoch_shape, self.flat_sizes) if flat else None
         self.conv = images(deter, stoch_shape, common_image_shape(shown)) if shown else None
         built = {key: cast(nn.Module, boards(deter, stoch_shape, each.shape)) for key, each in small.items()}
@@ -157,7 +157,7 @@ class MultiDecoder(Component):
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> "MultiDecoder":
-        """DreamerV3's: nearest upsampling and a sigmoid for pictures, symlog for numbers, squared errors.
+        """DreamerV3's: nearest upsampling and a sigmoid for images, symlog for numbers, squared errors.
 
         Args:
             observation_spec: of one observation, without batch dimensions.
@@ -172,7 +172,7 @@ class MultiDecoder(Component):
             blocks: blocks of the image decoder's first layer.
             norm: normalisation.
             act: activation.
-            outscale: factor on the initial weight of the output layers of vectors and pictures.
+            outscale: factor on the initial weight of the output layers of vectors and images.
             transform: over the concatenated numbers; give it the encoder's. ``Symlog()`` if not given.
             in_keys: recurrent and stochastic part.
             out_keys: one for each observation key, sorted.
@@ -187,7 +187,7 @@ class MultiDecoder(Component):
             stoch_shape,
             vectors=partial(MLPDecoder, layers=layers, **scaled),
             images=partial(ConvDecoder, depth=depth, mults=mults, kernel=kernel, stage=stage, blocks=blocks, **scaled),
-            boards=partial(PlanesDecoder, units=units, **common),
+            boards=partial(BoardDecoder, units=units, **common),
             transform=Symlog() if transform is None else transform,
             in_keys=in_keys,
             out_keys=out_keys,
@@ -209,9 +209,9 @@ class MultiDecoder(Component):
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> "MultiDecoder":
-        """That of PlaNet, Dreamer and DreamerV2: transposed convolutions for pictures, unit normals everywhere.
+        """That of PlaNet, Dreamer and DreamerV2: transposed convolutions for images, unit normals everywhere.
 
-        PlaNet and Dreamer show pictures only; vectors are as in DreamerV2.
+        PlaNet and Dreamer show images only; vectors are as in DreamerV2.
 
         Args:
             observation_spec: of one observation, without batch dimensions.
@@ -236,20 +236,20 @@ class MultiDecoder(Component):
             stoch_shape,
             vectors=partial(MLPDecoder, units=units, layers=layers, norm=norm, act=act, likelihood=UnitNormal()),
             images=partial(TransposedConvDecoder, depth=depth, mults=mults, norm=norm, act=act),
-            boards=partial(PlanesDecoder, units=units, norm=norm, act=act),
+            boards=partial(BoardDecoder, units=units, norm=norm, act=act),
             transform=transform,
             in_keys=in_keys,
             out_keys=out_keys,
         )
 
     def raw(self, deter: Tensor, stoch: Tensor) -> dict[str, Tensor]:
-        """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for pictures and boards."""
+        """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for images and boards."""
         raw = {}
         if self.mlp is not None:
             raw.update(zip(self.flat_sizes, self.mlp.compute(deter, stoch), strict=True))
         if self.conv is not None:
-            pictures = self.conv.compute(deter, stoch).split(list(self.image_channels.values()), -1)
-            raw.update(zip(self.image_channels, pictures, strict=True))
+            images = self.conv.compute(deter, stoch).split(list(self.image_channels.values()), -1)
+            raw.update(zip(self.image_channels, images, strict=True))
         for key, decoder in self.planes.items():
             raw[key] = decoder.compute(deter, stoch)
         return {key: raw[key] for key in self.keys}
@@ -261,7 +261,7 @@ class MultiDecoder(Component):
     def mean(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The most likely observation, in the environment's space, shape and dtype: ``{key: [*B, *shape]}``.
 
-        Numbers are transformed back and clamped to the bounds of the spec, pictures rounded to uint8, boards and bits
+        Numbers are transformed back and clamped to the bounds of the spec, images rounded to uint8, boards and bits
         thresholded (or rounded to their range), categories the most likely ones.
         """
         values = dict(raw) | self._over_vectors(self.transform.inverse, raw)
@@ -270,7 +270,7 @@ class MultiDecoder(Component):
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reconstruction error of each key, summed over the event: ``{key: [*B]}``.
 
-        For vectors, in transformed space, and for pictures, in [0, 1], what their part's likelihood says; cross entropy
+        For vectors, in transformed space, and for images, in [0, 1], what their part's likelihood says; cross entropy
         for the others.
 
         Args:

@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from wmcomponents.codecs import Likelihood, UnitNormal
 from wmcomponents.component import Component
-from wmcomponents.nn import Growth, Norm, TransposedStage, linear, transposed_conv2d, unpadded_growth
+from wmcomponents.nn import DeconvPlan, Norm, TransposedStage, linear, transposed_conv2d, unpadded_deconv_plan
 from wmcomponents.nn.layers.activation import Activation
 
 
 class TransposedConvDecoder(Component):
-    """Decoder of pictures by transposed convolutions: PlaNet, Dreamer, DreamerV2, and DreamerV3 in its preprint.
+    """Decoder of images by transposed convolutions: PlaNet, Dreamer, DreamerV2, and DreamerV3 in its preprint.
 
     One linear layer on (stoch, deter), stochastic part FIRST, gives the smallest map, without activation; each
     transposed convolution about doubles it. The last one has neither normalisation nor activation.
 
-    How the map grows is a part: ``unpadded_growth`` (the default) reaches 64 pixels from a single one by kernels of 5,
-    5, 6 and 6; ``padded_growth`` doubles four pixels by kernels of 4.
+    How the map grows is a part: ``unpadded_deconv_plan`` (the default) reaches 64 pixels from a single one by kernels
+    of 5, 5, 6 and 6; ``padded_deconv_plan`` doubles four pixels by kernels of 4.
 
     Keys:
         | key | shape | dtype | |
@@ -34,17 +34,18 @@ class TransposedConvDecoder(Component):
         image_shape: (H, W, C).
         depth: channels are ``depth * mult``.
         mults: one factor a stage, from the largest map to the smallest as in the encoder.
-        growth: ``(side, stages)`` to kernels and start; see above.
+        deconv_plan: from ``(side, stages)`` to the kernels and the side of the first map, such as
+            ``unpadded_deconv_plan``.
         norm: normalisation over channels.
         act: activation.
         bias: whether the convolutions before a normalisation have biases.
         outscale: factor on the initial weight of the last convolution.
-        likelihood: how the raw picture is read and judged; by default a unit normal around ``x / 255 - 0.5``.
+        likelihood: how the raw image is read and judged; by default a unit normal around ``x / 255 - 0.5``.
         in_keys: recurrent and stochastic part.
-        out_keys: the raw picture.
+        out_keys: the raw image.
 
     Raises:
-        ValueError: if the map cannot grow to such a picture.
+        ValueError: if the map cannot grow to such an image.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), appendix A; after Ha and
     Schmidhuber, World Models (2018), appendix A.1.
@@ -63,7 +64,7 @@ class TransposedConvDecoder(Component):
         image_shape: Sequence[int],
         depth: int = 32,
         mults: Sequence[int] = (1, 2, 4, 8),
-        growth: Callable[[int, int], Growth] = unpadded_growth,
+        deconv_plan: Callable[[int, int], DeconvPlan] = unpadded_deconv_plan,
         norm: Norm = "none",
         act: Activation = "relu",
         bias: bool = True,
@@ -74,7 +75,7 @@ class TransposedConvDecoder(Component):
     ) -> None:
         super().__init__(in_keys, out_keys)
         height, width, channels = image_shape
-        rows, columns = growth(height, len(mults)), growth(width, len(mults))
+        rows, columns = deconv_plan(height, len(mults)), deconv_plan(width, len(mults))
         # Without padding a stage leaves a 2x2 neighbourhood to one pixel, whose channels hold all four.
         first = depth * mults[-1] * (1 if rows.padding else 4)
         sizes = [first, *(depth * mult for mult in reversed(mults[:-1])), channels]

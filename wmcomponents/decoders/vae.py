@@ -8,9 +8,9 @@ from torchrl.data import Composite
 
 from wmcomponents.codecs import Transform
 from wmcomponents.component import Component
+from wmcomponents.decoders.board import BoardDecoder
 from wmcomponents.decoders.mlp import MLPDecoder
 from wmcomponents.decoders.multi import BoardDecoderPart, DecoderPart, FlatDecoderPart, MultiDecoder
-from wmcomponents.decoders.planes import PlanesDecoder
 from wmcomponents.decoders.transposed import TransposedConvDecoder
 
 
@@ -29,7 +29,7 @@ class VAEDecoder(Component):
         observation_spec: of one observation, without batch dimensions.
         latent: size of z.
         vectors: from ``(latent, (0,), {key: features})`` to the decoder of numbers and categories.
-        images: from ``(latent, (0,), (H, W, C))`` to the decoder of pictures.
+        images: from ``(latent, (0,), (H, W, C))`` to the decoder of images.
         boards: from ``(latent, (0,), (H, W, C))`` to the decoder of a small board.
         transform: over the concatenated numbers; give it the encoder's.
         in_keys: the latent vector.
@@ -54,7 +54,7 @@ class VAEDecoder(Component):
         latent: int = 32,
         vectors: Callable[[int, Sequence[int], Mapping[str, int]], FlatDecoderPart] = MLPDecoder,
         images: Callable[[int, Sequence[int], tuple[int, int, int]], DecoderPart] = TransposedConvDecoder,
-        boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = PlanesDecoder,
+        boards: Callable[[int, Sequence[int], tuple[int, ...]], BoardDecoderPart] = BoardDecoder,
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] = ("z",),
         out_keys: Sequence[NestedKey] | None = None,
@@ -64,7 +64,7 @@ class VAEDecoder(Component):
         self.multi = multi
 
     def raw(self, z: Tensor) -> dict[str, Tensor]:
-        """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for pictures and boards."""
+        """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for images and boards."""
         return self.multi.raw(z, z[..., :0])
 
     def compute(self, z: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""From noise and context to pictures."""
+"""From noise and context to images."""
 
 from wmcomponents.denoisers.edm import EDMDenoiser as EDMDenoiser
 from wmcomponents.denoisers.network import FrameNetwork as FrameNetwork

@@ -73,7 +73,7 @@ class EDMDenoiser(Component):
         actions: Float[Tensor, "n t a"] | None = None,
         sigma_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """F of pictures, channels first, the context stacked along the channels; the context's noise has no offset."""
+        """F of images, channels first, the context stacked along the channels; the context's noise has no offset."""
         c_noise_context = None if sigma_context is None else sigma_context.log() / 4.0
         scaled = noisy * rowwise(coefficients.c_in, noisy)
         return self.network(scaled, coefficients.c_noise, context / self.sigma_data, actions, c_noise_context)
@@ -93,7 +93,7 @@ class EDMDenoiser(Component):
         actions: Float[Tensor, "n t a"] | None = None,
         sigma_context: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """D of pictures, channels first, on the grid of bytes."""
+        """D of images, channels first, on the grid of bytes."""
         coefficients = self.coefficients(sigma)
         raw = self.raw(noisy, coefficients, context, actions, sigma_context)
         return on_byte_grid(self.mean(raw, noisy, coefficients).detach())
@@ -106,7 +106,7 @@ class EDMDenoiser(Component):
         actions: Tensor | None = None,
         sigma_context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """F and D of pictures as environments lay them out, ``[*B, H, W, C]``."""
+        """F and D of images as environments lay them out, ``[*B, H, W, C]``."""
         lead = noisy.shape[:-3]
         x = noisy.reshape(-1, *noisy.shape[-3:]).permute(0, 3, 1, 2)
         coefficients = self.coefficients(sigma.reshape(-1))

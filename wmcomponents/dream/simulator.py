@@ -77,7 +77,7 @@ class Simulator:
         compile: compile the model's step.
         print_fn: is told how much memory the rows' states take, before they take it, where that is a gigabyte or more.
 
-    A model that can step in place (capability ``donate``) does so, since the simulator owns its state; but not where
+    A model that can step in place (capability ``inplace``) does so, since the simulator owns its state; but not where
     ``reward``, ``penalty`` or held rows still need the state before.
 
     Attributes:
@@ -154,7 +154,7 @@ class Simulator:
         self._penalty = penalty
         self._source = model.noise_source("imagine")
         self._compile = compile
-        self._donates = "donate" in model.capabilities and reward is None and penalty is None
+        self._donates = "inplace" in model.capabilities and reward is None and penalty is None
         self._imagine, self._imagine_pure = self._steppers()
         self._no_flags = torch.zeros(batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
@@ -469,7 +469,7 @@ class Simulator:
         pure: Any = torch.compile(self.model.imagine) if self._compile else self.model.imagine
         if not self._donates:
             return pure, pure
-        return torch.compile(self.model.imagine_donated) if self._compile else self.model.imagine_donated, pure
+        return torch.compile(self.model.imagine_inplace) if self._compile else self.model.imagine_inplace, pure
 
     def __getstate__(self) -> dict[str, Any]:
         # A compiled step cannot be pickled, nor copied with its model; it is made again on the other side.

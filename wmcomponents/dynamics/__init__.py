@@ -11,9 +11,9 @@ from wmcomponents.dynamics.rssm.initial import LearnedInitialState as LearnedIni
 from wmcomponents.dynamics.rssm.latent import CategoricalLatent as CategoricalLatent
 from wmcomponents.dynamics.rssm.latent import GaussianLatent as GaussianLatent
 from wmcomponents.dynamics.rssm.latent import Latent as Latent
-from wmcomponents.dynamics.rssm.latent import SigmoidSpread as SigmoidSpread
-from wmcomponents.dynamics.rssm.latent import SoftplusSpread as SoftplusSpread
-from wmcomponents.dynamics.rssm.latent import Spread as Spread
+from wmcomponents.dynamics.rssm.latent import SigmoidStd as SigmoidStd
+from wmcomponents.dynamics.rssm.latent import SoftplusStd as SoftplusStd
+from wmcomponents.dynamics.rssm.latent import StdParameter as StdParameter
 from wmcomponents.dynamics.rssm.prior_posterior import AbsolutePosterior as AbsolutePosterior
 from wmcomponents.dynamics.rssm.prior_posterior import Posterior as Posterior
 from wmcomponents.dynamics.rssm.prior_posterior import Prior as Prior
@@ -23,9 +23,9 @@ from wmcomponents.dynamics.rssm.rssm import RSSMObserve as RSSMObserve
 from wmcomponents.dynamics.rssm.rssm import RSSMObserveSequence as RSSMObserveSequence
 from wmcomponents.dynamics.simnorm_dynamics import SimNormDynamics as SimNormDynamics
 from wmcomponents.dynamics.tokens.block_transformer import BlockTransformer as BlockTransformer
+from wmcomponents.dynamics.tokens.block_transformer import CacheBounds as CacheBounds
 from wmcomponents.dynamics.tokens.block_transformer import FrameLogits as FrameLogits
 from wmcomponents.dynamics.tokens.block_transformer import Generated as Generated
-from wmcomponents.dynamics.tokens.block_transformer import Window as Window
 from wmcomponents.dynamics.tokens.delta_transformer import DeltaTransformer as DeltaTransformer
 from wmcomponents.dynamics.tokens.token_transformer import TokenTransformer as TokenTransformer
 from wmcomponents.dynamics.transition import ConvTransition as ConvTransition

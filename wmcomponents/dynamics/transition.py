@@ -6,7 +6,7 @@ import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 
-from wmcomponents.codecs.action_planes import ActionCode
+from wmcomponents.codecs.action_planes import ActionPlanes
 from wmcomponents.component import Component
 from wmcomponents.nn.conv.residual import conv3x3, joined, residual_blocks
 from wmcomponents.nn.layers.activation import Activation, make_activation
@@ -149,8 +149,8 @@ class ConvTransition(Component):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.codecs import FractionCode
-        >>> g = ConvTransition(8, FractionCode(3))
+        >>> from wmcomponents.codecs import FractionPlanes
+        >>> g = ConvTransition(8, FractionPlanes(3))
         >>> g(latent=torch.zeros(5, 8, 6, 6), action=torch.zeros(5, 3))[0].shape
         torch.Size([5, 8, 6, 6])
     """
@@ -158,7 +158,7 @@ class ConvTransition(Component):
     def __init__(
         self,
         channels: int,
-        code: ActionCode,
+        code: ActionPlanes,
         blocks: int = 1,
         skip: bool = False,
         scale: nn.Module | None = None,

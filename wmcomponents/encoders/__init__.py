@@ -1,9 +1,9 @@
 """From observations to embeddings."""
 
+from wmcomponents.encoders.board import BoardEncoder as BoardEncoder
 from wmcomponents.encoders.conv import ConvEncoder as ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder as MLPEncoder
 from wmcomponents.encoders.multi import MultiEncoder as MultiEncoder
-from wmcomponents.encoders.planes import PlanesEncoder as PlanesEncoder
 from wmcomponents.encoders.representation import ConvRepresentation as ConvRepresentation
 from wmcomponents.encoders.representation import MLPRepresentation as MLPRepresentation
 from wmcomponents.encoders.representation import StateRepresentation as StateRepresentation

@@ -12,7 +12,7 @@ from wmcomponents.nn.layers.activation import Activation
 
 
 class ConvEncoder(Component):
-    """Encoder of pictures: one stage for each entry of ``mults``, each about halving the resolution.
+    """Encoder of images: one stage for each entry of ``mults``, each about halving the resolution.
 
     The papers differ in the stage: ``PoolStage`` (the default) is DreamerV3's, ``StrideStage`` that of its preprint,
     ``ValidStage`` with ReLU or ELU and no normalisation that of PlaNet, Dreamer and DreamerV2. Pixels enter as
@@ -33,11 +33,11 @@ class ConvEncoder(Component):
         norm: normalisation over channels.
         act: activation.
         bias: whether the convolutions have biases.
-        in_keys: the picture.
+        in_keys: the image.
         out_keys: the embedding.
 
     Raises:
-        ValueError: if the picture cannot pass that many stages, or the stage refuses the kernel.
+        ValueError: if the image cannot pass that many stages, or the stage refuses the kernel.
 
     Reference: Hafner et al., Mastering Diverse Domains through World Models (DreamerV3), Table 3; Ha and Schmidhuber,
     World Models (2018), appendix A.1, for the convolutions without padding.

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from torchrl.data import Composite
 
 from wmcomponents.codecs import (
+    BoardCodec,
     Identity,
-    ImageObservation,
+    ImageCodec,
     KeyedModules,
-    PlanesObservation,
     Symlog,
     Transform,
-    VectorObservation,
-    describe_observations,
+    VectorCodec,
+    codecs_from_spec,
 )
 from wmcomponents.codecs.observation import common_image_shape, flat_features
 from wmcomponents.component import Component
+from wmcomponents.encoders.board import BoardEncoder
 from wmcomponents.encoders.conv import ConvEncoder
 from wmcomponents.encoders.mlp import MLPEncoder
-from wmcomponents.encoders.planes import PlanesEncoder
 from wmcomponents.nn import Norm, PoolStage, Stage, ValidStage
 from wmcomponents.nn.layers.activation import Activation
 
@@ -42,9 +42,9 @@ class MultiEncoder(Component):
     """Every observation of an environment in one embedding, built from its TorchRL spec.
 
     Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted
-    key order for one vector encoder. Pictures, in any layout (``nn.observation.picture_axes``), are stacked along
+    key order for one vector encoder. Images, in any layout (``nn.observation.image_axes``), are stacked along
     their channels for one image encoder. Each small board has an encoder of its own. The embedding is [vectors,
-    pictures, boards].
+    images, boards].
 
     The encoder of each kind is a part: whatever makes one from a size or shape, such as a class with some of its
     arguments given, ``partial(ConvEncoder, depth=16)``. :meth:`dreamer_v3` and :meth:`planet` are the papers' choices.
@@ -58,7 +58,7 @@ class MultiEncoder(Component):
     Args:
         observation_spec: of one observation, without batch dimensions.
         vectors: from the number of features to their encoder.
-        images: from (H, W, C) to the encoder of pictures.
+        images: from (H, W, C) to the encoder of images.
         boards: from (H, W, C) to the encoder of a small board.
         transform: over the concatenated numbers: ``Symlog()``, or a fitted ``Standardize(vector_size)``; as they are by
             default. Give the decoder the same one.
@@ -83,23 +83,23 @@ class MultiEncoder(Component):
         observation_spec: Composite,
         vectors: Callable[[int], EncoderPart] = MLPEncoder,
         images: Callable[[tuple[int, int, int]], EncoderPart] = ConvEncoder,
-        boards: Callable[[tuple[int, ...]], EncoderPart] = PlanesEncoder,
+        boards: Callable[[tuple[int, ...]], EncoderPart] = BoardEncoder,
         transform: Transform | None = None,
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
-        observations = describe_observations(observation_spec)
+        observations = codecs_from_spec(observation_spec)
         super().__init__(tuple(observations) if in_keys is None else in_keys, out_keys)
         if len(self.in_keys) != len(observations):
             raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
         self.keys = tuple(observations)
         self.observations = KeyedModules(observations)
         self.transform = Identity() if transform is None else transform
-        shown = {key: each for key, each in observations.items() if isinstance(each, ImageObservation)}
-        small = {key: each for key, each in observations.items() if isinstance(each, PlanesObservation)}
+        shown = {key: each for key, each in observations.items() if isinstance(each, ImageCodec)}
+        small = {key: each for key, each in observations.items() if isinstance(each, BoardCodec)}
         flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
         self.flat_keys = tuple(flat)
-        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorObservation)}
+        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorCodec)}
         self.image_keys = tuple(shown)
         self.mlp = vectors(sum(each.size for each in flat.values())) if flat else None
         self.conv = images(common_image_shape(shown)) if shown else None
@@ -123,7 +123,7 @@ class MultiEncoder(Component):
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> "MultiEncoder":
-        """DreamerV3's: max-pooling stages for pictures, symlog for numbers.
+        """DreamerV3's: max-pooling stages for images, symlog for numbers.
 
         Args:
             observation_spec: of one observation, without batch dimensions.
@@ -132,7 +132,7 @@ class MultiEncoder(Component):
             depth: channels of the image encoder's stages are ``depth * mult``.
             mults: one factor for each stage of the image encoder.
             kernel: kernel size of the image encoder.
-            stage: what halves a picture; ``StrideStage`` for the official option ``strided``.
+            stage: what halves an image; ``StrideStage`` for the official option ``strided``.
             norm: normalisation.
             act: activation.
             transform: over the concatenated numbers; ``Symlog()`` if not given.
@@ -145,7 +145,7 @@ class MultiEncoder(Component):
             observation_spec,
             vectors=partial(MLPEncoder, units=units, layers=layers, norm=norm, act=act),
             images=partial(ConvEncoder, depth=depth, mults=mults, kernel=kernel, stage=stage, norm=norm, act=act),
-            boards=partial(PlanesEncoder, units=units, norm=norm, act=act),
+            boards=partial(BoardEncoder, units=units, norm=norm, act=act),
             transform=Symlog() if transform is None else transform,
             in_keys=in_keys,
             out_keys=out_keys,
@@ -165,9 +165,9 @@ class MultiEncoder(Component):
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> "MultiEncoder":
-        """That of PlaNet, Dreamer and DreamerV2: unpadded convolutions for pictures, numbers as they are.
+        """That of PlaNet, Dreamer and DreamerV2: unpadded convolutions for images, numbers as they are.
 
-        PlaNet and Dreamer take pictures only; vectors are as in DreamerV2.
+        PlaNet and Dreamer take images only; vectors are as in DreamerV2.
 
         Args:
             observation_spec: of one observation, without batch dimensions.
@@ -188,7 +188,7 @@ class MultiEncoder(Component):
             observation_spec,
             vectors=partial(MLPEncoder, units=units, layers=layers, norm=norm, act=act),
             images=partial(ConvEncoder, depth=depth, mults=mults, kernel=4, stage=ValidStage, norm=norm, act=act),
-            boards=partial(PlanesEncoder, units=units, norm=norm, act=act),
+            boards=partial(BoardEncoder, units=units, norm=norm, act=act),
             transform=transform,
             in_keys=in_keys,
             out_keys=out_keys,
@@ -225,8 +225,8 @@ class MultiEncoder(Component):
             flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
             parts.append(self.mlp.compute(flat))
         if self.conv is not None:
-            pictures = cast("Mapping[str, ImageObservation]", self.observations)
-            images = [pictures[key].levels(observation[key]) for key in self.image_keys]
+            codecs = cast("Mapping[str, ImageCodec]", self.observations)
+            images = [codecs[key].levels(observation[key]) for key in self.image_keys]
             parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
         for key, encoder in self.planes.items():
             parts.append(encoder.compute(self.observations[key].encode(observation[key])))

@@ -112,7 +112,7 @@ class ConvRepresentation(Component):
     Keys:
         | key | shape | dtype | |
         |---|---|---|---|
-        | "stack" | [*B, C, H, W] | float, pictures in [0, 1] | read |
+        | "stack" | [*B, C, H, W] | float, images in [0, 1] | read |
         | "latent" | [*B, channels, H2, W2] | float | written |
 
     Args:

@@ -1,4 +1,4 @@
-"""TD-MPC2's encoders: vectors and pictures as points of simplices."""
+"""TD-MPC2's encoders: vectors and images as points of simplices."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,8 +11,8 @@ from torchrl.data import Composite
 
 from wmcomponents.codecs import Transform
 from wmcomponents.component import Component
+from wmcomponents.encoders.board import BoardEncoder
 from wmcomponents.encoders.multi import MultiEncoder
-from wmcomponents.encoders.planes import PlanesEncoder
 from wmcomponents.nn import NormedMLP, SimNorm
 
 KERNELS, STRIDES = (7, 5, 3, 3), (2, 2, 2, 1)
@@ -30,11 +30,11 @@ class ShallowConvEncoder(Component):
     Args:
         shape: (H, W, C); the paper stacks three colour frames, C = 9.
         channels: of every convolution.
-        in_keys: the picture.
+        in_keys: the image.
         out_keys: the features.
 
     Raises:
-        ValueError: if the picture is too small for the convolutions.
+        ValueError: if the image is too small for the convolutions.
 
     Reference: Hansen et al., TD-MPC2 (2024), appendix on the architecture.
 
@@ -59,7 +59,7 @@ class ShallowConvEncoder(Component):
             sides = [(side - kernel) // stride + 1 for side in sides]
         if min(sides) < 1:
             raise ValueError(
-                f"a picture of {height}x{width} is too small for TD-MPC2's convolutions; resize it to 64x64, as in the "
+                f"an image of {height}x{width} is too small for TD-MPC2's convolutions; resize it to 64x64, as in the "
                 f"paper."
             )
         inputs = (colours, channels, channels, channels)
@@ -77,7 +77,7 @@ class ShallowConvEncoder(Component):
         return x.reshape(*images.shape[:-3], -1)
 
 
-class AsItIs(nn.Module):
+class IdentityEncoder(nn.Module):
     """The encoder that does nothing.
 
     Args:
@@ -89,15 +89,15 @@ class AsItIs(nn.Module):
         self.out_features = size
 
     def compute(self, vector: Tensor) -> Tensor:
-        """The vector."""
+        """``[*B, size]``, as it came."""
         return vector
 
 
 class SimNormEncoder(MultiEncoder):
     """Every observation of an environment as one latent whose groups are points of simplices.
 
-    As in the paper: a vector passes through a :class:`NormedMLP`; a picture through a :class:`ShallowConvEncoder`,
-    whose flattened output is normalised as it is. Ours: boards (MinAtar) pass through a :class:`PlanesEncoder`; and
+    As in the paper: a vector passes through a :class:`NormedMLP`; an image through a :class:`ShallowConvEncoder`,
+    whose flattened output is normalised as it is. Ours: boards (MinAtar) pass through a :class:`BoardEncoder`; and
     where there are several observations, or a board, what was read from them is concatenated for the MLP.
 
     Keys:
@@ -108,7 +108,7 @@ class SimNormEncoder(MultiEncoder):
 
     Args:
         observation_spec: of one observation, without batch dimensions.
-        latent: size of the latent; for a picture alone it is given by the picture, 512 for 64x64 and 32 channels.
+        latent: size of the latent; for an image alone it is given by the image, 512 for 64x64 and 32 channels.
         units: width of the hidden layers.
         layers: layers of the MLP, the last one included; at least 2.
         channels: of the image encoder.
@@ -145,9 +145,9 @@ class SimNormEncoder(MultiEncoder):
     ) -> None:
         super().__init__(
             observation_spec,
-            vectors=AsItIs,
+            vectors=IdentityEncoder,
             images=partial(ShallowConvEncoder, channels=channels),
-            boards=partial(PlanesEncoder, units=units, norm="layer"),
+            boards=partial(BoardEncoder, units=units, norm="layer"),
             transform=transform,
             in_keys=in_keys,
             out_keys=out_keys,
@@ -161,7 +161,7 @@ class SimNormEncoder(MultiEncoder):
             self.head = SimNorm(group)
         else:
             raise ValueError(
-                f"this picture and {channels} channels give a latent of {size}; got latent={latent}. TD-MPC2 has no "
+                f"this image and {channels} channels give a latent of {size}; got latent={latent}. TD-MPC2 has no "
                 f"linear layer after its image encoder: set latent to {size}."
             )
         self.out_features = latent

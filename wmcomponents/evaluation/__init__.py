@@ -1,4 +1,4 @@
-"""Dream against reality: reports, metrics, pictures, videos."""
+"""Dream against reality: reports, metrics, images, videos."""
 
 from wmcomponents.evaluation.figures import filmstrip as filmstrip
 from wmcomponents.evaluation.figures import horizon_figure as horizon_figure
@@ -20,7 +20,7 @@ from wmcomponents.evaluation.open_loop import open_loop as open_loop
 from wmcomponents.evaluation.probe import Probe as Probe
 from wmcomponents.evaluation.probe import ProbedModel as ProbedModel
 from wmcomponents.evaluation.probe import fit_probe as fit_probe
-from wmcomponents.evaluation.report import tell_story as tell_story
+from wmcomponents.evaluation.report import dream_report as dream_report
 from wmcomponents.evaluation.returns import EndlessEpisodeError as EndlessEpisodeError
 from wmcomponents.evaluation.returns import Returns as Returns
 from wmcomponents.evaluation.returns import evaluate_dream as evaluate_dream

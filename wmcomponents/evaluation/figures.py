@@ -1,4 +1,4 @@
-"""Dream against reality in one picture."""
+"""Dream against reality in one image."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -225,9 +225,9 @@ def strip(
         axes = figure.subplots(len(rows), count, squeeze=False)
         for line, (name, frames) in zip(axes, rows.items(), strict=True):
             over = ended.get(name, math.inf)
-            for axis, picture, step in zip(line, frames, steps, strict=True):
+            for axis, image, step in zip(line, frames, steps, strict=True):
                 smooth = "nearest" if max(height, width) <= 300 else "antialiased"
-                axis.imshow(picture, interpolation=smooth, alpha=0.25 if step > over else 1.0)
+                axis.imshow(image, interpolation=smooth, alpha=0.25 if step > over else 1.0)
                 if step > over:
                     axis.text(0.5, 0.5, "ended", transform=axis.transAxes, ha="center", va="center", fontsize=9)
                 axis.set(xticks=[], yticks=[])

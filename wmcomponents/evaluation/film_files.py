@@ -37,7 +37,7 @@ def write_gif(frames: Sequence[np.ndarray], path: str | Path, *, fps: float = 20
     """Write a GIF that loops, and rests a second on its last frame.
 
     Every frame has a palette of its own. Its most frequent colours are in it as they are, so that paper stays white and
-    text black whatever the pictures hold.
+    text black whatever the images hold.
 
     Args:
         frames: uint8 ``(H, W, 3)``, all of one size.
@@ -65,7 +65,7 @@ def write_webp(
     """Write an animated WebP that loops, and rests a second on its last frame.
 
     It is exact to the last bit where that stays below ``max_bytes``, and like a JPEG otherwise. Browsers show it where
-    they show a picture.
+    they show an image.
 
     Args:
         frames: uint8 ``(H, W, 3)``, all of one size.

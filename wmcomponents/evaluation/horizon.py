@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.codecs.observation import describe_observations
+from wmcomponents.codecs.observation import codecs_from_spec
 from wmcomponents.evaluation.measures import IMAGE_METRIC, Measure, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
 from wmcomponents.world_model import CapabilityError, WorldModel
@@ -187,7 +187,7 @@ def horizon_errors(
         )
     steps = open_loop(model, sequences, burn_in=burn_in, horizon=horizon, samples=samples, generator=generator)
     first = next(steps)  # checks the sequences before they are read
-    kinds = describe_observations(model.observation_spec) if "decode" in can else {}
+    kinds = codecs_from_spec(model.observation_spec) if "decode" in can else {}
     measures = {key: measure_of(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
     last_seen = {key: sequences[key][:, burn_in - 1] for key in kinds}
     reward = _RewardTally(sequences, burn_in) if "reward" in can else None

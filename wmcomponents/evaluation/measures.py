@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from wmcomponents.codecs.observation import DiscreteObservation, ImageObservation, Observation, VectorObservation
+from wmcomponents.codecs.observation import DiscreteCodec, ImageCodec, ObservationCodec, VectorCodec
 
 VECTOR_METRIC, IMAGE_METRIC, SYMBOL_METRIC = "normalised MSE", "MSE", "error rate"
 
@@ -21,7 +21,7 @@ class Measure(ABC):
     metric: str
     typical: Tensor
 
-    def __init__(self, kind: Observation) -> None:
+    def __init__(self, kind: ObservationCodec) -> None:
         self.kind = kind
 
     @abstractmethod
@@ -84,7 +84,7 @@ class ImageMeasure(Measure):
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor:
         """Mean squared error of the pixels that changed in any channel."""
-        shown, truth, last = (self.kind.encode(picture) for picture in (shown, truth, last))
+        shown, truth, last = (self.kind.encode(image) for image in (shown, truth, last))
         return _mean_where((shown - truth).square().mean(-1).double(), (truth != last).any(-1))
 
 
@@ -96,7 +96,7 @@ class SymbolMeasure(Measure):
     def fit(self, data: Tensor) -> "SymbolMeasure":
         """The most common values."""
         values = data.cpu().flatten(0, 1)
-        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
             hottest = [
                 torch.nn.functional.one_hot(part.sum(0).argmax(-1), part.shape[-1])
                 for part in values.long().split(self.kind.classes, -1)
@@ -109,7 +109,7 @@ class SymbolMeasure(Measure):
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
         """Share that is wrong; a cell of a board is wrong if any of its planes is."""
         differs = shown.to(truth.dtype) != truth
-        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
             wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
         else:
             wrong = differs.any(-1) if differs.ndim == 4 else differs
@@ -117,7 +117,7 @@ class SymbolMeasure(Measure):
 
     def average(self, shown: Tensor) -> Tensor:
         """What most dreams show, symbol by symbol."""
-        if isinstance(self.kind, DiscreteObservation) and self.kind.is_one_hot:
+        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
             votes = shown.double().mean(1).split(self.kind.classes, -1)
             winners = [torch.nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in votes]
             return torch.cat(winners, -1).to(shown.dtype)
@@ -131,11 +131,11 @@ class SymbolMeasure(Measure):
         return _mean_where(wrong, (truth != last).any(-1))
 
 
-def measure_of(kind: Observation) -> Measure:
+def measure_of(kind: ObservationCodec) -> Measure:
     """The measure of a kind of observation."""
-    if isinstance(kind, VectorObservation):
+    if isinstance(kind, VectorCodec):
         return VectorMeasure(kind)
-    if isinstance(kind, ImageObservation):
+    if isinstance(kind, ImageCodec):
         return ImageMeasure(kind)
     return SymbolMeasure(kind)
 

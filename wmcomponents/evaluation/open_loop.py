@@ -111,7 +111,7 @@ def compare(
     samples: int = 1,
     generator: torch.Generator | None = None,
 ) -> Comparison:
-    """One real sequence beside its dreams, for pictures and videos; it stops where the real episode ends.
+    """One real sequence beside its dreams, for images and videos; it stops where the real episode ends.
 
     Args:
         model: any world model.

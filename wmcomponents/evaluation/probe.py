@@ -7,8 +7,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-from wmcomponents.codecs.observation import Observation as Kind
-from wmcomponents.codecs.observation import VectorObservation, describe_observations
+from wmcomponents.codecs.observation import ObservationCodec, VectorCodec, codecs_from_spec
 from wmcomponents.dream.starts import filtered_states, model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel, keys_of
@@ -88,8 +87,8 @@ class Probe(nn.Module):
 
     def __init__(self, features: int, model: WorldModel, units: int = 128) -> None:
         super().__init__()
-        self.kinds = nn.ModuleDict(describe_observations(model.observation_spec))
-        self.sizes = [cast(Kind, kind).size for kind in self.kinds.values()]
+        self.kinds = nn.ModuleDict(codecs_from_spec(model.observation_spec))
+        self.sizes = [cast(ObservationCodec, kind).size for kind in self.kinds.values()]
         self.net = nn.Sequential(
             *(nn.Linear(features, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU()),
             nn.Linear(units, sum(self.sizes)),
@@ -108,7 +107,7 @@ class Probe(nn.Module):
         for (key, raw), spread in zip(self._raw(features).items(), self._split(self.raw_spread), strict=True):
             kind = self._kind(key)
             truth = kind.encode(observation[key])
-            if isinstance(kind, VectorObservation):
+            if isinstance(kind, VectorCodec):
                 total = total + ((raw - truth) / spread).square().sum(-1).mean()
             else:
                 total = total + kind.error(raw, truth).mean()
@@ -120,13 +119,13 @@ class Probe(nn.Module):
         means, spreads = [], []
         for key in self.kinds:
             kind, truth = self._kind(key), self._kind(key).encode(observation[key]).flatten(1)
-            is_vector = isinstance(kind, VectorObservation)
+            is_vector = isinstance(kind, VectorCodec)
             means.append(truth.mean(0) if is_vector else torch.zeros_like(truth[0]))
             spreads.append(truth.std(0).clamp_min(1e-6) if is_vector else torch.ones_like(truth[0]))
         self.raw_mean, self.raw_spread = torch.cat(means), torch.cat(spreads)
 
-    def _kind(self, key: str) -> Kind:
-        return cast(Kind, self.kinds[key])
+    def _kind(self, key: str) -> ObservationCodec:
+        return cast(ObservationCodec, self.kinds[key])
 
     def _split(self, flat: Tensor) -> tuple[Tensor, ...]:
         return flat.split(self.sizes, -1)

@@ -1,4 +1,4 @@
-"""The pictures of a trained model: how far it can be trusted, and a film of reality beside the dream."""
+"""The images of a trained model: how far it can be trusted, and a film of reality beside the dream."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from wmcomponents.world_model import WorldModel
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
 
 
-def tell_story(
+def dream_report(
     model: WorldModel,
     env: EnvBase,
     policy: TensorDictPolicy,
@@ -51,7 +51,7 @@ def tell_story(
 
     Returns:
         The files: ``figure`` (PNG); where the model decodes also ``film`` (GIF), and ``filmstrip`` (PNG) where the
-        observation is a picture.
+        observation is an image.
 
     Raises:
         MissingExtraError: if a package of the extra ``viz`` is missing.
@@ -86,7 +86,7 @@ def play(env: EnvBase, policy: TensorDictPolicy, steps: int, model: WorldModel) 
 
     Args:
         env: batch size ``[]``.
-        policy: see :func:`tell_story`.
+        policy: see :func:`dream_report`.
         steps: how many.
         model: says which observations to keep.
     """

@@ -1,4 +1,4 @@
-"""Dreams as moving pictures: frames side by side, with reward and termination drawn under them."""
+"""Dreams as moving images: frames side by side, with reward and termination drawn under them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,14 +67,14 @@ def comparison_reels(comparison: Comparison, render: Renderer, *, sample: int = 
 
 
 def side_by_side(reels: Sequence[Reel], *, caption: str = "") -> list[np.ndarray]:
-    """Panels next to each other, one picture a step.
+    """Panels next to each other, one image a step.
 
     Args:
         reels: the panels; a shorter one stands still at its last frame.
         caption: in the upper right corner, before the step, where there is room.
 
     Returns:
-        uint8 ``(H, W, 3)`` pictures, with even sides, as video codecs need them.
+        uint8 ``(H, W, 3)`` images, with even sides, as video codecs need them.
 
     Raises:
         ValueError: if there is no frame.
@@ -83,17 +83,17 @@ def side_by_side(reels: Sequence[Reel], *, caption: str = "") -> list[np.ndarray
     if not reels or any(not reel.frames for reel in reels):
         raise ValueError("a video needs at least one panel, and each panel at least one frame.")
     require("PIL", extra="viz")
-    pictures = [[_fitted(each) for each in reel.frames] for reel in reels]
+    images = [[_fitted(each) for each in reel.frames] for reel in reels]
     bounds = _reward_bounds(reels)
     steps = max(len(reel.frames) for reel in reels)
-    return [_page(reels, pictures, step, steps, bounds, caption) for step in range(steps)]
+    return [_page(reels, images, step, steps, bounds, caption) for step in range(steps)]
 
 
-def _fitted(picture: np.ndarray) -> Any:
+def _fitted(frame: np.ndarray) -> Any:
     """A frame at the common height: enlarged pixel by pixel, reduced smoothly."""
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    image = Image.fromarray(np.ascontiguousarray(frame))
     width = max(1, round(image.width * FRAME_HEIGHT / image.height))
     width = min(width, 3 * FRAME_HEIGHT)
     how = Image.Resampling.NEAREST if image.height < FRAME_HEIGHT else Image.Resampling.LANCZOS
@@ -116,7 +116,7 @@ def _reward_bounds(reels: Sequence[Reel]) -> tuple[float, float]:
 
 def _page(
     reels: Sequence[Reel],
-    pictures: Sequence[Sequence[Any]],
+    images: Sequence[Sequence[Any]],
     step: int,
     steps: int,
     bounds: tuple[float, float],
@@ -124,13 +124,13 @@ def _page(
 ) -> np.ndarray:
     from PIL import Image, ImageDraw
 
-    widths = [max(row[0].width, 190) for row in pictures]
+    widths = [max(row[0].width, 190) for row in images]
     width = sum(widths) + PADDING * (len(reels) + 1)
     height = HEADER + FRAME_HEIGHT + FOOTER
     page = Image.new("RGB", (width + width % 2, height + height % 2), PAPER)
     draw = ImageDraw.Draw(page)
     x = PADDING
-    for reel, row, panel in zip(reels, pictures, widths, strict=True):
+    for reel, row, panel in zip(reels, images, widths, strict=True):
         draw.text((x, HEADER / 2 + 1), reel.name, fill=reel.accent, font=_font(16), anchor="lm")
         inset = x + (panel - row[0].width) // 2
         now = min(step, len(row) - 1)

@@ -157,7 +157,7 @@ def on_byte_grid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     again, since 255 b / 255 then ends just below b; the level 0 and those from 64 are kept.
 
     Args:
-        x: pictures in [-1, 1], or beyond.
+        x: images in [-1, 1], or beyond.
     """
     return from_bytes(x.clamp(-1.0, 1.0).add(1.0).div(2.0).mul(255.0).to(torch.uint8))
 

@@ -1,4 +1,4 @@
-"""Pictures moved by a few pixels, pictures brightened and darkened: augmentations."""
+"""Images moved by a few pixels, images brightened and darkened: augmentations."""
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -8,11 +8,11 @@ from torch import Tensor
 def shifted_images(
     images: Shaped[Tensor, "*batch h w c"], shift: Int[Tensor, "*batch 2"], pad: int = 3
 ) -> Shaped[Tensor, "*batch h w c"]:
-    """Pictures padded at all sides by their border, and cut out again from another place.
+    """Images padded at all sides by their border, and cut out again from another place.
 
     Args:
         images: of any dtype.
-        shift: where the cut begins in the padded picture, (x, y) from 0 to ``2 * pad``; ``pad`` is the picture itself.
+        shift: where the cut begins in the padded image, (x, y) from 0 to ``2 * pad``; ``pad`` is the image itself.
         pad: pixels added at each side.
 
     Reference: Kostrikov, Yarats, Fergus, Image Augmentation Is All You Need (DrQ, 2020); Yarats et al., DrQ-v2 (2021).
@@ -29,11 +29,11 @@ def shifted_images(
 def scaled_brightness(
     images: Float[Tensor, "*batch h w c"], normal: Float[Tensor, "*batch"], scale: float
 ) -> Float[Tensor, "*batch h w c"]:
-    """Pictures times a random number near one: ``1 + scale * normal``, with the normal cut off at ±2.
+    """Images times a random number near one: ``1 + scale * normal``, with the normal cut off at ±2.
 
     Args:
         images: black is 0.
-        normal: noise of the standard normal distribution, one number a picture.
+        normal: noise of the standard normal distribution, one number an image.
         scale: standard deviation of the factor before it is cut off.
 
     Reference: Kostrikov, Yarats, Fergus, Image Augmentation Is All You Need (DrQ, 2020), appendix E, "intensity".

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Ahead(NamedTuple):
+class EpisodeTail(NamedTuple):
     """What is known of an episode after each of its steps.
 
     Attributes:
@@ -19,7 +19,9 @@ class Ahead(NamedTuple):
     ends: Tensor
 
 
-def ahead(is_init: Bool[Tensor, "b l"], terminated: Bool[Tensor, "b l"], valid: Bool[Tensor, "b l"]) -> Ahead:
+def episode_tail(
+    is_init: Bool[Tensor, "b l"], terminated: Bool[Tensor, "b l"], valid: Bool[Tensor, "b l"]
+) -> EpisodeTail:
     """How far each step's episode is known.
 
     Args:
@@ -33,7 +35,7 @@ def ahead(is_init: Bool[Tensor, "b l"], terminated: Bool[Tensor, "b l"], valid: 
     steps = torch.arange(length, device=is_init.device).expand_as(is_init)
     # The next index at which the episode does not go on, found from behind.
     stop = torch.where(goes_on, length - 1, steps).flip(1).cummin(1).values.flip(1)
-    return Ahead(stop - steps, terminated.gather(1, stop))
+    return EpisodeTail(stop - steps, terminated.gather(1, stop))
 
 
 def n_step_return(
@@ -55,7 +57,7 @@ def n_step_return(
     Args:
         reward: received on arriving at each step.
         value: of each step: a search's, or a target network's.
-        left: known steps that follow each (:func:`ahead`).
+        left: known steps that follow each (:func:`episode_tail`).
         ends: whether the last of those ends the episode.
         n: longest sum.
         discount: gamma.

@@ -1,4 +1,4 @@
-"""Pictures of few bits, and the noise that fills the gaps between their levels."""
+"""Images of few bits, and the noise that fills the gaps between their levels."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -29,6 +29,6 @@ def quantized(x: Float[Tensor, "*shape"], bits: int = 5) -> Float[Tensor, "*shap
 
     Args:
         x: numbers outside [0, 1) count as the nearest inside.
-        bits: of the picture.
+        bits: of the image.
     """
     return (x * 2**bits).floor().mul(2 ** (8 - bits)).clamp(0.0, 255.0)

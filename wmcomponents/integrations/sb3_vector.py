@@ -248,7 +248,7 @@ class GymnasiumVecEnv(AttributeVecEnv):
         self.env.close()
 
     def get_images(self) -> list[np.ndarray | None]:
-        """The rows' frames; nothing where they are not rendered as pictures."""
+        """The rows' frames; nothing where they are not rendered as images."""
         frames = self.env.render() if self.render_mode == "rgb_array" else None
         return [None] * self.num_envs if frames is None else list(cast(Any, frames))
 

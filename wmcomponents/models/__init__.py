@@ -35,7 +35,7 @@ from wmcomponents.models.rssm.objective import RSSMModelLoss as RSSMModelLoss
 from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
 from wmcomponents.models.rssm.planet.model import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm.planet.objective import PlaNetModelLoss as PlaNetModelLoss
-from wmcomponents.models.tokens.base import RememberingModel as RememberingModel
+from wmcomponents.models.tokens.base import CachedTransformerModel as CachedTransformerModel
 from wmcomponents.models.tokens.delta_iris.model import DeltaIRIS as DeltaIRIS
 from wmcomponents.models.tokens.delta_iris.model import DeltaIRISConfig as DeltaIRISConfig
 from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss as DeltaIRISLoss

@@ -1,8 +1,8 @@
 """Blocks without reinforcement-learning meaning."""
 
+from wmcomponents.nn.attention.attention import CachePosition as CachePosition
 from wmcomponents.nn.attention.attention import MultiHeadAttention as MultiHeadAttention
-from wmcomponents.nn.attention.attention import Place as Place
-from wmcomponents.nn.attention.attention import empty_memory as empty_memory
+from wmcomponents.nn.attention.attention import empty_kv_cache as empty_kv_cache
 from wmcomponents.nn.attention.positions import LearnedPositions as LearnedPositions
 from wmcomponents.nn.attention.positions import RoPE as RoPE
 from wmcomponents.nn.attention.positions import sinusoidal_positions as sinusoidal_positions
@@ -21,8 +21,8 @@ from wmcomponents.nn.conv.residual import ResidualBlock as ResidualBlock
 from wmcomponents.nn.conv.residual import ResidualStem as ResidualStem
 from wmcomponents.nn.conv.residual import residual_blocks as residual_blocks
 from wmcomponents.nn.conv.stages import ChannelNormAct as ChannelNormAct
+from wmcomponents.nn.conv.stages import DeconvPlan as DeconvPlan
 from wmcomponents.nn.conv.stages import Doubling as Doubling
-from wmcomponents.nn.conv.stages import Growth as Growth
 from wmcomponents.nn.conv.stages import PoolStage as PoolStage
 from wmcomponents.nn.conv.stages import Stage as Stage
 from wmcomponents.nn.conv.stages import StridedDoubling as StridedDoubling
@@ -31,9 +31,9 @@ from wmcomponents.nn.conv.stages import TransposedStage as TransposedStage
 from wmcomponents.nn.conv.stages import UpsampleConv as UpsampleConv
 from wmcomponents.nn.conv.stages import ValidStage as ValidStage
 from wmcomponents.nn.conv.stages import conv2d as conv2d
-from wmcomponents.nn.conv.stages import padded_growth as padded_growth
+from wmcomponents.nn.conv.stages import padded_deconv_plan as padded_deconv_plan
 from wmcomponents.nn.conv.stages import transposed_conv2d as transposed_conv2d
-from wmcomponents.nn.conv.stages import unpadded_growth as unpadded_growth
+from wmcomponents.nn.conv.stages import unpadded_deconv_plan as unpadded_deconv_plan
 from wmcomponents.nn.conv.unet import AdaptiveGroupNorm as AdaptiveGroupNorm
 from wmcomponents.nn.conv.unet import AdaptiveResidualBlock as AdaptiveResidualBlock
 from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks as AdaptiveResidualBlocks

@@ -1,4 +1,4 @@
-"""Rows of pictures that are computed at once."""
+"""Rows of images that are computed at once."""
 
 import torch
 
@@ -7,16 +7,16 @@ CPU_PIXELS = 2**15
 the memory that its allocator keeps."""
 
 
-def row_shares(rows: int, pixels: int, device: torch.device, most: int | None = None) -> list[slice]:
+def row_chunks(rows: int, pixels: int, device: torch.device, most: int | None = None) -> list[slice]:
     """Rows to be taken at once: on a CPU few enough for its caches, where no gradient keeps them alive.
 
     Args:
         rows: how many there are.
-        pixels: of one row's picture.
+        pixels: of one row's image.
         device: that computes them.
         most: rows at once on any device; no limit if not given.
 
-    >>> row_shares(5, 2**14, torch.device("cuda"))
+    >>> row_chunks(5, 2**14, torch.device("cuda"))
     [slice(0, 5, None)]
     """
     size = max(rows, 1) if most is None else most

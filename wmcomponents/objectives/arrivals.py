@@ -98,10 +98,10 @@ def arrivals_from(
     )
     shape = tensordict.batch_size
     first = tensordict.get(is_init).reshape(*shape, 1)
-    pay, fatal, over = (tensordict.get(key).reshape(*shape, 1) for key in below)
+    next_reward, next_terminated, next_done = (tensordict.get(key).reshape(*shape, 1) for key in below)
     valid = tensordict.get(mask, None)
     valid = None if valid is None else valid.reshape(shape).bool()
-    index = arrival_index(_ends((over | fatal).squeeze(-1), first.squeeze(-1), valid))
+    index = arrival_index(_ends((next_done | next_terminated).squeeze(-1), first.squeeze(-1), valid))
     known = gather_causes(index, torch.ones_like(first, dtype=torch.bool))
     start = gather_arrivals(index, first, torch.zeros_like(first))
     after_end = torch.zeros_like(start)
@@ -113,7 +113,7 @@ def arrivals_from(
         key: gather_arrivals(index, tensordict.get(key), tensordict.get(("next", key))) for key in observation_keys
     }
     led = gather_causes(index, tensordict.get(action))
-    received = gather_causes(index, pay)
+    received = gather_causes(index, next_reward)
     real = torch.ones_like(start.squeeze(-1))
     if valid is not None:
         real = gather_arrivals(index, valid, valid)
@@ -126,7 +126,7 @@ def arrivals_from(
         action=led,
         is_init=start | after_end,
         reward=received,
-        terminated=gather_causes(index, fatal),
+        terminated=gather_causes(index, next_terminated),
         reward_known=known | start,
         weight=weight,
         real=real,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torchrl.data import Bounded, Composite, TensorSpec
 
-from wmcomponents.codecs.observation import ImageObservation, describe_observation
+from wmcomponents.codecs.observation import ImageCodec, codec_from_spec
 from wmcomponents.data.boards import PALETTE, painted
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.world_model import State
@@ -30,7 +30,7 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
         uint8 ``(H, W, 3)``.
     """
     if spec is not None:
-        observation = {key: _as_picture(np.asarray(value), spec[key]) for key, value in observation.items()}
+        observation = {key: _as_image(np.asarray(value), spec[key]) for key, value in observation.items()}
     cubes = [np.asarray(value) for value in observation.values() if np.asarray(value).ndim == 3]
     images = [cube for cube in cubes if cube.dtype == np.uint8 and cube.shape[-1] in (1, 3)]
     if images:
@@ -41,10 +41,10 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
     return _bars(observation, spec)
 
 
-def _as_picture(value: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """A picture of any layout and dtype as uint8 ``(H, W, 3 or 1)``, of a stack the last frame; others unchanged."""
-    kind = describe_observation(spec)
-    if not isinstance(kind, ImageObservation) or (kind.is_plain and value.shape[-1] in (1, 3)):
+def _as_image(value: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """An image of any layout and dtype as uint8 ``(H, W, 3 or 1)``, of a stack the last frame; others unchanged."""
+    kind = codec_from_spec(spec)
+    if not isinstance(kind, ImageCodec) or (kind.is_plain and value.shape[-1] in (1, 3)):
         return value
     levels = kind.levels(torch.as_tensor(value)).round().to(torch.uint8).numpy()
     channels = levels.shape[-1]

@@ -21,7 +21,7 @@ Answer = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Situation:
+class TestInputs:
     """Everything that any verb could be given, for the same rows.
 
     Attributes:
@@ -42,9 +42,9 @@ class Situation:
     observe_noise: Noise | None
     imagine_noise: Noise | None
 
-    def map(self, function: Callable[[Tensor], Tensor], batch: Sequence[int]) -> "Situation":
+    def map(self, function: Callable[[Tensor], Tensor], batch: Sequence[int]) -> "TestInputs":
         """The situation with a function applied to every tensor, whose leading dims are then ``batch``."""
-        return Situation(
+        return TestInputs(
             tuple(batch),
             {key: function(value) for key, value in self.state.items()},
             function(self.action),
@@ -54,19 +54,19 @@ class Situation:
             None if self.imagine_noise is None else {key: function(v) for key, v in self.imagine_noise.items()},
         )
 
-    def row(self, *index: int) -> "Situation":
+    def row(self, *index: int) -> "TestInputs":
         """One row, without leading dims; a copy."""
         return self.map(lambda tensor: tensor[index].clone(), ())
 
-    def copy(self) -> "Situation":
+    def copy(self) -> "TestInputs":
         """The same values in other memory."""
         return self.map(torch.clone, self.batch)
 
-    def mode(self) -> "Situation":
+    def mode(self) -> "TestInputs":
         """The same without noise."""
         return replace(self, observe_noise=None, imagine_noise=None)
 
-    def begun(self) -> "Situation":
+    def begun(self) -> "TestInputs":
         """The same with every row at the first step of its episode."""
         return replace(self, is_init=torch.ones_like(self.is_init))
 
@@ -124,7 +124,7 @@ class Probe:
             drawn[str(key)] = sample((*batch, *leaf.shape), generator=generator, dtype=leaf.dtype).to(self.device)
         return drawn
 
-    def situation(self, batch: Sequence[int] = (ROWS,), salt: int = 0, model: WorldModel | None = None) -> Situation:
+    def situation(self, batch: Sequence[int] = (ROWS,), salt: int = 0, model: WorldModel | None = None) -> TestInputs:
         """A random situation: reached by two observed steps and one imagined one from the initial state.
 
         Args:
@@ -144,7 +144,7 @@ class Probe:
                 state = self.conforming(model.observe(state, action, observation, is_init, noise), batch)
             prediction = model.imagine(state, self.action(batch, generator), self.noise("imagine", batch, generator))
         state = self.conforming(prediction[0] if isinstance(prediction, tuple) else {}, batch)
-        return Situation(
+        return TestInputs(
             batch,
             state,
             self.action(batch, generator),
@@ -164,7 +164,7 @@ class Probe:
             repaired[str(key)] = cast(Tensor, value).to(leaf.dtype, copy=True) if fits else blank
         return repaired
 
-    def situations(self) -> Iterator[Situation]:
+    def situations(self) -> Iterator[TestInputs]:
         """One situation for each batch size."""
         for salt, batch in enumerate(self.batch_sizes):
             yield self.situation(batch, 100 + salt)
@@ -179,12 +179,12 @@ class Probe:
         return {key: value.to(self.device) for key, value in drawn.items()}
 
     @torch.no_grad()
-    def ask(self, verb: str, situation: Situation, model: WorldModel | None = None) -> Answer:
+    def ask(self, verb: str, situation: TestInputs, model: WorldModel | None = None) -> Answer:
         """What a verb answers to a copy of a situation, flat and by name. ``None`` entries are left out."""
         return ask(self.model if model is None else model, verb, situation.copy())
 
     @cached_property
-    def awake(self) -> WorldModel:
+    def with_nonzero_weights(self) -> WorldModel:
         """The model, or a copy whose all-zero weight matrices hold small numbers.
 
         Many models begin with an output layer of zeros. Whether their answers *depend* on an input can only be asked
@@ -202,7 +202,7 @@ class Probe:
         return twin
 
 
-def ask(model: WorldModel, verb: str, situation: Situation, call: Callable[..., Any] | None = None) -> Answer:
+def ask(model: WorldModel, verb: str, situation: TestInputs, call: Callable[..., Any] | None = None) -> Answer:
     """What a verb answers in a situation, flat and by name; gradients as the caller set them.
 
     Args:

@@ -72,8 +72,8 @@ def check_world_model(
     rows/alone                         a batch answers as its rows do alone
     rows/permuted                      permuted rows give permuted answers
     rows/independent                   other values in the rows beside change nothing
-    donate/as-pure                     ``imagine_donated`` gives what ``imagine`` gives, bit by bit; that is pure
-    donate/alone                       it writes into the state given and shares memory with nothing else
+    inplace/as-pure                     ``imagine_inplace`` gives what ``imagine`` gives, bit by bit; that is pure
+    inplace/alone                       it writes into the state given and shares memory with nothing else
     modes/grad                         the same values with gradients and under inference mode
     modes/compile                      with ``compile=True``: one graph, the eager values
     saving/round-trip                  a ``PretrainedModel`` answers alike after saving and loading

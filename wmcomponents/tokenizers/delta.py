@@ -10,7 +10,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.nn.chunks import row_shares
+from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.conv.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
 from wmcomponents.tokenizers.image import Tokenized, byte_image
 
@@ -141,7 +141,7 @@ class DeltaTokenizer(Component):
         lead, flat = action.shape, action.reshape(-1)
         before, after = (x.reshape(-1, *x.shape[-3:]) for x in (pixels, following))
         found = []
-        for part in row_shares(len(flat), math.prod(self.shape[:2]), flat.device, rows):
+        for part in row_chunks(len(flat), math.prod(self.shape[:2]), flat.device, rows):
             z = self.encode(unit_planes(before[part]), flat[part], unit_planes(after[part]))
             found.append(self.quantizer.tokens(z))
         return torch.cat(found).reshape(*lead, self.length)
@@ -160,7 +160,7 @@ class DeltaTokenizer(Component):
         self, pixels: UInt8[Tensor, "n h w c"], action: Int[Tensor, " n"], tokens: Int[Tensor, "n k"]
     ) -> UInt8[Tensor, "n h w c"]:
         """The frame that follows, as the environment shows frames: clamped, and rounded to bytes."""
-        shares = row_shares(len(tokens), math.prod(self.shape[:2]), tokens.device)
+        shares = row_chunks(len(tokens), math.prod(self.shape[:2]), tokens.device)
         return torch.cat([self._pixels(pixels[share], action[share], tokens[share]) for share in shares])
 
     def _pixels(self, pixels: Tensor, action: Tensor, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures as a grid of tokens: an encoder, a quantizer, a decoder."""
+"""Images as a grid of tokens: an encoder, a quantizer, a decoder."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.functional.edm import from_bytes
-from wmcomponents.nn.chunks import row_shares
+from wmcomponents.nn.chunks import row_chunks
 
 
 class Tokenized(NamedTuple):
-    """What a tokenizer makes of pictures.
+    """What a tokenizer makes of images.
 
     Attributes:
         tokens: int64 ``[N, K]``, row by row of the grid.
@@ -29,26 +29,26 @@ class Tokenized(NamedTuple):
 
 
 class ImageTokenizer(Component):
-    """A discrete autoencoder of pictures.
+    """A discrete autoencoder of images.
 
     ======== ======================================= =================================
     key      what                                    shape
     ======== ======================================= =================================
-    pixels   read: a picture                         uint8 ``[*B, H, W, C]``
+    pixels   read: an image                         uint8 ``[*B, H, W, C]``
     tokens   written: numbers of codes, row by row   int64 ``[*B, K]``
     codes    written: their vectors                  float ``[*B, K, E]``
     ======== ======================================= =================================
 
     Args:
-        shape: (H, W, C) of a picture.
-        encoder: pictures in [-1, 1] ``[N, C, H, W]`` to a grid of features ``[N, F, h, w]``.
+        shape: (H, W, C) of an image.
+        encoder: images in [-1, 1] ``[N, C, H, W]`` to a grid of features ``[N, F, h, w]``.
         decoder: the way back.
         quantizer: vectors to codes, such as :class:`~wmcomponents.nn.VectorQuantizer` or
             :class:`~wmcomponents.nn.FSQ`: called, gives codes, tokens and loss; has ``dim``, ``codes``, ``tokens`` and
             ``lookup``.
         features: F, channels of the encoder's output and of the decoder's input.
         grid: (h, w).
-        in_keys: key of the picture.
+        in_keys: key of the image.
         out_keys: keys of tokens and codes.
 
     Reference: van den Oord et al. (2017); Esser et al. (2021); the tokenizer of IRIS (Micheli et al., 2023).
@@ -74,7 +74,7 @@ class ImageTokenizer(Component):
 
     @property
     def length(self) -> int:
-        """K, tokens of a picture."""
+        """K, tokens of an image."""
         return self.grid[0] * self.grid[1]
 
     def compute(self, pixels: UInt8[Tensor, "*batch h w c"]) -> tuple[Tensor, Tensor]:
@@ -84,11 +84,11 @@ class ImageTokenizer(Component):
         return tokens.reshape(*lead, *tokens.shape[1:]), codes.reshape(*lead, *codes.shape[1:])
 
     def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k e"]:
-        """Pictures in [-1, 1] as vectors that are to be quantised, row by row of the grid."""
+        """Images in [-1, 1] as vectors that are to be quantised, row by row of the grid."""
         return self.to_code(self.encoder(x)).flatten(2).transpose(1, 2)
 
     def tokenize(self, x: Float[Tensor, "n c h w"]) -> Tokenized:
-        """Pictures in [-1, 1] as tokens, with codes and loss."""
+        """Images in [-1, 1] as tokens, with codes and loss."""
         codes, tokens, loss = self.quantizer(self.encode(x))
         return Tokenized(tokens, codes, loss.mean(-1))
 
@@ -97,25 +97,25 @@ class ImageTokenizer(Component):
         """The tokens alone, without gradients.
 
         Args:
-            pixels: pictures as the environment shows them.
-            rows: how many are encoded at most at once; more pictures are taken in turns, which bounds the memory. A
+            pixels: images as the environment shows them.
+            rows: how many are encoded at most at once; more images are taken in turns, which bounds the memory. A
                 CPU takes fewer.
         """
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
-        shares = row_shares(len(flat), math.prod(self.shape[:2]), flat.device, rows)
+        shares = row_chunks(len(flat), math.prod(self.shape[:2]), flat.device, rows)
         return torch.cat([self._tokens(flat[share]) for share in shares]).reshape(*lead, self.length)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         return self.quantizer.tokens(self.encode(network_image(pixels)))
 
     def decode(self, codes: Float[Tensor, "n k e"]) -> Float[Tensor, "n c h w"]:
-        """Codes' vectors as pictures, about in [-1, 1]; not clamped."""
+        """Codes' vectors as images, about in [-1, 1]; not clamped."""
         return self.decoder(self.from_code(codes.transpose(1, 2).unflatten(2, self.grid)))
 
     def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
-        """What tokens look like, as the environment shows pictures: clamped, and rounded to bytes."""
+        """What tokens look like, as the environment shows images: clamped, and rounded to bytes."""
         lead, flat = tokens.shape[:-1], tokens.reshape(-1, self.length)
-        shares = row_shares(len(flat), math.prod(self.shape[:2]), flat.device)
+        shares = row_chunks(len(flat), math.prod(self.shape[:2]), flat.device)
         return torch.cat([self._pixels(flat[share]) for share in shares]).reshape(*lead, *self.shape)
 
     def _pixels(self, tokens: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class ImageTokenizer(Component):
 
 
 class ImageDetokenizer(Component):
-    """The way back from tokens to pictures, with the parts of a tokenizer.
+    """The way back from tokens to images, with the parts of a tokenizer.
 
     ============== =============================== =================================
     key            what                            shape
@@ -135,7 +135,7 @@ class ImageDetokenizer(Component):
     Args:
         tokenizer: whose decoder and codes are used.
         in_keys: key of the tokens.
-        out_keys: key of the picture.
+        out_keys: key of the image.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class ImageDetokenizer(Component):
         self.tokenizer = tokenizer
 
     def compute(self, tokens: Int[Tensor, "*batch k"]) -> Float[Tensor, "*batch h w c"]:
-        """Pictures that are not clamped, so that gradients pass."""
+        """Images that are not clamped, so that gradients pass."""
         lead, part = tokens.shape[:-1], self.tokenizer
         image = unit_image(part.decode(part.quantizer.lookup(tokens.reshape(-1, part.length))))
         return image.reshape(*lead, *image.shape[1:])
@@ -161,10 +161,10 @@ def network_image(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
 
 
 def unit_image(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
-    """A picture about in [-1, 1] as one about in [0, 1], channels last."""
+    """An image about in [-1, 1] as one about in [0, 1], channels last."""
     return image.add(1.0).div(2.0).permute(0, 2, 3, 1)
 
 
 def byte_image(image: Float[Tensor, "n h w c"]) -> UInt8[Tensor, "n h w c"]:
-    """A picture about in [0, 1], clamped and rounded to bytes."""
+    """An image about in [0, 1], clamped and rounded to bytes."""
     return image.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)

@@ -28,7 +28,7 @@ from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.optimizer_state import options_of
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
-from wmcomponents.training.schedule import Cooling
+from wmcomponents.training.schedule import ConstantThenDecay
 from wmcomponents.training.stages import planned
 from wmcomponents.world_model import WorldModel
 
@@ -68,7 +68,8 @@ class Trainer:
             paper's), or LaProp with adaptive gradient clipping for an objective that makes none.
         lr: learning rate of an optimiser that is made here; the paper's if not given (small models in a hurry: 1e-3).
         warmup: its warm-up steps; the paper's if not given.
-        schedule: factor on the learning rate of every parameter group at each step (from 0), such as :class:`Cooling`.
+        schedule: factor on the learning rate of every parameter group at each step (from 0), such as
+            :class:`ConstantThenDecay`.
         out: folder of the checkpoint and of the logs; nothing is written if not given.
         checkpoint_every: steps between bundles.
         checkpoint_seconds: seconds after which one is written though, or longer where writing takes more than a
@@ -139,7 +140,7 @@ class Trainer:
             "seed": seed,
             "accumulate": accumulate,
             "precision": precision,
-            "schedule": str(schedule) if isinstance(schedule, Cooling) else None,
+            "schedule": str(schedule) if isinstance(schedule, ConstantThenDecay) else None,
             "options of the optimizer": options_of(self.optimizer),
         }
         if optimizer is None:

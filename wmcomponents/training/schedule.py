@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Cooling:
+class ConstantThenDecay:
     """Full rate first, then an exponential fall: a dream is made of one set of weights, not of their average.
 
     Args:
@@ -13,7 +13,7 @@ class Cooling:
         floor: factor at the end.
 
     Example:
-        >>> schedule = Cooling(100, begin=0.5, floor=0.01)
+        >>> schedule = ConstantThenDecay(100, begin=0.5, floor=0.01)
         >>> [round(schedule(step), 3) for step in (0, 50, 75, 100)]
         [1.0, 1.0, 0.1, 1.0]
     """

@@ -22,7 +22,7 @@ State = dict[str, Tensor]
 Observation = dict[str, Tensor]
 Verb = Literal["observe", "imagine"]
 
-CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "donate")
+CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "inplace")
 
 
 PROTOCOL_KEYS = frozenset({"action", "prev_action", "reward", "continue", "is_init", "noise", "next"})
@@ -70,7 +70,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
     1. **z is an input.** A step is a deterministic function of (state, action, noise). ``noise=None`` asks for the
        mode, the most likely z.
     2. **A state is a value.** No verb mutates its inputs or returns a tensor that shares memory with them; but for
-       :meth:`imagine_donated`, whose caller gives the state away.
+       :meth:`imagine_inplace`, whose caller gives the state away.
     3. **TorchRL's time.** s_t has seen x_0..x_t and a_0..a_{t-1}; acting with a_t gives r_{t+1}, terminated_{t+1} and
        x_{t+1}.
     4. **Capabilities are asked, not guessed**: see :attr:`capabilities`.
@@ -174,11 +174,11 @@ class WorldModel(nn.Module, metaclass=_Constructed):
             noise: z as base noise (``noise_spec["imagine"]``), or ``None`` for the mode; likewise.
         """
 
-    def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+    def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The same step as :meth:`imagine`, from a state that the caller gives away. Optional.
 
         The one exception to rule 2, for states that are costly to copy, such as a transformer's cache: a model that
-        writes this method (capability ``donate``) may overwrite the tensors of ``state``, and its answer may share
+        writes this method (capability ``inplace``) may overwrite the tensors of ``state``, and its answer may share
         memory with them, and with nothing else. The values are those of :meth:`imagine`, exactly. Whoever calls it owns
         the state, holds no other reference to it, and does not read it again.
 
@@ -273,8 +273,8 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         could have had (no decoder, no reward head) overrides this to take the name out.
         """
         written = {name for name in ("decode", "features", "value", "objective") if _overrides(self, name)}
-        donate = {"donate"} if _overrides(self, "imagine_donated") else set()
-        return frozenset(written | donate | {"reward", "continue"})
+        inplace = {"inplace"} if _overrides(self, "imagine_inplace") else set()
+        return frozenset(written | inplace | {"reward", "continue"})
 
     def require(self, *needs: str, driver: str, remedy: str) -> None:
         """Refuse a driver whose needs this model does not meet.

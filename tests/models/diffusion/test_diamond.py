@@ -39,11 +39,11 @@ UPSAMPLED = DiamondConfig(
 )
 
 
-def picture(height, width=None, channels=3):
+def image(height, width=None, channels=3):
     return Composite(pixels=Bounded(0, 255, (height, width or height, channels), dtype=torch.uint8))
 
 
-def awake(model, seed=0):
+def with_nonzero_weights(model, seed=0):
     """Weights that let everything through, for output layers begin at zero."""
     torch.manual_seed(seed)
     for parameter in model.parameters():
@@ -54,7 +54,7 @@ def awake(model, seed=0):
 
 def small(seed=0, **changes):
     torch.manual_seed(seed)
-    return awake(Diamond(replace(SMALL, **changes), picture(16), OneHot(4))).eval()
+    return with_nonzero_weights(Diamond(replace(SMALL, **changes), image(16), OneHot(4))).eval()
 
 
 def frames(*batch, size=16, seed=0):
@@ -81,8 +81,8 @@ def filtered(model, pixels, actions):
 
 def test_the_papers_sizes_have_the_papers_parameters():
     with torch.device("meta"):
-        atari = Diamond(DiamondConfig.atari(), picture(64), OneHot(4))
-        csgo = Diamond(DiamondConfig.csgo(), picture(150, 280), Binary(51))
+        atari = Diamond(DiamondConfig.atari(), image(64), OneHot(4))
+        csgo = Diamond(DiamondConfig.csgo(), image(150, 280), Binary(51))
 
     def count(module):
         return sum(p.numel() for p in module.parameters())
@@ -96,7 +96,7 @@ def test_the_papers_sizes_have_the_papers_parameters():
 def test_tiny_is_small_and_first_of_the_presets():
     assert presets("Diamond") == ("tiny", "pong", "atari", "csgo")
     for preset, size in (("tiny", 16), ("tiny", 32), ("pong", 64)):
-        model = Diamond(getattr(DiamondConfig, preset)(), picture(size), OneHot(4))
+        model = Diamond(getattr(DiamondConfig, preset)(), image(size), OneHot(4))
         assert sum(p.numel() for p in model.parameters()) < 2e6
 
 
@@ -152,7 +152,7 @@ def test_a_step_of_the_dream_gives_the_official_sample(name, order):
 
 @torch.no_grad()
 def test_noise_on_the_context_accumulates_over_the_steps_of_a_sample():
-    model = awake(Diamond(replace(UPSAMPLED, upsampler=None), picture(16), OneHot(4)))
+    model = with_nonzero_weights(Diamond(replace(UPSAMPLED, upsampler=None), image(16), OneHot(4)))
     pixels, acts = frames(2, 2), choices(2, 1)
     state = filtered(model, pixels, acts)
     noise = model.noise_source("imagine")((2,), torch.Generator().manual_seed(0))
@@ -171,7 +171,7 @@ def test_noise_on_the_context_accumulates_over_the_steps_of_a_sample():
 @torch.no_grad()
 def test_the_upsampler_sees_its_past_and_the_small_frame():
     torch.manual_seed(0)
-    model = awake(Diamond(UPSAMPLED, picture(32), Binary(6))).eval()
+    model = with_nonzero_weights(Diamond(UPSAMPLED, image(32), Binary(6))).eval()
     pixels = frames(2, 3, size=32)
     bits = torch.ones(2, 3, 6, dtype=torch.bool)
     is_init = torch.tensor([True, False, False]).view(1, 3, 1).expand(2, 3, 1)
@@ -197,7 +197,7 @@ def test_the_upsampler_sees_its_past_and_the_small_frame():
 @pytest.mark.slow
 def test_the_form_with_an_upsampler_keeps_the_protocol_and_has_no_reward():
     torch.manual_seed(0)
-    model = Diamond(UPSAMPLED, picture(32), Binary(6))
+    model = Diamond(UPSAMPLED, image(32), Binary(6))
     check_world_model(model, batch_sizes=((), (2,)))
     with pytest.raises(CapabilityError, match="reward"):
         Simulator(model, termination="off")
@@ -270,7 +270,7 @@ def test_the_sampler_is_an_attribute_and_the_noise_follows_it():
     dream.step(choices(2))
     with pytest.raises(ValueError, match="no upsampler"):
         model.upsampler_sampler = EDMSampler()
-    large = Diamond(UPSAMPLED, picture(32), Binary(6))
+    large = Diamond(UPSAMPLED, image(32), Binary(6))
     large.sampler, large.upsampler_sampler = FINE_DYNAMICS, FINE_UPSAMPLER
     assert large.noise_spec["imagine"]["large_churn"].shape == (10, 32, 32, 3)
     with pytest.raises(ValueError, match="carry no noise"):
@@ -279,7 +279,7 @@ def test_the_sampler_is_an_attribute_and_the_noise_follows_it():
 
 
 def test_a_sampler_that_was_set_is_saved(tmp_path):
-    large = Diamond(UPSAMPLED, picture(32), Binary(6))
+    large = Diamond(UPSAMPLED, image(32), Binary(6))
     large.sampler, large.upsampler_sampler = FINE_DYNAMICS, FINE_UPSAMPLER
     twin = Diamond.from_pretrained(large.save_pretrained(tmp_path / "model"))
     assert (twin.sampler, twin.upsampler_sampler) == (FINE_DYNAMICS, FINE_UPSAMPLER)
@@ -317,21 +317,21 @@ def test_any_action_that_is_a_vector_will_do(action_spec):
 
 
 def small_with(action_spec):
-    return Diamond(SMALL, picture(16), action_spec)
+    return Diamond(SMALL, image(16), action_spec)
 
 
-def test_what_is_no_single_picture_is_refused():
-    for spec in (Composite(observation=Unbounded(3)), Composite(a=picture(16)["pixels"], b=picture(16)["pixels"])):
-        with pytest.raises(ValueError, match="one uint8 picture"):
+def test_what_is_no_single_image_is_refused():
+    for spec in (Composite(observation=Unbounded(3)), Composite(a=image(16)["pixels"], b=image(16)["pixels"])):
+        with pytest.raises(ValueError, match="one uint8 image"):
             Diamond(SMALL, spec, OneHot(4))
     with pytest.raises(ValueError, match="divides"):
-        Diamond(UPSAMPLED, picture(33), OneHot(4))
+        Diamond(UPSAMPLED, image(33), OneHot(4))
     with pytest.raises(ValueError, match="no multiple"):
-        Diamond(replace(SMALL, context=3), picture(16), OneHot(4))
+        Diamond(replace(SMALL, context=3), image(16), OneHot(4))
     with pytest.raises(ValueError, match="at least one frame"):
-        Diamond(replace(SMALL, context=0), picture(16), OneHot(4))
+        Diamond(replace(SMALL, context=0), image(16), OneHot(4))
     with pytest.raises(ValueError, match="no more past frames"):
-        Diamond(replace(UPSAMPLED, upsampler=replace(UPSAMPLED.upsampler, context=3)), picture(32), OneHot(4))
+        Diamond(replace(UPSAMPLED, upsampler=replace(UPSAMPLED.upsampler, context=3)), image(32), OneHot(4))
 
 
 def test_a_context_of_one_frame_keeps_no_actions():

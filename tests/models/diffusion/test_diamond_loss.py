@@ -11,12 +11,12 @@ from wmcomponents.models import Diamond, DiamondLoss, DreamerV3, DreamerV3Config
 from wmcomponents.models.diffusion.diamond.objective import _targets
 from wmcomponents.objectives.arrivals import arrivals_from
 
-from tests.models.diffusion.test_diamond import SMALL, UPSAMPLED, picture  # isort: skip
+from tests.models.diffusion.test_diamond import SMALL, UPSAMPLED, image  # isort: skip
 
 
 def model(config=SMALL, size=16, action_spec=None):
     torch.manual_seed(0)
-    return Diamond(config, picture(size), OneHot(4) if action_spec is None else action_spec)
+    return Diamond(config, image(size), OneHot(4) if action_spec is None else action_spec)
 
 
 def sequences(rows=2, steps=12, size=16, ends=(), begins=(), first=True):
@@ -194,7 +194,7 @@ def test_the_same_seed_gives_the_same_loss():
 
 def test_an_upsampler_is_trained_beside_on_large_frames():
     config = replace(UPSAMPLED, segments=1)
-    net = Diamond(config, picture(32), Binary(6))
+    net = Diamond(config, image(32), Binary(6))
     data = sequences(size=32)
     data["action"] = torch.ones(2, 12, 6, dtype=torch.bool)
     loss = net.objective()

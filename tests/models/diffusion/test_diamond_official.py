@@ -11,7 +11,7 @@ from wmcomponents.models import Diamond, DiamondConfig
 from wmcomponents.pretrained import BadModelError
 
 
-def picture(height, width):
+def image(height, width):
     return Composite(pixels=Bounded(0, 255, (height, width, 3), dtype=torch.uint8))
 
 
@@ -25,7 +25,7 @@ def checkpoint(name):
 
 def test_every_key_of_an_atari_agent_lands_but_for_the_actor_critics():
     weights, info = checkpoint("diamond_atari_checkpoint_keys")
-    model = Diamond.from_official(weights, observation_spec=picture(64, 64), action_spec=OneHot(4))
+    model = Diamond.from_official(weights, observation_spec=image(64, 64), action_spec=OneHot(4))
     own = model.state_dict()
     landed = {float(value.flatten()[0]) for value in own.values()}
     expected = {float(value.flatten()[0]) for key, value in weights.items() if not key.startswith("actor_critic.")}
@@ -42,7 +42,7 @@ def test_every_key_of_an_atari_agent_lands_but_for_the_actor_critics():
 def test_every_key_of_the_csgo_model_lands():
     weights, info = checkpoint("diamond_csgo_checkpoint_keys")
     with torch.device("meta"):
-        model = Diamond.from_official(weights, observation_spec=picture(150, 280), action_spec=Binary(51))
+        model = Diamond.from_official(weights, observation_spec=image(150, 280), action_spec=Binary(51))
     assert len(model.state_dict()) == len(weights)
     assert sum(p.numel() for p in model.denoiser.parameters()) == info["param_count"]["denoiser"]
     assert sum(p.numel() for p in model.upsampler.parameters()) == info["param_count"]["upsampler"]
@@ -58,7 +58,7 @@ def test_a_checkpoint_of_something_else_is_refused(change):
     if change == "shape":
         weights[key] = value[:1]
     with pytest.raises(BadModelError, match=r"down_blocks\.[09]\.0\.conv1"):
-        Diamond.from_official(weights, observation_spec=picture(64, 64), action_spec=OneHot(4))
+        Diamond.from_official(weights, observation_spec=image(64, 64), action_spec=OneHot(4))
 
 
 def test_a_file_is_read_by_name_with_the_numbers_that_were_in_it(tmp_path):

@@ -8,7 +8,7 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 from wmcomponents.models import WorldModels, WorldModelsConfig, make_model, presets
 
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
 SIZES = {"latent": 4, "hidden": 8, "units": 8, "components": 2}
 
 
@@ -28,7 +28,7 @@ def noisy(model, verb, rows):
     ("preset", "action", "vision", "memory"), [("carracing", 3, 4_348_547, 422_368), ("doom", 1, 4_446_915, 1_678_785)]
 )
 def test_presets_have_the_paper_s_parameter_counts(preset, action, vision, memory):
-    model = make_model("WorldModels", preset, PICTURE, Bounded(-1, 1, (action,)))
+    model = make_model("WorldModels", preset, IMAGE, Bounded(-1, 1, (action,)))
     assert count(model.encoder, model.decoder) == vision
     # CarRacing's M predicts z alone; Doom's the end of the episode too. Rewards are ours.
     parts = [model.memory, model.termination_head] if preset == "doom" else [model.memory]
@@ -37,8 +37,8 @@ def test_presets_have_the_paper_s_parameter_counts(preset, action, vision, memor
 
 
 def test_what_the_paper_s_controllers_read_and_how_warm_they_dream_follows_from_the_presets():
-    race = make_model("WorldModels", "carracing", PICTURE, Bounded(-1, 1, (3,)))
-    doom = make_model("WorldModels", "doom", PICTURE, Bounded(-1, 1, (1,)))
+    race = make_model("WorldModels", "carracing", IMAGE, Bounded(-1, 1, (3,)))
+    doom = make_model("WorldModels", "doom", IMAGE, Bounded(-1, 1, (1,)))
     assert race.features({key: torch.zeros(32 if key == "z" else 256) for key in "zhc"}).shape == (288,)
     assert doom.features({key: torch.zeros(64 if key == "z" else 512) for key in "zhc"}).shape == (1088,)
     assert (race.temperature, doom.temperature) == (1.0, 1.25)
@@ -48,7 +48,7 @@ def test_what_the_paper_s_controllers_read_and_how_warm_they_dream_follows_from_
     "observation",
     [
         VECTOR,
-        PICTURE,
+        IMAGE,
         Composite(observation=Bounded(0, 1, (10, 10, 4), dtype=torch.bool)),
         Composite(position=Unbounded(3), mode=Categorical(3), camera=Bounded(0, 255, (64, 64, 1), dtype=torch.uint8)),
     ],
@@ -69,14 +69,14 @@ def test_every_kind_of_observation_is_encoded_and_decoded_into_its_own_space(obs
     assert observation.expand(3).is_in(TensorDict(decoded, batch_size=[3]))
 
 
-def test_pictures_of_another_size_are_refused():
+def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="larger image"):
         tiny(Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8)))
 
 
 def test_growth_channels_that_are_no_two_by_two_pixels_are_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
-        tiny(PICTURE, growth_channels=(1022, 128, 64, 32))
+        tiny(IMAGE, growth_channels=(1022, 128, 64, 32))
 
 
 def test_h_is_the_memory_before_it_processed_the_z_beside_it():

@@ -32,7 +32,7 @@ def model():
     return WorldModels.from_official(checkpoint())
 
 
-def test_the_autoencoder_gives_the_port_s_moments_picture_and_losses(model):
+def test_the_autoencoder_gives_the_port_s_moments_image_and_losses(model):
     meta, tensors = load("wm_vae")
     frames = {"pixels": tensors["in/image"].permute(0, 2, 3, 1) * 255.0}  # not rounded to bytes
     mu, logvar = model.encoder.encode(frames)

@@ -9,7 +9,7 @@ from wmcomponents.models import DreamerV1, DreamerV1Config, PlaNet, PlaNetConfig
 FAMILIES = {"dreamer-v1": (DreamerV1, DreamerV1Config), "planet": (PlaNet, PlaNetConfig)}
 every_family = pytest.mark.parametrize("cls,config", FAMILIES.values(), ids=FAMILIES)
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+IMAGE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
 
 
 def count(module) -> int:
@@ -33,7 +33,7 @@ DENSE = layers((30 + 6, 200), (200, 200), (200, 60), (200 + 1024, 200), (200, 60
 
 
 def test_official_v1_has_the_papers_layers():
-    model = DreamerV1(DreamerV1Config.discrete(), PICTURE, Bounded(-1, 1, (6,)))
+    model = DreamerV1(DreamerV1Config.discrete(), IMAGE, Bounded(-1, 1, (6,)))
     gru = 3 * 200 * (200 + 200) + 2 * 3 * 200
     assert model.encoder.out_features == 1024
     found = [count(part) for part in (model.encoder, model.decoder, model.dynamics)]
@@ -60,7 +60,7 @@ def test_a_model_without_a_decoder_lacks_only_that_capability(cls, config):
     "observation",
     [
         VECTOR,
-        PICTURE,
+        IMAGE,
         Composite(observation=Bounded(0, 1, (10, 10, 4), dtype=torch.bool)),
         Composite(position=Unbounded(3), mode=Categorical(3), image=Bounded(0, 255, (48, 48, 3), dtype=torch.uint8)),
     ],

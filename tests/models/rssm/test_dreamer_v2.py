@@ -13,7 +13,7 @@ from wmcomponents.nn import LayerNorm
 FAMILIES = {"dreamer-v2": (DreamerV2, DreamerV2Config), "preprint": (DreamerV3Preprint, DreamerV3PreprintConfig)}
 every_family = pytest.mark.parametrize("cls,config", FAMILIES.values(), ids=FAMILIES)
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+IMAGE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
 
 
 def count(module) -> int:
@@ -35,7 +35,7 @@ def kernels(sides, channels) -> int:
     return sum(k * k * i * o for k, i, o in zip(sides, channels[:-1], channels[1:], strict=True))
 
 
-def built(cls, config, observation=PICTURE, actions=18):
+def built(cls, config, observation=IMAGE, actions=18):
     with torch.device("meta"):
         return cls(config, observation, OneHot(actions))
 
@@ -103,7 +103,7 @@ def test_sizes_of_the_preprint_are_its_table(preset, deter, units, depth, layers
     "observation",
     [
         VECTOR,
-        PICTURE,
+        IMAGE,
         Composite(observation=Bounded(0, 1, (10, 10, 4), dtype=torch.bool)),
         Composite(position=Unbounded(3), mode=Categorical(3), image=Bounded(0, 255, (48, 48, 3), dtype=torch.uint8)),
     ],
@@ -168,7 +168,7 @@ def test_weights_of_v2_begin_as_keras_draws_them():
 
 
 def test_weights_of_the_preprint_have_the_variance_of_the_mean_fan_and_rewards_begin_at_zero():
-    model = DreamerV3Preprint(DreamerV3PreprintConfig.tiny(deter=600, units=200), PICTURE, OneHot(2))
+    model = DreamerV3Preprint(DreamerV3PreprintConfig.tiny(deter=600, units=200), IMAGE, OneHot(2))
     weight = model.dynamics.prior.mlp.layer(0).linear.weight
     assert weight.var().item() == pytest.approx(2 / (600 + 200), rel=0.05)
     kernel = model.decoder.conv.stages[0].conv.weight
@@ -190,8 +190,8 @@ def test_episodes_of_the_preprint_begin_at_a_learned_state():
     torch.testing.assert_close(fresh["deter"], again["deter"])
 
 
-def test_pictures_of_the_preprint_come_from_a_plain_output_around_grey():
-    model = DreamerV3Preprint(DreamerV3PreprintConfig.tiny(), PICTURE, OneHot(2))
+def test_images_of_the_preprint_come_from_a_plain_output_around_grey():
+    model = DreamerV3Preprint(DreamerV3PreprintConfig.tiny(), IMAGE, OneHot(2))
     raw = torch.full((1, 64, 64, 3), 0.1)
     shown = model.decoder.mean({"image": raw})["image"]
     assert shown.eq(153).all()
@@ -202,7 +202,7 @@ def test_pictures_of_the_preprint_come_from_a_plain_output_around_grey():
 
 @every_family
 def test_a_saved_model_comes_back_and_dreams_the_same(cls, config, tmp_path):
-    model = cls(config.tiny(mults=(1, 2)), PICTURE, OneHot(2)).eval()
+    model = cls(config.tiny(mults=(1, 2)), IMAGE, OneHot(2)).eval()
     model.save_pretrained(tmp_path / "model")
     again = wmcomponents.load(tmp_path / "model")
     assert type(again) is cls and again.config == model.config

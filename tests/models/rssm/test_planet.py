@@ -1,4 +1,4 @@
-"""PlaNet's world model: what it does not share with Dreamer V1, above all its pictures."""
+"""PlaNet's world model: what it does not share with Dreamer V1, above all its images."""
 
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
@@ -7,11 +7,11 @@ from tests.models.rssm.test_dreamer_v1 import DECODER, DENSE, ENCODER, count, la
 from wmcomponents.models import PlaNet, PlaNetConfig
 
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+IMAGE = Composite(image=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
 
 
 def test_official_planet_has_the_released_layers():
-    model = PlaNet(PlaNetConfig.official(), PICTURE, Bounded(-1, 1, (6,)))
+    model = PlaNet(PlaNetConfig.official(), IMAGE, Bounded(-1, 1, (6,)))
     gru = layers((400, 400), (400, 200))
     found = [count(part) for part in (model.encoder, model.decoder, model.dynamics)]
     assert found == [ENCODER, DECODER, DENSE + gru]
@@ -31,15 +31,15 @@ def observed(model, image):
 
 
 def test_planets_filter_sees_five_bits():
-    model = PlaNet(PlaNetConfig.tiny(), PICTURE, Bounded(-1, 1, (1,)))
+    model = PlaNet(PlaNetConfig.tiny(), IMAGE, Bounded(-1, 1, (1,)))
     image = torch.randint(256, (1, 64, 64, 3), dtype=torch.uint8)
     seen, same, other = observed(model, image), observed(model, image // 8 * 8), observed(model, image // 16 * 16)
     assert torch.equal(seen["deter"], same["deter"]) and torch.equal(seen["stoch"], same["stoch"])
     assert not torch.equal(seen["stoch"], other["stoch"])
 
 
-def test_planet_shows_pictures_of_five_bits():
-    model = PlaNet(PlaNetConfig.tiny(), PICTURE, Bounded(-1, 1, (1,)))
+def test_planet_shows_images_of_five_bits():
+    model = PlaNet(PlaNetConfig.tiny(), IMAGE, Bounded(-1, 1, (1,)))
     torch.nn.init.normal_(model.decoder.conv.out.weight, std=0.3)
     torch.nn.init.normal_(model.decoder.conv.map_in.bias)
     shown = model.decode(observed(model, torch.randint(256, (1, 64, 64, 3), dtype=torch.uint8)))["image"]
@@ -47,7 +47,7 @@ def test_planet_shows_pictures_of_five_bits():
 
 
 def test_planets_noise_fills_the_levels():
-    model = PlaNet(PlaNetConfig.tiny(), PICTURE, Bounded(-1, 1, (1,)))
+    model = PlaNet(PlaNetConfig.tiny(), IMAGE, Bounded(-1, 1, (1,)))
     image = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
     assert model.preprocessing_noise().keys() == {"image"}
     low, mid, high = (

@@ -243,7 +243,7 @@ def test_a_sequence_shorter_than_the_distance_is_fine():
     assert all(value.isfinite() for value in out.values())
 
 
-def test_pictures_are_trained_on_with_noise_between_their_levels():
+def test_images_are_trained_on_with_noise_between_their_levels():
     model = planet()
     objective, data = model.objective(), batch()
     arrivals = arrivals_from(data, objective.observation_keys)

@@ -35,7 +35,7 @@ def either(request):
     return built(rewards=request.param)
 
 
-def pictures(*lead, seed=0):
+def images(*lead, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (*lead, 16, 16, 3), generator=generator, dtype=torch.uint8)
 
@@ -47,7 +47,7 @@ def acts(rows, steps, seed=0):
 
 def observed(model, rows, frames, seed=0):
     """States after some real frames of one episode, the frames, and the actions between them."""
-    pixels, actions = pictures(rows, frames, seed=seed), acts(rows, frames, seed=seed).movedim(0, 1)
+    pixels, actions = images(rows, frames, seed=seed), acts(rows, frames, seed=seed).movedim(0, 1)
     init = torch.zeros(rows, frames, 1, dtype=torch.bool)
     init[:, 0] = True
     return model.observe_last(model.initial_state((rows,)), actions, {"pixels": pixels}, init, None), pixels, actions
@@ -146,7 +146,7 @@ def test_a_dream_given_away_is_the_pure_one_and_the_pure_one_leaves_its_state_al
     actions, noise = acts(3, 6, seed=2), noises(model, 3, 6)
     for t in range(6):
         before = {key: value.clone() for key, value in state.items()}
-        pure, donated = model.imagine(state, actions[t], noise[t]), model.imagine_donated(given, actions[t], noise[t])
+        pure, donated = model.imagine(state, actions[t], noise[t]), model.imagine_inplace(given, actions[t], noise[t])
         for key, value in before.items():
             assert torch.equal(state[key], value)
             assert torch.equal(pure.state[key], donated.state[key])
@@ -240,7 +240,7 @@ def test_observing_the_change_that_was_dreamt_is_dreaming_it(model):
 def test_a_filter_begins_its_context_anew_as_a_dream_does(model):
     rows, steps = 2, 9
     state, pixels, _ = observed(model, rows, 1)
-    shown, lengths, no = pictures(rows, steps, seed=4), [], torch.zeros(rows, 1, dtype=torch.bool)
+    shown, lengths, no = images(rows, steps, seed=4), [], torch.zeros(rows, 1, dtype=torch.bool)
     for t, action in enumerate(acts(rows, steps)):
         before = state["vector"]
         state = model.observe(state, action, {"pixels": shown[:, t]}, no, None)
@@ -266,7 +266,7 @@ def test_changes_are_encoded_from_the_frame_before_and_the_action_between(model)
 
 @pytest.mark.parametrize("is_last", [True, False])
 def test_sequences_may_begin_episodes_inside(model, is_last):
-    pixels, actions = pictures(2, 6), acts(6, 2).long()
+    pixels, actions = images(2, 6), acts(6, 2).long()
     init = torch.zeros(2, 6, 1, dtype=torch.bool)
     init[:, 0] = init[0, 3] = True
     state = start = model.initial_state((2,))
@@ -285,7 +285,7 @@ def test_sequences_may_begin_episodes_inside(model, is_last):
 def test_the_model_with_means_as_rewards_keeps_the_protocol():
     torch.manual_seed(0)
     model = delta_iris(DeltaIRISConfig.tiny(**CHANGES, rewards="two_hot"), SMALL, Categorical(2))
-    assert "donate/as-pure" in check_world_model(model, batch_sizes=((2,),)).held
+    assert "inplace/as-pure" in check_world_model(model, batch_sizes=((2,),)).held
 
 
 def test_features_are_what_the_transformer_sees_and_what_the_past_says(model):
@@ -295,17 +295,17 @@ def test_features_are_what_the_transformer_sees_and_what_the_past_says(model):
 
 
 def test_presets_have_the_paper_s_sizes():
-    picture = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+    image = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
     with torch.device("meta"):
-        atari = DeltaIRIS(DeltaIRISConfig.atari(), picture, OneHot(4))
-        crafter = DeltaIRIS(DeltaIRISConfig.crafter(), picture, OneHot(17))
+        atari = DeltaIRIS(DeltaIRISConfig.atari(), image, OneHot(4))
+        crafter = DeltaIRIS(DeltaIRISConfig.crafter(), image, OneHot(17))
     count = [sum(p.numel() for p in part.parameters()) for m in (atari, crafter) for part in (m.tokenizer, m.dynamics)]
     assert count == [4_065_715, 3_577_257, 5_409_611, 11_948_457]
     assert (atari.dynamics.max_positions, crafter.dynamics.max_positions) == (156, 126)
     assert (atari.dynamics.dim, crafter.dynamics.dim) == (256, 512)
     assert presets("DeltaIRIS") == ("tiny", "pong", "atari", "crafter")
     with torch.device("meta"):
-        DeltaIRIS(DeltaIRISConfig.pong(), picture, OneHot(6))
+        DeltaIRIS(DeltaIRISConfig.pong(), image, OneHot(6))
         for side in (16, 32):
             shown = Composite(seen=Bounded(0, 255, (side, side, 3), dtype=torch.uint8))
             DeltaIRIS(DeltaIRISConfig.tiny(), shown, Categorical(3))
@@ -332,7 +332,7 @@ def test_what_cannot_be_modelled_is_refused():
         Composite(pixels=Bounded(0, 255, (16, 24, 3), dtype=torch.uint8)),
         Composite(**dict.fromkeys("ab", SMALL["pixels"])),
     ):
-        with pytest.raises(ValueError, match="one square uint8 picture"):
+        with pytest.raises(ValueError, match="one square uint8 image"):
             DeltaIRIS(tiny, shown, OneHot(2))
     with pytest.raises(ValueError, match="18x18 does not halve.*resize"):
         DeltaIRIS(tiny, Composite(pixels=Bounded(0, 255, (18, 18, 3), dtype=torch.uint8)), OneHot(2))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tests import golden_vectors
-from wmcomponents.dynamics.tokens.block_transformer import Window
+from wmcomponents.dynamics.tokens.block_transformer import CacheBounds
 from wmcomponents.models import DeltaIRIS, DeltaIRISConfig
 from wmcomponents.models.tokens.delta_iris.objective import Changes
 from wmcomponents.nn import CosineQuantizer
@@ -146,9 +146,9 @@ def test_as_a_component_it_says_the_same(worded):
 def test_the_transformer_reads_from_memory(worded, looks):
     model, facts, t, _ = worded
     part, sequence = model.dynamics, t["output.sequence"]
-    memory, length, said = part.empty_memory([2]), torch.zeros(2, 1, dtype=torch.int64), []
+    memory, length, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), []
     for at in range(sequence.shape[1]):
-        window = Window.of(length) if looks else Window()
+        window = CacheBounds.of(length) if looks else CacheBounds()
         said.append(part.said(part.extend(sequence[:, at : at + 1], memory, length, window), at))
         length = length + 1
     for kind, key in (("tokens", "latents"), ("reward", "rewards"), ("terminated", "ends")):
@@ -188,7 +188,7 @@ def test_a_dreams_contexts_are_the_authors_step_by_step_refresh_included(model, 
     changes = model.tokenizer.tokens(seen[:, :-1], t["input.past_actions"], seen[:, 1:])
     past = torch.cat([part.embed(vectors[:, :-1], t["input.past_actions"], changes), vectors[:, -1:]], 1)
     assert_close(part.outputs(past)[:, -1:], t["output.first_wm_output"], tolerance)
-    step = model.imagine_donated if donates else model.imagine
+    step = model.imagine_inplace if donates else model.imagine
     left, positions = [], part.max_positions
     for number, action in enumerate(t["input.actions"]):
         state, reward, cont = step(state, F.one_hot(action, 5), None)

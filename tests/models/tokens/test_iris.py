@@ -205,7 +205,7 @@ def test_actions_count_as_torchrl_counts_them(model):
 def test_the_block_causal_model_keeps_the_protocol():
     torch.manual_seed(0)
     model = iris(IRISConfig.tiny(**WORDS, causality="block_causal"), SMALL, Categorical(2))
-    assert "donate/as-pure" in check_world_model(model, batch_sizes=((2,),)).held
+    assert "inplace/as-pure" in check_world_model(model, batch_sizes=((2,),)).held
 
 
 def test_a_dream_from_real_prefixes_ends_where_the_horizon_says(model):
@@ -228,13 +228,13 @@ def test_features_are_what_the_decoder_reads_and_what_the_past_says(model):
 
 
 def test_presets_have_the_paper_s_parameter_counts():
-    picture = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
-    model = IRIS(IRISConfig.atari(), picture, OneHot(4))
+    image = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
+    model = IRIS(IRISConfig.atari(), image, OneHot(4))
     count = [sum(p.numel() for p in part.parameters()) for part in (model.tokenizer, model.dynamics)]
     assert count == [4_027_523, 8_447_493]
     assert model.dynamics.max_positions == 340 and model.state_bytes() == 6_963_200 + 16 * 8 + 8 + 256 * 4
     assert presets("IRIS") == ("tiny", "pong", "atari")
-    IRIS(IRISConfig.pong(), picture, OneHot(6))
+    IRIS(IRISConfig.pong(), image, OneHot(6))
     for side in (16, 32):
         IRIS(IRISConfig.tiny(), Composite(seen=Bounded(0, 255, (side, side, 3), dtype=torch.uint8)), Categorical(3))
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_modelled_is_refused():
         Composite(pixels=Bounded(0, 255, (16, 24, 3), dtype=torch.uint8)),
         Composite(**dict.fromkeys("ab", SMALL["pixels"])),
     ):
-        with pytest.raises(ValueError, match="one square uint8 picture"):
+        with pytest.raises(ValueError, match="one square uint8 image"):
             IRIS(IRISConfig.tiny(), shown, OneHot(2))
     with pytest.raises(ValueError, match="power of two"):
         IRIS(IRISConfig.tiny(), Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8)), OneHot(2))

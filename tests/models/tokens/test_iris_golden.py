@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import golden_vectors
-from wmcomponents.dynamics.tokens.token_transformer import Window
+from wmcomponents.dynamics.tokens.token_transformer import CacheBounds
 from wmcomponents.models import IRIS, IRISConfig
 from wmcomponents.models.tokens.iris.official import RULES, merged
 from wmcomponents.nn import LPIPS
@@ -110,10 +110,10 @@ def test_the_transformer_reads_from_memory(worded, looks):
 
     model, facts, t = worded
     part, sequence = model.dynamics, t["input.tokens"]
-    memory, length, at, hidden, said = part.empty_memory([2]), torch.zeros(2, 1, dtype=torch.int64), 0, [], []
+    memory, length, at, hidden, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), 0, [], []
     for piece in [16] + [1] * 35:
         x = part.embed(sequence[:, at : at + piece], at)
-        hidden.append(part.extend(x, memory, length, Window.of(length) if looks else Window()))
+        hidden.append(part.extend(x, memory, length, CacheBounds.of(length) if looks else CacheBounds()))
         said.append(part.said(hidden[-1], at))
         at, length = at + piece, length + piece
     assert_close(torch.cat(hidden, 1), t["output.cached.output_sequence"], facts["tolerance"])

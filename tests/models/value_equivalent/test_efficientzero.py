@@ -7,7 +7,7 @@ from wmcomponents.models import EfficientZero, EfficientZeroConfig
 from wmcomponents.nn import NormalizedStem, PlainStem
 
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(pixels=Bounded(0, 255, (96, 96, 3), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, (96, 96, 3), dtype=torch.uint8))
 BOARD = Composite(board=Bounded(0, 1, (10, 10, 4), dtype=torch.bool))
 
 
@@ -21,7 +21,7 @@ def woken(model):
 
 def test_atari_is_the_official_network():
     with torch.device("meta"):
-        model = EfficientZero(EfficientZeroConfig.atari(), PICTURE, OneHot(18))
+        model = EfficientZero(EfficientZeroConfig.atari(), IMAGE, OneHot(18))
     assert isinstance(model.representation.stem, NormalizedStem)
     assert model.history.channels == 12 and model.latent_shape == (64, 6, 6)
     assert model.reward_head.lstm.weight_ih.shape == (4 * 512, 16 * 36)

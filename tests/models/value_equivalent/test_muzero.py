@@ -11,7 +11,7 @@ from wmcomponents.models import MuZero, MuZeroConfig
 from wmcomponents.nn import PlainStem, PooledStem, ResidualStem
 
 VECTOR = Composite(observation=Unbounded(4))
-PICTURE = Composite(pixels=Bounded(0, 255, (96, 96, 3), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, (96, 96, 3), dtype=torch.uint8))
 BOARD = Composite(board=Bounded(0, 1, (3, 3, 3), dtype=torch.bool))
 
 
@@ -35,23 +35,23 @@ def test_cartpole_is_muzero_generals():
 
 def test_atari_stacks_131_planes_and_brings_96_to_6():
     with torch.device("meta"):
-        model = MuZero(MuZeroConfig.atari(), PICTURE, OneHot(18))
+        model = MuZero(MuZeroConfig.atari(), IMAGE, OneHot(18))
     assert isinstance(model.representation.stem, ResidualStem)
     assert model.history.channels == 131 and model.latent_shape == (256, 6, 6)
     assert model.state_spec["frames"].shape == (32, 3, 96, 96) and model.state_spec["frames"].dtype == torch.uint8
     assert model.reward_head.support.size == 601
 
 
-def test_boards_keep_their_size_and_pictures_may_be_pooled():
+def test_boards_keep_their_size_and_images_may_be_pooled():
     small = {"channels": 4, "blocks": 1}
     board = MuZero(MuZeroConfig.board_game(**small), BOARD, OneHot(9))
     assert isinstance(board.representation.stem, PlainStem) and board.latent_shape == (4, 3, 3)
-    pooled = MuZero(MuZeroConfig.tiny(downsample="cnn", scale="muzero_general", **small), PICTURE, OneHot(2))
+    pooled = MuZero(MuZeroConfig.tiny(downsample="cnn", scale="muzero_general", **small), IMAGE, OneHot(2))
     assert isinstance(pooled.representation.stem, PooledStem) and pooled.latent_shape == (4, 6, 6)
     state = pooled.observe(
         pooled.initial_state((2,)),
         torch.eye(2),
-        {"pixels": PICTURE["pixels"].rand((2,))},
+        {"pixels": IMAGE["pixels"].rand((2,))},
         torch.ones(2, 1).bool(),
         None,
     )

@@ -5,7 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from wmcomponents.functional.n_step import Ahead, ahead
+from wmcomponents.functional.n_step import EpisodeTail, episode_tail
 from wmcomponents.models import EfficientZero, EfficientZeroConfig, MuZero, MuZeroConfig, MuZeroLoss
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.testing.toy import ToyWorldModel
@@ -54,7 +54,7 @@ def targets(loss, td):
 
 
 def loss_ahead(arrivals):
-    return ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+    return episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
 
 
 def test_targets_of_one_episode_that_ends():
@@ -166,7 +166,7 @@ def test_a_reward_that_is_no_number_makes_no_number_of_the_loss(build, reward):
 
 
 def test_muzero_weighs_steps_by_the_game_s_length_and_efficientzero_by_k():
-    before = Ahead(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
+    before = EpisodeTail(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
     weights = muzero().objective().step_weights(before)
     assert weights[0, :, 0].tolist() == [1, 1, 1, 1]
     assert weights[0, :, 1].tolist() == pytest.approx([1 / 3, 1 / 2, 1, 1 / 3])
@@ -308,17 +308,17 @@ def test_numbers_out_of_range_are_refused(wrong):
         MuZeroLoss(muzero(), **wrong)
 
 
-PICTURE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 
 
-def picture_loss(**changes):
+def image_loss(**changes):
     torch.manual_seed(0)
     small = {"channels": 4, "reduced": 2, "lstm": 8, "projection": 8, "bottleneck": 4, "frames": 2}
-    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **small, **changes}), PICTURE, OneHot(2)).objective()
+    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **small, **changes}), IMAGE, OneHot(2)).objective()
 
 
 def test_augmented_stacks_are_moved_and_brightened_each_by_its_own_noise_and_alike_in_all_frames():
-    loss = picture_loss(shift=2, intensity=0.05)
+    loss = image_loss(shift=2, intensity=0.05)
     frame = torch.rand(64, 3, 16, 16) * 0.5 + 0.25
     moved = loss.augmented(torch.cat([frame, frame], 1))
     assert torch.equal(moved[:, :3], moved[:, 3:])
@@ -337,12 +337,12 @@ def test_augmented_stacks_are_moved_and_brightened_each_by_its_own_noise_and_ali
 
 def test_an_augmentation_of_nothing_leaves_the_stack():
     stack = torch.rand(2, 3, 6, 16, 16)
-    assert torch.equal(picture_loss(shift=0, intensity=0.0).augmented(stack), stack)
+    assert torch.equal(image_loss(shift=0, intensity=0.0).augmented(stack), stack)
 
 
-def test_pictures_are_augmented_in_training_unless_told_not_to_and_vectors_never():
+def test_images_are_augmented_in_training_unless_told_not_to_and_vectors_never():
     stack, starts = torch.rand(2, 4, 6, 16, 16), torch.zeros(2, 1, dtype=torch.long)
-    plain, other = picture_loss().eval(), picture_loss(shift=2, intensity=0.05).eval()
+    plain, other = image_loss().eval(), image_loss(shift=2, intensity=0.05).eval()
     compared, begun = plain._encode(stack, starts)
     assert torch.equal(compared[:, :1], begun)
     compared, begun = other._encode(stack, starts)

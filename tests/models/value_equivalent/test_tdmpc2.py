@@ -68,7 +68,7 @@ def test_every_kind_of_observation_and_action_is_modelled(observation, action):
     assert model.value(state).shape == prediction.reward.shape == prediction.cont.shape == (3, 1)
 
 
-def test_a_picture_gives_the_latent_its_size_and_says_so():
+def test_a_image_gives_the_latent_its_size_and_says_so():
     spec = Composite(pixels=Bounded(0, 255, (64, 64, 9), dtype=torch.uint8))
     model = TDMPC2(TDMPC2Config.size5(), spec, Bounded(-1, 1, (2,)))
     assert model.encoder.conv.out_features == 512

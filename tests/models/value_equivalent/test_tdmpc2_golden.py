@@ -66,7 +66,7 @@ def test_simplices_and_normed_layers_are_the_official_ones():
     close(mlp(t["mlp.in"]), t["mlp.out"], meta)
 
 
-def test_pictures_are_shifted_and_encoded_as_officially():
+def test_images_are_shifted_and_encoded_as_officially():
     meta, t = load("tdmpc2_pixel_encoder")
     channels = meta["config"]["num_channels"]
     spec = Composite(pixels=Bounded(0, 255, (64, 64, 9), dtype=torch.uint8))

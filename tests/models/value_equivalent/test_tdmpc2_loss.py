@@ -52,7 +52,7 @@ KINDS = {
     "continuous": {},
     "choice": {"action": OneHot(3)},
     "index": {"action": Categorical(3)},
-    "picture": {"observation": Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)), "latent": 32},
+    "image": {"observation": Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8)), "latent": 32},
     "tasks": {
         "observation": Composite(observation=Unbounded(4), task=Categorical(2)),
         **{"task_size": 4, "action_sizes": (1, 2), "episode_lengths": (500, 100)},
@@ -62,7 +62,7 @@ KINDS = {
 
 def of_kind(kind):
     changes = dict(KINDS[kind])
-    if kind == "picture":
+    if kind == "image":
         spec, action = changes.pop("observation"), Bounded(-2, 2, (2,))
         torch.manual_seed(0)
         made = TDMPC2(TDMPC2Config.tiny(**{**SIZES, **changes}), spec, action)
@@ -260,8 +260,8 @@ def test_the_optimiser_is_the_papers():
     assert optimizer.max_norm == 20.0
 
 
-def test_pictures_are_moved_in_training_only():
-    made = of_kind("picture")
+def test_images_are_moved_in_training_only():
+    made = of_kind("image")
     objective = made.objective()
     seen = {"pixels": torch.randint(256, (20, 52, 52, 3), dtype=torch.uint8)}
     moved = objective._moved(seen)

@@ -190,7 +190,7 @@ class _CategoricalScan(LatentScan):
         return torch.add(raw_grad, weighted.flatten(-2), alpha=self.straight)
 
 
-class Spread(nn.Module, ABC):
+class StdParameter(nn.Module, ABC):
     """How a raw number becomes a standard deviation."""
 
     @abstractmethod
@@ -202,7 +202,7 @@ class Spread(nn.Module, ABC):
         """The derivative of :meth:`forward`, elementwise, as a new tensor."""
 
 
-class SoftplusSpread(Spread):
+class SoftplusStd(StdParameter):
     """``log(1 + exp(s))``: PlaNet, Dreamer V1."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class SoftplusSpread(Spread):
         return torch.sigmoid(raw)
 
 
-class SigmoidSpread(Spread):
+class SigmoidStd(StdParameter):
     """``2 sigmoid(s / 2)``, at most 2: Dreamer V2, DreamerV3 of 2023."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class GaussianLatent(Latent):
     Args:
         size: number of dimensions.
         min_std: smallest standard deviation.
-        spread: from s to what is added to it; :class:`SoftplusSpread` if not given.
+        spread: from s to what is added to it; :class:`SoftplusStd` if not given.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), section 3.
 
@@ -243,9 +243,9 @@ class GaussianLatent(Latent):
         tensor([1., 2.])
     """
 
-    def __init__(self, size: int = 30, min_std: float = 0.1, spread: Spread | None = None) -> None:
+    def __init__(self, size: int = 30, min_std: float = 0.1, spread: StdParameter | None = None) -> None:
         super().__init__()
-        self.min_std, self.spread = min_std, spread or SoftplusSpread()
+        self.min_std, self.spread = min_std, spread or SoftplusStd()
         self.params, self.shape, self.noise_shape = 2 * size, (size,), (size,)
 
     def noise_spec(self) -> TensorSpec:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
 from wmcomponents.functional.masks import block_causal_mask, slot_positions
-from wmcomponents.nn import LearnedPositions, Place, Transformer, empty_memory, gpt_init_
+from wmcomponents.nn import CachePosition, LearnedPositions, Transformer, empty_kv_cache, gpt_init_
 
 
 class FrameLogits(NamedTuple):
@@ -140,9 +140,9 @@ class BlockTransformer(Component, ABC):
         """Of one row's keys and values: layers, 2, heads, positions, size of a head."""
         return (self.layers, 2, self.heads, self.max_positions, self.dim // self.heads)
 
-    def empty_memory(self, batch_size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    def empty_kv_cache(self, batch_size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
         """Memory in which nothing is in use, ``[*B, *memory_shape]``."""
-        return empty_memory(batch_size, self.layers, self.heads, self.max_positions, self.dim, device=device)
+        return empty_kv_cache(batch_size, self.layers, self.heads, self.max_positions, self.dim, device=device)
 
     @torch.no_grad()
     def extend(
@@ -150,7 +150,7 @@ class BlockTransformer(Component, ABC):
         x: Float[Tensor, "n t dim"],
         memory: Tensor,
         length: Tensor,
-        window: "Window",
+        window: "CacheBounds",
         present: Tensor | None = None,
     ) -> Tensor:
         """Read embedded entries on top of what the memory holds, which is written IN PLACE; outputs ``[N, T, dim]``.
@@ -160,11 +160,11 @@ class BlockTransformer(Component, ABC):
             memory: ``[N, *memory_shape]``.
             length: positions in use, int64 ``[N, 1]``; the entries follow on them.
             window: what is known of the lengths without looking.
-            present: see :class:`~wmcomponents.nn.Place`.
+            present: see :class:`~wmcomponents.nn.CachePosition`.
         """
         count = x.shape[1]
         position = length + torch.arange(count, device=x.device)
-        place = Place(
+        place = CachePosition(
             position,
             self.max_positions,
             block=self.mask_block,
@@ -180,7 +180,7 @@ class BlockTransformer(Component, ABC):
         hidden: Float[Tensor, "n dim"],
         memory: Tensor,
         position: Int[Tensor, "n 1"],
-        window: "Window",
+        window: "CacheBounds",
         noise: Float[Tensor, "n k"] | None,
         count: int,
         kept: int,
@@ -209,7 +209,7 @@ class BlockTransformer(Component, ABC):
         return torch.tensor(found, dtype=torch.int64, device=hidden.device)
 
 
-class Window(NamedTuple):
+class CacheBounds(NamedTuple):
     """What is known of the rows' lengths without looking at a tensor; nothing on an accelerator.
 
     Attributes:
@@ -221,14 +221,14 @@ class Window(NamedTuple):
     longest: int | None = None
 
     @classmethod
-    def of(cls, length: Tensor) -> "Window":
+    def of(cls, length: Tensor) -> "CacheBounds":
         """Look, which costs nothing on a CPU."""
         shortest, longest = (int(value) for value in length.aminmax())
         return cls(longest if shortest == longest else None, longest)
 
-    def moved(self, steps: int) -> "Window":
+    def moved(self, steps: int) -> "CacheBounds":
         """After so many further positions."""
-        return Window(*(None if value is None else value + steps for value in self))
+        return CacheBounds(*(None if value is None else value + steps for value in self))
 
 
 def is_free_to_look(length: Tensor) -> bool:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from wmcomponents.dynamics.tokens.block_transformer import (
     BlockTransformer,
+    CacheBounds,
     FrameLogits,
     Generated,
-    Window,
     is_free_to_look,
 )
-from wmcomponents.nn.chunks import row_shares
+from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.conv.frame_cnn import FrameEncoder, unit_planes
 
 
@@ -119,7 +119,7 @@ class DeltaTransformer(BlockTransformer):
     def frame_vector(self, pixels: UInt8[Tensor, "*batch h w c"]) -> Float[Tensor, "*batch dim"]:
         """What the transformer sees of frames."""
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
-        shares = row_shares(len(flat), math.prod(flat.shape[1:3]), flat.device)
+        shares = row_chunks(len(flat), math.prod(flat.shape[1:3]), flat.device)
         z = torch.cat([self.frame_encoder(unit_planes(flat[share])) for share in shares])
         return self.frame_norm(z.permute(0, 2, 3, 1).flatten(1)).reshape(*lead, self.dim)
 
@@ -229,7 +229,7 @@ class DeltaTransformer(BlockTransformer):
         memory: Tensor,
         length: Tensor,
         further: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Window]:
+    ) -> tuple[Tensor, Tensor, CacheBounds]:
         """Read the token that was left, the frame and the action, and further entries, in one pass.
 
         Rows whose context has no room for a whole block, and rows that remember nothing, begin with the frame, without
@@ -243,7 +243,7 @@ class DeltaTransformer(BlockTransformer):
         left, acted = self.token_embedding(last).unsqueeze(1), self.action_embedding(action).unsqueeze(1)
         behind = [] if further is None else [further]
         x = [frame.unsqueeze(1), acted, *behind]
-        window = Window.of(length) if is_free_to_look(length) else Window()
+        window = CacheBounds.of(length) if is_free_to_look(length) else CacheBounds()
         if window.uniform is not None:
             entered = 3 if window.uniform else 2
             hidden = self.extend(torch.cat([left, *x] if window.uniform else x, 1), memory, length, window)
@@ -253,4 +253,4 @@ class DeltaTransformer(BlockTransformer):
         entries = torch.where(fresh.unsqueeze(-1), torch.cat([*x, left], 1), torch.cat([left, *x], 1))
         hidden = self.extend(entries, memory, length, window)
         at_action = torch.where(fresh, hidden[:, 1], hidden[:, 2])
-        return at_action, length + torch.where(fresh, 2, 3), Window(None, window.moved(3).longest)
+        return at_action, length + torch.where(fresh, 2, 3), CacheBounds(None, window.moved(3).longest)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from wmcomponents.dynamics.tokens.block_transformer import (
     BlockTransformer,
+    CacheBounds,
     FrameLogits,
     Generated,
-    Window,
     is_free_to_look,
 )
 from wmcomponents.functional.masks import slot_positions
@@ -137,12 +137,12 @@ class TokenTransformer(BlockTransformer):
     def begin(self, tokens: Int[Tensor, "n k"], memory: Tensor) -> None:
         """Let a frame be the first and only one, at positions 0 to K - 1 of the memory, which is written IN PLACE."""
         start = torch.zeros(tokens.shape[0], 1, dtype=torch.int64, device=tokens.device)
-        self.extend(self.token_embedding(tokens), memory, start, Window(0, 0))
+        self.extend(self.token_embedding(tokens), memory, start, CacheBounds(0, 0))
 
     @torch.no_grad()
-    def make_room(
+    def evict_if_full(
         self, tokens: Int[Tensor, "n k"], memory: Tensor, length: Tensor, begins: Tensor | None = None
-    ) -> tuple[Tensor, "Window"]:
+    ) -> tuple[Tensor, "CacheBounds"]:
         """See to it that a whole block fits: rows without room for it forget all but their current frame.
 
         Rows that know nothing yet begin with their frame too. No row waits for the device: on an accelerator every row
@@ -169,13 +169,13 @@ class TokenTransformer(BlockTransformer):
                 self.begin(tokens[rows], anew)
                 memory[rows] = anew
                 length = torch.where(due, self.frame_tokens, length)
-            return length, Window.of(length)
+            return length, CacheBounds.of(length)
         # The beginning alone is read anew, in a memory of its own that is as long as a frame.
         short = memory[..., : self.frame_tokens, :].clone()
         self.begin(tokens, short)
         held = memory[..., : self.frame_tokens, :]
         held.copy_(torch.where(due.view(-1, *(1,) * (memory.ndim - 1)), short, held))
-        return torch.where(due, self.frame_tokens, length), Window()
+        return torch.where(due, self.frame_tokens, length), CacheBounds()
 
     @torch.no_grad()
     def observe(
@@ -195,7 +195,7 @@ class TokenTransformer(BlockTransformer):
             The new lengths, and the output at the action ``[N, dim]``, zero where ``is_init``.
         """
         words, act = self.token_embedding(seen), self.action_embedding(action).unsqueeze(1)
-        room, window = self.make_room(tokens, memory, torch.where(is_init, 0, length), is_init)
+        room, window = self.evict_if_full(tokens, memory, torch.where(is_init, 0, length), is_init)
         begun = is_init.unsqueeze(-1)
         # A row that begins has its frame first. What its last place is filled with is wiped out below.
         x = torch.where(begun, torch.cat([words, act], 1), torch.cat([act, words], 1))
@@ -222,7 +222,7 @@ class TokenTransformer(BlockTransformer):
             action: a_t.
             noise: uniform in [0, 1), one number a token; the most likely token each time if not given.
         """
-        length, window = self.make_room(tokens, memory, length)
+        length, window = self.evict_if_full(tokens, memory, length)
         at_action = self.extend(self.action_embedding(action).unsqueeze(1), memory, length, window)[:, 0]
         words = self.write(at_action, memory, length + 1, window.moved(1), noise, self.frame_tokens, self.frame_tokens)
         return Generated(

@@ -9,20 +9,20 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, OneHot, TensorSpec
 
-from wmcomponents.codecs import RewardKind
+from wmcomponents.codecs import RewardDistribution
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 
-class RememberingModel(PretrainedModel):
+class CachedTransformerModel(PretrainedModel):
     """A model whose state has a large entry ``cache``, and of one choice as its action.
 
-    A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_donated``, the latter two into the cache that they
+    A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they
     are given.
     """
 
-    rewards: RewardKind
+    rewards: RewardDistribution
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Warn of rewards that the model does not tell apart."""
@@ -61,7 +61,7 @@ class RememberingModel(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all pictures encoded at once."""
+        """The filter along a sequence, all images encoded at once."""
         states = list(self._along(state, action, observation, is_init))
         return {key: torch.stack([s[key] for s in states], is_init.ndim - 2) for key in states[0]}
 
@@ -75,7 +75,7 @@ class RememberingModel(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream; see :meth:`WorldModel.imagine`."""
-        return self.imagine_donated(owned(state), action, noise)
+        return self.imagine_inplace(owned(state), action, noise)
 
     def action_token(self, action: Tensor) -> Tensor:
         """An action as its number, int64 ``[*B]``; none at all counts as the first.

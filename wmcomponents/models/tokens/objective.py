@@ -30,7 +30,7 @@ class TokenWorldLoss(StagedModelLoss):
         tokenizer_frames: elements of an update of the tokenizer, drawn from the batch; 0 takes all.
         rates: learning rate of each part, by its name.
         decays: weight decay of each part's linear maps.
-        errors: factors on the absolute, the squared and the worst squared error of a picture.
+        errors: factors on the absolute, the squared and the worst squared error of an image.
         coefficients: further numbers of the objective.
         **options: of :class:`~wmcomponents.objectives.ModelLoss`.
 
@@ -119,10 +119,10 @@ class TokenWorldLoss(StagedModelLoss):
                 groups.append({"params": shrunk, "weight_decay": self.decays[part], **rest})
         return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
 
-    def picture_errors(
+    def image_errors(
         self, shown: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"]
     ) -> dict[str, Float[Tensor, " n"]]:
-        """What pictures cost: their mean absolute and squared errors, and the worst squared one, with their factors."""
+        """What images cost: their mean absolute and squared errors, and the worst squared one, with their factors."""
         error = shown - made
         return {
             "absolute": self.absolute * error.abs().mean((1, 2, 3)),

@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.codecs import ActionVector, Frames, History, RewardUnit, Support, policy_code, stacked
+from wmcomponents.codecs import ActionVector, Frames, History, RewardUnit, Support, policy_distribution, stacked
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
@@ -75,7 +75,7 @@ class ValueEquivalentModel(PretrainedModel):
             entries["to_play"] = Bounded(0, 1, torch.Size([1]), dtype=torch.int64)
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries))
         self.action_vector = ActionVector(action_spec)
-        self.policy_code = policy_code(self.action_vector)
+        self.policy_distribution = policy_distribution(self.action_vector)
         self.frames = frames
         self.history = history
         self.representation = representation

@@ -10,7 +10,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wmcomponents.functional.n_step import Ahead, ahead, n_step_return
+from wmcomponents.functional.n_step import EpisodeTail, episode_tail, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives.arrivals import Arrivals
@@ -167,7 +167,7 @@ class ValueEquivalentLoss(ModelLoss):
         """Whether steps beyond a termination are learned as states without reward and value; else they are masked."""
 
     @abstractmethod
-    def step_weights(self, before: Ahead) -> Tensor:
+    def step_weights(self, before: EpisodeTail) -> Tensor:
         """w_k of every start, ``[B, S, K + 1]`` or what broadcasts to it.
 
         Args:
@@ -215,11 +215,13 @@ class ValueEquivalentLoss(ModelLoss):
         action = model.action_vector(arrivals.action)
         state = model.initial_state(action.shape[:1], action.device)
         stack, _ = model.stack_sequence(state, action, arrivals.observation, arrivals.is_init)
-        episode = ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+        episode = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
         starts = self._draw_starts(episode.left)
         targets = self.targets(arrivals, action, self.bootstrap_value(arrivals, stack), episode, starts)
         weight = arrivals.weight * self._usable(arrivals, episode)
-        losses, info = self.terms(stack, targets, starts, self.step_weights(Ahead(*(_at(x, starts) for x in episode))))
+        losses, info = self.terms(
+            stack, targets, starts, self.step_weights(EpisodeTail(*(_at(x, starts) for x in episode)))
+        )
         return Terms(losses, info, _at(weight, starts))
 
     def arrivals(self, tensordict: TensorDictBase, further: Sequence[str] = ()) -> Arrivals:
@@ -238,7 +240,9 @@ class ValueEquivalentLoss(ModelLoss):
                 tensordict.set(name, value).set(("next", name), torch.zeros_like(value))
         return super().arrivals(tensordict, [*further, *found])
 
-    def targets(self, arrivals: Arrivals, action: Tensor, value: Tensor, episode: Ahead, starts: Tensor) -> Targets:
+    def targets(
+        self, arrivals: Arrivals, action: Tensor, value: Tensor, episode: EpisodeTail, starts: Tensor
+    ) -> Targets:
         """What the model is held to.
 
         Args:
@@ -262,18 +266,19 @@ class ValueEquivalentLoss(ModelLoss):
         at = starts.unsqueeze(-1) + steps.clamp(max=self.unroll).minimum(left)  # never past what is known
         is_known, is_past = steps <= left, (steps >= left) & ends
         is_beyond = (steps > left) & ends
-        pick = picked
-        own = pick(has_policy, at) & (steps < left)
+        own = picked(has_policy, at) & (steps < left)
         absorbed = is_past if self.absorbing else torch.zeros_like(is_past)
-        wanted = torch.where(own.unsqueeze(-1), pick(policy, at), model.policy_code.uniform(pick(policy, at)))
-        random = model.policy_code.random(at.shape, self.generator)
-        led = torch.where(is_known.unsqueeze(-1), pick(action, at), random)
+        wanted = torch.where(
+            own.unsqueeze(-1), picked(policy, at), model.policy_distribution.uniform(picked(policy, at))
+        )
+        random = model.policy_distribution.random(at.shape, self.generator)
+        led = torch.where(is_known.unsqueeze(-1), picked(action, at), random)
         follows = is_known & (steps > 0)
         return Targets(
-            reward=torch.where(follows, pick(reward, at), 0.0),
-            value=torch.where(is_past, 0.0, pick(returns, at)),
+            reward=torch.where(follows, picked(reward, at), 0.0),
+            value=torch.where(is_past, 0.0, picked(returns, at)),
             policy=wanted,
-            cont=1.0 - pick(arrivals.terminated.squeeze(-1).to(reward.dtype), at),
+            cont=1.0 - picked(arrivals.terminated.squeeze(-1).to(reward.dtype), at),
             action=led,
             masks={
                 "policy": own | absorbed,
@@ -326,7 +331,7 @@ class ValueEquivalentLoss(ModelLoss):
                     truth = picked(cast(Tensor, encoded), at)
                     errors["consistency"] = self.consistency_scale * model.projection.loss(latent, truth)
             policy, value = model.prediction.raw(latent)
-            errors["policy"] = self.policy_scale * model.policy_code.loss(policy, targets.policy[:, :, k])
+            errors["policy"] = self.policy_scale * model.policy_distribution.loss(policy, targets.policy[:, :, k])
             errors["value"] = self.value_scale * model.prediction.support.loss(value, targets.value[..., k])
             for name, error in errors.items():
                 masked = torch.where(targets.masks[name][..., k], error, torch.zeros_like(error))
@@ -361,7 +366,7 @@ class ValueEquivalentLoss(ModelLoss):
         reach = max(1, length - self.unroll)
         return torch.randint(reach, (batch, self.starts), generator=self.generator, device=left.device)
 
-    def _usable(self, arrivals: Arrivals, episode: Ahead) -> Tensor:
+    def _usable(self, arrivals: Arrivals, episode: EpisodeTail) -> Tensor:
         """Where something follows, and the history's frames are the real ones: 1.0, else 0.0; ``[B, L]``."""
         first = arrivals.is_init.squeeze(-1)
         steps = torch.arange(first.shape[1], device=first.device).expand_as(first)

@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.functional.n_step import ahead, n_step_return
+from wmcomponents.functional.n_step import episode_tail, n_step_return
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
 from wmcomponents.objectives.arrivals import check_sequences
 
@@ -58,7 +58,7 @@ def initial_priorities(objective: ValueEquivalentLoss, tensordict: TensorDictBas
         model.initial_state((rows,), action.device), action, arrivals.observation, arrivals.is_init
     )
     value = objective.bootstrap_value(arrivals, stack)
-    episode = ahead(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+    episode = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
     target = n_step_return(
         arrivals.reward.squeeze(-1), value, *episode, objective.td_steps, objective.discount, model.players
     )

@@ -86,14 +86,16 @@ class MultiHeadAttention(nn.Module):
         return self._out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
 
     @torch.no_grad()
-    def extend(self, x: Float[Tensor, "nt dim"], layer: "LayerMemory", place: "Place") -> Float[Tensor, "nt dim"]:
+    def extend(
+        self, x: Float[Tensor, "nt dim"], layer: "LayerKVCache", place: "CachePosition"
+    ) -> Float[Tensor, "nt dim"]:
         """The same for positions that follow on others, whose keys and values are kept; without gradients.
 
         The keys and values of the new positions are written into the memory IN PLACE.
 
         Args:
             x: the new positions' inputs, rows and positions in one dimension, which spares reshaping around each map.
-            layer: this layer's memory, out of :meth:`Place.layers`.
+            layer: this layer's memory, out of :meth:`CachePosition.layers`.
             place: where the new positions stand, and what they see.
         """
         rows, count = place.position.shape
@@ -110,7 +112,7 @@ class MultiHeadAttention(nn.Module):
         return self.out_dropout(self.proj(heads.transpose(-2, -3).flatten(-2)))
 
 
-class LayerMemory(NamedTuple):
+class LayerKVCache(NamedTuple):
     """One layer's part of a memory.
 
     Attributes:
@@ -124,7 +126,7 @@ class LayerMemory(NamedTuple):
     values: Tensor
 
 
-class Place:
+class CachePosition:
     """Where new positions of some rows stand in their sequences; worked out once for all layers.
 
     Args:
@@ -171,13 +173,13 @@ class Place:
             seen = seen & (torch.arange(self.reach, device=position.device) < present.unsqueeze(-1))
         self.mask = _added(seen).unsqueeze(1)
 
-    def layers(self, memory: Float[Tensor, "n layers two heads s d"]) -> list[LayerMemory]:
+    def layers(self, memory: Float[Tensor, "n layers two heads s d"]) -> list[LayerKVCache]:
         """A memory, layer by layer, as attention reads and writes it here; nothing is copied."""
         keys, values = memory[..., : self.reach, :].unbind(2)
         target = memory if self.uniform is None else memory[..., self.uniform : self.reach, :]
-        return [LayerMemory(*one) for one in zip(target.unbind(1), keys.unbind(1), values.unbind(1), strict=True)]
+        return [LayerKVCache(*one) for one in zip(target.unbind(1), keys.unbind(1), values.unbind(1), strict=True)]
 
-    def write(self, layer: LayerMemory, new: Float[Tensor, "n t two heads d"]) -> None:
+    def write(self, layer: LayerKVCache, new: Float[Tensor, "n t two heads d"]) -> None:
         """Put keys and values into a layer's memory, in place."""
         if self.uniform is not None:
             layer.target.copy_(new.permute(0, 2, 3, 1, 4))
@@ -190,7 +192,7 @@ def _added(seen: Tensor) -> Tensor:
     return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, float("-inf"))
 
 
-def empty_memory(
+def empty_kv_cache(
     batch_size: Sequence[int],
     layers: int,
     heads: int,

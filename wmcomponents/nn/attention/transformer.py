@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wmcomponents.nn.attention.attention import LayerMemory, MultiHeadAttention, Place
+from wmcomponents.nn.attention.attention import CachePosition, LayerKVCache, MultiHeadAttention
 from wmcomponents.nn.attention.positions import RoPE
 from wmcomponents.nn.memory_format import keep_by_input
 
@@ -19,7 +19,7 @@ class TransformerBlock(nn.Module):
     Args:
         dim: size of inputs and outputs.
         heads: number of attention heads.
-        growth: the MLP's hidden size over ``dim``.
+        mlp_ratio: the MLP's hidden size over ``dim``.
         dropout: in attention and behind both parts.
         bias: whether the maps have biases.
         rope: rotary positions, if any.
@@ -32,7 +32,7 @@ class TransformerBlock(nn.Module):
         dim: int,
         heads: int,
         *,
-        growth: int = 4,
+        mlp_ratio: int = 4,
         dropout: float = 0.0,
         bias: bool = True,
         rope: RoPE | None = None,
@@ -41,9 +41,9 @@ class TransformerBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = MultiHeadAttention(dim, heads, bias=bias, dropout=dropout, rope=rope)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, growth * dim, bias=bias),
+            nn.Linear(dim, mlp_ratio * dim, bias=bias),
             nn.GELU(),
-            nn.Linear(growth * dim, dim, bias=bias),
+            nn.Linear(mlp_ratio * dim, dim, bias=bias),
             nn.Dropout(dropout),
         )
 
@@ -58,7 +58,7 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     @torch.no_grad()
-    def extend(self, x: Float[Tensor, "nt dim"], layer: LayerMemory, place: Place) -> Float[Tensor, "nt dim"]:
+    def extend(self, x: Float[Tensor, "nt dim"], layer: LayerKVCache, place: CachePosition) -> Float[Tensor, "nt dim"]:
         """Positions that follow on others; the memory is written in place. See :meth:`MultiHeadAttention.extend`."""
         x = x + self.attention.extend(self.norm1(x), layer, place)
         return x + self.mlp(self.norm2(x))
@@ -76,10 +76,10 @@ class Transformer(nn.Module):
 
     Example:
         >>> import torch
-        >>> from wmcomponents.nn.attention.attention import Place, empty_memory
+        >>> from wmcomponents.nn.attention.attention import CachePosition, empty_kv_cache
         >>> net, x = Transformer(2, dim=8, heads=2).eval(), torch.randn(1, 3, 8)
-        >>> memory = empty_memory([1], 2, 2, length=3, dim=8)
-        >>> steps = [net.extend(x[:, t : t + 1], memory, Place(torch.tensor([[t]]), 3)) for t in range(3)]
+        >>> memory = empty_kv_cache([1], 2, 2, length=3, dim=8)
+        >>> steps = [net.extend(x[:, t : t + 1], memory, CachePosition(torch.tensor([[t]]), 3)) for t in range(3)]
         >>> torch.allclose(torch.cat(steps, 1), net(x, torch.ones(3, 3, dtype=torch.bool).tril()), atol=1e-6)
         True
     """
@@ -103,7 +103,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def extend(
-        self, x: Float[Tensor, "n t dim"], memory: Float[Tensor, "n layers two heads s d"], place: Place
+        self, x: Float[Tensor, "n t dim"], memory: Float[Tensor, "n layers two heads s d"], place: CachePosition
     ) -> Float[Tensor, "n t dim"]:
         """Positions that follow on others, whose keys and values ``memory`` holds; it is written in place.
 

@@ -1,4 +1,4 @@
-"""How unlike two pictures look: distance between the features of a network that was trained on photographs."""
+"""How unlike two images look: distance between the features of a network that was trained on photographs."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ NETS = ("vgg", "alex", "squeeze")
 
 
 class LPIPS(nn.Module):
-    r"""Learned perceptual distance of pictures in [-1, 1].
+    r"""Learned perceptual distance of images in [-1, 1].
 
     .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h, w} w_l \cdot (\hat f_l(x) - \hat f_l(y))^2
 
@@ -26,7 +26,7 @@ class LPIPS(nn.Module):
     feature network is the user's.
 
     Args:
-        backbone: from pictures ``[N, 3, H, W]``, shifted and scaled, to a sequence of features ``[N, C_l, H_l, W_l]``,
+        backbone: from images ``[N, 3, H, W]``, shifted and scaled, to a sequence of features ``[N, C_l, H_l, W_l]``,
             such as those of VGG16 before each pooling.
         channels: :math:`C_l`.
 
@@ -77,13 +77,13 @@ class LPIPS(nn.Module):
         """Distance of each pair.
 
         Args:
-            x: pictures in [-1, 1].
+            x: images in [-1, 1].
             y: likewise.
         """
         return self.distance(self.backbone(self.scaled(x)), self.backbone(self.scaled(y)))
 
     def scaled(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Pictures as the feature network was trained on them."""
+        """Images as the feature network was trained on them."""
         return (x - self.shift) / self.scale
 
     def distance(self, f: Sequence[Tensor], g: Sequence[Tensor]) -> Float[Tensor, " n"]:

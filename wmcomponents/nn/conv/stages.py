@@ -197,12 +197,12 @@ class ValidStage(Stage):
         return self.post(self.conv(x))
 
 
-class Growth(NamedTuple):
-    """How transposed convolutions of stride 2 grow a map to a picture, along one side.
+class DeconvPlan(NamedTuple):
+    """How transposed convolutions of stride 2 grow a map to an image, along one side.
 
     Attributes:
         start: side of the map.
-        kernels: of each stage, from the map to the picture.
+        kernels: of each stage, from the map to the image.
         padding: what each stage cuts off at both ends.
     """
 
@@ -211,7 +211,7 @@ class Growth(NamedTuple):
     padding: int
 
 
-def unpadded_growth(size: int, stages: int) -> Growth:
+def unpadded_deconv_plan(size: int, stages: int) -> DeconvPlan:
     """Kernels of 5 and 6 without padding (PlaNet, Dreamer, DreamerV2): 64 pixels from 1 by kernels 5, 5, 6, 6.
 
     Any size is reached exactly: a stage that ends on an even side has a kernel of 6, one on an odd side of 5.
@@ -229,16 +229,16 @@ def unpadded_growth(size: int, stages: int) -> Growth:
                 f"{stages} transposed convolutions without padding make more than {size} pixels a side of one. Resize "
                 f"the image (64x64) or pass fewer mults."
             )
-    return Growth(start, tuple(kernels), 0)
+    return DeconvPlan(start, tuple(kernels), 0)
 
 
-def padded_growth(size: int, stages: int) -> Growth:
+def padded_deconv_plan(size: int, stages: int) -> DeconvPlan:
     """Kernels of 4 that double exactly (DreamerV3, the preprint): 64 pixels from 4 by four of them.
 
     Raises:
         ValueError: if the size cannot be halved that often.
     """
-    return Growth(_halved(size, stages), (4,) * stages, 1)
+    return DeconvPlan(_halved(size, stages), (4,) * stages, 1)
 
 
 class TransposedStage(nn.Module):
@@ -338,7 +338,7 @@ class StridedDoubling(Doubling):
 class UpsampleConv(Doubling):
     """Double the resolution: nearest upsampling, then a convolution (stride 1, same padding).
 
-    Computed without the upsampled picture. Of the taps of one output pixel several fall on the same input pixel; their
+    Computed without the upsampled image. Of the taps of one output pixel several fall on the same input pixel; their
     weights are added up first, for each of the four positions of an output pixel within its input pixel, which leaves
     one smaller convolution with four times the channels (9 products instead of 25 for a kernel of 5).
 

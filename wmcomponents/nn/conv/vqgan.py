@@ -127,7 +127,7 @@ class Middle(nn.Sequential):
 
 
 class VQGANEncoder(nn.Module):
-    """Pictures to a grid of vectors, each level of half the height and width of the one before.
+    """Images to a grid of vectors, each level of half the height and width of the one before.
 
     Args:
         channels: at the first level.
@@ -135,7 +135,7 @@ class VQGANEncoder(nn.Module):
         blocks: residual blocks at a level.
         attention: which levels have attention, by number, 0 being the first.
         features: channels of the output.
-        channels_in: of the pictures.
+        channels_in: of the images.
 
     Reference: Esser et al., Taming Transformers for High-Resolution Image Synthesis (2021), appendix; IRIS (2023).
     """
@@ -163,7 +163,7 @@ class VQGANEncoder(nn.Module):
         """Height and width halve between levels.
 
         Args:
-            x: pictures; sides that halve without remainder.
+            x: images; sides that halve without remainder.
         """
         x = self.conv_in(x)
         for number, level in enumerate(self.levels):
@@ -172,7 +172,7 @@ class VQGANEncoder(nn.Module):
 
 
 class VQGANDecoder(nn.Module):
-    """A grid of vectors to pictures: the mirror of :class:`VQGANEncoder`, with one more residual block at each level.
+    """A grid of vectors to images: the mirror of :class:`VQGANEncoder`, with one more residual block at each level.
 
     Args:
         channels: at the last, largest level.
@@ -180,7 +180,7 @@ class VQGANDecoder(nn.Module):
         blocks: residual blocks at a level of the ENCODER; here there is one more.
         attention: which levels have attention, by number, 0 being the largest.
         features: channels of the input.
-        channels_out: of the pictures.
+        channels_out: of the images.
 
     Reference: as the encoder.
     """

@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from torch import nn
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Answer, Probe, Situation, flat
+from wmcomponents.testing.probe import Answer, Probe, TestInputs, flat
 from wmcomponents.testing.report import Clause, Failure
 from wmcomponents.world_model import CapabilityError
 
@@ -78,7 +78,7 @@ def tensordict_form(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def _tensordict(verb: str, situation: Situation) -> TensorDict:
+def _tensordict(verb: str, situation: TestInputs) -> TensorDict:
     entries: dict[str, Any] = dict(situation.state)
     noise = situation.observe_noise if verb == "observe" else situation.imagine_noise
     if verb == "observe":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.testing.probe import Answer, Probe, Situation
+from wmcomponents.testing.probe import Answer, Probe, TestInputs
 from wmcomponents.testing.report import Clause, Failure
 from wmcomponents.testing.sampling import bounds, is_uniform
 from wmcomponents.world_model import CAPABILITIES, Prediction
@@ -169,7 +169,7 @@ def _layout(probe: Probe) -> Iterator[Failure]:
                     yield from _scalar(verb, name, answer[name], batch, probe.device)
 
 
-def _edges(probe: Probe) -> Iterator[Situation]:
+def _edges(probe: Probe) -> Iterator[TestInputs]:
     """Situations whose uniform noise is exactly 0, or the last number below 1."""
     situation = probe.situation(salt=2)
     for value in (0.0, 1.0 - 2.0**-24):
@@ -181,7 +181,7 @@ def _edges(probe: Probe) -> Iterator[Situation]:
         yield edge
 
 
-def _kind(probe: Probe, verb: str, situation: Situation) -> Iterator[Failure]:
+def _kind(probe: Probe, verb: str, situation: TestInputs) -> Iterator[Failure]:
     """Run a verb and look at the kind of its answer, before anything reads it."""
     model = probe.model
     with torch.no_grad():

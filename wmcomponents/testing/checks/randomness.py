@@ -53,7 +53,7 @@ def repeatable(probe: Probe) -> Iterator[Failure]:
 
 def noise_matters(probe: Probe) -> Iterator[Failure]:
     """Declared noise changes something. A flat ``noise_spec`` serves both verbs and must matter in one of them."""
-    model = probe.awake
+    model = probe.with_nonzero_weights
     specs = {verb: cast(Composite, model.noise_spec[verb]) for verb in ("observe", "imagine")}
     declared: list[Verb] = [verb for verb in ("observe", "imagine") if len(list(specs[verb].keys()))]
     if not declared:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import ROWS, Answer, Probe, Situation
+from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs
 from wmcomponents.testing.report import Clause, Failure
 
 APART = "reduce over a row's own dims only (dim=-1, never dim=0 or the whole tensor); no statistics of the batch."
@@ -60,12 +60,12 @@ def _some(batch: tuple[int, ...]) -> list[tuple[int, ...]]:
     return places if len(places) <= 4 else [places[0], places[1], places[-2], places[-1]]
 
 
-def _rows_from(kept: Tensor, mine: Situation, other: Situation) -> Situation:
+def _rows_from(kept: Tensor, mine: TestInputs, other: TestInputs) -> TestInputs:
     tensors = iter(_tensors(other))
     return mine.map(lambda tensor: torch.where(_wide(kept, tensor), tensor, next(tensors)), mine.batch)
 
 
-def _tensors(situation: Situation) -> list[Tensor]:
+def _tensors(situation: TestInputs) -> list[Tensor]:
     collected: list[Tensor] = []
 
     def collect(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wmcomponents.testing.checks.layout import stripped
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import ROWS, Answer, Probe, Situation, flat
+from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs, flat
 from wmcomponents.testing.report import Clause, Failure
 
 STEPS = 5
@@ -16,7 +16,7 @@ STEPS = 5
 
 def not_frozen(probe: Probe) -> Iterator[Failure]:
     """Over a few imagined steps the state changes, and so does something that can be seen of it."""
-    model, generator = probe.awake, probe.generator(30)
+    model, generator = probe.with_nonzero_weights, probe.generator(30)
     situation = probe.situation(salt=31, model=model)
     begin, seen_first = situation, _seen(probe, situation)
     moved = visible = False
@@ -82,7 +82,7 @@ def observe_action(probe: Probe) -> Iterator[Failure]:
 
 def observation_matters(probe: Probe) -> Iterator[Failure]:
     """The filter looks at what it is shown."""
-    model = probe.awake
+    model = probe.with_nonzero_weights
     situation = probe.situation(salt=32, model=model)
     other = replace(situation, observation=probe.observation(situation.batch, probe.generator(33)))
     for name, given in (("within an episode", situation), ("at its start", situation.begun())):
@@ -100,7 +100,7 @@ def observation_matters(probe: Probe) -> Iterator[Failure]:
 
 def is_init_erases(probe: Probe) -> Iterator[Failure]:
     """Where ``is_init`` is true, neither the state nor the action given matters; elsewhere rows are as without it."""
-    model = probe.awake
+    model = probe.with_nonzero_weights
     situation, past = probe.situation(salt=34, model=model), probe.situation(salt=35, model=model)
     begun = situation.begun()
     initial = model.initial_state(situation.batch, probe.device)
@@ -191,7 +191,7 @@ class _Field:
 
 def _fields(probe: Probe, verb: str) -> dict[str, _Field]:
     """For each element of what a verb returns: does it depend on the action, on the state, on the action alone?"""
-    model = probe.awake
+    model = probe.with_nonzero_weights
     base = probe.situation(salt=40, model=model)
     donors = [probe.situation(salt=41 + k, model=model) for k in range(3)]
     acted = [replace(base, action=donor.action) for donor in donors]
@@ -219,7 +219,7 @@ def _outcome_depends(fields: dict[str, _Field]) -> bool:
 def _decoded_depends(probe: Probe) -> bool:
     if "decode" not in probe.verbs:
         return False
-    model = probe.awake
+    model = probe.with_nonzero_weights
     base = probe.situation(salt=40, model=model)
     seen: list[Answer] = []
     for given in (base, replace(base, action=probe.situation(salt=41, model=model).action)):
@@ -228,9 +228,9 @@ def _decoded_depends(probe: Probe) -> bool:
     return any(not torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 
-def _seen(probe: Probe, situation: Situation) -> Answer:
+def _seen(probe: Probe, situation: TestInputs) -> Answer:
     """What can be seen of a state: decoded, as features, or in what it predicts; without these, the state itself."""
-    model, seen = probe.awake, {}
+    model, seen = probe.with_nonzero_weights, {}
     for verb in ("decode", "features", "value"):
         if verb in probe.verbs:
             seen |= probe.ask(verb, situation, model)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Answer, Probe, Situation, ask
+from wmcomponents.testing.probe import Answer, Probe, TestInputs, ask
 from wmcomponents.testing.report import Clause, Failure
 
 
@@ -105,7 +105,7 @@ def model_unchanged(probe: Probe) -> Iterator[Failure]:
             model.eval()
 
 
-def _both(probe: Probe) -> tuple[Situation, Situation]:
+def _both(probe: Probe) -> tuple[TestInputs, TestInputs]:
     return probe.situation(salt=1), probe.situation(salt=2).mode()
 
 

@@ -113,7 +113,7 @@ class DiamondConfig:
 
     @classmethod
     def tiny(cls, **changes: Any) -> "DiamondConfig":
-        """For pictures of 16 to 32 pixels a side on a CPU: minutes, not hours. Not a scaled-down paper."""
+        """For images of 16 to 32 pixels a side on a CPU: minutes, not hours. Not a scaled-down paper."""
         levels = {"depths": (1, 1), "attends": (False, False)}
         denoiser = DenoiserConfig(cond=64, channels=(16, 32), **levels)
         reward_end = RewardEndConfig(hidden=64, cond=32, channels=(8, 16), steps=12, windows=1, **levels)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import ActionVector
-from wmcomponents.codecs.image_spec import picture_of
-from wmcomponents.codecs.observation import DiscreteObservation
+from wmcomponents.codecs.image_spec import image_of
+from wmcomponents.codecs.observation import DiscreteCodec
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.denoisers.edm import stacked
@@ -24,7 +24,7 @@ from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss
 from wmcomponents.models.diffusion.diamond.official import RULES
-from wmcomponents.nn.chunks import row_shares
+from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.memory_format import keep_channels_last
 from wmcomponents.pretrained import PretrainedModel, load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
@@ -47,11 +47,11 @@ class Diamond(PretrainedModel):
 
     Args:
         config: sizes; a preset such as ``DiamondConfig.atari()``, varied with its keyword arguments.
-        observation_spec: spec of one real observation: one uint8 picture (H, W, C).
+        observation_spec: spec of one real observation: one uint8 image (H, W, C).
         action_spec: spec of one real action: a choice, several bits, or numbers.
 
     Raises:
-        ValueError: if the observation is not a single picture, or sizes do not fit each other.
+        ValueError: if the observation is not a single image, or sizes do not fit each other.
 
     Example:
         >>> import torch
@@ -68,7 +68,7 @@ class Diamond(PretrainedModel):
 
     def __init__(self, config: DiamondConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        key, self._shape = picture_of(observation_spec, "Diamond")
+        key, self._shape = image_of(observation_spec, "Diamond")
         height, width, planes = self._shape
         factor = 1 if c.upsampler is None else c.upsampler.factor
         if height % factor or width % factor:
@@ -256,7 +256,7 @@ class Diamond(PretrainedModel):
         return small.to(torch.uint8).permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], height, width, planes)
 
     def upsampled(self, small: Tensor) -> Tensor:
-        """Small float pictures ``[n, C, H, W]`` as the upsampler's network sees them: bicubic, not clamped."""
+        """Small float images ``[n, C, H, W]`` as the upsampler's network sees them: bicubic, not clamped."""
         assert self.config.upsampler is not None
         return F.interpolate(small, scale_factor=float(self.config.upsampler.factor), mode="bicubic")
 
@@ -318,7 +318,7 @@ class Diamond(PretrainedModel):
 
     def _shares(self, rows: int, device: torch.device) -> list[slice]:
         """Rows to be taken at once."""
-        return row_shares(rows, math.prod(self._shape[:2]), device)
+        return row_chunks(rows, math.prod(self._shape[:2]), device)
 
     @classmethod
     def from_official(
@@ -333,7 +333,7 @@ class Diamond(PretrainedModel):
 
         Args:
             weights: an agent's checkpoint: one flat mapping; what belongs to the actor-critic is left out.
-            observation_spec: of the environment: 64x64 pictures for Atari, 150x280 for CS:GO.
+            observation_spec: of the environment: 64x64 images for Atari, 150x280 for CS:GO.
             action_spec: likewise: a choice of the game's own actions, or 51 bits.
             config: sizes; those of the paper that go with the weights if not given.
 
@@ -364,7 +364,7 @@ def _check_upsampler(config: DiamondConfig) -> None:
 def _no_action(action: ActionVector) -> Tensor:
     """The vector that stands where there was no action: the first choice; zeros where there is no choice."""
     vector = torch.zeros(action.size)
-    if isinstance(action.described, DiscreteObservation):
+    if isinstance(action.described, DiscreteCodec):
         first = 0
         for classes in action.described.classes:
             vector[first] = 1.0

@@ -219,7 +219,7 @@ class DiamondLoss(ModelLoss):
         return Segments(frames, actions, weight, is_real)
 
     def draw_noise(self, like: Tensor, context: int = 0) -> StepNoise:
-        """Fresh noise of a step on pictures ``[N, C, H, W]``; with that of a context of so many frames, if any."""
+        """Fresh noise of a step on images ``[N, C, H, W]``; with that of a context of so many frames, if any."""
         n, c, h, w = like.shape
 
         def normal(*shape: int) -> Tensor:
@@ -230,7 +230,7 @@ class DiamondLoss(ModelLoss):
         return StepNoise(normal(n), normal(n, c, 1, 1), normal(n, c, h, w), noised)
 
     def denoising(self, segments: Segments, noise: list[StepNoise] | None = None) -> Tensor:
-        """Squared errors of the network, ``[N, targets]``, mean over a picture.
+        """Squared errors of the network, ``[N, targets]``, mean over an image.
 
         Args:
             segments: windows of (small) frames.

@@ -13,9 +13,9 @@ from torchrl.data import Composite, TensorSpec, Unbounded
 from wmcomponents.codecs import SigmoidSquaredError, Standardize, Transform, vector_transform
 from wmcomponents.codecs.action import ActionVector
 from wmcomponents.codecs.reward_unit import rewards_in
-from wmcomponents.decoders import MLPDecoder, PlanesDecoder, TransposedConvDecoder, VAEDecoder
+from wmcomponents.decoders import BoardDecoder, MLPDecoder, TransposedConvDecoder, VAEDecoder
 from wmcomponents.dynamics import MDNRNN, DimensionMixture, VectorMixture
-from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder, VAEEncoder
+from wmcomponents.encoders import BoardEncoder, ConvEncoder, MLPEncoder, MultiEncoder, VAEEncoder
 from wmcomponents.heads import BernoulliHead, MSEHead
 from wmcomponents.models.recurrent.world_models import official as official
 from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss
@@ -36,7 +36,7 @@ class WorldModelsConfig:
         mixture: one mixture for each ``"dimension"`` of z, as the authors' code has it, or one for the whole
             ``"vector"``, as ctallec/world-models has it; the losses are scaled as in the one code or the other.
         forget_bias: constant on the LSTM's forget gate.
-        channels: of the convolutions over pictures.
+        channels: of the convolutions over images.
         growth_channels: of the maps from one pixel back to 64: the first is the dense layer's output.
         dense_act: activation after that dense layer: none in the authors' code, ReLU in ctallec/world-models.
         units: width of the layers over numbers and boards, and of hidden layers in the heads.
@@ -114,7 +114,7 @@ class WorldModels(PretrainedModel):
 
     Args:
         config: sizes; a preset such as ``WorldModelsConfig.carracing()``, varied with its keyword arguments.
-        observation_spec: spec of one real observation: 64x64 uint8 pictures, numbers, boards, categories, or several.
+        observation_spec: spec of one real observation: 64x64 uint8 images, numbers, boards, categories, or several.
         action_spec: spec of one real action.
 
     Raises:
@@ -164,7 +164,7 @@ class WorldModels(PretrainedModel):
         Args:
             weights: the repository's ``logdir`` as a mapping from file names (``vae/best.tar``, ``mdrnn/best.tar``), or
                 a mapping with ``vae`` and ``mdrnn``.
-            observation_spec: the key of the picture; ``pixels`` if not given.
+            observation_spec: the key of the image; ``pixels`` if not given.
             action_spec: of the environment, as the model was trained on; unbounded numbers if not given.
 
         Raises:
@@ -283,7 +283,7 @@ def _features(config: WorldModelsConfig, observation_spec: Composite, transform:
         observation_spec,
         vectors=partial(MLPEncoder, units=c.units, layers=c.layers, norm="none"),
         images=partial(ConvEncoder, depth=1, mults=c.channels, kernel=4, stage=ValidStage, norm="none", act="relu"),
-        boards=partial(PlanesEncoder, units=c.units),
+        boards=partial(BoardEncoder, units=c.units),
         transform=transform,
     )
 
@@ -294,16 +294,16 @@ def _decoder(config: WorldModelsConfig, observation_spec: Composite, transform: 
         observation_spec,
         c.latent,
         vectors=partial(MLPDecoder, units=c.units, layers=c.layers, norm="none"),
-        images=partial(_pictures, c),
-        boards=partial(PlanesDecoder, units=c.units),
+        images=partial(_images, c),
+        boards=partial(BoardDecoder, units=c.units),
         transform=transform,
     )
 
 
-def _pictures(
+def _images(
     config: WorldModelsConfig, latent: int, nothing: Sequence[int], shape: Sequence[int]
 ) -> TransposedConvDecoder:
-    """The paper's way back to pictures, in [0, 1] by a sigmoid."""
+    """The paper's way back to images, in [0, 1] by a sigmoid."""
     first, *rest = config.growth_channels
     if first % 4:
         raise ValueError(f"growth_channels begin with a multiple of 4 (2 x 2 pixels); got {config.growth_channels}.")

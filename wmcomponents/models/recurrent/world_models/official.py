@@ -69,7 +69,7 @@ def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def specs(
     found: Mapping[str, Any], observation_spec: Composite | None, action_spec: TensorSpec | None
 ) -> tuple[Composite, TensorSpec]:
-    """The specs given, or what the repository's own environment shows: 64x64 pictures, actions taken as they are."""
+    """The specs given, or what the repository's own environment shows: 64x64 images, actions taken as they are."""
     if observation_spec is None:
         shape = torch.Size((64, 64, found["pixels"]))
         observation_spec = Composite(pixels=Bounded(0, 255, shape, dtype=torch.uint8))
@@ -80,7 +80,7 @@ def translated(weights: Mapping[str, Tensor], found: Mapping[str, Any], action: 
     """The weights with what differs by more than its name made ours.
 
     The action comes before z there, and unscaled; the LSTM has two biases, and one linear layer for mixture, reward and
-    end. Pictures enter in [0, 1], here around 0.
+    end. Images enter in [0, 1], here around 0.
 
     Raises:
         BadModelError: if the action's length is another.

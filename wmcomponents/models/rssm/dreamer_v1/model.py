@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import describe_observation, reward_transform, vector_transform
+from wmcomponents.codecs import codec_from_spec, reward_transform, vector_transform
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM, GaussianLatent
 from wmcomponents.encoders import MultiEncoder
@@ -121,7 +121,7 @@ class DreamerV1(RSSMWorldModel):
         sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults, "norm": c.norm}
         encoder = MultiEncoder.planet(observation_spec, **sizes, transform=transform)
         latent = GaussianLatent(c.stoch, c.min_std)
-        action = describe_observation(action_spec).size
+        action = codec_from_spec(action_spec).size
         gru = ResetAfterGRU(c.hidden, c.deter)
         dynamics = RSSM.dense_gru(encoder.out_features, action, gru, latent, c.norm, act="elu")
         decoder = None

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import describe_observation, reward_transform, vector_transform
+from wmcomponents.codecs import codec_from_spec, reward_transform, vector_transform
 from wmcomponents.decoders import MultiDecoder
-from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, SigmoidSpread
+from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, SigmoidStd
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, NormalHead
 from wmcomponents.models.rssm.base import RSSMWorldModel
@@ -132,7 +132,7 @@ class DreamerV2(RSSMWorldModel):
         sizes = {"units": c.units, "layers": c.layers, "depth": c.depth, "mults": c.mults, **layer}
         encoder = MultiEncoder.planet(observation_spec, **sizes, transform=transform)
         latent = _latent(c)
-        action = describe_observation(action_spec).size
+        action = codec_from_spec(action_spec).size
         dynamics = RSSM.dense_gru(encoder.out_features, action, NormGRU(c.hidden, c.deter), latent, **layer)
         decoder = None
         if c.decoder:
@@ -168,4 +168,4 @@ class DreamerV2(RSSMWorldModel):
 def _latent(config: DreamerV2Config) -> Latent:
     if config.latent == "categorical":
         return CategoricalLatent(config.groups, config.classes, unimix=0.0)
-    return GaussianLatent(config.groups, config.min_std, SigmoidSpread())
+    return GaussianLatent(config.groups, config.min_std, SigmoidStd())

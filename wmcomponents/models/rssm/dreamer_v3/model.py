@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import describe_observations, vector_transform
+from wmcomponents.codecs import codecs_from_spec, vector_transform
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM, BlockGRUCell, CategoricalLatent, GaussianLatent, Prior, RecurrentPosterior
 from wmcomponents.encoders import MultiEncoder
@@ -34,7 +34,7 @@ class DreamerV3Config:
         blocks: blocks of the recurrent cell.
         layers: layers of the vector encoder and decoder.
         mults: channel factors of the image stages.
-        stages: what halves and doubles pictures: ``"pool"``, max-pooling and nearest upsampling, as in the official
+        stages: what halves and doubles images: ``"pool"``, max-pooling and nearest upsampling, as in the official
             presets, or ``"strided"``, strided and transposed convolutions, as in the paper and the official option.
         bins: bins of the reward head.
         unimix: share of the uniform distribution in categorical latents.
@@ -173,7 +173,7 @@ class DreamerV3(RSSMWorldModel):
 def _dynamics(config: DreamerV3Config, embed: int, action_spec: TensorSpec) -> RSSM:
     c = config
     latent = CategoricalLatent(c.groups, c.classes, c.unimix) if c.latent == "categorical" else GaussianLatent(c.groups)
-    action = describe_observations(Composite(action=action_spec))["action"].size
+    action = codecs_from_spec(Composite(action=action_spec))["action"].size
     return RSSM(
         BlockGRUCell(c.deter, latent.size, action, c.hidden, c.blocks),
         latent,

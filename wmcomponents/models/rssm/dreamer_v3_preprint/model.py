@@ -7,14 +7,14 @@ from typing import Any, Literal
 from torch import nn
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import SquaredError, describe_observation, vector_transform
-from wmcomponents.decoders import MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
-from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, LearnedInitialState, SigmoidSpread
-from wmcomponents.encoders import ConvEncoder, MLPEncoder, MultiEncoder, PlanesEncoder
+from wmcomponents.codecs import SquaredError, codec_from_spec, vector_transform
+from wmcomponents.decoders import BoardDecoder, MLPDecoder, MultiDecoder, TransposedConvDecoder
+from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Latent, LearnedInitialState, SigmoidStd
+from wmcomponents.encoders import BoardEncoder, ConvEncoder, MLPEncoder, MultiEncoder
 from wmcomponents.heads import BernoulliHead, PreprintTwoHotHead
 from wmcomponents.models.rssm.base import RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v3_preprint.objective import DreamerV3PreprintModelLoss
-from wmcomponents.nn import NormGRU, StrideStage, fan_average_init_, padded_growth
+from wmcomponents.nn import NormGRU, StrideStage, fan_average_init_, padded_deconv_plan
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class DreamerV3Preprint(RSSMWorldModel):
             observation_spec,
             vectors=partial(MLPEncoder, **dense),
             images=partial(ConvEncoder, kernel=4, stage=StrideStage, **image),
-            boards=partial(PlanesEncoder, units=c.units, **layer),
+            boards=partial(BoardEncoder, units=c.units, **layer),
             transform=transform,
         )
         latent = _latent(c)
-        action = describe_observation(action_spec).size
+        action = codec_from_spec(action_spec).size
         gru = NormGRU(c.units, c.deter, bias=False)
         initial = LearnedInitialState(c.deter)
         dynamics = RSSM.dense_gru(encoder.out_features, action, gru, latent, **layer, initial=initial)
@@ -135,9 +135,9 @@ class DreamerV3Preprint(RSSMWorldModel):
                 latent.shape,
                 vectors=partial(MLPDecoder, **dense),
                 images=partial(
-                    TransposedConvDecoder, growth=padded_growth, likelihood=SquaredError(offset=0.5), **image
+                    TransposedConvDecoder, deconv_plan=padded_deconv_plan, likelihood=SquaredError(offset=0.5), **image
                 ),
-                boards=partial(PlanesDecoder, units=c.units, **layer),
+                boards=partial(BoardDecoder, units=c.units, **layer),
                 transform=transform,
             )
         reward_head = PreprintTwoHotHead(dynamics.feat_size, bins=c.bins, **dense)
@@ -162,4 +162,4 @@ class DreamerV3Preprint(RSSMWorldModel):
 def _latent(config: DreamerV3PreprintConfig) -> Latent:
     if config.latent == "categorical":
         return CategoricalLatent(config.groups, config.classes, config.unimix)
-    return GaussianLatent(config.groups, spread=SigmoidSpread())
+    return GaussianLatent(config.groups, spread=SigmoidStd())

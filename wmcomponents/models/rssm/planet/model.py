@@ -10,11 +10,11 @@ from torchrl.data import Bounded, Composite, TensorSpec
 from wmcomponents.codecs import (
     QuantizedUnitNormal,
     UnitNormal,
-    describe_observation,
+    codec_from_spec,
     reward_transform,
     vector_transform,
 )
-from wmcomponents.decoders import MLPDecoder, MultiDecoder, PlanesDecoder, TransposedConvDecoder
+from wmcomponents.decoders import BoardDecoder, MLPDecoder, MultiDecoder, TransposedConvDecoder
 from wmcomponents.dynamics import RSSM, GaussianLatent
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.functional import dequantized
@@ -95,7 +95,7 @@ class PlaNetConfig:
 class PlaNet(RSSMWorldModel):
     """PlaNet's world model.
 
-    Pictures are reduced to 5 bits. In training, noise of the width of a level is added (:meth:`preprocessing_noise`);
+    Images are reduced to 5 bits. In training, noise of the width of a level is added (:meth:`preprocessing_noise`);
     the filter takes its mean, the middle of the level.
 
     Args:
@@ -125,7 +125,7 @@ class PlaNet(RSSMWorldModel):
         plain: dict[str, Any] = {"norm": c.norm, "act": "relu"}
         encoder = MultiEncoder.planet(observation_spec, **sizes, **channels, **plain, transform=transform)
         latent = GaussianLatent(c.stoch, c.min_std)
-        action = describe_observation(action_spec).size
+        action = codec_from_spec(action_spec).size
         gru = ResetBeforeGRU(c.hidden, c.deter)
         dynamics = RSSM.dense_gru(encoder.out_features, action, gru, latent, **plain)
         decoder = None
@@ -136,7 +136,7 @@ class PlaNet(RSSMWorldModel):
                 latent.shape,
                 vectors=partial(MLPDecoder, **sizes, **plain, likelihood=UnitNormal()),
                 images=partial(TransposedConvDecoder, **channels, **plain, likelihood=QuantizedUnitNormal(c.bits)),
-                boards=partial(PlanesDecoder, units=c.units, **plain),
+                boards=partial(BoardDecoder, units=c.units, **plain),
                 transform=transform,
             )
         head = {"in_features": dynamics.feat_size, "units": c.units, "layers": c.reward_layers, **plain}
@@ -153,12 +153,12 @@ class PlaNet(RSSMWorldModel):
         self.config = config
 
     def preprocessing_noise(self) -> dict[str, TensorSpec]:
-        """Uniform noise in [0, 1) for every pixel of every picture."""
+        """Uniform noise in [0, 1) for every pixel of every image."""
         shapes = {key: self.observation_spec[key].shape for key in self.encoder.image_keys}
         return {key: Bounded(0.0, 1.0, shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
 
     def preprocessed(self, observation: Observation, noise: Noise | None = None) -> Observation:
-        """Pictures with few bits, and noise between their levels: float, in units of 0 to 255."""
+        """Images with few bits, and noise between their levels: float, in units of 0 to 255."""
         seen = dict(observation)
         for key in self.encoder.image_keys:
             drawn = None if noise is None else noise[key]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
 
-from wmcomponents.codecs import RewardKind, SignReward, SymlogReward
-from wmcomponents.codecs.image_spec import picture_of
+from wmcomponents.codecs import RewardDistribution, SignReward, SymlogReward
+from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.models.tokens.base import RememberingModel, choices_of, rows_of
+from wmcomponents.models.tokens.base import CachedTransformerModel, choices_of, rows_of
 from wmcomponents.models.tokens.delta_iris import official as official
 from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss
 from wmcomponents.models.tokens.iris.official import merged
@@ -22,7 +22,7 @@ from wmcomponents.pretrained.key_map import load_mapped
 from wmcomponents.tokenizers import DeltaTokenizer
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
-REWARDS: dict[str, type[RewardKind]] = {"sign": SignReward, "two_hot": SymlogReward}
+REWARDS: dict[str, type[RewardDistribution]] = {"sign": SignReward, "two_hot": SymlogReward}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DeltaIRISConfig:
         tokens: of the change from a frame to the next, a square number.
         mults: of the channels of every CNN, one for each residual block.
         halves: whether height and width halve behind the block.
-        largest_map: if given, ``mults`` and ``halves`` follow from the picture instead: blocks of one width, and as
+        largest_map: if given, ``mults`` and ``halves`` follow from the image instead: blocks of one width, and as
             many halvings, at least one, as bring its side to at most this.
         channels: of the tokenizer's encoder and decoder, a multiple of 32.
         features: of the encoder's output and of the codes' part of the decoder's input.
@@ -100,12 +100,12 @@ class DeltaIRISConfig:
 
     @classmethod
     def tiny(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For pictures of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper.
+        """For images of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper.
 
-        Its size follows from the picture, as that of the transformer's embeddings does: 0.9 million parameters at 16
+        Its size follows from the image, as that of the transformer's embeddings does: 0.9 million parameters at 16
         pixels a side, 11 at 32 and 64, 17 at 36, 4 at 96.
         """
-        # At a quarter of the side, small things blur: a dream decodes its own frames, and soon shows the mean picture.
+        # At a quarter of the side, small things blur: a dream decodes its own frames, and soon shows the mean image.
         halving = {} if changes.keys() & {"mults", "halves"} else {"largest_map": 16}
         sizes = {"mults": (1, 1), "halves": (True, False), "channels": 32, "features": 16, "context": 8, **halving}
         codes = {"vocabulary": 64, "code": 16, "action_channels": 2}
@@ -138,7 +138,7 @@ class DeltaIRISConfig:
         return cls(**{**sizes, **training, **scales, **changes})
 
 
-class DeltaIRIS(RememberingModel):
+class DeltaIRIS(CachedTransformerModel):
     """Delta-IRIS: an autoencoder of the changes between frames, and a transformer over frames, actions and changes.
 
     State: ``frame`` uint8 ``[*B, H, W, C]``, the present frame; ``vector`` float ``[*B, dim]``, what the transformer
@@ -152,23 +152,23 @@ class DeltaIRIS(RememberingModel):
     pixels add up along a dream. Where no further block fits into the context, the row forgets all of it and begins
     anew with the present frame: of each row by itself. Observing, the change is encoded from the real frames.
 
-    The cache is large (1 MB a row at the paper's size for Atari). :meth:`imagine` copies it; :meth:`imagine_donated`,
+    The cache is large (1 MB a row at the paper's size for Atari). :meth:`imagine` copies it; :meth:`imagine_inplace`,
     which a simulator uses, writes into the one it is given. Steps are not differentiable: tokens are choices.
 
     Args:
         config: sizes; a preset such as ``DeltaIRISConfig.atari()``, varied with its keyword arguments.
-        observation_spec: spec of one real observation: one square uint8 picture.
+        observation_spec: spec of one real observation: one square uint8 image.
         action_spec: spec of one real action, one choice out of several.
 
     Raises:
-        ValueError: if the observation is not such a picture, or does not halve as it should, or the action is not a
+        ValueError: if the observation is not such an image, or does not halve as it should, or the action is not a
             choice.
 
     Example:
-        >>> picture = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
-        >>> model = DeltaIRIS(DeltaIRISConfig.tiny(), picture, OneHot(3))
+        >>> image = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+        >>> model = DeltaIRIS(DeltaIRISConfig.tiny(), image, OneHot(3))
         >>> sorted(model.capabilities)
-        ['continue', 'decode', 'donate', 'features', 'objective', 'reward']
+        ['continue', 'decode', 'inplace', 'features', 'objective', 'reward']
     """
 
     config_class = DeltaIRISConfig
@@ -176,7 +176,7 @@ class DeltaIRIS(RememberingModel):
 
     def __init__(self, config: DeltaIRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        key, shape = picture_of(observation_spec, "Delta-IRIS", is_square=True)
+        key, shape = image_of(observation_spec, "Delta-IRIS", is_square=True)
         actions = choices_of(action_spec, "Delta-IRIS")
         mults, halves = (
             (c.mults, c.halves) if not c.largest_map else levels_of(shape[0], c.largest_map, math.isqrt(c.tokens))
@@ -231,7 +231,7 @@ class DeltaIRIS(RememberingModel):
                 imagine=Composite(**drawn, tokens=Bounded(0, 1, torch.Size([c.tokens]))),
             ),
         )
-        self.config, self.picture = config, key
+        self.config, self.image = config, key
         self.tokenizer, self.dynamics, self.rewards = tokenizer, dynamics, rewards
 
     @classmethod
@@ -248,7 +248,7 @@ class DeltaIRIS(RememberingModel):
         Args:
             weights: the agent's ``state_dict``.
             heads: of the attention, which the weights do not tell; one for 64 features, as published, if not given.
-            observation_spec: the key of the picture; ``pixels`` if not given.
+            observation_spec: the key of the image; ``pixels`` if not given.
             action_spec: of the environment; a one-hot choice if not given.
 
         Raises:
@@ -289,7 +289,7 @@ class DeltaIRIS(RememberingModel):
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+    def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The same step as :meth:`imagine`, written into the cache that it is given."""
         lead = state["length"].shape[:-1]
         rows, act = rows_of(state), self.action_token(action).reshape(-1)
@@ -313,7 +313,7 @@ class DeltaIRIS(RememberingModel):
 
     def decode(self, state: State) -> Observation:
         """The frame."""
-        return {self.picture: state["frame"].clone()}
+        return {self.image: state["frame"].clone()}
 
     def features(self, state: State) -> Tensor:
         """What the transformer sees of the frame, and its output at the last action."""
@@ -322,7 +322,7 @@ class DeltaIRIS(RememberingModel):
     @torch.no_grad()
     def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
         """All frames, what the transformer sees of them, and the changes that led to them."""
-        time, frames = is_init.ndim - 2, observation[self.picture]
+        time, frames = is_init.ndim - 2, observation[self.image]
         before = torch.cat([state["frame"].unsqueeze(time), frames.narrow(time, 0, frames.shape[time] - 1)], time)
         tokens = self.tokenizer.tokens(before, self.action_token(action), frames)
         tokens = tokens.masked_fill(is_init, 0)
@@ -348,13 +348,13 @@ class DeltaIRIS(RememberingModel):
 
 
 def levels_of(side: int, largest: int, cells: int = 2) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Blocks of one width, and the halvings behind them, that bring a picture's side to at most ``largest``.
+    """Blocks of one width, and the halvings behind them, that bring an image's side to at most ``largest``.
 
-    There are two blocks at least, and one halving. Where the picture does not halve so often to a map that the tokens
+    There are two blocks at least, and one halving. Where the image does not halve so often to a map that the tokens
     can share, the map stays up to twice as large.
 
     Args:
-        side: of the picture.
+        side: of the image.
         largest: of the map.
         cells: of the map along a side, one for each token.
 
@@ -370,7 +370,7 @@ def levels_of(side: int, largest: int, cells: int = 2) -> tuple[tuple[int, ...],
         times += 1
     if side % (cells * 2) or side >> times > 2 * largest:
         raise ValueError(
-            f"a picture of {side}x{side} does not halve to a map of at most {2 * largest}x{2 * largest} that {cells} "
+            f"an image of {side}x{side} does not halve to a map of at most {2 * largest}x{2 * largest} that {cells} "
             f"tokens a side can share: resize it (16x16, 32x32, 64x64, 96x96), or give mults and halves."
         )
     blocks = max(2, times)

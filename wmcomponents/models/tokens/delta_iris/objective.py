@@ -58,7 +58,7 @@ class DeltaIRISLoss(TokenWorldLoss):
     Sequences may be longer than the context, and cross from episode to episode: they are cut into pieces of the
     context's length, each of which counts up to its first end of an episode. The rest of that piece is left out.
 
-    Keys read (rename with ``set_keys``): the picture, ``action``, ``is_init``; under ``next`` the picture, ``reward``,
+    Keys read (rename with ``set_keys``): the image, ``action``, ``is_init``; under ``next`` the image, ``reward``,
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
     Keys written: in the tokenizer's stage ``loss_absolute``, ``loss_squared``, ``loss_worst``, ``loss_commitment``, and
@@ -166,7 +166,7 @@ class DeltaIRISLoss(TokenWorldLoss):
         """Losses and diagnostics of the tokenizer, each ``[N, 1]``.
 
         Args:
-            pixels: uint8 ``[N, H, W, C]``, or such pictures as float in [0, 255].
+            pixels: uint8 ``[N, H, W, C]``, or such images as float in [0, 255].
             action: int64 ``[N]``.
             following: the frames after.
             weight: ``[N]``; 0 for padding.
@@ -175,7 +175,7 @@ class DeltaIRISLoss(TokenWorldLoss):
         x, y = unit_planes(pixels), unit_planes(following)
         z = tokenizer.encode(x, action, y)
         codes, tokens, commitment = tokenizer.quantizer(z)
-        losses = self.picture_errors(y, tokenizer.decode(x, action, codes))
+        losses = self.image_errors(y, tokenizer.decode(x, action, codes))
         if torch.is_grad_enabled():
             self.saw(z.detach(), tokens, weight)
         return self.tokenizer_scores({**losses, "commitment": commitment.mean(-1)}, tokens, weight)
@@ -197,7 +197,7 @@ class DeltaIRISLoss(TokenWorldLoss):
     def changes(self, tensordict: TensorDictBase) -> Changes:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
         model, steps = self.world_model, self.transitions(tensordict)
-        pixels, action, following = self._pictures(tensordict)
+        pixels, action, following = self._images(tensordict)
         length = min(model.dynamics.blocks, tensordict.batch_size[1])
         return Changes(
             _cut(pixels, length),
@@ -212,15 +212,15 @@ class DeltaIRISLoss(TokenWorldLoss):
         """Transitions of the tokenizer's update, ``[N, ...]``, and their weights ``[N]``."""
         weight = self.transitions(tensordict).weight.flatten()
         chosen = self.drawn(weight)
-        pixels, action, following = (value.flatten(0, 1)[chosen] for value in self._pictures(tensordict))
+        pixels, action, following = (value.flatten(0, 1)[chosen] for value in self._images(tensordict))
         return pixels, action, following, weight[chosen]
 
-    def _pictures(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+    def _images(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Frames ``[B, T, H, W, C]``, actions ``[B, T]``, and the frames after."""
-        picture = self.observation_keys[0]
-        check_sequences(tensordict, [picture, ("next", picture)])
+        image = self.observation_keys[0]
+        check_sequences(tensordict, [image, ("next", image)])
         action = self.world_model.action_token(tensordict.get(self.tensor_keys.action))
-        return tensordict.get(picture), action, tensordict.get(("next", picture))
+        return tensordict.get(image), action, tensordict.get(("next", image))
 
 
 def _cut(pixels: Tensor, length: int) -> Tensor:

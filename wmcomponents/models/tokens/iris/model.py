@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.codecs import SignReward
-from wmcomponents.codecs.image_spec import picture_of
+from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.models.tokens.base import RememberingModel, choices_of, rows_of
+from wmcomponents.models.tokens.base import CachedTransformerModel, choices_of, rows_of
 from wmcomponents.models.tokens.iris import official as official
 from wmcomponents.models.tokens.iris.objective import IRISLoss, Perceptual
 from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
@@ -23,7 +23,7 @@ from wmcomponents.tokenizers import ImageTokenizer
 from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
-_HURRY = {
+FAST_TRAINING = {
     **{"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "absolute": 0.1, "squared": 1.0, "worst": 0.01},
     **{"codes_from_data": True, "revival": 400},
 }
@@ -38,9 +38,9 @@ class IRISConfig:
     """Sizes and training of an IRIS world model; the defaults are the paper's for Atari.
 
     Attributes:
-        grid: side of the square of tokens that stand for a picture: K = grid * grid.
+        grid: side of the square of tokens that stand for an image: K = grid * grid.
         channels: of every level of the autoencoder, a multiple of 32. There are as many levels as lead from the
-            picture's side to the grid's by halving.
+            image's side to the grid's by halving.
         blocks: residual blocks at a level of the encoder; the decoder has one more.
         attention: sides at which attention follows each residual block.
         latent_channels: of the encoder's output and the decoder's input.
@@ -93,11 +93,11 @@ class IRISConfig:
 
     @classmethod
     def tiny(cls, **changes: Any) -> "IRISConfig":
-        """For pictures of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper."""
+        """For images of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper."""
         sizes = {"channels": 32, "blocks": 1, "attention": (), "latent_channels": 32, "vocabulary": 64, "code": 16}
         context = {"layers": 3, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 500, "tokenizer_every": 0, "tokenizer_frames": 64}
-        return cls(**{**sizes, **context, **training, **_HURRY, **changes})
+        return cls(**{**sizes, **context, **training, **FAST_TRAINING, **changes})
 
     @classmethod
     def pong(cls, **changes: Any) -> "IRISConfig":
@@ -105,7 +105,7 @@ class IRISConfig:
         sizes = {"channels": 32, "blocks": 1, "attention": (8,), "latent_channels": 64, "vocabulary": 256, "code": 32}
         context = {"layers": 4, "dim": 128, "dropout": 0.0, "max_frames": 8}
         training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16}
-        return cls(**{**sizes, **context, **training, **_HURRY, **changes})
+        return cls(**{**sizes, **context, **training, **FAST_TRAINING, **changes})
 
     @classmethod
     def atari(cls, **changes: Any) -> "IRISConfig":
@@ -113,8 +113,8 @@ class IRISConfig:
         return cls(**changes)
 
 
-class IRIS(RememberingModel):
-    """IRIS: a discrete autoencoder of pictures, and a transformer over their tokens and the actions.
+class IRIS(CachedTransformerModel):
+    """IRIS: a discrete autoencoder of images, and a transformer over their tokens and the actions.
 
     State: ``tokens`` int64 ``[*B, K]``, the present frame; ``cache`` float ``[*B, layers, 2, heads, positions, d]``,
     keys and values of all that the transformer has read; ``length`` int64 ``[*B, 1]``, how many positions of it are in
@@ -125,23 +125,23 @@ class IRIS(RememberingModel):
     output at the one before. Where a whole block no longer fits, the context is rebuilt from the present frame alone,
     and positions start at 0 again: of each row by itself.
 
-    The cache is large (7 MB a row at the paper's size). :meth:`imagine` copies it; :meth:`imagine_donated`, which a
+    The cache is large (7 MB a row at the paper's size). :meth:`imagine` copies it; :meth:`imagine_inplace`, which a
     simulator uses, writes into the one it is given. Steps are not differentiable: tokens are choices.
 
     Args:
         config: sizes; a preset such as ``IRISConfig.atari()``, varied with its keyword arguments.
-        observation_spec: spec of one real observation: one square uint8 picture, whose side is ``grid`` times a power
+        observation_spec: spec of one real observation: one square uint8 image, whose side is ``grid`` times a power
             of two.
         action_spec: spec of one real action, one choice out of several.
 
     Raises:
-        ValueError: if the observation is not such a picture, or the action not a choice.
+        ValueError: if the observation is not such an image, or the action not a choice.
 
     Example:
-        >>> picture = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
-        >>> model = IRIS(IRISConfig.tiny(), picture, OneHot(3))
+        >>> image = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
+        >>> model = IRIS(IRISConfig.tiny(), image, OneHot(3))
         >>> sorted(model.capabilities)
-        ['continue', 'decode', 'donate', 'features', 'objective', 'reward']
+        ['continue', 'decode', 'inplace', 'features', 'objective', 'reward']
     """
 
     config_class = IRISConfig
@@ -149,7 +149,7 @@ class IRIS(RememberingModel):
 
     def __init__(self, config: IRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         c = config
-        self_key, side, colours = _picture(observation_spec, c.grid)
+        image_key, side, colours = _image(observation_spec, c.grid)
         actions = choices_of(action_spec, "IRIS")
         words, rewards = c.grid * c.grid, SignReward()
         dynamics = TokenTransformer(
@@ -181,7 +181,7 @@ class IRIS(RememberingModel):
                 ),
             ),
         )
-        self.config, self.picture = config, self_key
+        self.config, self.image = config, image_key
         levels = (side // c.grid).bit_length()
         attends = [level for level in range(levels) if side >> level in c.attention]
         shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
@@ -192,7 +192,7 @@ class IRIS(RememberingModel):
             VectorQuantizer(c.vocabulary, c.code, beta=c.beta),
             features=c.latent_channels,
             grid=(c.grid, c.grid),
-            in_keys=(self_key,),
+            in_keys=(image_key,),
         )
         keep_channels_last(self.tokenizer)
         self.dynamics, self.rewards = dynamics, rewards
@@ -215,7 +215,7 @@ class IRIS(RememberingModel):
         Args:
             weights: the agent's ``state_dict``.
             heads: of the attention, which the weights do not tell.
-            observation_spec: the key of the picture; ``pixels`` if not given.
+            observation_spec: the key of the image; ``pixels`` if not given.
             action_spec: of the environment; a one-hot choice if not given.
 
         Raises:
@@ -235,7 +235,7 @@ class IRIS(RememberingModel):
         """The paper's losses for this model: the tokenizer's first, then the transformer's.
 
         Args:
-            perceptual: distance of pictures, such as ``LPIPS(backbone)``; no perceptual loss if not given.
+            perceptual: distance of images, such as ``LPIPS(backbone)``; no perceptual loss if not given.
         """
         c = self.config
         return IRISLoss(
@@ -258,7 +258,7 @@ class IRIS(RememberingModel):
         super().prepare(sequences)
         if not self.config.codes_from_data or bool(self.fitted):
             return
-        pixels = sequences[self.picture].flatten(0, sequences.ndim - 1)
+        pixels = sequences[self.image].flatten(0, sequences.ndim - 1)
         chosen = torch.linspace(0, pixels.shape[0] - 1, min(FITTING_FRAMES, pixels.shape[0])).long()
         z = self.tokenizer.encode(network_image(pixels[chosen].to(self.fitted.device)))
         codebook = self.tokenizer.quantizer.embedding.weight
@@ -268,7 +268,7 @@ class IRIS(RememberingModel):
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def imagine_donated(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+    def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The same step, written into the cache that it is given."""
         lead = state["length"].shape[:-1]
         rows = rows_of(state)
@@ -289,7 +289,7 @@ class IRIS(RememberingModel):
     @torch.no_grad()
     def decode(self, state: State) -> Observation:
         """What the tokens look like, rounded to bytes."""
-        return {self.picture: self.tokenizer.pixels(state["tokens"])}
+        return {self.image: self.tokenizer.pixels(state["tokens"])}
 
     @torch.no_grad()
     def features(self, state: State) -> Tensor:
@@ -297,8 +297,8 @@ class IRIS(RememberingModel):
         return torch.cat([self.tokenizer.quantizer.lookup(state["tokens"]).flatten(-2), state["hidden"]], -1)
 
     def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
-        """The tokens of all pictures."""
-        return {"tokens": self.tokenizer.tokens(observation[self.picture])}
+        """The tokens of all images."""
+        return {"tokens": self.tokenizer.tokens(observation[self.image])}
 
     @torch.no_grad()
     def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
@@ -318,13 +318,13 @@ class IRIS(RememberingModel):
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
 
 
-def _picture(spec: Composite, grid: int) -> tuple[str, int, int]:
-    """Key, side and colours of the picture."""
-    key, (side, _, colours) = picture_of(spec, "IRIS", is_square=True)
+def _image(spec: Composite, grid: int) -> tuple[str, int, int]:
+    """Key, side and colours of the image."""
+    key, (side, _, colours) = image_of(spec, "IRIS", is_square=True)
     scale, rest = divmod(side, grid)
     if rest or scale & (scale - 1):
         raise ValueError(
-            f"a picture's side is grid={grid} times a power of two, as every level halves it; got {side}: resize "
-            f"the picture, or choose another grid."
+            f"an image's side is grid={grid} times a power of two, as every level halves it; got {side}: resize "
+            f"the image, or choose another grid."
         )
     return key, side, colours

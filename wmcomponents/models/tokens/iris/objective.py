@@ -17,7 +17,7 @@ from wmcomponents.tokenizers.image import network_image
 from wmcomponents.world_model import WorldModel
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""Distance ``[N]`` of pictures in [-1, 1] ``[N, C, H, W]``."""
+"""Distance ``[N]`` of images in [-1, 1] ``[N, C, H, W]``."""
 
 REVIVAL_EVERY = 10
 """Updates from one revival of unused codes to the next."""
@@ -60,7 +60,7 @@ class IRISLoss(TokenWorldLoss):
     Sequences may be longer than the context, and cross from episode to episode: they are cut into pieces of the
     context's length, each of which counts up to its first end of an episode. The rest of that piece is left out.
 
-    Keys read (rename with ``set_keys``): the picture, ``action``, ``is_init``; under ``next`` the picture, ``reward``,
+    Keys read (rename with ``set_keys``): the image, ``action``, ``is_init``; under ``next`` the image, ``reward``,
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
     Keys written: in the tokenizer's stage ``loss_absolute``, ``loss_squared``, ``loss_worst``, ``loss_commitment``,
@@ -82,7 +82,7 @@ class IRISLoss(TokenWorldLoss):
         revival: updates in which codes that the tokenizer's frames do not use are replaced now and then by vectors of
             these frames that lie far from the used ones; the paper has none. At high rates vectors move away from their
             codes fast, and a code that is not used does not follow.
-        perceptual: distance of pictures, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
+        perceptual: distance of images, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
         seed: of the choice of frames.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[frames, 1]`` in the tokenizer's
             stage; in the other ``[P, M]`` of the pieces, of their tokens ``[P, M * K - 1]``). Diagnostics are means.
@@ -168,14 +168,14 @@ class IRISLoss(TokenWorldLoss):
         """Losses and diagnostics of the tokenizer, each ``[N, 1]``.
 
         Args:
-            pixels: uint8 ``[N, H, W, C]``, or such pictures as float in [0, 255].
+            pixels: uint8 ``[N, H, W, C]``, or such images as float in [0, 255].
             weight: ``[N]``; 0 for padding.
         """
         tokenizer = self.world_model.tokenizer
         x = network_image(pixels)
         tokens, codes, commitment = tokenizer.tokenize(x)
         image = tokenizer.decode(codes)
-        losses = {**self.picture_errors(x, image), "commitment": commitment}
+        losses = {**self.image_errors(x, image), "commitment": commitment}
         if self.perceptual is not None:
             losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
         return self.tokenizer_scores(losses, tokens, weight)

@@ -85,7 +85,7 @@ def merged(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries of a config that the shapes of weights tell; and the picture's ``side`` and the number of ``actions``.
+    """Entries of a config that the shapes of weights tell; and the image's ``side`` and the number of ``actions``.
 
     Raises:
         BadModelError: if a weight is missing.

@@ -8,7 +8,15 @@ from typing import Any, Literal
 from torch import nn
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import ActionVector, FrameHistory, Frames, History, NoHistory, action_code, policy_code
+from wmcomponents.codecs import (
+    ActionVector,
+    FrameHistory,
+    Frames,
+    History,
+    NoHistory,
+    make_action_planes,
+    policy_distribution,
+)
 from wmcomponents.dynamics import ConvTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, StateRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, SimSiamProjection, ValuePrefixHead
@@ -33,7 +41,7 @@ from wmcomponents.pretrained import load_mapped, section
 class EfficientZeroConfig:
     """Sizes of an EfficientZero and of its training; the defaults are the official Atari ones.
 
-    Pictures and boards enter residual convolutions as in the paper; vectors enter the residual perceptrons of
+    Images and boards enter residual convolutions as in the paper; vectors enter the residual perceptrons of
     EfficientZero-V2.
 
     Attributes:
@@ -46,7 +54,7 @@ class EfficientZeroConfig:
         channels: of a convolutional latent.
         reduced: channels to which a convolutional head reduces.
         reduced_heads: hidden widths behind the reduction, and behind the LSTM.
-        downsample: whether pictures are brought to a sixteenth. Boards keep their size.
+        downsample: whether images are brought to a sixteenth. Boards keep their size.
         action_planes: how a choice enters convolutions: one plane filled with ``a / |A|``, or one-hot planes.
         scale: whether convolutional latents are brought to [0, 1] over the whole latent; the official code's
             ``state_norm``, off for Atari.
@@ -71,7 +79,7 @@ class EfficientZeroConfig:
         value_scale: weight of the value loss.
         consistency_scale: weight of the consistency loss.
         continue_scale: weight of the termination loss.
-        shift: pixels by which a stack of pictures is moved at most in training; 0 moves none.
+        shift: pixels by which a stack of images is moved at most in training; 0 moves none.
         intensity: spread of the random factor on its brightness in training.
         starts: positions of each training sequence from which it is unrolled, drawn anew; 0 takes them all.
         target_interval: updates between refreshments of the target network.
@@ -191,7 +199,7 @@ class EfficientZero(ValueEquivalentModel):
         history: History = NoHistory(frames.shape)
         if c.frames > 1:
             history = FrameHistory(frames.shape, c.frames, frames.dtype)
-        params, limits = policy_code(action).params, (c.reward_support or c.support, c.support)
+        params, limits = policy_distribution(action).params, (c.reward_support or c.support, c.support)
         rewards, support = reward_and_value(*limits, c.rewards, c.discount, steps=c.lstm_horizon, dead_zone=1e-3)
         if len(frames.space) == 1:
             event = 1
@@ -204,12 +212,12 @@ class EfficientZero(ValueEquivalentModel):
             entry, features = nn.Identity(), c.units
         else:
             event = 3
-            is_plain = not (frames.is_picture and c.downsample)
+            is_plain = not (frames.is_image and c.downsample)
             stem = (PlainStem if is_plain else NormalizedStem)(history.channels, c.channels)
             scale = MinMaxScale(3, guard="none") if c.scale else None
             representation = ConvRepresentation(stem, frames.space, c.channels, c.blocks, scale)
             transition = ConvTransition(
-                c.channels, action_code(action, c.action_planes), c.blocks, skip=True, scale=scale
+                c.channels, make_action_planes(action, c.action_planes), c.blocks, skip=True, scale=scale
             )
             trunk = residual_blocks(c.channels, c.blocks)
             shape = representation.latent_shape
@@ -276,7 +284,7 @@ class EfficientZero(ValueEquivalentModel):
         Args:
             weights: the network's state dict, as ``model.p`` holds it.
             config: of the same sizes; with ``continue_head`` off, which it does not have.
-            observation_spec: spec of one observation, a picture.
+            observation_spec: spec of one observation, an image.
             action_spec: spec of one action.
 
         Raises:

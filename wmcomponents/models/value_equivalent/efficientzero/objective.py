@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wmcomponents.functional import scaled_brightness, shifted_images
-from wmcomponents.functional.n_step import Ahead
+from wmcomponents.functional.n_step import EpisodeTail
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss, picked
 from wmcomponents.world_model import WorldModel
 
@@ -14,14 +14,14 @@ from wmcomponents.world_model import WorldModel
 class EfficientZeroLoss(ValueEquivalentLoss):
     """EfficientZero's objective: value prefixes in the place of rewards, and latents that agree with encoded ones.
 
-    The whole is divided by K. What lies beyond an episode's end is masked. Pictures are augmented: those that an unroll
+    The whole is divided by K. What lies beyond an episode's end is masked. Images are augmented: those that an unroll
     begins from and those that it is compared with each get a shift and a brightness of their own, alike for all frames
     of a stack; the value's bootstrap sees them as they are. For everything else see
     :class:`~wmcomponents.models.ValueEquivalentLoss`.
 
     Args:
         world_model: an EfficientZero.
-        shift: pixels by which a stack of pictures is moved at most, in each direction; 0 moves none.
+        shift: pixels by which a stack of images is moved at most, in each direction; 0 moves none.
         intensity: spread of the random factor on its brightness.
         options: of the base class.
     """
@@ -35,23 +35,23 @@ class EfficientZeroLoss(ValueEquivalentLoss):
         """Nothing is learned beyond an episode's end."""
         return False
 
-    def step_weights(self, before: Ahead) -> Tensor:
+    def step_weights(self, before: EpisodeTail) -> Tensor:
         """1 / K for every step."""
         return torch.full((1, 1, self.unroll + 1), 1.0 / self.unroll, device=before.left.device)
 
     def augmented(self, stack: Tensor) -> Tensor:
-        """Stacks of pictures ``[*B, C, H, W]``, each moved and brightened by its own noise."""
+        """Stacks of images ``[*B, C, H, W]``, each moved and brightened by its own noise."""
         lead, device = stack.shape[:-3], self.generator.device
-        pictures = stack.movedim(-3, -1)
+        images = stack.movedim(-3, -1)
         shift = torch.randint(2 * self.shift + 1, (*lead, 2), generator=self.generator, device=device)
         normal = torch.randn(lead, generator=self.generator, device=device)
-        moved = shifted_images(pictures, shift, self.shift)
+        moved = shifted_images(images, shift, self.shift)
         return scaled_brightness(moved, normal, self.intensity).movedim(-1, -3)
 
     def _encode(self, stack: Tensor, starts: Tensor) -> tuple[Tensor | None, Tensor]:
-        """With pictures, those compared with and those begun from are different ones."""
+        """With images, those compared with and those begun from are different ones."""
         model = self.world_model
-        if not model.frames.is_picture or not (self.shift or self.intensity):
+        if not model.frames.is_image or not (self.shift or self.intensity):
             return super()._encode(stack, starts)
         with torch.no_grad():
             compared = model.representation.compute(self.augmented(stack))

@@ -42,6 +42,6 @@ def official_rules(downsamples: bool) -> tuple[Rule, ...]:
     """The rules of one kind of network.
 
     Args:
-        downsamples: whether it brings pictures down: it keeps the plain convolution then, which it never calls.
+        downsamples: whether it brings images down: it keeps the plain convolution then, which it never calls.
     """
     return (*RULES, UNUSED if downsamples else PLAIN)

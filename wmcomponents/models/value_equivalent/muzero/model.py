@@ -8,7 +8,15 @@ from typing import Any, Literal
 from torch import nn
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs import ActionVector, FrameActionHistory, Frames, History, NoHistory, action_code, policy_code
+from wmcomponents.codecs import (
+    ActionVector,
+    FrameActionHistory,
+    Frames,
+    History,
+    NoHistory,
+    make_action_planes,
+    policy_distribution,
+)
 from wmcomponents.dynamics import ConvTransition, MLPTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead
@@ -24,7 +32,7 @@ from wmcomponents.pretrained import load_mapped, section
 class MuZeroConfig:
     """Sizes of a MuZero and of its training; the defaults are muzero-general's.
 
-    Vectors enter perceptrons ("fullyconnected"), pictures and boards enter residual convolutions ("resnet").
+    Vectors enter perceptrons ("fullyconnected"), images and boards enter residual convolutions ("resnet").
 
     Attributes:
         units: size of a vector latent.
@@ -36,7 +44,7 @@ class MuZeroConfig:
         channels: of a convolutional latent.
         reduced: channels to which a convolutional head reduces.
         reduced_heads: hidden widths of convolutional heads.
-        downsample: how pictures are brought to a sixteenth: ``"resnet"``, ``"cnn"``, or not. Boards keep their size.
+        downsample: how images are brought to a sixteenth: ``"resnet"``, ``"cnn"``, or not. Boards keep their size.
         action_planes: how a choice enters convolutions: one plane filled with ``a / |A|``, or one-hot planes.
         scale: how latents are brought to [0, 1]: as in muzero-general (vectors over features, planes channel by
             channel over space), over the whole latent (LightZero), or not.
@@ -170,7 +178,7 @@ class MuZero(ValueEquivalentModel):
         action = ActionVector(action_spec)
         history = _history(c, frames, action)
         stack = (history.channels, *frames.space)
-        params = policy_code(action).params
+        params = policy_distribution(action).params
         event = 1 if len(frames.space) == 1 else 3
         limits = (c.reward_support or c.support, c.support)
         rewards, support = reward_and_value(*limits, c.rewards, c.discount)
@@ -187,10 +195,12 @@ class MuZero(ValueEquivalentModel):
             representation = ConvRepresentation(stem, frames.space, c.channels, c.blocks, scale)
             if c.scale == "muzero_general" and math.prod(representation.latent_shape[1:]) == 1:
                 raise ValueError(
-                    f"planes of one cell each, such as pictures of {frames.space} give, have no range to be scaled by: "
-                    f"use scale='whole' or 'none', or larger pictures."
+                    f"planes of one cell each, such as images of {frames.space} give, have no range to be scaled by: "
+                    f"use scale='whole' or 'none', or larger images."
                 )
-            transition = ConvTransition(c.channels, action_code(action, c.action_planes), c.blocks, c.skip, scale)
+            transition = ConvTransition(
+                c.channels, make_action_planes(action, c.action_planes), c.blocks, c.skip, scale
+            )
             trunk = residual_blocks(c.channels, c.blocks)
             reward, policy, value = (
                 ReducedHead(representation.latent_shape, c.reduced, c.reduced_heads, size)
@@ -255,7 +265,7 @@ def _history(config: MuZeroConfig, frames: Frames, action: ActionVector) -> Hist
     if not config.past:
         return NoHistory(frames.shape)
     return FrameActionHistory(
-        frames.shape, config.past, action_code(action, config.action_planes), action.size, frames.dtype
+        frames.shape, config.past, make_action_planes(action, config.action_planes), action.size, frames.dtype
     )
 
 
@@ -269,7 +279,7 @@ def _scale(config: MuZeroConfig, event_dims: int) -> nn.Module | None:
 
 
 def _stem(config: MuZeroConfig, frames: Frames, channels: int) -> Stem:
-    if not frames.is_picture or config.downsample == "none":
+    if not frames.is_image or config.downsample == "none":
         return PlainStem(channels, config.channels)
     if config.downsample == "cnn":
         return PooledStem(channels, config.channels, frames.space)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wmcomponents.functional.n_step import Ahead
+from wmcomponents.functional.n_step import EpisodeTail
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
 
 
@@ -21,7 +21,7 @@ class MuZeroLoss(ValueEquivalentLoss):
         """As in the paper; but where a head predicts terminations, dreams end, and nothing is to be known beyond."""
         return self.world_model.continue_head is None
 
-    def step_weights(self, before: Ahead) -> Tensor:
+    def step_weights(self, before: EpisodeTail) -> Tensor:
         """1 at the start, then 1 / min(K, steps left, the final observation among them)."""
         left = torch.where(before.ends, (before.left + 1).clamp(max=self.unroll), self.unroll)
         steps = torch.arange(self.unroll + 1, device=left.device)

@@ -13,7 +13,7 @@ from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import RewardUnit, Standardize
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.codecs.observation import DiscreteObservation, VectorObservation, describe_observations
+from wmcomponents.codecs.observation import DiscreteCodec, VectorCodec, codecs_from_spec
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import SimNormDynamics
 from wmcomponents.encoders import SimNormEncoder
@@ -43,7 +43,7 @@ class TDMPC2Config:
         bins: bins of reward and value.
         limit: the outermost bins lie at this distance from 0 in symlog space.
         dropout: in the first layer of the value functions, in training.
-        channels: of the image encoder's convolutions. For 64x64 pictures alone, ``latent`` is 16 times this.
+        channels: of the image encoder's convolutions. For 64x64 images alone, ``latent`` is 16 times this.
         task_size: size of a task's embedding; 0 for a model of one task.
         action_sizes: with several tasks: how many entries of the action each of them has; the others are ignored.
         episodic: whether there is a termination head.
@@ -183,7 +183,7 @@ class TDMPC2(PretrainedModel):
 
     Args:
         config: sizes; a preset such as ``TDMPC2Config.size5()``, varied with its keyword arguments.
-        observation_spec: spec of one real observation: vectors, boards, pictures of 64x64 or so, or several of them;
+        observation_spec: spec of one real observation: vectors, boards, images of 64x64 or so, or several of them;
             with several tasks, also ``task``, ``Categorical(n)``.
         action_spec: spec of one real action. The policy prior of numbers gives actions in [-1, 1] of their bounds; the
             paper has no choices, for which ours is categorical.
@@ -212,7 +212,7 @@ class TDMPC2(PretrainedModel):
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
         self.config = c
         shown = Composite({key: leaf for key, leaf in items_of(observation_spec) if not self.tasks or key != TASK})
-        numbers = sum(o.size for o in describe_observations(shown).values() if isinstance(o, VectorObservation))
+        numbers = sum(o.size for o in codecs_from_spec(shown).values() if isinstance(o, VectorCodec))
         self.action_vector = ActionVector(action_spec)
         size, feat = self.action_vector.size, c.latent + c.task_size
         self.register_buffer("action_mask", _masks(c, size), persistent=False)
@@ -393,6 +393,6 @@ def _masks(config: TDMPC2Config, size: int) -> Tensor | None:
 
 
 def _policy(action: ActionVector, features: int, units: int) -> GaussianPolicyPrior | CategoricalPolicyPrior:
-    if isinstance(action.described, DiscreteObservation):
+    if isinstance(action.described, DiscreteCodec):
         return CategoricalPolicyPrior(features, action.described.classes, units)
     return GaussianPolicyPrior(features, action.size, units)

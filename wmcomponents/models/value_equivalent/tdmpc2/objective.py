@@ -16,7 +16,7 @@ from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Observation, WorldModel
 
 SHIFT = 3
-"""Pixels by which pictures are moved at most, in each direction."""
+"""Pixels by which images are moved at most, in each direction."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class TDMPC2Loss(ModelLoss):
     and a shorter sequence is one window. Where another episode begins inside a window, the latent and the count of t
     begin anew with it.
 
-    Noise, the choice of value functions, dropout and the shift of pictures come from this module's own generator.
+    Noise, the choice of value functions, dropout and the shift of images come from this module's own generator.
 
     Keys read (rename with ``set_keys``): the observation keys, ``action``, ``is_init``; under ``next`` the observation
     keys, ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")``, whose padding may
@@ -393,7 +393,7 @@ class TDMPC2Loss(ModelLoss):
         return {"policy": loss}, {"policy_entropy": chosen.entropy, "policy_scale": scale.expand_as(loss)}
 
     def _moved(self, observation: Mapping[str, Tensor]) -> Observation:
-        """Pictures moved by a few pixels, each by its own; all pictures of one observation alike."""
+        """Images moved by a few pixels, each by its own; all images of one observation alike."""
         keys = self.world_model.encoder.image_keys
         if not keys:
             return dict(observation)

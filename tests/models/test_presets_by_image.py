@@ -1,4 +1,4 @@
-"""How large every family's tiny preset is for pictures of several sizes: small, as the docs' table says, or refused."""
+"""How large every family's tiny preset is for images of several sizes: small, as the docs' table says, or refused."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def sizes():
 
 
 @pytest.mark.parametrize(("family", "side", "cell"), sizes())
-def test_a_tiny_preset_is_small_for_any_picture_or_says_what_to_do(family, side, cell):
+def test_a_tiny_preset_is_small_for_any_image_or_says_what_to_do(family, side, cell):
     spec = Composite(pixels=Bounded(0, 255, (side, side, 3), dtype=torch.uint8))
     if cell == "refused":
         with pytest.raises(ValueError, match=r"[Rr]esize|larger|divisible|latent"), torch.device("meta"):

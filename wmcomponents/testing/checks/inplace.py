@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wmcomponents.testing.checks.layout import stripped
-from wmcomponents.testing.probe import Answer, Probe, Situation, ask
+from wmcomponents.testing.probe import Answer, Probe, TestInputs, ask
 from wmcomponents.testing.report import Clause, Failure, Skip
 
 STEPS = 4
@@ -26,23 +26,23 @@ def as_pure(probe: Probe) -> Iterator[Failure]:
             text = _first_difference(pure.named("imagine"), before.named("imagine"))
             if text:
                 yield Failure(
-                    "donate/as-pure",
+                    "inplace/as-pure",
                     f"imagine, step {step + 1}",
                     "the pure step leaves the state that it is given as it is, beside a donated one",
                     text,
-                    "copy the state in imagine() before it is handed to imagine_donated().",
+                    "copy the state in imagine() before it is handed to imagine_inplace().",
                 )
             # What was given away must not be seen again: the answer alone goes on.
             given = donated.copy() if step == 0 else donated
-            got = _answer(probe, "imagine_donated", given)
+            got = _answer(probe, "imagine_inplace", given)
             text = _first_difference(got, wanted)
             if text:
                 yield Failure(
-                    "donate/as-pure",
-                    f"imagine_donated, step {step + 1}, rows {list(start.batch)}",
+                    "inplace/as-pure",
+                    f"imagine_inplace, step {step + 1}, rows {list(start.batch)}",
                     "the values of imagine, bit by bit",
                     text,
-                    "let both be one computation: imagine() copies the state and calls imagine_donated(); read a part "
+                    "let both be one computation: imagine() copies the state and calls imagine_inplace(); read a part "
                     "of the state before it is written over.",
                 )
                 return
@@ -61,15 +61,15 @@ def alone(probe: Probe) -> Iterator[Failure]:
     held |= {f"buffer {name}": value for name, value in model.named_buffers()}
     held |= {name: value for name, value in given.named("imagine").items() if not name.startswith("state[")}
     kept = {name: value.clone() for name, value in held.items()}
-    answer = _answer(probe, "imagine_donated", given)
+    answer = _answer(probe, "imagine_inplace", given)
     places = {value.untyped_storage().data_ptr(): name for name, value in held.items() if value.numel()}
     states = {value.untyped_storage().data_ptr() for name, value in answer.items() if name.startswith("state[")}
     for name, value in answer.items():
         place = value.untyped_storage().data_ptr()
         if value.numel() and (place in places or (not name.startswith("state[") and place in states)):
             yield Failure(
-                "donate/alone",
-                f"imagine_donated: {name}",
+                "inplace/alone",
+                f"imagine_inplace: {name}",
                 "memory of its own, or for a state that of the state given",
                 f"it shares memory with {places.get(place, 'the new state')}",
                 "clone() what is neither new nor part of the state given away.",
@@ -77,8 +77,8 @@ def alone(probe: Probe) -> Iterator[Failure]:
     text = _first_difference(held, kept)
     if text:
         yield Failure(
-            "donate/alone",
-            "imagine_donated",
+            "inplace/alone",
+            "imagine_inplace",
             "action, noise, parameters and buffers as they were",
             text,
             "write into the tensors of the state given, and into nothing else.",
@@ -86,12 +86,12 @@ def alone(probe: Probe) -> Iterator[Failure]:
 
 
 def _needed(probe: Probe) -> None:
-    if "donate" not in probe.model.capabilities:
+    if "inplace" not in probe.model.capabilities:
         raise Skip(f"{type(probe.model).__name__} has no step in place")
 
 
 @torch.no_grad()
-def _answer(probe: Probe, verb: str, situation: Situation) -> Answer:
+def _answer(probe: Probe, verb: str, situation: TestInputs) -> Answer:
     return ask(probe.model, "imagine", situation, getattr(probe.model, verb))
 
 
@@ -108,6 +108,6 @@ def _first_difference(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
 
 
 CLAUSES: tuple[Clause[Probe], ...] = (
-    Clause(("donate/as-pure",), as_pure),
-    Clause(("donate/alone",), alone),
+    Clause(("inplace/as-pure",), as_pure),
+    Clause(("inplace/alone",), alone),
 )

@@ -8,7 +8,7 @@ from torchrl.data import Bounded, Composite, OneHot
 from wmcomponents.dream import Simulator
 from wmcomponents.models import make_model
 
-PICTURE = Composite(pixels=Bounded(0, 255, torch.Size([16, 16, 3]), dtype=torch.uint8))
+IMAGE = Composite(pixels=Bounded(0, 255, torch.Size([16, 16, 3]), dtype=torch.uint8))
 ROWS = 3
 
 
@@ -30,7 +30,7 @@ class Largest(TorchDispatchMode):
 
 def dream(family):
     torch.manual_seed(0)
-    model = make_model(family, "tiny", PICTURE, OneHot(3)).eval()
+    model = make_model(family, "tiny", IMAGE, OneHot(3)).eval()
     simulator = Simulator(model, batch_size=ROWS, termination="off", view="latent")
     simulator.reset()
     return model, simulator, model.null_action((ROWS,), "cpu")

@@ -10,7 +10,7 @@ from wmcomponents.nn import ChannelNormAct, Dense, Norm, conv2d
 from wmcomponents.nn.layers.activation import Activation
 
 
-class PlanesEncoder(Component):
+class BoardEncoder(Component):
     """Encoder of small boards of symbols (MinAtar's 10x10xC): one convolution at full resolution, one linear layer.
 
     Positions matter to the cell here, so nothing is pooled. The layout (one 3x3 convolution, one dense layer) is that
@@ -40,7 +40,7 @@ class PlanesEncoder(Component):
 
     Example:
         >>> import torch
-        >>> PlanesEncoder((10, 10, 4), units=64)(observation=torch.zeros(5, 10, 10, 4, dtype=torch.bool)).shape
+        >>> BoardEncoder((10, 10, 4), units=64)(observation=torch.zeros(5, 10, 10, 4, dtype=torch.bool)).shape
         torch.Size([5, 64])
     """
 

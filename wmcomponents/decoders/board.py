@@ -11,10 +11,10 @@ from wmcomponents.nn import Dense, Norm, conv2d, linear, make_norm
 from wmcomponents.nn.layers.activation import Activation, make_activation
 
 
-class PlanesDecoder(Component):
+class BoardDecoder(Component):
     """Decoder of small boards of symbols (MinAtar's 10x10xC): one logit for each cell and plane.
 
-    The mirror of ``PlanesEncoder``: a dense layer, a linear map to the board with ``depth`` channels, one convolution.
+    The mirror of ``BoardEncoder``: a dense layer, a linear map to the board with ``depth`` channels, one convolution.
 
     Keys:
         | key | shape | dtype | |
@@ -41,7 +41,7 @@ class PlanesDecoder(Component):
 
     Example:
         >>> import torch
-        >>> decoder = PlanesDecoder(16, (4, 3), (10, 10, 4), units=8)
+        >>> decoder = BoardDecoder(16, (4, 3), (10, 10, 4), units=8)
         >>> decoder(deter=torch.zeros(5, 16), stoch=torch.zeros(5, 4, 3)).shape
         torch.Size([5, 10, 10, 4])
     """

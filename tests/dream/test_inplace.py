@@ -24,13 +24,13 @@ class InPlace(ToyWorldModel):
 
     @property
     def capabilities(self):
-        return super().capabilities | {"donate"}
+        return super().capabilities | {"inplace"}
 
     def imagine(self, state, action, noise):
         self.steps["pure"] += 1
         return super().imagine(state, action, noise)
 
-    def imagine_donated(self, state, action, noise):
+    def imagine_inplace(self, state, action, noise):
         self.steps["donated"] += 1
         after, reward, cont = super().imagine(state, action, noise)
         return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)

@@ -1,4 +1,4 @@
-"""Every layout of pictures, in every family that sees several: learned from, dreamt, and given back as it was."""
+"""Every layout of images, in every family that sees several: learned from, dreamt, and given back as it was."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def numbers(model):
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, names in FAMILIES.items() for name in names])
-def test_pictures_are_learned_from_in_every_layout(family, name):
+def test_images_are_learned_from_in_every_layout(family, name):
     space = LAYOUTS[name]
     env = make_env(Shows(space), seed=0)
     replay = make_replay(40, env, sequence_length=6, batch_size=2, seed=0, print_fn=None)
@@ -51,7 +51,7 @@ def test_pictures_are_learned_from_in_every_layout(family, name):
     assert np.isfinite(back.step(0)[0]).all()
 
 
-def test_the_same_picture_in_another_layout_is_the_same_to_the_model():
+def test_the_same_image_in_another_layout_is_the_same_to_the_model():
     torch.manual_seed(0)
     models = {
         name: make_model("DreamerV3", "tiny", space, spaces.Discrete(2))
@@ -59,8 +59,8 @@ def test_the_same_picture_in_another_layout_is_the_same_to_the_model():
         if name in ("last", "channels first", "floats")
     }
     weights = models["last"].state_dict()
-    picture = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
-    shown = {"last": picture, "channels first": picture.movedim(-1, 1), "floats": picture / 255}
+    image = torch.randint(256, (2, 64, 64, 3), dtype=torch.uint8)
+    shown = {"last": image, "channels first": image.movedim(-1, 1), "floats": image / 255}
     embedded = {}
     for name, model in models.items():
         model.load_state_dict(weights)
