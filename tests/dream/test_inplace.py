@@ -20,7 +20,7 @@ class InPlace(ToyWorldModel):
 
     def __init__(self, size=8):
         super().__init__(Composite(observation=Unbounded(3)), Bounded(-1, 1, (2,)), size=size)
-        self.steps = {"pure": 0, "donated": 0}
+        self.steps = {"pure": 0, "inplace": 0}
 
     @property
     def capabilities(self):
@@ -31,7 +31,7 @@ class InPlace(ToyWorldModel):
         return super().imagine(state, action, noise)
 
     def imagine_inplace(self, state, action, noise):
-        self.steps["donated"] += 1
+        self.steps["inplace"] += 1
         after, reward, cont = super().imagine(state, action, noise)
         return Prediction({**after, "memory": state["memory"].copy_(after["memory"])}, reward, cont)
 
@@ -53,8 +53,8 @@ def test_steps_are_taken_in_place_and_lead_where_pure_ones_lead():
         one, other = simulator.step(ACTION), pure.step(ACTION)
         assert torch.equal(one.observation["observation"], other.observation["observation"])
         assert torch.equal(one.reward, other.reward)
-    assert simulator.model.steps == {"pure": 0, "donated": 4}
-    assert pure.model.steps == {"pure": 4, "donated": 0}
+    assert simulator.model.steps == {"pure": 0, "inplace": 4}
+    assert pure.model.steps == {"pure": 4, "inplace": 0}
 
 
 def test_what_was_handed_out_before_is_untouched():
@@ -81,7 +81,7 @@ def test_a_function_of_the_state_before_gets_it(options):
     simulator = dream(**options)
     before = simulator.state["memory"][:, :1].clone()
     reward = simulator.step(ACTION).reward
-    assert simulator.model.steps["donated"] == 0
+    assert simulator.model.steps["inplace"] == 0
     assert "penalty" in options or torch.equal(reward, before)
 
 
@@ -89,7 +89,7 @@ def test_held_rows_keep_their_state():
     simulator = dream()
     before = {key: value.clone() for key, value in simulator.state.items()}
     simulator.step(ACTION, hold=torch.tensor([[True], [False], [True]]))
-    assert simulator.model.steps == {"pure": 1, "donated": 0}
+    assert simulator.model.steps == {"pure": 1, "inplace": 0}
     for key, value in simulator.state.items():
         assert torch.equal(value[[0, 2]], before[key][[0, 2]]) and not torch.equal(value[1], before[key][1])
 
@@ -105,7 +105,7 @@ def test_a_dream_in_place_survives_pickling():
     simulator = dream()
     twin = pickle.loads(pickle.dumps(simulator))
     assert torch.equal(twin.step(ACTION).reward, simulator.step(ACTION).reward)
-    assert twin.model.steps["donated"] == 1
+    assert twin.model.steps["inplace"] == 1
 
 
 def test_memory_is_told_before_it_is_taken_and_only_where_it_is_large():

@@ -53,11 +53,11 @@ def test_no_operation_of_a_step_makes_anything_as_large_as_the_cache(family):
     model, simulator, action = dream(family)
     simulator.step(action)
     cache = simulator.state["cache"].numel()
-    with Largest() as donated:
+    with Largest() as inplace:
         simulator.step(action)
     with torch.no_grad(), Largest() as pure:
         model.imagine(simulator.state, action, None)
-    assert donated.numbers < cache <= pure.numbers
+    assert inplace.numbers < cache <= pure.numbers
 
 
 @pytest.mark.parametrize("family", ["IRIS", "DeltaIRIS"])

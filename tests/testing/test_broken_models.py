@@ -21,8 +21,8 @@ class Toy(ToyWorldModel):
 
     @property
     def capabilities(self):
-        donates = type(self).imagine_inplace is not WorldModel.imagine_inplace
-        return super().capabilities | ({"inplace"} if donates else set())
+        inplace = type(self).imagine_inplace is not WorldModel.imagine_inplace
+        return super().capabilities | ({"inplace"} if inplace else set())
 
 
 class MutatesItsState(Toy):

@@ -154,7 +154,7 @@ class Simulator:
         self._penalty = penalty
         self._source = model.noise_source("imagine")
         self._compile = compile
-        self._donates = "inplace" in model.capabilities and reward is None and penalty is None
+        self._steps_inplace = "inplace" in model.capabilities and reward is None and penalty is None
         self._imagine, self._imagine_pure = self._steppers()
         self._no_flags = torch.zeros(batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
@@ -288,7 +288,7 @@ class Simulator:
                 noise = self._drawn(rows)
             else:
                 check_noise(self.model, noise, rows)
-            imagine = self._imagine_pure if self._donates and hold is not None else self._imagine
+            imagine = self._imagine_pure if self._steps_inplace and hold is not None else self._imagine
             self.state, reward, cont = self._advance(imagine, before, action, rows, noise.z)
             self._clock += 1
             if self.horizon is None and self._clock - self._oldest >= self._patience:
@@ -467,7 +467,7 @@ class Simulator:
     def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The step of the rows, in place where that may be, and the pure one."""
         pure: Any = torch.compile(self.model.imagine) if self._compile else self.model.imagine
-        if not self._donates:
+        if not self._steps_inplace:
             return pure, pure
         return torch.compile(self.model.imagine_inplace) if self._compile else self.model.imagine_inplace, pure
 

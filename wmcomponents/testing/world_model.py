@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wmcomponents.testing.checks import capabilities, donation, layout, modes, randomness, rows, time, values
+from wmcomponents.testing.checks import capabilities, inplace, layout, modes, randomness, rows, time, values
 from wmcomponents.testing.probe import Probe
 from wmcomponents.testing.report import Clause, Conformance, examine
 from wmcomponents.testing.sampling import untouched_globals
@@ -20,7 +20,7 @@ CLAUSES: tuple[Clause[Probe], ...] = (
     *randomness.NOISE,
     *time.CLAUSES,
     *rows.CLAUSES,
-    *donation.CLAUSES,
+    *inplace.CLAUSES,
     *modes.CLAUSES,
 )
 

@@ -146,12 +146,12 @@ def test_a_dream_given_away_is_the_pure_one_and_the_pure_one_leaves_its_state_al
     actions, noise = acts(3, 6, seed=2), noises(model, 3, 6)
     for t in range(6):
         before = {key: value.clone() for key, value in state.items()}
-        pure, donated = model.imagine(state, actions[t], noise[t]), model.imagine_inplace(given, actions[t], noise[t])
+        pure, inplace = model.imagine(state, actions[t], noise[t]), model.imagine_inplace(given, actions[t], noise[t])
         for key, value in before.items():
             assert torch.equal(state[key], value)
-            assert torch.equal(pure.state[key], donated.state[key])
-        assert torch.equal(pure.reward, donated.reward) and torch.equal(pure.cont, donated.cont)
-        state, given = pure.state, donated.state
+            assert torch.equal(pure.state[key], inplace.state[key])
+        assert torch.equal(pure.reward, inplace.reward) and torch.equal(pure.cont, inplace.cont)
+        state, given = pure.state, inplace.state
 
 
 def test_a_fork_leaves_its_parent_untouched(model):

@@ -175,8 +175,8 @@ def test_the_filter_says_the_same_of_the_vectors_frames(worded):
     assert torch.equal(made.state["tokens"][:, 0], t["output.logits_latents"][:, 12].argmax(-1))
 
 
-@pytest.mark.parametrize("donates", [True, False])
-def test_a_dreams_contexts_are_the_authors_step_by_step_refresh_included(model, donates):
+@pytest.mark.parametrize("inplace", [True, False])
+def test_a_dreams_contexts_are_the_authors_step_by_step_refresh_included(model, inplace):
     """A past of three frames, then seven steps in a context of six blocks, the likeliest class each time."""
     facts, t = golden_vectors.load("delta_iris_dream_rollout")
     tolerance, seen = facts["tolerance"], bytes_of(t["input.observations"]).round().to(torch.uint8)
@@ -188,7 +188,7 @@ def test_a_dreams_contexts_are_the_authors_step_by_step_refresh_included(model, 
     changes = model.tokenizer.tokens(seen[:, :-1], t["input.past_actions"], seen[:, 1:])
     past = torch.cat([part.embed(vectors[:, :-1], t["input.past_actions"], changes), vectors[:, -1:]], 1)
     assert_close(part.outputs(past)[:, -1:], t["output.first_wm_output"], tolerance)
-    step = model.imagine_inplace if donates else model.imagine
+    step = model.imagine_inplace if inplace else model.imagine
     left, positions = [], part.max_positions
     for number, action in enumerate(t["input.actions"]):
         state, reward, cont = step(state, F.one_hot(action, 5), None)

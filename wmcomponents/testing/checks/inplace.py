@@ -14,11 +14,11 @@ STEPS = 4
 
 
 def as_pure(probe: Probe) -> Iterator[Failure]:
-    """Along a few steps the donated step gives what the pure one gives, exactly, and the pure one spoils no state."""
+    """Along a few steps the in-place step gives what the pure one gives, exactly, and the pure one spoils no state."""
     _needed(probe)
     starts = [probe.situation(salt=90), probe.situation((), salt=91), probe.situation((2, 3), salt=92)]
     for start in (*starts, probe.situation(salt=93).mode()):
-        pure = donated = start
+        pure = inplace = start
         generator = probe.generator(94)
         for step in range(STEPS):
             before = pure.copy()
@@ -28,12 +28,12 @@ def as_pure(probe: Probe) -> Iterator[Failure]:
                 yield Failure(
                     "inplace/as-pure",
                     f"imagine, step {step + 1}",
-                    "the pure step leaves the state that it is given as it is, beside a donated one",
+                    "the pure step leaves the state that it is given as it is, beside an in-place one",
                     text,
                     "copy the state in imagine() before it is handed to imagine_inplace().",
                 )
             # What was given away must not be seen again: the answer alone goes on.
-            given = donated.copy() if step == 0 else donated
+            given = inplace.copy() if step == 0 else inplace
             got = _answer(probe, "imagine_inplace", given)
             text = _first_difference(got, wanted)
             if text:
@@ -49,11 +49,11 @@ def as_pure(probe: Probe) -> Iterator[Failure]:
             action, noise = probe.action(start.batch, generator), probe.noise("imagine", start.batch, generator)
             noise = None if start.imagine_noise is None else noise
             pure = replace(pure, state=stripped(wanted, "state"), action=action, imagine_noise=noise)
-            donated = replace(donated, state=stripped(got, "state"), action=action, imagine_noise=noise)
+            inplace = replace(inplace, state=stripped(got, "state"), action=action, imagine_noise=noise)
 
 
 def alone(probe: Probe) -> Iterator[Failure]:
-    """What a donated step returns may lie in the state given, and nowhere else: the next one would write over it."""
+    """What an in-place step returns may lie in the state given, and nowhere else: the next one would write over it."""
     _needed(probe)
     model = probe.model
     given = probe.situation(salt=95).copy()
