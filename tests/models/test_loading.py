@@ -48,7 +48,6 @@ from wmcomponents.pretrained import (
     files,
     folder,
     read_config,
-    read_starts,
     spec_from_json,
     spec_to_json,
     specs,
@@ -656,7 +655,7 @@ def test_the_starts_alone_are_checked_too(original, tmp_path):
     path = copied(original, tmp_path)
     (path / STARTS).write_bytes(b"")
     with pytest.raises(BadModelError, match="is damaged or was replaced"):
-        read_starts(path)
+        load_starts(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from wmcomponents.models import MODELS
-from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save, read_starts
+from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save
 from wmcomponents.world_model import State
 
 
@@ -48,7 +48,7 @@ def load_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | N
     Raises:
         BadModelError: if they are damaged.
     """
-    return read_starts(path, allow_nonfinite=allow_nonfinite)
+    return from_one_save(path, lambda saved: _starts(saved, allow_nonfinite))
 
 
 def load_with_starts(
@@ -74,6 +74,12 @@ def load_with_starts(
         lambda saved: Loaded(_model(saved, device, allow_nonfinite), saved.starts(allow_nonfinite=allow_nonfinite)),
         links_into=links_into,
     )
+
+
+def _starts(saved: SavedModel, allow_nonfinite: bool) -> State | None:
+    kind = MODELS.get(saved.family, PretrainedModel)
+    saved.renamed(weights=kind.format_1_weights, states=kind.format_1_states)
+    return saved.starts(allow_nonfinite=allow_nonfinite)
 
 
 def _model(saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool) -> PretrainedModel:

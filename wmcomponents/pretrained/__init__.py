@@ -6,7 +6,6 @@ from wmcomponents.pretrained.folder import BadModelError as BadModelError
 from wmcomponents.pretrained.folder import SavedModel as SavedModel
 from wmcomponents.pretrained.folder import from_one_save as from_one_save
 from wmcomponents.pretrained.folder import read_config as read_config
-from wmcomponents.pretrained.folder import read_starts as read_starts
 from wmcomponents.pretrained.key_map import Rule as Rule
 from wmcomponents.pretrained.key_map import count_of as count_of
 from wmcomponents.pretrained.key_map import load_mapped as load_mapped
@@ -14,5 +13,6 @@ from wmcomponents.pretrained.key_map import map_keys as map_keys
 from wmcomponents.pretrained.key_map import section as section
 from wmcomponents.pretrained.key_map import shape_of as shape_of
 from wmcomponents.pretrained.model import PretrainedModel as PretrainedModel
+from wmcomponents.pretrained.model_config import ModelConfig as ModelConfig
 from wmcomponents.pretrained.specs import spec_from_json as spec_from_json
 from wmcomponents.pretrained.specs import spec_to_json as spec_to_json

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from wmcomponents.pretrained.kinds import what_is
 from wmcomponents.pretrained.tensors import TensorFile, nonfinite
 from wmcomponents.world_model import State
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, STARTS = "config.json", "model.safetensors", "starts.safetensors"
 WHAT = "a saved model"
 TRIES = 50
@@ -53,6 +54,8 @@ class SavedModel:
     def __init__(self, folder: StrictFolder) -> None:
         self.path, self._folder = folder.path, folder
         self.content = _checked(folder)
+        self._new_names: tuple[tuple[str, str], ...] = ()
+        self._new_states: Mapping[str, str] = {}
         with contextlib.ExitStack() as opened:
             self._weights = self._tensor_file(WEIGHTS, opened)
             self._starts = self._tensor_file(STARTS, opened) if "starts_sha256" in self.content else None
@@ -95,13 +98,28 @@ class SavedModel:
         """Bytes of weights and start states."""
         return self._weights.size + (0 if self._starts is None else self._starts.size)
 
+    @property
+    def is_old(self) -> bool:
+        """Whether an earlier version wrote it, with names of its own."""
+        return self.content["format"] != FORMAT
+
+    def renamed(self, *, weights: Sequence[tuple[str, str]], states: Mapping[str, str]) -> None:
+        """Read an old folder under today's names; nothing is done to one of today.
+
+        Args:
+            weights: patterns of keys and what takes their place, as ``re.sub`` reads them.
+            states: keys of start states, old to new.
+        """
+        if self.is_old:
+            self._new_names, self._new_states = tuple(weights), states
+
     def weight_shapes(self) -> dict[str, Tensor]:
         """The weights without their numbers, on the meta device."""
-        return self._weights.shapes()
+        return self._named(self._weights.shapes())
 
     def start_shapes(self) -> dict[str, Tensor] | None:
         """The start states without their numbers, on the meta device; ``None`` if there are none."""
-        return None if self._starts is None else self._starts.shapes()
+        return None if self._starts is None else self._states(self._starts.shapes())
 
     def weights(self, *, allow_nonfinite: bool = False) -> dict[str, Tensor]:
         """The weights, by their keys.
@@ -112,7 +130,8 @@ class SavedModel:
         Raises:
             BadModelError: if they are damaged, or not finite.
         """
-        return self._finite(self._weights.read(self.content["weights_sha256"]), WEIGHTS, allow_nonfinite)
+        weights = self._weights.read(self.content["weights_sha256"])
+        return self._named(self._finite(weights, WEIGHTS, allow_nonfinite))
 
     def starts(self, *, allow_nonfinite: bool = False) -> State | None:
         """The start states, ``[N, ...]``; ``None`` if there are none.
@@ -125,7 +144,16 @@ class SavedModel:
         """
         if self._starts is None:
             return None
-        return self._finite(self._starts.read(self.content["starts_sha256"]), STARTS, allow_nonfinite)
+        starts = self._starts.read(self.content["starts_sha256"])
+        return self._states(self._finite(starts, STARTS, allow_nonfinite))
+
+    def _named(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        for old, new in self._new_names:
+            weights = {re.sub(old, new, key): value for key, value in weights.items()}
+        return weights
+
+    def _states(self, starts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {self._new_states.get(key, key): value for key, value in starts.items()}
 
     def _tensor_file(self, name: str, opened: contextlib.ExitStack) -> TensorFile:
         file = opened.enter_context(self._folder.open(name))
@@ -174,15 +202,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     with _opened(path, None) as folder:
         return _checked(folder)
-
-
-def read_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | None:
-    """The start states kept beside a saved model, ``[N, ...]``, or ``None`` if there are none.
-
-    Raises:
-        BadModelError: if they are damaged, or hold NaN or infinity and these are not allowed.
-    """
-    return from_one_save(path, lambda saved: saved.starts(allow_nonfinite=allow_nonfinite))
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -238,8 +257,8 @@ def _checked(folder: StrictFolder) -> dict[str, Any]:
     wrong = [key for key, kind in texts.items() if not isinstance(content[key], kind)]
     if wrong:
         raise BadModelError(f"{file}: {', '.join(wrong)} has another type than a saved model's.")
-    if content["format"] != FORMAT:
-        raise BadModelError(f"{folder.path} has format {content['format']}; this version reads format {FORMAT}.")
+    if content["format"] not in (1, FORMAT):
+        raise BadModelError(f"{folder.path} has format {content['format']}; this version reads formats 1 and {FORMAT}.")
     return content
 
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -38,6 +38,7 @@ from wmcomponents.pretrained.folder import (
     sealed,
     write_folder,
 )
+from wmcomponents.pretrained.model_config import ModelConfig
 from wmcomponents.pretrained.specs import elements, spec_from_json, spec_to_json
 from wmcomponents.pretrained.tensors import nonfinite, serialized
 from wmcomponents.world_model import State, WorldModel
@@ -52,10 +53,14 @@ class PretrainedModel(WorldModel):
     """A world model that is built from a frozen config and two specs, and can therefore be saved and loaded.
 
     Subclasses set ``config_class``, a frozen dataclass of numbers, strings, tuples and other such dataclasses, and take
-    ``(config, observation_spec, action_spec)``.
+    ``(config, observation_spec, action_spec)``. A class whose weights or states were named otherwise in folders of
+    format 1 says so: patterns of ``re.sub`` in ``format_1_weights``, keys in ``format_1_states``; entries of the config
+    in :attr:`ModelConfig.moved`.
     """
 
     config_class: ClassVar[type]
+    format_1_weights: ClassVar[Sequence[tuple[str, str]]] = ()
+    format_1_states: ClassVar[Mapping[str, str]] = {}
     config: Any = None
 
     @classmethod
@@ -207,13 +212,17 @@ class PretrainedModel(WorldModel):
                 f"{path} holds a {saved.family!r}, not a {cls.__name__}: use wmcomponents.load(path), which picks "
                 f"the class."
             )
+        saved.renamed(weights=cls.format_1_weights, states=cls.format_1_states)
         # A small file is compared with its hash at once, and a large one when it is known to be of this model.
         reader = functools.partial(_read, saved, allow_nonfinite)
         weights = reader() if saved.size <= AT_ONCE else None
         shapes, starts, missing = saved.weight_shapes(), saved.start_shapes(), []
         try:
             with torch.device("cpu"):
-                config = decoded(content["config"], cls.config_class, "config", missing)
+                written = content["config"]
+                if saved.is_old and issubclass(cls.config_class, ModelConfig):
+                    written = cls.config_class.regrouped(written)
+                config = decoded(written, cls.config_class, "config", missing)
                 specs = (
                     cast(Composite, spec_from_json(content["observation_spec"])),
                     spec_from_json(content["action_spec"]),
