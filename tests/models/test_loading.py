@@ -466,7 +466,7 @@ def test_a_forged_config_field_is_refused(original, tmp_path, field, value):
         lambda c: c.update(model="Mystery"),
         lambda c: c.update(model=["DreamerV3"]),
         lambda c: c.update(model=None),
-        lambda c: c.update(format=2),
+        lambda c: c.update(format=3),
         lambda c: c.update(format="1"),
         lambda c: c.update(config=[]),
         lambda c: c.update(config={}),
