@@ -5,3 +5,5 @@ from wmcomponents.objectives.arrivals import Transitions as Transitions
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import StagedModelLoss as StagedModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
+from wmcomponents.objectives.model_loss import TrainableModel as TrainableModel
+from wmcomponents.objectives.model_loss import check_model as check_model

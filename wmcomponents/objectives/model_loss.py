@@ -1,22 +1,42 @@
 """What all world-model losses share: keys, noise, reduction, and what the training loop asks of them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import TensorDictParams, dispatch
-from torch import Tensor
+from tensordict.nn import TensorDictModule, TensorDictParams, dispatch
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchrl.data import Composite
 from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
+from typing_extensions import get_protocol_members, is_protocol
 
 from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences
 from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import LaProp
-from wmcomponents.world_model import WorldModel, keys_of
+from wmcomponents.world_model import keys_of
+
+
+class TrainableModel(Protocol):
+    """What every loss reads of its model; the least a lineage's own protocol or model class offers.
+
+    Attributes:
+        observation_spec: spec of one real observation.
+    """
+
+    observation_spec: Composite
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The weights."""
+        ...
+
+
+M = TypeVar("M", bound=TrainableModel)
+"""The kind of model that a loss trains: a class, or a protocol where the class imports the loss."""
 
 
 class Terms(NamedTuple):
@@ -34,10 +54,11 @@ class Terms(NamedTuple):
     weight: Tensor | Mapping[str, Tensor]
 
 
-class ModelLoss(LossModule):
+class ModelLoss(LossModule, Generic[M]):
     """Base of the world-model losses: TorchRL-layout sequences in, ``loss_*`` scalars and detached diagnostics out.
 
-    A family writes :meth:`elements`, and names in :meth:`_written` what it returns.
+    A family says which kind of model it trains (``class MyLoss(ModelLoss[MyModel])``; :func:`check_model` refuses the
+    others), writes :meth:`elements`, and names in :meth:`_written` what that returns.
 
     Args:
         world_model: the model to train.
@@ -65,13 +86,13 @@ class ModelLoss(LossModule):
     # LossModule.forward runs in deterministic mode by default, which would silently train on modes.
     deterministic_sampling_mode: Any = ExplorationType.RANDOM
 
-    world_model: Any
+    world_model: M
     world_model_params: TensorDictParams
     target_world_model_params: TensorDictParams
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: M,
         *,
         coefficients: Mapping[str, float] | None = None,
         seed: int = 0,
@@ -82,7 +103,8 @@ class ModelLoss(LossModule):
             raise ValueError(f"reduction is 'mean', 'sum' or 'none'; got {reduction!r}.")
         self.observation_keys = keys_of(world_model.observation_spec)
         super().__init__()
-        self.convert_to_functional(cast(Any, world_model), "world_model", create_target_params=create_target_params)
+        module = cast(TensorDictModule, world_model)  # any nn.Module will do
+        self.convert_to_functional(module, "world_model", create_target_params=create_target_params)
         device = next(world_model.parameters()).device
         for name, value in (coefficients or {}).items():
             self.register_coeff_buffer(name, float(value), device=device)
@@ -191,7 +213,7 @@ class ModelLoss(LossModule):
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
-        with placed(self.world_model_params, self.world_model):
+        with placed(self.world_model_params, cast(nn.Module, self.world_model)):
             losses, info, weights = self.elements(tensordict)
         weight = {name: weights[name] if isinstance(weights, Mapping) else weights for name in (*losses, *info)}
         out = {f"loss_{name}": _reduced(value, weight[name], self.reduction) for name, value in losses.items()}
@@ -199,7 +221,7 @@ class ModelLoss(LossModule):
         return TensorDict(out)
 
 
-class StagedModelLoss(ModelLoss):
+class StagedModelLoss(ModelLoss[M]):
     """Base of losses whose parts are trained one after the other: what a call returns depends on the stage.
 
     A family names its ``stages`` and writes :meth:`stage_at`, a function of the step alone, so that a resumed run is in
@@ -212,7 +234,7 @@ class StagedModelLoss(ModelLoss):
 
     stages: ClassVar[tuple[str, ...]]
 
-    def __init__(self, world_model: WorldModel, **options: Any) -> None:
+    def __init__(self, world_model: M, **options: Any) -> None:
         self._stage = self.stage_at(0)
         super().__init__(world_model, **options)
 
@@ -276,6 +298,32 @@ class StagedModelLoss(ModelLoss):
     def before_update(self, step: int) -> None:
         """Enter the stage of this step."""
         self.stage = self.stage_at(step)
+
+
+def check_model(world_model: object, kind: type, loss: type) -> None:
+    """Refuse a model of a kind that a loss does not train.
+
+    A protocol is met by a model that has all its members. (``isinstance`` does not tell: from Python 3.12 on it looks
+    for them in classes alone, where the parts of an ``nn.Module`` are not.)
+
+    Args:
+        world_model: what was given.
+        kind: the class, or the protocol, of the models that the loss trains.
+        loss: the loss's class, for the message.
+
+    Raises:
+        TypeError: naming both, and what is missing.
+    """
+    if is_protocol(kind):
+        lacking = sorted(name for name in get_protocol_members(kind) if not hasattr(world_model, name))
+        fault = f"has no {', '.join(lacking)}" if lacking else ""
+    else:
+        fault = "" if isinstance(world_model, kind) else f"is no {kind.__name__}"
+    if fault:
+        raise TypeError(
+            f"{loss.__name__} trains a {kind.__name__}; {type(world_model).__name__} {fault}: use the loss that its "
+            f"own objective() makes."
+        )
 
 
 def _reduced(value: Tensor, weight: Tensor, reduction: str) -> Tensor:
