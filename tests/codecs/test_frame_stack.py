@@ -15,7 +15,7 @@ from wmcomponents.codecs import (
     SquashedGaussianPolicy,
     make_action_planes,
     policy_distribution,
-    stacked,
+    with_planes,
 )
 
 IMAGE = Bounded(0, 255, (16, 20, 3), dtype=torch.uint8)
@@ -31,7 +31,7 @@ def shown(history, values, inits, space=1):
     for value, is_init in zip(values, inits, strict=True):
         frame = torch.full((1, 1, 2), value)
         frames, numbers, memory = history.step(memory, torch.tensor([[0.0, 1.0]]), frame, is_init)
-        seen.append(stacked(frames, numbers, space)[0, :, 0].tolist())
+        seen.append(with_planes(frames, numbers, space)[0, :, 0].tolist())
     return seen
 
 

@@ -23,7 +23,7 @@ from wmcomponents.functional import (
     unimix_log_probs,
     unimix_probs,
 )
-from wmcomponents.functional.distributions import bounded_normal
+from wmcomponents.functional.distributions.bounded_normal import bounded_normal
 
 
 def test_symlog_and_symexp_agree_with_the_official_code():

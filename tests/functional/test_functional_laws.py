@@ -29,7 +29,7 @@ from wmcomponents.functional import (
     unimix_log_probs,
     unimix_probs,
 )
-from wmcomponents.functional.distributions import bounded_normal
+from wmcomponents.functional.distributions.bounded_normal import bounded_normal
 
 numbers = st.floats(-1e6, 1e6, width=32)
 logits = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=9)

@@ -17,7 +17,8 @@ from wmcomponents.functional import (
     truncated_normal_mode,
     truncated_normal_sample,
 )
-from wmcomponents.functional.distributions import tanh_normal, truncated_normal
+from wmcomponents.functional.distributions.tanh_normal import tanh_normal
+from wmcomponents.functional.distributions.truncated_normal import truncated_normal
 
 LOC, SCALE = st.floats(-0.999, 0.999), st.floats(0.1, 2.1)
 

@@ -23,7 +23,7 @@ from wmcomponents.codecs.frame_stack import FrameActionHistory as FrameActionHis
 from wmcomponents.codecs.frame_stack import FrameHistory as FrameHistory
 from wmcomponents.codecs.frame_stack import History as History
 from wmcomponents.codecs.frame_stack import NoHistory as NoHistory
-from wmcomponents.codecs.frame_stack import stacked as stacked
+from wmcomponents.codecs.frame_stack import with_planes as with_planes
 from wmcomponents.codecs.frames import Frames as Frames
 from wmcomponents.codecs.gym_env import ExactGymWrapper as ExactGymWrapper
 from wmcomponents.codecs.keyed import KeyedModules as KeyedModules

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, TensorSpec, Unbounded
 
 from wmcomponents.codecs.action_planes import ActionPlanes
+from wmcomponents.functional.broadcast import aligned, keep_where
 
 Memory = dict[str, Tensor]
 
@@ -90,7 +91,7 @@ class FrameHistory(History):
         """Past frames and this one."""
         axis = frame.ndim - len(self.frame)
         first = frame.unsqueeze(axis).expand(memory["frames"].shape)
-        past = torch.where(_aligned(is_init, first), first, memory["frames"])
+        past = torch.where(aligned(is_init, first), first, memory["frames"])
         frames = torch.cat([past, frame.unsqueeze(axis)], axis)
         return [frames.flatten(axis, axis + 1)], [], {"frames": frames.narrow(axis, 1, self.past).clone()}
 
@@ -132,13 +133,13 @@ class FrameActionHistory(History):
         """This frame, past frames and the actions taken there."""
         axis = frame.ndim - len(self.frame)
         past, actions = memory["frames"], torch.cat([action.unsqueeze(-2), memory["actions"][..., :-1, :]], -2)
-        past = torch.where(_aligned(is_init, past), torch.zeros_like(past), past)
-        actions = torch.where(_aligned(is_init, actions), torch.zeros_like(actions), actions)
+        past = keep_where(past, ~is_init)
+        actions = keep_where(actions, ~is_init)
         frames = torch.cat([frame.unsqueeze(axis), past.narrow(axis, 0, self.past - 1)], axis)
         return [frame, *past.unbind(axis)], list(self.code(actions).unbind(-2)), {"frames": frames, "actions": actions}
 
 
-def stacked(frames: Sequence[Tensor], numbers: Sequence[Tensor], space: int) -> Tensor:
+def with_planes(frames: Sequence[Tensor], numbers: Sequence[Tensor], space: int) -> Tensor:
     """Frames and planes of numbers in the order of :meth:`History.step`, along the channels.
 
     Args:
@@ -149,7 +150,7 @@ def stacked(frames: Sequence[Tensor], numbers: Sequence[Tensor], space: int) -> 
     alone = len(frames) - len(numbers)
     parts = list(frames[:alone])
     for frame, number in zip(frames[alone:], numbers, strict=True):
-        plane = number.view(*number.shape, *(1,) * space).expand(*number.shape, *frame.shape[frame.ndim - space :])
+        plane = aligned(number, frame).expand(*number.shape, *frame.shape[frame.ndim - space :])
         parts += [frame, plane]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -space - 1)
 
@@ -159,8 +160,3 @@ def frame_spec(shape: Sequence[int], dtype: torch.dtype) -> TensorSpec:
     if dtype == torch.uint8:
         return Bounded(0, 255, torch.Size(shape), dtype=torch.uint8)
     return Unbounded(torch.Size(shape), dtype=dtype)
-
-
-def _aligned(flag: Tensor, like: Tensor) -> Tensor:
-    """``[*B, 1]`` with as many dimensions as another ``[*B, ...]``."""
-    return flag.view(*flag.shape[:-1], *(1,) * (like.ndim - flag.ndim + 1))

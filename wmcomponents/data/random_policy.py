@@ -9,6 +9,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical, MultiCategorical, MultiOneHot, OneHot, TensorSpec, Unbounded
 
+from wmcomponents.functional.broadcast import aligned
+
 
 class RandomPolicy(TensorDictModuleBase):
     """Uniform random actions, sometimes holding the previous one.
@@ -75,7 +77,7 @@ class RandomPolicy(TensorDictModuleBase):
         is_init = tensordict.get("is_init", None)
         if is_init is not None:
             keep = keep & ~is_init.reshape(keep.shape)
-        return keep.reshape(keep.shape + (1,) * (action.ndim - keep.ndim))
+        return aligned(keep, action)
 
     def _draw(self) -> Tensor:
         spec, shape = self.action_spec, self.action_spec.shape

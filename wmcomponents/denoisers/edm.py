@@ -8,7 +8,8 @@ from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.denoisers.network import FrameNetwork
-from wmcomponents.functional.edm import EDMCoefficients, edm_coefficients, on_byte_grid, rowwise
+from wmcomponents.functional.broadcast import aligned
+from wmcomponents.functional.edm import EDMCoefficients, edm_coefficients, on_byte_grid
 
 
 class EDMDenoiser(Component):
@@ -75,7 +76,7 @@ class EDMDenoiser(Component):
     ) -> Float[Tensor, "n c h w"]:
         """F of images, channels first, the context stacked along the channels; the context's noise has no offset."""
         c_noise_context = None if sigma_context is None else sigma_context.log() / 4.0
-        scaled = noisy * rowwise(coefficients.c_in, noisy)
+        scaled = noisy * aligned(coefficients.c_in, noisy)
         return self.network(scaled, coefficients.c_noise, context / self.sigma_data, actions, c_noise_context)
 
     @staticmethod
@@ -83,7 +84,7 @@ class EDMDenoiser(Component):
         raw: Float[Tensor, "n c h w"], noisy: Float[Tensor, "n c h w"], coefficients: EDMCoefficients
     ) -> Float[Tensor, "n c h w"]:
         """D from F, not quantised."""
-        return rowwise(coefficients.c_skip, noisy) * noisy + rowwise(coefficients.c_out, raw) * raw
+        return aligned(coefficients.c_skip, noisy) * noisy + aligned(coefficients.c_out, raw) * raw
 
     def denoise(
         self,
@@ -113,7 +114,7 @@ class EDMDenoiser(Component):
         raw = self.raw(
             x,
             coefficients,
-            stacked(context.reshape(-1, *context.shape[-4:])),
+            frames_as_channels(context.reshape(-1, *context.shape[-4:])),
             None if actions is None else actions.reshape(-1, *actions.shape[-2:]),
             None if sigma_context is None else sigma_context.reshape(-1),
         )
@@ -122,7 +123,7 @@ class EDMDenoiser(Component):
         return raw, denoised
 
 
-def stacked(frames: Float[Tensor, "n t h w c"]) -> Float[Tensor, "n tc h w"]:
+def frames_as_channels(frames: Float[Tensor, "n t h w c"]) -> Float[Tensor, "n tc h w"]:
     """Frames as channels, oldest first; in memory they lie last."""
     n, t, h, w, c = frames.shape
     return frames.permute(0, 2, 3, 1, 4).reshape(n, h, w, t * c).permute(0, 3, 1, 2)

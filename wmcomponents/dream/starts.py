@@ -13,6 +13,7 @@ from wmcomponents._arguments import whole
 from wmcomponents.data.fit import check_data
 from wmcomponents.dream.checks import check_finite_states
 from wmcomponents.functional.arrival import previous_action
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import State, WorldModel
 
@@ -35,7 +36,7 @@ def where_rows(mask: Tensor, new: State, old: State) -> State:
         new: states ``[N, ...]``.
         old: states ``[N, ...]``.
     """
-    return {key: torch.where(mask.reshape(-1, *(1,) * (value.ndim - 1)), new[key], value) for key, value in old.items()}
+    return {key: torch.where(aligned(mask, value), new[key], value) for key, value in old.items()}
 
 
 class Starts(ABC):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wmcomponents.functional.broadcast import aligned, keep_where
+
 
 class ArrivalIndex(NamedTuple):
     """Where each arrival of a sequence comes from.
@@ -78,7 +80,7 @@ def gather_arrivals(index: ArrivalIndex, here: Tensor, following: Tensor) -> Ten
     """
     rows = torch.arange(here.shape[0], device=here.device)[:, None]
     own, after = here[rows, index.source], following[rows, index.source]
-    return torch.where(index.is_next.view(*index.is_next.shape, *(1,) * (here.ndim - 2)), after, own)
+    return torch.where(aligned(index.is_next, after), after, own)
 
 
 def gather_causes(index: ArrivalIndex, cause: Tensor) -> Tensor:
@@ -101,5 +103,4 @@ def gather_causes(index: ArrivalIndex, cause: Tensor) -> Tensor:
     used_up = torch.zeros_like(index.is_next)
     used_up[:, 1:] = index.is_next[:, :-1]
     known = index.is_next | (~used_up & (index.source > 0))
-    value = cause[rows, led]
-    return torch.where(known.view(*known.shape, *(1,) * (cause.ndim - 2)), value, torch.zeros_like(value))
+    return keep_where(cause[rows, led], known)

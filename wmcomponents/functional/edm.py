@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wmcomponents.functional.broadcast import aligned
+
 
 class EDMCoefficients(NamedTuple):
     r"""What stands around the network in :math:`D(x, \sigma) = c_{skip} x + c_{out} F(c_{in} x, c_{noise})`.
@@ -71,7 +73,7 @@ def edm_target(
         noisy: x with noise.
         coefficients: one of each row, ``[n]``.
     """
-    return (clean - rowwise(coefficients.c_skip, clean) * noisy) / rowwise(coefficients.c_out, clean)
+    return (clean - aligned(coefficients.c_skip, clean) * noisy) / aligned(coefficients.c_out, clean)
 
 
 def log_normal_sigma(
@@ -111,7 +113,7 @@ def with_noise(
     """
     if offset_noise is not None:
         clean = clean + sigma_offset * offset_noise
-    return clean + noise * rowwise(sigma, clean)
+    return clean + noise * aligned(sigma, clean)
 
 
 def karras_sigmas(
@@ -170,8 +172,3 @@ def from_bytes(pixels: Tensor) -> Tensor:
 def to_bytes(x: Tensor) -> Tensor:
     """Floats in [-1, 1] as the nearest bytes; undoes :func:`from_bytes` exactly."""
     return x.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
-
-
-def rowwise(value: Tensor, like: Tensor) -> Tensor:
-    """One number of each row, ``[n]``, so that it multiplies ``[n, *event]``."""
-    return value.view(-1, *(1,) * (like.ndim - 1))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from wmcomponents.functional.broadcast import aligned, keep_where
+
 
 def windows_along(past: Tensor, new: Tensor, real: Tensor, time: int, blank: Tensor | None = None) -> Tensor:
     """The last entries at each step of a sequence, ``[*B, T, k, ...]``.
@@ -19,10 +21,4 @@ def windows_along(past: Tensor, new: Tensor, real: Tensor, time: int, blank: Ten
     places = torch.arange(steps, device=new.device)[:, None] + torch.arange(1, k + 1, device=new.device)
     windows = track.index_select(time, places.flatten()).unflatten(time, (steps, k))
     known = torch.arange(k, device=new.device) >= k - real  # (*B, T, k)
-    known = known.view(*known.shape, *(1,) * (windows.ndim - known.ndim))
-    return torch.where(known, windows, torch.zeros_like(windows) if blank is None else blank)
-
-
-def aligned(flag: Tensor, like: Tensor) -> Tensor:
-    """``[*B, 1]`` with as many dimensions as another ``[*B, ...]``."""
-    return flag.view(*flag.shape[:-1], *(1,) * (like.ndim - flag.ndim + 1))
+    return keep_where(windows, known) if blank is None else torch.where(aligned(known, windows), windows, blank)

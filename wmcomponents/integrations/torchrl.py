@@ -17,6 +17,7 @@ from wmcomponents.component import Component
 from wmcomponents.dream.noise import NoiseChoice
 from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
 from wmcomponents.dream.starts import Starts
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.rendering.frames import simulator_frames, state_frames
 from wmcomponents.world_model import NoiseSource, WorldModel
@@ -160,7 +161,7 @@ class TorchRLDreamEnv(_DreamEnvBase):
             action = action.reshape(rows, *action.shape[len(self.batch_size) :])
         if hold is not None:
             # What a row that does not step holds as its action means nothing.
-            action = action.masked_fill(hold.reshape(rows, *(1,) * (action.ndim - 1)), 0)
+            action = action.masked_fill(aligned(hold, action), 0)
         step = self.simulator.step(self._bounds(action), hold=hold)
         if self.simulator.device.type == "cpu":
             self.simulator.check_shown(step.observation, step.reward)

@@ -9,6 +9,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from wmcomponents.functional.arrival import arrival_index, gather_arrivals, gather_causes
+from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.world_model import Observation
 
 
@@ -118,8 +119,8 @@ def arrivals_from(
     if valid is not None:
         real = gather_arrivals(index, valid, valid)
         # What led here may be padding only where this is padding too.
-        observation = {key: _kept(value, real) for key, value in observation.items()}
-        led, received = _kept(led, real), _kept(received, real)
+        observation = {key: keep_where(value, real) for key, value in observation.items()}
+        led, received = keep_where(led, real), keep_where(received, real)
         weight = torch.where(real, weight, torch.zeros_like(weight))
     return Arrivals(
         observation=observation,
@@ -164,8 +165,3 @@ def _ends(done: Tensor, first: Tensor, valid: Tensor | None) -> Tensor:
     if valid is not None:
         ends[:, :-1] |= valid[:, :-1] != valid[:, 1:]
     return ends
-
-
-def _kept(value: Tensor, real: Tensor) -> Tensor:
-    """Zero where the arrival is padding."""
-    return torch.where(real.view(*real.shape, *(1,) * (value.ndim - 2)), value, torch.zeros_like(value))

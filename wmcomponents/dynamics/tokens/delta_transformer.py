@@ -15,6 +15,7 @@ from wmcomponents.dynamics.tokens.block_transformer import (
     Generated,
     is_free_to_look,
 )
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.conv.frame_cnn import FrameEncoder, unit_planes
 
@@ -191,9 +192,9 @@ class DeltaTransformer(BlockTransformer):
         hidden, at, _ = self._enter(frame, last, action, memory, length, x)
         # A row that had no token to catch up on was filled up at its end.
         end = memory[..., self.block - 1, :]
-        fresh = (at == 2).view(-1, *(1,) * (end.ndim - 1))
+        fresh = aligned(at == 2, end)
         end.masked_fill_(fresh, 0.0)
-        memory.masked_fill_(is_init.view(-1, *(1,) * (memory.ndim - 1)), 0.0)
+        memory.masked_fill_(aligned(is_init, memory), 0.0)
         return (at + self.tokens - 1).masked_fill(is_init, 0), hidden.masked_fill(is_init, 0.0)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from wmcomponents.dynamics.tokens.block_transformer import (
     Generated,
     is_free_to_look,
 )
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.masks import slot_positions
 
 Causality = Literal["causal", "block_causal"]
@@ -174,7 +175,7 @@ class TokenTransformer(BlockTransformer):
         short = memory[..., : self.frame_tokens, :].clone()
         self.begin(tokens, short)
         held = memory[..., : self.frame_tokens, :]
-        held.copy_(torch.where(due.view(-1, *(1,) * (memory.ndim - 1)), short, held))
+        held.copy_(torch.where(aligned(due, memory), short, held))
         return torch.where(due, self.frame_tokens, length), CacheBounds()
 
     @torch.no_grad()
@@ -236,4 +237,4 @@ class TokenTransformer(BlockTransformer):
     def _wipe(self, memory: Tensor, is_init: Tensor) -> None:
         """Empty everything behind the first frame where an episode begins."""
         behind = memory[..., self.frame_tokens :, :]
-        behind.masked_fill_(is_init.view(-1, *(1,) * (memory.ndim - 1)), 0.0)
+        behind.masked_fill_(aligned(is_init, memory), 0.0)

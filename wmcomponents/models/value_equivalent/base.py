@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.codecs import ActionVector, Frames, History, RewardUnit, Support, policy_distribution, stacked
+from wmcomponents.codecs import ActionVector, Frames, History, RewardUnit, Support, policy_distribution, with_planes
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
@@ -210,7 +210,7 @@ class ValueEquivalentModel(PretrainedModel):
         """The stack that h reads, ``[*B, C, *space]``, and the history's memory after this step."""
         kept = {key: state[key] for key in self.history_keys}
         frames, numbers, memory = self.history.step(kept, action, frame, is_init)
-        return stacked([self.frames.floats(f) for f in frames], numbers, len(self.frames.space)), memory
+        return with_planes([self.frames.floats(f) for f in frames], numbers, len(self.frames.space)), memory
 
 
 def reward_and_value(

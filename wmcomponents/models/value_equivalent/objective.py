@@ -10,6 +10,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.n_step import EpisodeTail, episode_tail, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
 from wmcomponents.nn.mode import EvalMode
@@ -381,5 +382,5 @@ def _at(x: Tensor, index: Tensor) -> Tensor:
 
 def picked(x: Tensor, index: Tensor) -> Tensor:
     """``[B, L, ...]`` at ``[B, *index]``: ``[B, *index, ...]``."""
-    rows = torch.arange(x.shape[0], device=x.device).view(-1, *(1,) * (index.ndim - 1))
+    rows = aligned(torch.arange(x.shape[0], device=x.device), index)
     return x[rows, index]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.testing.compare import difference
 from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs
 from wmcomponents.testing.report import Clause, Failure
@@ -62,7 +63,7 @@ def _some(batch: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def _rows_from(kept: Tensor, mine: TestInputs, other: TestInputs) -> TestInputs:
     tensors = iter(_tensors(other))
-    return mine.map(lambda tensor: torch.where(_wide(kept, tensor), tensor, next(tensors)), mine.batch)
+    return mine.map(lambda tensor: torch.where(aligned(kept, tensor), tensor, next(tensors)), mine.batch)
 
 
 def _tensors(situation: TestInputs) -> list[Tensor]:
@@ -74,10 +75,6 @@ def _tensors(situation: TestInputs) -> list[Tensor]:
 
     situation.map(collect, situation.batch)
     return collected
-
-
-def _wide(mask: Tensor, tensor: Tensor) -> Tensor:
-    return mask.view(-1, *(1,) * (tensor.ndim - 1))
 
 
 def _of(answer: Answer, kept: Tensor) -> Answer:

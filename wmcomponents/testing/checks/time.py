@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.testing.checks.layout import stripped
 from wmcomponents.testing.compare import difference
 from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs, flat
@@ -123,7 +124,7 @@ def is_init_erases(probe: Probe) -> Iterator[Failure]:
     mask = (torch.arange(ROWS, device=probe.device) % 2 == 0).view(-1, 1)
     mixed = probe.ask("observe", replace(situation, is_init=mask), model)
     continued = probe.ask("observe", situation, model)
-    expected = {name: _where(mask, wanted[name], continued[name]) for name in wanted}
+    expected = {name: torch.where(aligned(mask, wanted[name]), wanted[name], continued[name]) for name in wanted}
     text = difference(mixed, expected)
     if text:
         yield Failure(
@@ -237,10 +238,6 @@ def _seen(probe: Probe, situation: TestInputs) -> Answer:
     outcome = probe.ask("imagine", situation, model)
     seen |= {name: outcome[name] for name in ("reward", "cont") if name in outcome}
     return seen or flat("state", situation.state)
-
-
-def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(mask.view(-1, *(1,) * (yes.ndim - 1)), yes, no)
 
 
 CLAUSES: tuple[Clause[Probe], ...] = (

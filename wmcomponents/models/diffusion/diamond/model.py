@@ -16,10 +16,11 @@ from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.codecs.observation import DiscreteCodec
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
-from wmcomponents.denoisers.edm import stacked
+from wmcomponents.denoisers.edm import frames_as_channels
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.edm import from_bytes, to_bytes
 from wmcomponents.functional.edm_sampler import EDMSampler
-from wmcomponents.functional.windows import aligned, windows_along
+from wmcomponents.functional.windows import windows_along
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, DiamondConfig
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss
@@ -295,7 +296,7 @@ class Diamond(PretrainedModel):
             added = flat.get("context_noise")
             if added is not None:  # [n, steps, context, H, W, C], each on top of those before
                 steps = (sampler.s_cond * added[part]).cumsum(1).unbind(1)
-                contexts = [context + stacked(step) for step in steps]
+                contexts = [context + frames_as_channels(step) for step in steps]
 
         def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
             return self.denoiser.denoise(x, x.new_full((len(x),), sigma), contexts[step], acts, sigma_context)
@@ -414,7 +415,7 @@ def _context(frames: Tensor, seen: Tensor) -> Tensor:
     count = frames.shape[1]
     known = torch.arange(count, device=frames.device) >= count - seen
     floats = torch.where(known[:, :, None, None, None], from_bytes(frames), 0.0)
-    return stacked(floats)
+    return frames_as_channels(floats)
 
 
 def _base(flat: Mapping[str, Tensor], key: str, part: slice, like: Tensor) -> Tensor:

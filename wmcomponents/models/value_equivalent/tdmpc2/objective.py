@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional import percentile_range, shifted_images
+from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import ModelLoss, Terms
 from wmcomponents.optim import ClippedAdam
@@ -273,9 +274,9 @@ class TDMPC2Loss(ModelLoss):
             mask = cut(keys.mask, ()).bool()
             begins[:, 1:] |= ~mask[:, :-1]
             weight = weight * mask
-            observation = {key: _kept(value, mask) for key, value in observation.items()}
-            following = {key: _kept(value, mask) for key, value in following.items()}
-            action, reward = _kept(action, mask), _kept(reward, mask)
+            observation = {key: keep_where(value, mask) for key, value in observation.items()}
+            following = {key: keep_where(value, mask) for key, value in following.items()}
+            action, reward = keep_where(action, mask), keep_where(reward, mask)
         return Windows(observation, begins, following, action, reward, terminated, weight)
 
     def draw(self, rows: int, time: int) -> Draws:
@@ -401,8 +402,3 @@ class TDMPC2Loss(ModelLoss):
         generator = self.generator
         shift = torch.randint(2 * SHIFT + 1, (*lead, 2), generator=generator, device=generator.device)
         return {k: shifted_images(v, shift, SHIFT) if k in keys else v for k, v in observation.items()}
-
-
-def _kept(value: Tensor, real: Tensor) -> Tensor:
-    """Zero where the data are padding."""
-    return torch.where(real.view(*real.shape, *(1,) * (value.ndim - real.ndim)), value, torch.zeros_like(value))
