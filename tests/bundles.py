@@ -19,8 +19,8 @@ ROWS, STEPS = 4, 3
 """Of a record: episodes side by side, and steps that are seen and then dreamt."""
 
 
-def picture(*shape: int) -> TensorSpec:
-    """Spec of a picture."""
+def image(*shape: int) -> TensorSpec:
+    """Spec of an image."""
     return Bounded(0, 255, shape, dtype=torch.uint8)
 
 
@@ -28,7 +28,7 @@ NUMBERS = Composite(observation=Unbounded(3))
 BOARD = Composite(board=UnboundedDiscrete(shape=(3, 3, 2), dtype=torch.bool))
 MIXED = Composite(
     board=UnboundedDiscrete(shape=(3, 3, 2), dtype=torch.bool),
-    camera=picture(16, 16, 3),
+    camera=image(16, 16, 3),
     choice=OneHot(3),
     position=Unbounded(3),
 )
@@ -122,11 +122,11 @@ CATALOGUE: dict[str, Made] = {
         NUMBERS,
         OneHot(3),
     ),
-    "WorldModels-picture": (
+    "WorldModels-image": (
         "WorldModels",
         {"latent": 4, "hidden": 8, "components": 2, "mixture": "vector", "channels": (2, 2, 2, 2)}
         | {"growth_channels": (8, 2, 2, 2), "dense_act": "relu"},
-        Composite(pixels=picture(64, 64, 3)),
+        Composite(pixels=image(64, 64, 3)),
         THROTTLE,
     ),
     "TDMPC2": (
@@ -145,10 +145,10 @@ CATALOGUE: dict[str, Made] = {
         TASKED,
         Bounded(-1, 1, (2,)),
     ),
-    "TDMPC2-picture": (
+    "TDMPC2-image": (
         "TDMPC2",
         {"latent": 8, "encoder_units": 6, "units": 7, "members": 2, "group": 4, "bins": 11, "channels": 2},
-        Composite(pixels=picture(52, 52, 3)),
+        Composite(pixels=image(52, 52, 3)),
         OneHot(3),
     ),
     "MuZero": (
@@ -173,10 +173,10 @@ CATALOGUE: dict[str, Made] = {
         BOARD,
         OneHot(3),
     ),
-    "MuZero-picture": (
+    "MuZero-image": (
         "MuZero",
         {**VALUED, "past": 1, "downsample": "resnet", "scale": "none"},
-        Composite(pixels=picture(32, 32, 3)),
+        Composite(pixels=image(32, 32, 3)),
         Categorical(3),
     ),
     "EfficientZero": (
@@ -186,10 +186,10 @@ CATALOGUE: dict[str, Made] = {
         NUMBERS,
         THROTTLE,
     ),
-    "EfficientZero-picture": (
+    "EfficientZero-image": (
         "EfficientZero",
         {**VALUED, **PREFIX, "frames": 2, "scale": True, "shift": 2, "intensity": 0.1},
-        Composite(pixels=picture(32, 32, 3)),
+        Composite(pixels=image(32, 32, 3)),
         OneHot(3),
     ),
     "EfficientZero-board": (
@@ -203,13 +203,13 @@ CATALOGUE: dict[str, Made] = {
         {**TOKENS, "codes_from_data": True, "beta": 0.5, "dropout": 0.05, "tokenizer_steps": 30, "tokenizer_every": 3}
         | {"tokenizer_frames": 20, "tokenizer_rate": 2e-3, "absolute": 0.4, "squared": 0.6, "worst": 0.02}
         | {"revival": 60, "transformer_rate": 3e-3, "attention": (4,)},
-        Composite(pixels=picture(4, 4, 3)),
+        Composite(pixels=image(4, 4, 3)),
         OneHot(3),
     ),
     "IRIS-block-causal": (
         "IRIS",
         {**TOKENS, "causality": "block_causal"},
-        Composite(pixels=picture(2, 2, 1)),
+        Composite(pixels=image(2, 2, 1)),
         Categorical(3),
     ),
     "DeltaIRIS": (
@@ -217,13 +217,13 @@ CATALOGUE: dict[str, Made] = {
         {**CHANGES, "beta": 0.1, "revival": 60, "dropout": 0.05, "tokenizer_steps": 30, "tokenizer_every": 3}
         | {"tokenizer_frames": 20, "tokenizer_rate": 2e-3, "tokenizer_decay": 0.01, "absolute": 0.4, "squared": 0.6}
         | {"worst": 0.02, "transformer_rate": 3e-3, "token_scale": 0.2, "reward_scale": 0.7, "termination_scale": 0.3},
-        Composite(pixels=picture(8, 8, 3)),
+        Composite(pixels=image(8, 8, 3)),
         OneHot(3),
     ),
     "DeltaIRIS-two-hot": (
         "DeltaIRIS",
         {**CHANGES, "tokens": 1, "rewards": "two_hot"},
-        Composite(pixels=picture(4, 4, 1)),
+        Composite(pixels=image(4, 4, 1)),
         Categorical(3),
     ),
     "Diamond": (
@@ -232,7 +232,7 @@ CATALOGUE: dict[str, Made] = {
         | {"sampler": {"steps": 2, "sigma_min": 0.5, "sigma_max": 4.0, "rho": 6.0, "order": 2}}
         | {"reward_end": {**LEVELS, "hidden": 8, "steps": 5, "windows": 3}}
         | {"weight_decay": 0.02, "warmup": 20, "max_norm": 2.0, "reward_max_norm": 50.0},
-        Composite(pixels=picture(8, 8, 3)),
+        Composite(pixels=image(8, 8, 3)),
         OneHot(3),
     ),
     "Diamond-upsampled": (
@@ -248,7 +248,7 @@ CATALOGUE: dict[str, Made] = {
                 "sampler": {"steps": 2, "s_churn": 1.0, "s_tmin": 0.1, "s_tmax": 5.0, "s_noise": 0.9},
             }
         },
-        Composite(pixels=picture(16, 16, 3)),
+        Composite(pixels=image(16, 16, 3)),
         Binary(2),
     ),
 }
@@ -285,9 +285,7 @@ def built(family: str, changes: Mapping[str, Any], observation_spec: Composite, 
     )
     for module in model.modules():
         _scramble(module)
-    if (
-        family == "DeltaIRIS"
-    ):  # its next step reads the picture, rounded: let what processors differ by round to the same
+    if family == "DeltaIRIS":  # its next step reads the image, rounded: let what processors differ by round to the same
         with torch.no_grad():
             model.tokenizer.decoder[-1].weight.mul_(1 / 16)
             model.tokenizer.decoder[-1].bias.add_(0.5)
@@ -367,7 +365,7 @@ def _config(key: str, value: Any) -> Any:
 
 
 def _observations(spec: Composite, lead: tuple[int, ...]) -> dict[str, Tensor]:
-    """Random observations ``[*lead, ...]``; pictures of at most sixteen patches, which files hold in few bytes."""
+    """Random observations ``[*lead, ...]``; images of at most sixteen patches, which files hold in few bytes."""
     shown = {}
     for key, leaf in spec.items():
         shown[str(key)] = leaf.expand(*lead, *leaf.shape).rand()

@@ -61,8 +61,11 @@ def replayed(folder: Path, record: bundles.Record, *, is_free: bool) -> bundles.
 
 def differences(folder: Path) -> list[str]:
     """In words, what of a bundle's record is not what its model sees and dreams today, to the bit."""
-    record = recorded(folder)
-    today = replayed(folder, record, is_free=True)
+    try:
+        record = recorded(folder)
+        today = replayed(folder, record, is_free=True)
+    except Exception as error:  # whatever a change broke: the other bundles are still compared
+        return [f"fails with {type(error).__name__}: {error}"]
     told = {key: value for key, value in record.items() if not key.startswith(GIVEN)}
     found = [f"{key} is {'new' if key in today else 'gone'}" for key in sorted(told.keys() ^ today.keys())]
     for key in sorted(told.keys() & today.keys()):

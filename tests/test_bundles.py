@@ -24,7 +24,7 @@ SAVED = Path(__file__).parent / "saved"
 RENAMED: dict[str, dict[str, str]] = {}
 """By family: fields of its config that have another name now than in version e92d95a, such as ``"optimizer.lr"``."""
 ROUNDED = {"DeltaIRIS", "Diamond"}
-"""Families that read what else they tell of a step from its picture, rounded to bytes: as exact as a byte."""
+"""Families that read what else they tell of a step from its image, rounded to bytes: as exact as a byte."""
 NEWER: set[str] = set()
 """Families that version e92d95a did not have."""
 
@@ -55,7 +55,7 @@ def digest(value: Tensor) -> tuple[tuple[int, ...], bytes]:
 
 
 def scaled(value: Tensor) -> Tensor:
-    """Numbers of order one: pictures in [0, 1], rewards and values in symlog space."""
+    """Numbers of order one: images in [0, 1], rewards and values in symlog space."""
     return value / 255 if value.dtype is torch.uint8 else symlog(value.float())
 
 
@@ -116,6 +116,8 @@ def test_a_bit_of_difference_is_told(tmp_path):
     found = differences(written(record, folder))
     assert [line.split(" ", 1)[0] for line in found] == ["value", "dreamt.latent"]
     assert found[0] == "value is new" and "differs by up to" in found[1]
+    (folder / "model/model.safetensors").unlink()
+    assert "fails with BadModelError" in differences(folder)[0]
 
 
 @older
