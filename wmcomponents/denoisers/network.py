@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmcomponents.nn.conv.unet import EPS, UNet, conv3x3, groups_of
+from wmcomponents.nn.conv.conv3x3 import conv3x3
+from wmcomponents.nn.conv.unet import EPS, UNet, groups_of
 from wmcomponents.nn.layers.activation import silu
 from wmcomponents.nn.layers.fourier import FourierFeatures
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from wmcomponents.codecs.action_planes import ActionPlanes
 from wmcomponents.component import Component
-from wmcomponents.nn.conv.residual import conv3x3, joined, residual_blocks
+from wmcomponents.nn.conv.conv3x3 import conv3x3
+from wmcomponents.nn.conv.residual import joined, residual_blocks
 from wmcomponents.nn.layers.activation import Activation, make_activation
 from wmcomponents.nn.layers.norm import make_norm
 from wmcomponents.nn.layers.perceptron import Perceptron, ResidualPerceptron
@@ -167,7 +168,7 @@ class ConvTransition(Component):
     ) -> None:
         super().__init__(in_keys, out_keys)
         self.code, self.skip = code, skip
-        self.conv = conv3x3(channels + code.planes, channels)
+        self.conv = conv3x3(channels + code.planes, channels, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         self.blocks = residual_blocks(channels, blocks)
         self.scale = nn.Identity() if scale is None else scale

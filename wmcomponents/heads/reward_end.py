@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from wmcomponents.codecs.reward import SignReward
 from wmcomponents.component import Component
-from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks, Downsample, conv3x3
+from wmcomponents.nn.conv.conv3x3 import conv3x3
+from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks, Downsample
 from wmcomponents.nn.layers.lstm import LSTM
 
 

@@ -5,7 +5,7 @@ import torch
 
 from tests.golden_diamond import channels_last, one_hot, world_model
 from tests.golden_vectors import load
-from wmcomponents.models.diffusion.diamond.objective import Segments, StepNoise, _targets
+from wmcomponents.models.diffusion.diamond.objective import FrameSegments, StepNoise, _targets
 from wmcomponents.models.diffusion.diamond.official import our_name
 
 
@@ -28,7 +28,7 @@ def test_the_denoising_loss_and_its_gradients_are_the_official_ones(name):
     loss = model.objective()
     action = vectors["in/act"]
     vector = action.float() if action.ndim == 3 else one_hot(action, info["config"]["inner_model"]["num_actions"])
-    segments = Segments(
+    segments = FrameSegments(
         channels_last(vectors["in/obs"]),
         vector[:, :-1],
         vectors["in/mask_padding"].float(),
@@ -78,7 +78,9 @@ def test_the_upsampling_loss_is_the_official_one():
     info, vectors = load("csgo_upsampler_loss")
     loss = world_model("csgo_upsampler_loss", vectors, info).objective()
     large = channels_last(vectors["in/obs_full"])
-    segments = Segments(large, torch.zeros(2, 2, 6), torch.ones(large.shape[:2]), torch.ones(large.shape[:2]).bool())
+    segments = FrameSegments(
+        large, torch.zeros(2, 2, 6), torch.ones(large.shape[:2]), torch.ones(large.shape[:2]).bool()
+    )
     with loss.world_model_params.to_module(loss.world_model):
         errors = loss.upsampling(
             segments, channels_last(vectors["in/obs_low"]), noise=[step_noise(vectors, i) for i in range(2)]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.conv.unet import Upsample
 from wmcomponents.nn.conv.vqgan import GroupNormResidual, group_norm
 
@@ -37,11 +38,11 @@ class FrameEncoder(nn.Sequential):
         self, channels_in: int, features: int, channels: int, mults: Sequence[int], halves: Sequence[bool]
     ) -> None:
         widths = _widths(channels, mults, halves)
-        parts: list[nn.Module] = [nn.Conv2d(channels_in, channels, 3, padding=1)]
+        parts: list[nn.Module] = [conv3x3(channels_in, channels)]
         for before, after, does_halve in zip(widths, widths[1:], halves, strict=False):
             parts.append(GroupNormResidual(before, after, EPS))
             parts += [nn.Conv2d(after, after, 2, stride=2)] if does_halve else []
-        super().__init__(*parts, group_norm(widths[-1], EPS), nn.SiLU(), nn.Conv2d(widths[-1], features, 3, padding=1))
+        super().__init__(*parts, group_norm(widths[-1], EPS), nn.SiLU(), conv3x3(widths[-1], features))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features h2 w2"]:
         """Height and width halve where ``halves`` says so."""
@@ -68,14 +69,12 @@ class FrameDecoder(nn.Sequential):
         self, features: int, channels_out: int, channels: int, mults: Sequence[int], halves: Sequence[bool]
     ) -> None:
         widths = _widths(channels, mults, halves)
-        parts: list[nn.Module] = [nn.Conv2d(features, widths[-1], 3, padding=1)]
+        parts: list[nn.Module] = [conv3x3(features, widths[-1])]
         for number in reversed(range(len(mults))):
             width = widths[number + 1]
             parts += [Upsample(width)] if halves[number] else []
             parts.append(GroupNormResidual(width, widths[number], EPS))
-        super().__init__(
-            *parts, group_norm(widths[0], EPS), nn.SiLU(), nn.Conv2d(widths[0], channels_out, 3, padding=1)
-        )
+        super().__init__(*parts, group_norm(widths[0], EPS), nn.SiLU(), conv3x3(widths[0], channels_out))
 
     def forward(self, z: Float[Tensor, "n features h w"]) -> Float[Tensor, "n c h2 w2"]:
         """Height and width double where the encoder halves."""

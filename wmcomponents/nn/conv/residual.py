@@ -7,13 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.layers.activation import Activation
 from wmcomponents.nn.layers.perceptron import Perceptron
-
-
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution with padding 1 and no bias."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -29,12 +25,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int | None = None, stride: int = 1) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.conv1 = conv3x3(in_channels, out_channels, stride, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv3x3(out_channels, out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         is_same = stride == 1 and in_channels == out_channels
-        self.shortcut = nn.Identity() if is_same else conv3x3(in_channels, out_channels, stride)
+        self.shortcut = nn.Identity() if is_same else conv3x3(in_channels, out_channels, stride, bias=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         """Apply the block."""
@@ -57,7 +53,7 @@ class PlainStem(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.conv = conv3x3(in_channels, channels)
+        self.conv = conv3x3(in_channels, channels, bias=False)
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:
@@ -88,9 +84,9 @@ class ResidualStem(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, channels // 2, stride=2)
+        self.conv1 = conv3x3(in_channels, channels // 2, stride=2, bias=False)
         self.resblocks1 = residual_blocks(channels // 2, 2)
-        self.conv2 = conv3x3(channels // 2, channels, stride=2)
+        self.conv2 = conv3x3(channels // 2, channels, stride=2, bias=False)
         self.resblocks2 = residual_blocks(channels, 3)
         self.resblocks3 = residual_blocks(channels, 3)
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
@@ -149,7 +145,7 @@ class NormalizedStem(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, channels // 2, stride=2)
+        self.conv1 = conv3x3(in_channels, channels // 2, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(channels // 2)
         self.resblocks1 = residual_blocks(channels // 2, 1)
         self.down = ResidualBlock(channels // 2, channels, stride=2)

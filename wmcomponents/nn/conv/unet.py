@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.layers.activation import silu
 
 CHANNELS_PER_GROUP = 32
@@ -21,11 +22,6 @@ EPS = 1e-5
 def groups_of(channels: int) -> int:
     """Groups of a group normalisation: of 32 channels, or all in one."""
     return max(1, channels // CHANNELS_PER_GROUP)
-
-
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution with padding 1 and a bias."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
 
 
 class AdaptiveGroupNorm(nn.Module):

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.conv.unet import Upsample
 from wmcomponents.nn.layers.activation import silu
 
@@ -39,9 +40,9 @@ class GroupNormResidual(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, eps: float = EPS) -> None:
         super().__init__()
         self.norm1 = group_norm(channels_in, eps)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = conv3x3(channels_in, channels_out)
         self.norm2 = group_norm(channels_out, eps)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = conv3x3(channels_out, channels_out)
         self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:
@@ -152,12 +153,12 @@ class VQGANEncoder(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels, *(channels * mult for mult in mults)]
-        self.conv_in = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.conv_in = conv3x3(channels_in, channels)
         self.levels = nn.ModuleList(Level(widths[i], widths[i + 1], blocks, i in attention) for i in range(len(mults)))
         self.halvings = nn.ModuleList(Halving(width) for width in widths[1:-1])
         self.middle = Middle(widths[-1])
         self.norm = group_norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], features, 3, padding=1)
+        self.conv_out = conv3x3(widths[-1], features)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features h2 w2"]:
         """Height and width halve between levels.
@@ -198,13 +199,13 @@ class VQGANDecoder(nn.Module):
         super().__init__()
         widths = [channels * mult for mult in mults]
         above = [*widths[1:], widths[-1]]
-        self.conv_in = nn.Conv2d(features, widths[-1], 3, padding=1)
+        self.conv_in = conv3x3(features, widths[-1])
         self.middle = Middle(widths[-1])
         # By size, the largest first; the forward goes from the last to the first.
         self.levels = nn.ModuleList(Level(above[i], widths[i], blocks + 1, i in attention) for i in range(len(widths)))
         self.doublings = nn.ModuleList(Upsample(width) for width in widths[1:])
         self.norm = group_norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], channels_out, 3, padding=1)
+        self.conv_out = conv3x3(widths[0], channels_out)
 
     def forward(self, z: Float[Tensor, "n features h w"]) -> Float[Tensor, "n c h2 w2"]:
         """Height and width double between levels."""

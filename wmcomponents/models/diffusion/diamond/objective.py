@@ -32,7 +32,7 @@ class StepNoise(NamedTuple):
     context: "StepNoise | None" = None
 
 
-class Segments(NamedTuple):
+class FrameSegments(NamedTuple):
     """N windows of L frames of one episode each; what lies before it is padding.
 
     Attributes:
@@ -181,7 +181,7 @@ class DiamondLoss(ModelLoss):
             weights["reward"] = weights["termination"] = weight
         return Terms(losses, {}, weights)
 
-    def draw_segments(self, arrivals: Arrivals, length: int) -> Segments:
+    def draw_segments(self, arrivals: Arrivals, length: int) -> FrameSegments:
         """Windows that end at frames drawn evenly among those whose past is known.
 
         Args:
@@ -216,7 +216,7 @@ class DiamondLoss(ModelLoss):
         is_real = (is_real & eligible.gather(1, last)[..., None]).flatten(0, 1)
         weight = arrivals.weight[row, place.clamp(min=0)].flatten(0, 1) * is_real
         frames = torch.where(is_real[:, :, None, None, None], from_bytes(pixels), 0.0)
-        return Segments(frames, actions, weight, is_real)
+        return FrameSegments(frames, actions, weight, is_real)
 
     def draw_noise(self, like: Tensor, context: int = 0) -> StepNoise:
         """Fresh noise of a step on images ``[N, C, H, W]``; with that of a context of so many frames, if any."""
@@ -229,7 +229,7 @@ class DiamondLoss(ModelLoss):
         noised = StepNoise(normal(n), normal(n, planes, 1, 1), normal(n, planes, h, w)) if context else None
         return StepNoise(normal(n), normal(n, c, 1, 1), normal(n, c, h, w), noised)
 
-    def denoising(self, segments: Segments, noise: list[StepNoise] | None = None) -> Tensor:
+    def denoising(self, segments: FrameSegments, noise: list[StepNoise] | None = None) -> Tensor:
         """Squared errors of the network, ``[N, targets]``, mean over an image.
 
         Args:
@@ -250,7 +250,7 @@ class DiamondLoss(ModelLoss):
         return torch.stack(errors, 1)
 
     def upsampling(
-        self, segments: Segments, small: Tensor | None = None, noise: list[StepNoise] | None = None
+        self, segments: FrameSegments, small: Tensor | None = None, noise: list[StepNoise] | None = None
     ) -> Tensor:
         """Squared errors of the upsampler's network, ``[N, targets]``.
 

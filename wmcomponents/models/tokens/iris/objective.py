@@ -23,7 +23,7 @@ REVIVAL_EVERY = 10
 """Updates from one revival of unused codes to the next."""
 
 
-class Segments(NamedTuple):
+class TokenPieces(NamedTuple):
     """Pieces of sequences that fit into the transformer's context.
 
     Attributes:
@@ -180,7 +180,7 @@ class IRISLoss(TokenWorldLoss):
             losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
         return self.tokenizer_scores(losses, tokens, weight)
 
-    def transformer_terms(self, segments: Segments) -> Terms:
+    def transformer_terms(self, segments: TokenPieces) -> Terms:
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K - 1]``.
 
         Nothing came before a piece's first token, so that one is not foretold.
@@ -197,12 +197,12 @@ class IRISLoss(TokenWorldLoss):
         weights = {"tokens": words, "accuracy": words, "reward": segments.weight, "termination": segments.weight}
         return Terms(losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}, weights)
 
-    def segments(self, tensordict: TensorDictBase) -> Segments:
+    def segments(self, tensordict: TensorDictBase) -> TokenPieces:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
         model, keys = self.world_model, self.tensor_keys
         steps = self.transitions(tensordict, self.observation_keys)
         length = min(model.dynamics.max_frames, tensordict.batch_size[1])
-        return Segments(
+        return TokenPieces(
             pieces(model.tokenizer.tokens(tensordict.get(self.observation_keys[0])), length),
             pieces(model.action_token(tensordict.get(keys.action)), length),
             pieces(steps.reward, length),
