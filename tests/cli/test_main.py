@@ -1,4 +1,5 @@
 import io
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -166,15 +167,43 @@ def test_a_missing_extra_names_the_line_that_installs_it(monkeypatch):
     assert ran.code == 1 and "pip install 'wmcomponents[cli]'" in ran.err
 
 
-@pytest.mark.slow
-def test_understanding_the_arguments_imports_no_torch_of_its_own():
-    # `import wmcomponents` itself brings torch; the command's own modules must not wait for more than that.
-    code = (
-        "import sys, wmcomponents; before = set(sys.modules); import wmcomponents.cli, wmcomponents.cli.collect, "
-        "wmcomponents.cli.train, wmcomponents.cli.dream, wmcomponents.cli.evaluate, wmcomponents.cli.info; "
-        "new = {name for name in set(sys.modules) - before if not name.startswith('wmcomponents')}; "
-        "heavy = ('torch', 'gymnasium', 'matplotlib', 'PIL', 'stable_baselines3', 'rich', 'imageio'); "
-        "print(sorted(name for name in new if name.split('.')[0] in heavy))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+LIGHT = {
+    "no command": [],
+    "help": ["--help"],
+    "the version": ["--version"],
+    "a mistyped command": ["tarin"],
+    "a mistyped option": ["train", "--famly", "DreamerV3"],
+    "a mistyped family": ["train", "--family", "Dreamer3", "--data", "nowhere", "--out", "new"],
+    "a mistyped preset": ["train", "--preset", "tinny", "--data", "nowhere", "--out", "new"],
+    "data from nowhere": ["train", "--data", "nowhere", "--out", "new"],
+    "a model from nowhere": ["dream", "--model", "nowhere"],
+    "a report on nothing": ["eval", "--model", "nowhere", "--data", "nowhere"],
+    "facts about nothing": ["info", "--model", "nowhere"],
+    **{f"help of {name}": [name, "--help"] for name in COMMANDS},
+}
+HEAVY = ("torch", "torchrl", "tensordict", "numpy", "gymnasium", "matplotlib", "PIL", "stable_baselines3", "imageio")
+
+
+@pytest.fixture(scope="module")
+def imported_by(tmp_path_factory) -> dict[str, list[str]]:
+    """The heavy modules that each command line imports, each in a fork of a fresh interpreter."""
+    code = f"""
+import contextlib, io, json, os, sys
+from wmcomponents.cli import main
+for name, words in {LIGHT!r}.items():
+    sys.stdout.flush()
+    if os.fork() == 0:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            main(words)
+        print(json.dumps([name, [module for module in {HEAVY!r} if module in sys.modules]]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    cwd = tmp_path_factory.mktemp("empty")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd)
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("line", LIGHT)
+def test_help_and_a_wrong_name_wait_for_no_heavy_import(imported_by, line):
+    assert imported_by[line] == []

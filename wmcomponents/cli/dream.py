@@ -7,7 +7,7 @@ from typing import Any
 from wmcomponents._whole import check_place
 from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.device import device_of
-from wmcomponents.cli.errors import UsageError, at_least, meant
+from wmcomponents.cli.errors import UsageError, at_least, check_folders, meant
 
 SUFFIXES = (".gif", ".mp4", ".webp", ".png")
 
@@ -48,6 +48,7 @@ def run(config: DreamConfig) -> dict[str, Any]:
         raise UsageError(f"--fps is positive; got {config.fps}.")
     if config.out.is_dir():
         raise UsageError(f"--out is a file; {str(config.out)!r} is a folder.")
+    check_folders(model=config.model, data=[config.compare])
     from wmcomponents.cli.train import training_facts
     from wmcomponents.evaluation.figures import filmstrip, outcomes, strip
     from wmcomponents.evaluation.film_files import write_video

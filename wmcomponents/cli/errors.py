@@ -4,13 +4,37 @@ import ast
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from wmcomponents._folder_kinds import data_fault, model_fault
 from wmcomponents.cli.families import PRESETS
 
 
 class UsageError(ValueError):
     """The arguments make no sense together; nothing was begun."""
+
+
+class WrongFolderError(ValueError):
+    """A path is not the folder that its option asks for."""
+
+
+def check_folders(*, model: Path | None = None, data: Iterable[Path | None] = ()) -> None:
+    """Refuse paths that lead to no saved model or no data, before anything heavy is imported.
+
+    Args:
+        model: what should be a saved model.
+        data: what should be data folders.
+
+    Raises:
+        WrongFolderError: telling what stands there.
+    """
+    faults = [data_fault(path) for path in data if path is not None]
+    if model is not None:
+        faults.insert(0, model_fault(model))
+    for fault in faults:
+        if fault:
+            raise WrongFolderError(fault)
 
 
 def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from wmcomponents._whole import check_place, write_whole
 from wmcomponents.cli.console import counting, number, quiet, say, show_table
 from wmcomponents.cli.device import device_of
-from wmcomponents.cli.errors import at_least
+from wmcomponents.cli.errors import at_least, check_folders
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def run(config: EvalConfig) -> dict[str, Any]:
     """Measure, draw, and evaluate the agent if there is one."""
     names = ("burn_in", "horizon", "sequences", "samples", "episodes")
     at_least(1, **{name: getattr(config, name) for name in names})
+    check_folders(model=config.model, data=config.data)
     import torch
 
     from wmcomponents.cli.dataset import check_fits, open_dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wmcomponents.cli.console import quiet, say, show_facts, show_table
-from wmcomponents.cli.errors import at_least
+from wmcomponents.cli.errors import at_least, check_folders
 
 # The module that stands for each extra.
 EXTRAS = {
@@ -36,6 +36,7 @@ class InfoConfig:
 def run(config: InfoConfig) -> dict[str, Any]:
     """Look and tell."""
     at_least(1, rows=config.rows)
+    check_folders(model=config.model)
     quiet()
     return _installation() if config.model is None else _model(config.model, config.rows)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wmcomponents._folder_kinds import DATA_FILES
 from wmcomponents._interruption import postponed
 from wmcomponents._whole import SPARE_BYTES, check_place, write_whole
 from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.device import device_of
-from wmcomponents.cli.errors import UsageError, at_least, changed, known_family
+from wmcomponents.cli.errors import UsageError, at_least, changed, check_folders, known_family
 from wmcomponents.cli.stages import check_stages, steps_of
 
 RUN = "run.json"
@@ -84,13 +85,13 @@ def run(config: TrainConfig) -> dict[str, Any]:
     if config.lr is not None and not 0 < config.lr < math.inf:
         raise UsageError(f"--lr is positive; got {config.lr}.")
     known_family(config.family, config.preset)
+    check_folders(data=config.data)
     with postponed():  # an import that is broken off says something else than that it was
         import torch
 
         from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
         from wmcomponents.models import make_model
-        from wmcomponents.pretrained.kinds import DATA_FILES
         from wmcomponents.training import seed_everything
     known_family(config.family, config.preset, config.changes)
     if any((config.out / name).exists() for name in DATA_FILES):

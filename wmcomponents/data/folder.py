@@ -7,7 +7,6 @@ are opened.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from typing import Any, TypeVar, cast
 import torch
 from tensordict import TensorDictBase
 
+from wmcomponents._folder_kinds import data_fault, data_remedy
 from wmcomponents._lock import one_writer
 from wmcomponents._whole import check_place, written_whole
 from wmcomponents.data.layout import LARGEST_PART, Layout
@@ -100,12 +100,9 @@ def open_saved(path: str | Path) -> SavedSteps:
     Raises:
         BadDataError: if it is no data folder, or its description is not one that was written.
     """
-    path = Path(path)
-    remedy = f"Make one with save_replay, or: wmc collect --env ID --out {path}"
-    if not os.path.lexists(path / DESCRIPTION):
-        older = (path / "replay.json").is_file()
-        said = "it was saved by an earlier version" if older else f"it holds no {DESCRIPTION}"
-        raise BadDataError(f"{path} is no data folder: {said}. {remedy}")
+    path, remedy, fault = Path(path), data_remedy(path), data_fault(path)
+    if fault:
+        raise BadDataError(fault)
     with StrictFolder(path, BadDataError, WHAT) as folder:
         data = folder.read(DESCRIPTION, most=LARGEST_JSON)
         content = folder.parsed(data, DESCRIPTION)

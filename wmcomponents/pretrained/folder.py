@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from wmcomponents._arguments import folder_path
+from wmcomponents._folder_kinds import CONFIG, WEIGHTS, model_fault
 from wmcomponents._version import __version__
 from wmcomponents.pretrained.files import LARGEST_JSON, StrictFolder, replacing
-from wmcomponents.pretrained.kinds import what_is
 from wmcomponents.pretrained.tensors import TensorFile, nonfinite
 from wmcomponents.world_model import State
 
 FORMAT = 2
-CONFIG, WEIGHTS, STARTS = "config.json", "model.safetensors", "starts.safetensors"
+STARTS = "starts.safetensors"
 WHAT = "a saved model"
 TRIES = 50
 """How often a folder that is saved over while it is read is read again."""
@@ -226,8 +225,9 @@ def sealed(content: Mapping[str, Any]) -> bytes:
 
 
 def _opened(path: str | Path, links_into: str | Path | None) -> StrictFolder:
-    if not os.path.isdir(path) or not os.path.lexists(os.path.join(path, CONFIG)):
-        raise BadModelError(f"{path} is not {WHAT}, or is incomplete: {what_is(path)}")
+    fault = model_fault(path)
+    if fault:
+        raise BadModelError(fault)
     return StrictFolder(path, BadModelError, WHAT, links_into=links_into)
 
 

@@ -1,7 +1,11 @@
-"""What a path is that was taken for a saved model, and which path is right."""
+"""What stands at a path that was taken for a saved model or for data, and which path is right.
+
+Needs nothing but the standard library: a mistyped path is told before anything heavy is imported.
+"""
 
 import contextlib
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +15,27 @@ DATA_FILES = ("data.json", "replay.json")
 RUN_FILES = ("run.json", "checkpoint.safetensors", "training.json", "demo.json")
 OFFICIAL_SUFFIXES = (".pt", ".pth", ".p", ".tar", ".ckpt", ".checkpoint", ".safetensors")
 HUB_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+
+
+def model_fault(path: str | Path) -> str:
+    """In words, why a path is no folder of a saved model; empty if it may be one."""
+    if os.path.isdir(path) and os.path.lexists(os.path.join(path, CONFIG)):
+        return ""
+    return f"{path} is not a saved model, or is incomplete: {what_is(path)}"
+
+
+def data_fault(path: str | Path) -> str:
+    """In words, why a path is no folder of data; empty if it may be one."""
+    description, older = DATA_FILES
+    if os.path.lexists(os.path.join(path, description)):
+        return ""
+    said = "it was saved by an earlier version" if (Path(path) / older).is_file() else f"it holds no {description}"
+    return f"{path} is no data folder: {said}. {data_remedy(path)}"
+
+
+def data_remedy(path: str | Path) -> str:
+    """In words, how data get to a path."""
+    return f"Make one with save_replay, or: wmc collect --env ID --out {path}"
 
 
 def what_is(path: str | Path) -> str:
