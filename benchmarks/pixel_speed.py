@@ -197,16 +197,16 @@ def contexts(model: Any, rows: int, frames: int, device: str) -> tuple[State, Te
     number = torch.randint(0, ACTIONS, (rows, frames, 1), generator=generator, device=device)
     sequence = torch.cat([tokens, number], -1).flatten(1)
     dynamics = model.dynamics
-    memory = dynamics.empty_kv_cache((rows,), device)
+    kv_cache = dynamics.empty_kv_cache((rows,), device)
     length = torch.zeros(rows, 1, dtype=torch.int64, device=device)
     hidden = torch.zeros(rows, model.config.dim, device=device)
     before = tokens[:, 0]
     for t in range(frames):
         began = torch.full((rows, 1), t == 0, device=device)
         acted = number[:, max(t - 1, 0), 0]
-        length, hidden = dynamics.observe(before, memory, length, acted, tokens[:, t], began)
+        length, hidden = dynamics.observe(before, kv_cache, length, acted, tokens[:, t], began)
         before = tokens[:, t]
-    state = {"tokens": before, "cache": memory, "length": length, "hidden": hidden}
+    state = {"tokens": before, "kv_cache": kv_cache, "length": length, "hidden": hidden}
     noise = model.noise_source("imagine")((rows,), generator)
     return state, torch.nn.functional.one_hot(number[:, -1, 0], ACTIONS), sequence, noise
 

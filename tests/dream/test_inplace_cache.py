@@ -39,12 +39,12 @@ def dream(family):
 @pytest.mark.parametrize("family", ["IRIS", "DeltaIRIS"])
 def test_one_cache_serves_a_whole_dream_and_its_address_stays(family):
     model, simulator, action = dream(family)
-    address, seen = simulator.state["cache"].data_ptr(), set()
+    address, seen = simulator.state["kv_cache"].data_ptr(), set()
     for _ in range(20):  # the context is rebuilt on the way
         before = simulator.state["length"]
         simulator.step(action)
         seen.add(bool((simulator.state["length"] > before).all()))
-        assert simulator.state["cache"].data_ptr() == address
+        assert simulator.state["kv_cache"].data_ptr() == address
     assert seen == {True, False}
 
 
@@ -52,7 +52,7 @@ def test_one_cache_serves_a_whole_dream_and_its_address_stays(family):
 def test_no_operation_of_a_step_makes_anything_as_large_as_the_cache(family):
     model, simulator, action = dream(family)
     simulator.step(action)
-    cache = simulator.state["cache"].numel()
+    cache = simulator.state["kv_cache"].numel()
     with Largest() as inplace:
         simulator.step(action)
     with torch.no_grad(), Largest() as pure:
@@ -64,6 +64,6 @@ def test_no_operation_of_a_step_makes_anything_as_large_as_the_cache(family):
 def test_a_twin_has_a_cache_of_its_own(family):
     _, simulator, action = dream(family)
     twin = simulator.fork()
-    kept = simulator.state["cache"].clone()
+    kept = simulator.state["kv_cache"].clone()
     twin.step(action)
-    assert torch.equal(simulator.state["cache"], kept)
+    assert torch.equal(simulator.state["kv_cache"], kept)

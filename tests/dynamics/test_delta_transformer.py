@@ -58,7 +58,7 @@ def test_slots_say_what_follows_and_nothing_of_what_comes_after(part, step):
 
 
 def test_the_size_of_embeddings_follows_from_the_frame(part):
-    assert part.dim == 16 and part.memory_shape == (2, 2, 2, 18, 8)
+    assert part.dim == 16 and part.kv_cache_shape == (2, 2, 2, 18, 8)
     pixels = torch.randint(256, (2, 3, 8, 8, 3), dtype=torch.uint8)
     assert part.frame_vector(pixels).shape == (2, 3, 16)
     z = part.frame_encoder(pixels[0].movedim(-1, 1) / 255)

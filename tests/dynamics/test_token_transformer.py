@@ -56,8 +56,8 @@ def test_a_sequence_longer_than_the_context_is_refused(part):
 
 
 def test_memory_has_the_shape_that_it_says(part):
-    assert part.memory_shape == (2, 2, 2, 15, 8)
-    assert part.empty_kv_cache((3, 2)).shape == (3, 2, *part.memory_shape)
+    assert part.kv_cache_shape == (2, 2, 2, 15, 8)
+    assert part.empty_kv_cache((3, 2)).shape == (3, 2, *part.kv_cache_shape)
 
 
 def test_lengths_are_looked_at_once_and_then_counted():
@@ -68,14 +68,14 @@ def test_lengths_are_looked_at_once_and_then_counted():
 
 def test_only_rows_without_room_forget(part):
     tokens, _ = sequence(rows=3, frames=1)
-    memory, length = torch.randn(3, *part.memory_shape), torch.tensor([[9], [11], [0]])
-    before = memory.clone()
-    after, window = part.evict_if_full(tokens[:, 0], memory, length)
-    assert after.tolist() == [[9], [4], [4]] and window == (None, 9)
-    assert torch.equal(memory[0], before[0])
+    kv_cache, length = torch.randn(3, *part.kv_cache_shape), torch.tensor([[9], [11], [0]])
+    before = kv_cache.clone()
+    after, bounds = part.evict_if_full(tokens[:, 0], kv_cache, length)
+    assert after.tolist() == [[9], [4], [4]] and bounds == (None, 9)
+    assert torch.equal(kv_cache[0], before[0])
     fresh = part.empty_kv_cache((3,))
     part.begin(tokens[:, 0], fresh)
-    torch.testing.assert_close(memory[1:, ..., :4, :], fresh[1:, ..., :4, :], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(kv_cache[1:, ..., :4, :], fresh[1:, ..., :4, :], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("looks", [True, False])
@@ -84,14 +84,14 @@ def test_a_block_that_fits_to_the_last_position_is_written_and_one_further_rebui
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: not looks)
     tokens, action = sequence(rows=3, frames=1)
     length = torch.tensor([[9], [10], [11]])
-    made = part.imagine(tokens[:, 0], torch.randn(3, *part.memory_shape), length, action[:, 0], None)
+    made = part.imagine(tokens[:, 0], torch.randn(3, *part.kv_cache_shape), length, action[:, 0], None)
     assert made.length.tolist() == [[14], [15], [9]]
     # Dreams begin with a frame and add blocks: sizes are 4, 9, 14, and the fourth frame rebuilds.
-    state, memory, lengths = torch.tensor([[4]]), part.empty_kv_cache((1,)), []
-    part.begin(tokens[:1, 0], memory)
+    state, kv_cache, lengths = torch.tensor([[4]]), part.empty_kv_cache((1,)), []
+    part.begin(tokens[:1, 0], kv_cache)
     words = tokens[:1, 0]
     for _ in range(5):
-        step = part.imagine(words, memory, state, action[:1, 0], None)
+        step = part.imagine(words, kv_cache, state, action[:1, 0], None)
         words, state = step.tokens, step.length
         lengths.append(int(state))
     assert lengths == [9, 14, 9, 14, 9]

@@ -57,13 +57,13 @@ def test_reading_in_pieces_from_memory_is_reading_at_once(pieces, rotary, unifor
     torch.manual_seed(sum(pieces))
     length = sum(pieces)
     net = Transformer(2, 8, 2, rope=RoPE(4) if rotary else None).eval()
-    x, memory, start, out = torch.randn(3, length, 8), empty_kv_cache([3], 2, 2, length + 2, 8), 0, []
+    x, kv_cache, start, out = torch.randn(3, length, 8), empty_kv_cache([3], 2, 2, length + 2, 8), 0, []
     for piece in pieces:
         position = torch.arange(start, start + piece).expand(3, piece)
-        place = CachePosition(
+        cache_position = CachePosition(
             position, length + 2, uniform=start if uniform else None, reach=start + piece if bounded else None
         )
-        out.append(net.extend(x[:, start : start + piece], memory, place))
+        out.append(net.decode_step(x[:, start : start + piece], kv_cache, cache_position))
         start += piece
     torch.testing.assert_close(torch.cat(out, 1), net(x, causal_mask(length)), rtol=1e-4, atol=1e-5)
 
@@ -71,11 +71,13 @@ def test_reading_in_pieces_from_memory_is_reading_at_once(pieces, rotary, unifor
 def test_rows_stand_at_positions_of_their_own():
     torch.manual_seed(0)
     net, x, lengths = Transformer(2, 8, 2).eval(), torch.randn(3, 7, 8), (1, 4, 6)
-    memory = torch.randn_like(empty_kv_cache([3], 2, 2, 9, 8))  # what is there and not in use yet must not matter
+    kv_cache = torch.randn_like(empty_kv_cache([3], 2, 2, 9, 8))  # what is there and not in use yet must not matter
     for row, length in enumerate(lengths):
-        net.extend(x[row : row + 1, :length], memory[row : row + 1], CachePosition(torch.arange(length)[None], 9))
-    place = CachePosition(torch.tensor(lengths)[:, None], 9)
-    last = net.extend(torch.stack([x[i, n : n + 1] for i, n in enumerate(lengths)]), memory, place)
+        net.decode_step(
+            x[row : row + 1, :length], kv_cache[row : row + 1], CachePosition(torch.arange(length)[None], 9)
+        )
+    cache_position = CachePosition(torch.tensor(lengths)[:, None], 9)
+    last = net.decode_step(torch.stack([x[i, n : n + 1] for i, n in enumerate(lengths)]), kv_cache, cache_position)
     for row, length in enumerate(lengths):
         whole = net(x[row : row + 1, : length + 1], causal_mask(length + 1))
         torch.testing.assert_close(last[row], whole[0, -1:], rtol=1e-4, atol=1e-5)
@@ -84,12 +86,12 @@ def test_rows_stand_at_positions_of_their_own():
 @pytest.mark.parametrize("uniform", [True, False])
 def test_blocks_see_each_other_as_soon_as_they_are_there(uniform):
     torch.manual_seed(0)
-    net, x, memory = Transformer(2, 8, 2).eval(), torch.randn(2, 6, 8), empty_kv_cache([2], 2, 2, 8, 8)
+    net, x, kv_cache = Transformer(2, 8, 2).eval(), torch.randn(2, 6, 8), empty_kv_cache([2], 2, 2, 8, 8)
     out = []
     for start in (0, 3):
         position = torch.arange(start, start + 3).expand(2, 3)
-        place = CachePosition(position, 8, block=3, uniform=start if uniform else None)
-        out.append(net.extend(x[:, start : start + 3], memory, place))
+        cache_position = CachePosition(position, 8, block=3, uniform=start if uniform else None)
+        out.append(net.decode_step(x[:, start : start + 3], kv_cache, cache_position))
     torch.testing.assert_close(torch.cat(out, 1), net(x, block_causal_mask(6, 3)), rtol=1e-4, atol=1e-5)
 
 
@@ -97,18 +99,20 @@ def test_a_block_that_is_not_all_there_is_not_read_ahead():
     torch.manual_seed(0)
     net, x = Transformer(1, 8, 2).eval(), torch.randn(1, 2, 8)
     clean, littered = empty_kv_cache([1], 1, 2, 6, 8), torch.randn(1, 1, 2, 2, 6, 4)
-    answers = [net.extend(x, memory, CachePosition(torch.arange(2)[None], 6, block=3)) for memory in (clean, littered)]
+    answers = [
+        net.decode_step(x, kv_cache, CachePosition(torch.arange(2)[None], 6, block=3)) for kv_cache in (clean, littered)
+    ]
     torch.testing.assert_close(answers[0], answers[1], rtol=0, atol=0)
 
 
 def test_memory_is_written_where_the_positions_are_and_nowhere_else():
-    block, memory, place = (
+    block, kv_cache, cache_position = (
         TransformerBlock(8, 2).eval(),
         torch.zeros(2, 1, 2, 2, 5, 4),
         CachePosition(torch.tensor([[1], [3]]), 5),
     )
-    block.extend(torch.randn(2, 8), place.layers(memory)[0], place)
-    used = memory.abs().sum((1, 2, 3, 5)) > 0
+    block.decode_step(torch.randn(2, 8), cache_position.layers(kv_cache)[0], cache_position)
+    used = kv_cache.abs().sum((1, 2, 3, 5)) > 0
     assert used.tolist() == [[False, True, False, False, False], [False, False, False, True, False]]
 
 

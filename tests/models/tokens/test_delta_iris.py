@@ -233,7 +233,9 @@ def test_observing_the_change_that_was_dreamt_is_dreaming_it(model):
         for key in ("frame", "tokens", "length", "hidden"):
             torch.testing.assert_close(real[key], dreamt[key], rtol=1e-4, atol=1e-4)
         used = int(dreamt["length"][0])
-        torch.testing.assert_close(real["cache"][..., :used, :], dreamt["cache"][..., :used, :], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            real["kv_cache"][..., :used, :], dreamt["kv_cache"][..., :used, :], rtol=1e-4, atol=1e-4
+        )
         state = dreamt
 
 
@@ -261,7 +263,7 @@ def test_changes_are_encoded_from_the_frame_before_and_the_action_between(model)
     hidden = model.dynamics.read(vector, led[:, 1:].argmax(-1), tokens.unsqueeze(1)).hidden[:, 1]
     torch.testing.assert_close(state["hidden"], hidden, rtol=1e-4, atol=1e-4)
     first = observed(model, 2, 1)[0]
-    assert not first["hidden"].any() and not first["cache"].any() and not first["tokens"].any()
+    assert not first["hidden"].any() and not first["kv_cache"].any() and not first["tokens"].any()
 
 
 @pytest.mark.parametrize("is_last", [True, False])
@@ -278,7 +280,7 @@ def test_sequences_may_begin_episodes_inside(model, is_last):
         whole = {k: v[:, -1] for k, v in model.observe_sequence(start, actions, {"pixels": pixels}, init, None).items()}
     for key, value in state.items():
         torch.testing.assert_close(whole[key], value, rtol=1e-4, atol=1e-4)
-    assert not start["cache"].any()
+    assert not start["kv_cache"].any()
 
 
 @pytest.mark.slow

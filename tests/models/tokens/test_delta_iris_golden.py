@@ -127,7 +127,7 @@ def test_the_transformer_reads_whole_sequences(worded):
     assert_close(frames.unsqueeze(2), t["output.frames_emb"], tolerance)
     x = part.embed(frames, t["input.actions"], tokens)
     assert_close(x, t["output.sequence"], tolerance)
-    said = part.said(part.outputs(x), 0)
+    said = part.logits(part.outputs(x), 0)
     assert_close(said.hidden, t["output.output_sequence"], tolerance)
     assert_close(said.tokens, t["output.logits_latents"], tolerance)
     assert_close(said.reward, t["output.logits_rewards"], tolerance)
@@ -146,10 +146,10 @@ def test_as_a_component_it_says_the_same(worded):
 def test_the_transformer_reads_from_memory(worded, looks):
     model, facts, t, _ = worded
     part, sequence = model.dynamics, t["output.sequence"]
-    memory, length, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), []
+    kv_cache, length, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), []
     for at in range(sequence.shape[1]):
-        window = CacheBounds.of(length) if looks else CacheBounds()
-        said.append(part.said(part.extend(sequence[:, at : at + 1], memory, length, window), at))
+        bounds = CacheBounds.of(length) if looks else CacheBounds()
+        said.append(part.logits(part.decode_step(sequence[:, at : at + 1], kv_cache, length, bounds), at))
         length = length + 1
     for kind, key in (("tokens", "latents"), ("reward", "rewards"), ("terminated", "ends")):
         found = torch.cat([getattr(one, kind) for one in said], 1)

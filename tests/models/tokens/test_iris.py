@@ -186,7 +186,7 @@ def test_sequences_may_begin_episodes_inside(model, is_last):
         whole = {k: v[:, -1] for k, v in model.observe_sequence(start, actions, {"pixels": pixels}, init, None).items()}
     for key, value in state.items():
         torch.testing.assert_close(whole[key], value, rtol=1e-4, atol=1e-5)
-    assert not start["cache"].any()
+    assert not start["kv_cache"].any()
 
 
 def test_actions_count_as_torchrl_counts_them(model):

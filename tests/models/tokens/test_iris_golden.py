@@ -110,18 +110,18 @@ def test_the_transformer_reads_from_memory(worded, looks):
 
     model, facts, t = worded
     part, sequence = model.dynamics, t["input.tokens"]
-    memory, length, at, hidden, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), 0, [], []
+    kv_cache, length, at, hidden, said = part.empty_kv_cache([2]), torch.zeros(2, 1, dtype=torch.int64), 0, [], []
     for piece in [16] + [1] * 35:
         x = part.embed(sequence[:, at : at + piece], at)
-        hidden.append(part.extend(x, memory, length, CacheBounds.of(length) if looks else CacheBounds()))
-        said.append(part.said(hidden[-1], at))
+        hidden.append(part.decode_step(x, kv_cache, length, CacheBounds.of(length) if looks else CacheBounds()))
+        said.append(part.logits(hidden[-1], at))
         at, length = at + piece, length + piece
     assert_close(torch.cat(hidden, 1), t["output.cached.output_sequence"], facts["tolerance"])
     assert_close(torch.cat([one.tokens for one in said], 1), t["output.cached.logits_observations"], facts["tolerance"])
     assert_close(torch.cat([one.reward for one in said], 1), t["output.cached.logits_rewards"], facts["tolerance"])
     assert_close(torch.cat([one.terminated for one in said], 1), t["output.cached.logits_ends"], facts["tolerance"])
-    assert_close(memory[:, 0, 0], t["output.cached.k_layer0"], facts["tolerance"])
-    assert_close(memory[:, 0, 1], t["output.cached.v_layer0"], facts["tolerance"])
+    assert_close(kv_cache[:, 0, 0], t["output.cached.k_layer0"], facts["tolerance"])
+    assert_close(kv_cache[:, 0, 1], t["output.cached.v_layer0"], facts["tolerance"])
 
 
 def losses_of(vector, change=lambda data: data):

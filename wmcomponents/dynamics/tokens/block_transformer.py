@@ -1,4 +1,4 @@
-"""What transformers over blocks of a frame and an action share: slots, heads, memory, writing token by token."""
+"""What transformers over blocks of a frame and an action share: slots, heads, KV cache, token by token."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from wmcomponents.nn import CachePosition, LearnedPositions, Transformer, empty_
 
 
 class FrameLogits(NamedTuple):
-    """What a token transformer says along a sequence.
+    """What the heads of a token transformer give along a sequence.
 
     Attributes:
         tokens: of the next token, ``[*B, N, vocabulary]``: one for each slot that a token of a frame follows, in order.
@@ -38,7 +38,7 @@ class Generated(NamedTuple):
 
     Attributes:
         tokens: of the next frame, int64 ``[N, K]``.
-        length: positions of the memory in use now, int64 ``[N, 1]``.
+        length: positions of the KV cache in use now, int64 ``[N, 1]``.
         reward: logits of the reward's classes, ``[N, classes]``.
         terminated: logits of "goes on" and "terminates", ``[N, 2]``.
         hidden: the output at the action, which all of these were read from, ``[N, dim]``.
@@ -59,8 +59,8 @@ class BlockTransformer(Component, ABC):
         actions: number of actions.
         block: slots of a block.
         blocks: that fit into the context.
-        speaking: slots whose outputs tell a token.
-        acting: the slot of the action, whose output tells reward and end.
+        token_slots: slots whose outputs the token head reads.
+        action_slot: slot of the action, whose output the heads of reward and end read.
         layers: transformer blocks.
         heads: attention heads.
         dim: size of the embeddings.
@@ -80,8 +80,8 @@ class BlockTransformer(Component, ABC):
         *,
         block: int,
         blocks: int,
-        speaking: Sequence[int],
-        acting: int,
+        token_slots: Sequence[int],
+        action_slot: int,
         layers: int,
         heads: int,
         dim: int,
@@ -95,7 +95,7 @@ class BlockTransformer(Component, ABC):
         self.vocabulary, self.actions = vocabulary, actions
         self.block, self.blocks, self.max_positions, self.mask_block = block, blocks, block * blocks, mask_block
         self.layers, self.heads, self.dim = layers, heads, dim
-        self._speaking, self._acting = tuple(speaking), (acting,)
+        self.token_slots, self.action_slot = tuple(token_slots), action_slot
         self.positions = LearnedPositions(self.max_positions, dim)
         self.action_embedding = nn.Embedding(actions, dim)
         self.token_embedding = nn.Embedding(vocabulary, dim)
@@ -114,7 +114,10 @@ class BlockTransformer(Component, ABC):
         """Logits along sequences of whole blocks."""
 
     def outputs(self, x: Float[Tensor, "n l dim"]) -> Float[Tensor, "n l dim"]:
-        """Outputs along embedded entries, from position 0, without memory.
+        """Outputs along embedded entries, from position 0, without a KV cache.
+
+        Args:
+            x: embedded entries without positions, ``[N, L, dim]``.
 
         Raises:
             ValueError: if there are more than the context holds.
@@ -127,60 +130,71 @@ class BlockTransformer(Component, ABC):
             )
         return self.transformer(self.dropout(x + self.positions.weight[:length]), self.mask[:length, :length])
 
-    def said(self, hidden: Float[Tensor, "n l dim"], start: int) -> FrameLogits:
-        """What the heads read from outputs whose first one stands at position ``start``."""
-        words = hidden[:, self._slots(start, hidden, self._speaking)]
-        ends = hidden[:, self._slots(start, hidden, self._acting)]
-        return FrameLogits(self.token_head(words), self.reward_head(ends), self.terminated_head(ends), hidden)
+    def logits(self, hidden: Float[Tensor, "n l dim"], start: int) -> FrameLogits:
+        """What the heads read from outputs of a piece of a sequence.
 
-    # -- from memory ---------------------------------------------------------------------------------------------------
+        Args:
+            hidden: outputs, ``[N, L, dim]``.
+            start: position in the sequence of the first one.
+        """
+        at_tokens = hidden[:, self._slots(start, hidden, self.token_slots)]
+        at_action = hidden[:, self._slots(start, hidden, (self.action_slot,))]
+        return FrameLogits(
+            self.token_head(at_tokens), self.reward_head(at_action), self.terminated_head(at_action), hidden
+        )
+
+    # -- with a KV cache -----------------------------------------------------------------------------------------------
 
     @property
-    def memory_shape(self) -> tuple[int, ...]:
+    def kv_cache_shape(self) -> tuple[int, ...]:
         """Of one row's keys and values: layers, 2, heads, positions, size of a head."""
         return (self.layers, 2, self.heads, self.max_positions, self.dim // self.heads)
 
     def empty_kv_cache(self, batch_size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-        """Memory in which nothing is in use, ``[*B, *memory_shape]``."""
+        """A KV cache in which nothing is in use, ``[*B, *kv_cache_shape]``."""
         return empty_kv_cache(batch_size, self.layers, self.heads, self.max_positions, self.dim, device=device)
 
     @torch.no_grad()
-    def extend(
+    def decode_step(
         self,
         x: Float[Tensor, "n t dim"],
-        memory: Tensor,
+        kv_cache: Tensor,
         length: Tensor,
-        window: "CacheBounds",
+        bounds: "CacheBounds",
         present: Tensor | None = None,
     ) -> Tensor:
-        """Read embedded entries on top of what the memory holds, which is written IN PLACE; outputs ``[N, T, dim]``.
+        """Read embedded entries that follow on those in the KV cache, which is written IN PLACE.
 
         Args:
-            x: embedded entries without positions.
-            memory: ``[N, *memory_shape]``.
+            x: embedded entries without positions, ``[N, T, dim]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``.
             length: positions in use, int64 ``[N, 1]``; the entries follow on them.
-            window: what is known of the lengths without looking.
-            present: see :class:`~wmcomponents.nn.CachePosition`.
+            bounds: what is known of the lengths without looking.
+            present: how many positions of each row mean anything once the entries are read, int64 ``[N, 1]``; up to
+                the last entry if not given.
+
+        Returns:
+            Outputs ``[N, T, dim]``.
         """
         count = x.shape[1]
         position = length + torch.arange(count, device=x.device)
-        place = CachePosition(
+        cache_position = CachePosition(
             position,
             self.max_positions,
             block=self.mask_block,
-            uniform=window.uniform,
-            reach=None if window.longest is None else window.longest + count,
+            uniform=bounds.uniform,
+            reach=None if bounds.longest is None else bounds.longest + count,
             present=present,
         )
-        return self.transformer.extend(x + self.positions(position), memory, place)
+        return self.transformer.decode_step(x + self.positions(position), kv_cache, cache_position)
 
     @torch.no_grad()
-    def write(
+    def generate(
         self,
         hidden: Float[Tensor, "n dim"],
-        memory: Tensor,
+        kv_cache: Tensor,
         position: Int[Tensor, "n 1"],
-        window: "CacheBounds",
+        bounds: "CacheBounds",
         noise: Float[Tensor, "n k"] | None,
         count: int,
         kept: int,
@@ -188,21 +202,24 @@ class BlockTransformer(Component, ABC):
         """Tokens one after the other, each drawn from what the output at the one before tells.
 
         Args:
-            hidden: the output that the first is drawn from.
-            memory: written IN PLACE.
-            position: where the first token will stand.
-            window: what is known of those positions.
-            noise: uniform in [0, 1), one number a token; the most likely token each time if not given.
+            hidden: the output that the first is drawn from, ``[N, dim]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE.
+            position: where the first token will stand, int64 ``[N, 1]``.
+            bounds: what is known of those positions.
+            noise: uniform in [0, 1), one number a token, ``[N, count]``; the most likely token each time if not given.
             count: how many tokens.
-            kept: how many of them are read into the memory, at least all but the last.
+            kept: how many of them are read into the KV cache, at least all but the last.
+
+        Returns:
+            The tokens, int64 ``[N, count]``.
         """
-        written: list[Tensor] = []
+        tokens: list[Tensor] = []
         for number in range(count):
-            written.append(_chosen(self.token_head(hidden), None if noise is None else noise[:, number]))
+            tokens.append(_chosen(self.token_head(hidden), None if noise is None else noise[:, number]))
             if number < kept:
-                x = self.token_embedding(written[-1]).unsqueeze(1)
-                hidden = self.extend(x, memory, position + number, window.moved(number))[:, 0]
-        return torch.stack(written, 1)
+                x = self.token_embedding(tokens[-1]).unsqueeze(1)
+                hidden = self.decode_step(x, kv_cache, position + number, bounds.moved(number))[:, 0]
+        return torch.stack(tokens, 1)
 
     def _slots(self, start: int, hidden: Tensor, slots: tuple[int, ...]) -> Tensor:
         found = slot_positions(start, hidden.shape[1], self.block, slots)
@@ -222,7 +239,7 @@ class CacheBounds(NamedTuple):
 
     @classmethod
     def of(cls, length: Tensor) -> "CacheBounds":
-        """Look, which costs nothing on a CPU."""
+        """Look at lengths, int64 ``[N, 1]``, which costs nothing on a CPU."""
         shortest, longest = (int(value) for value in length.aminmax())
         return cls(longest if shortest == longest else None, longest)
 

@@ -1,4 +1,4 @@
-"""A world in changes: a transformer that sees a frame as one vector, and writes the change to the next in tokens."""
+"""A world in changes: a transformer that sees a frame as one vector, and generates the change to the next in tokens."""
 
 import math
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ class DeltaTransformer(BlockTransformer):
     terminated_logits written: of terminated_{t+1}           ``[*B, T, 2]``
     ================= ====================================== =================================
 
-    In memory a block lacks its last token until the next step, which reads it together with the next frame and action,
-    in one pass. So a row's memory holds nothing, or ``n * (K + 2) - 1`` positions of n blocks.
+    In the KV cache a block lacks its last token until the next step, which reads it together with the next frame and
+    action, in one pass. So a row's cache holds nothing, or ``n * (K + 2) - 1`` positions of n blocks.
 
     Args:
         vocabulary: number of codes of a change.
@@ -102,8 +102,8 @@ class DeltaTransformer(BlockTransformer):
             actions,
             block=tokens + 2,
             blocks=max_blocks,
-            speaking=range(1, tokens + 1),
-            acting=1,
+            token_slots=range(1, tokens + 1),
+            action_slot=1,
             layers=layers,
             heads=heads,
             dim=dim,
@@ -118,7 +118,7 @@ class DeltaTransformer(BlockTransformer):
         self.frame_norm = nn.LayerNorm(dim)
 
     def frame_vector(self, pixels: UInt8[Tensor, "*batch h w c"]) -> Float[Tensor, "*batch dim"]:
-        """What the transformer sees of frames."""
+        """What the transformer sees of frames: ``[*B, H, W, C]`` as ``[*B, dim]``."""
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
         shares = row_chunks(len(flat), math.prod(flat.shape[1:3]), flat.device)
         z = torch.cat([self.frame_encoder(unit_planes(flat[share])) for share in shares])
@@ -129,12 +129,18 @@ class DeltaTransformer(BlockTransformer):
     def compute(
         self, pixels: UInt8[Tensor, "*batch t h w c"], action: Int[Tensor, "*batch t"], tokens: Tensor
     ) -> tuple[Tensor, ...]:
-        """Logits along sequences of whole blocks; see the class."""
+        """Logits along sequences of whole blocks, of tokens, rewards and ends; see the class.
+
+        Args:
+            pixels: x_t, uint8 ``[*B, T, H, W, C]``.
+            action: a_t, int64 ``[*B, T]``.
+            tokens: of the changes, int64 ``[*B, T, K]``.
+        """
         lead = action.shape[:-1]
         frames = self.frame_vector(pixels.reshape(-1, *pixels.shape[-4:]))
-        said = self.read(frames, action.reshape(-1, action.shape[-1]), tokens.reshape(-1, *tokens.shape[-2:]))
-        token_logits = said.tokens.unflatten(1, (-1, self.tokens))
-        return tuple(value.reshape(*lead, *value.shape[1:]) for value in (token_logits, said.reward, said.terminated))
+        read = self.read(frames, action.reshape(-1, action.shape[-1]), tokens.reshape(-1, *tokens.shape[-2:]))
+        token_logits = read.tokens.unflatten(1, (-1, self.tokens))  # (N, T, K, vocabulary)
+        return tuple(value.reshape(*lead, *value.shape[1:]) for value in (token_logits, read.reward, read.terminated))
 
     def read(
         self, frames: Float[Tensor, "n t dim"], action: Int[Tensor, "n t"], tokens: Int[Tensor, "n t k"]
@@ -142,30 +148,30 @@ class DeltaTransformer(BlockTransformer):
         """Logits along sequences of whole blocks.
 
         Args:
-            frames: vectors of the frames.
-            action: a_t.
-            tokens: of the changes. Where one is not known, any will do: no earlier output sees it.
+            frames: vectors of the frames, ``[N, T, dim]``.
+            action: a_t, int64 ``[N, T]``.
+            tokens: of the changes, int64 ``[N, T, K]``. Where one is not known, any will do: no earlier output sees it.
 
         Raises:
             ValueError: if the sequence is longer than the context.
         """
-        return self.said(self.outputs(self.embed(frames, action, tokens)), 0)
+        return self.logits(self.outputs(self.embed(frames, action, tokens)), 0)
 
     def embed(
         self, frames: Float[Tensor, "n t dim"], action: Int[Tensor, "n t"], tokens: Int[Tensor, "n t k"]
     ) -> Float[Tensor, "n l dim"]:
-        """The entries of whole blocks, without positions."""
+        """The entries of whole blocks, ``[N, T * (K + 2), dim]``, without positions; arguments as :meth:`read` has."""
         x = [frames.unsqueeze(2), self.action_embedding(action).unsqueeze(2), self.token_embedding(tokens)]
         return torch.cat(x, 2).flatten(1, 2)
 
-    # -- from memory ---------------------------------------------------------------------------------------------------
+    # -- with a KV cache -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def observe(
         self,
         frame: Float[Tensor, "n dim"],
         last: Int[Tensor, " n"],
-        memory: Tensor,
+        kv_cache: Tensor,
         length: Int[Tensor, "n 1"],
         action: Int[Tensor, " n"],
         tokens: Int[Tensor, "n k"],
@@ -174,27 +180,26 @@ class DeltaTransformer(BlockTransformer):
         """Read a frame, the action that followed and the change that it brought; where ``is_init``, forget everything.
 
         Args:
-            frame: vector of the frame before the action.
-            last: the last token of the change to that frame, not read yet.
-            memory: written IN PLACE; empty afterwards where ``is_init``.
-            length: positions in use.
-            action: a_t.
-            tokens: of the change.
-            is_init: rows whose episode begins with the frame after.
+            frame: vector of the frame before the action, ``[N, dim]``.
+            last: the last token of the change to that frame, not read yet, int64 ``[N]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE; empty afterwards where ``is_init``.
+            length: positions in use, int64 ``[N, 1]``.
+            action: a_t, int64 ``[N]``.
+            tokens: of the change, int64 ``[N, K]``.
+            is_init: rows whose episode begins with the frame after, bool ``[N, 1]``.
 
         Returns:
-            The new lengths, and the output at the action ``[N, dim]``, zero where ``is_init``.
+            The new lengths ``[N, 1]``, and the output at the action ``[N, dim]``, zero where ``is_init``.
         """
         if is_free_to_look(length) and bool(is_init.all()):
-            memory.zero_()
+            kv_cache.zero_()
             return torch.zeros_like(length), torch.zeros_like(frame)
         x = self.token_embedding(tokens[:, :-1])
-        hidden, at, _ = self._enter(frame, last, action, memory, length, x)
+        hidden, at, _ = self._enter(frame, last, action, kv_cache, length, x)
         # A row that had no token to catch up on was filled up at its end.
-        end = memory[..., self.block - 1, :]
-        fresh = aligned(at == 2, end)
-        end.masked_fill_(fresh, 0.0)
-        memory.masked_fill_(aligned(is_init, memory), 0.0)
+        end = kv_cache[..., self.block - 1, :]
+        end.masked_fill_(aligned(at == 2, end), 0.0)
+        kv_cache.masked_fill_(aligned(is_init, kv_cache), 0.0)
         return (at + self.tokens - 1).masked_fill(is_init, 0), hidden.masked_fill(is_init, 0.0)
 
     @torch.no_grad()
@@ -202,38 +207,38 @@ class DeltaTransformer(BlockTransformer):
         self,
         frame: Float[Tensor, "n dim"],
         last: Int[Tensor, " n"],
-        memory: Tensor,
+        kv_cache: Tensor,
         length: Int[Tensor, "n 1"],
         action: Int[Tensor, " n"],
         noise: Float[Tensor, "n k"] | None,
     ) -> Generated:
-        """Read the frame and an action, and write the change that follows, token by token.
+        """Read the frame and an action, and generate the change that follows, token by token.
 
         Args:
-            frame: vector of the current frame.
-            last: the last token of the change to that frame, not read yet.
-            memory: written IN PLACE.
-            length: positions in use.
-            action: a_t.
-            noise: uniform in [0, 1), one number a token; the most likely token each time if not given.
+            frame: vector of the current frame, ``[N, dim]``.
+            last: the last token of the change to that frame, not read yet, int64 ``[N]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE.
+            length: positions in use, int64 ``[N, 1]``.
+            action: a_t, int64 ``[N]``.
+            noise: uniform in [0, 1), one number a token, ``[N, K]``; the most likely token each time if not given.
         """
-        hidden, at, window = self._enter(frame, last, action, memory, length)
-        words = self.write(hidden, memory, at, window, noise, self.tokens, self.tokens - 1)
+        hidden, at, bounds = self._enter(frame, last, action, kv_cache, length)
+        tokens = self.generate(hidden, kv_cache, at, bounds, noise, self.tokens, self.tokens - 1)
         after = at + self.tokens - 1
-        return Generated(words, after, self.reward_head(hidden), self.terminated_head(hidden), hidden)
+        return Generated(tokens, after, self.reward_head(hidden), self.terminated_head(hidden), hidden)
 
     def _enter(
         self,
         frame: Tensor,
         last: Tensor,
         action: Tensor,
-        memory: Tensor,
+        kv_cache: Tensor,
         length: Tensor,
         further: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, CacheBounds]:
         """Read the token that was left, the frame and the action, and further entries, in one pass.
 
-        Rows whose context has no room for a whole block, and rows that remember nothing, begin with the frame, without
+        Rows whose context has no room for a whole block, and rows whose cache is empty, begin with the frame, without
         a token. No row waits for the device.
 
         Returns:
@@ -244,14 +249,14 @@ class DeltaTransformer(BlockTransformer):
         left, acted = self.token_embedding(last).unsqueeze(1), self.action_embedding(action).unsqueeze(1)
         behind = [] if further is None else [further]
         x = [frame.unsqueeze(1), acted, *behind]
-        window = CacheBounds.of(length) if is_free_to_look(length) else CacheBounds()
-        if window.uniform is not None:
-            entered = 3 if window.uniform else 2
-            hidden = self.extend(torch.cat([left, *x] if window.uniform else x, 1), memory, length, window)
-            return hidden[:, entered - 1], length + entered, window.moved(entered)
+        bounds = CacheBounds.of(length) if is_free_to_look(length) else CacheBounds()
+        if bounds.uniform is not None:
+            entered = 3 if bounds.uniform else 2
+            hidden = self.decode_step(torch.cat([left, *x] if bounds.uniform else x, 1), kv_cache, length, bounds)
+            return hidden[:, entered - 1], length + entered, bounds.moved(entered)
         fresh = length == 0
         # What the last place of a fresh row is filled with is seen by nothing, and written over or wiped out.
         entries = torch.where(fresh.unsqueeze(-1), torch.cat([*x, left], 1), torch.cat([left, *x], 1))
-        hidden = self.extend(entries, memory, length, window)
+        hidden = self.decode_step(entries, kv_cache, length, bounds)
         at_action = torch.where(fresh, hidden[:, 1], hidden[:, 2])
-        return at_action, length + torch.where(fresh, 2, 3), CacheBounds(None, window.moved(3).longest)
+        return at_action, length + torch.where(fresh, 2, 3), CacheBounds(None, bounds.moved(3).longest)

@@ -1,4 +1,4 @@
-"""A world in tokens: a transformer that reads frames and actions as words, and writes the next frame word by word."""
+"""A world in tokens: a transformer that reads frames and actions as tokens, and generates the next frame in tokens."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -85,8 +85,8 @@ class TokenTransformer(BlockTransformer):
             actions,
             block=frame_tokens + 1,
             blocks=max_frames,
-            speaking=[slot for slot in range(frame_tokens + 1) if slot != frame_tokens - 1],
-            acting=frame_tokens,
+            token_slots=[slot for slot in range(frame_tokens + 1) if slot != frame_tokens - 1],
+            action_slot=frame_tokens,
             layers=layers,
             heads=heads,
             dim=dim,
@@ -100,29 +100,34 @@ class TokenTransformer(BlockTransformer):
     # -- whole sequences -----------------------------------------------------------------------------------------------
 
     def compute(self, tokens: Int[Tensor, "*batch t k"], action: Int[Tensor, "*batch t"]) -> tuple[Tensor, ...]:
-        """Logits along sequences of whole blocks; see the class."""
+        """Logits along sequences of whole blocks, of tokens, rewards and ends; see the class.
+
+        Args:
+            tokens: x_t, int64 ``[*B, T, K]``.
+            action: a_t, int64 ``[*B, T]``.
+        """
         lead = action.shape[:-1]
         flat = torch.cat([tokens, action.unsqueeze(-1)], -1).reshape(-1, action.shape[-1] * self.block)
-        said = self.read(flat)
-        token_logits = said.tokens.unflatten(1, (-1, self.frame_tokens))
-        return tuple(value.reshape(*lead, *value.shape[1:]) for value in (token_logits, said.reward, said.terminated))
+        read = self.read(flat)
+        token_logits = read.tokens.unflatten(1, (-1, self.frame_tokens))  # (N, T, K, vocabulary)
+        return tuple(value.reshape(*lead, *value.shape[1:]) for value in (token_logits, read.reward, read.terminated))
 
     def read(self, sequence: Int[Tensor, "n l"]) -> FrameLogits:
         """Logits along a sequence that begins with a frame and may break off anywhere.
 
         Args:
-            sequence: tokens of a frame, action, tokens of a frame ...
+            sequence: tokens of a frame, action, tokens of a frame ..., int64 ``[N, L]``.
 
         Raises:
             ValueError: if the sequence is longer than the context.
         """
-        return self.said(self.outputs(self.embed(sequence)), 0)
+        return self.logits(self.outputs(self.embed(sequence)), 0)
 
     def embed(self, sequence: Int[Tensor, "n l"], start: int = 0) -> Float[Tensor, "n l dim"]:
         """Tokens and actions, each from the table of its slot, without positions.
 
         Args:
-            sequence: a piece of a sequence.
+            sequence: a piece of a sequence, int64 ``[N, L]``.
             start: position of its first entry.
         """
         x = self.token_embedding(sequence.clamp_max(self.vocabulary - 1))
@@ -132,109 +137,115 @@ class TokenTransformer(BlockTransformer):
             x = x.index_copy(1, index, self.action_embedding(sequence[:, slots]))
         return x
 
-    # -- from memory ---------------------------------------------------------------------------------------------------
+    # -- with a KV cache -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def begin(self, tokens: Int[Tensor, "n k"], memory: Tensor) -> None:
-        """Let a frame be the first and only one, at positions 0 to K - 1 of the memory, which is written IN PLACE."""
+    def begin(self, tokens: Int[Tensor, "n k"], kv_cache: Tensor) -> None:
+        """Let a frame be the first and only one, at positions 0 to K - 1.
+
+        Args:
+            tokens: of the frame, int64 ``[N, K]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]`` or of fewer positions, written IN PLACE.
+        """
         start = torch.zeros(tokens.shape[0], 1, dtype=torch.int64, device=tokens.device)
-        self.extend(self.token_embedding(tokens), memory, start, CacheBounds(0, 0))
+        self.decode_step(self.token_embedding(tokens), kv_cache, start, CacheBounds(0, 0))
 
     @torch.no_grad()
     def evict_if_full(
-        self, tokens: Int[Tensor, "n k"], memory: Tensor, length: Tensor, begins: Tensor | None = None
-    ) -> tuple[Tensor, "CacheBounds"]:
+        self, tokens: Int[Tensor, "n k"], kv_cache: Tensor, length: Tensor, begins: Tensor | None = None
+    ) -> tuple[Tensor, CacheBounds]:
         """See to it that a whole block fits: rows without room for it forget all but their current frame.
 
         Rows that know nothing yet begin with their frame too. No row waits for the device: on an accelerator every row
         is read anew and the ones that were due are kept, on a CPU only those that are due are read.
 
         Args:
-            tokens: the current frame.
-            memory: written IN PLACE.
+            tokens: the current frame, int64 ``[N, K]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE.
             length: positions in use, int64 ``[N, 1]``.
             begins: bool ``[N, 1]``, rows that are left alone, since they have no current frame.
 
         Returns:
-            The new lengths, and what is known of them.
+            The new lengths ``[N, 1]``, and what is known of them.
         """
         due = (length + self.block > self.max_positions) | (length == 0)
         due = due if begins is None else due & ~begins
         if is_free_to_look(length):
             rows = due.squeeze(-1).nonzero().squeeze(-1)
             if rows.numel() == length.shape[0]:
-                self.begin(tokens, memory)
+                self.begin(tokens, kv_cache)
                 length = torch.full_like(length, self.frame_tokens)
             elif rows.numel():
-                anew = memory[rows]
+                anew = kv_cache[rows]
                 self.begin(tokens[rows], anew)
-                memory[rows] = anew
+                kv_cache[rows] = anew
                 length = torch.where(due, self.frame_tokens, length)
             return length, CacheBounds.of(length)
-        # The beginning alone is read anew, in a memory of its own that is as long as a frame.
-        short = memory[..., : self.frame_tokens, :].clone()
+        # The beginning alone is read anew, with a KV cache of its own that is as long as a frame.
+        short = kv_cache[..., : self.frame_tokens, :].clone()
         self.begin(tokens, short)
-        held = memory[..., : self.frame_tokens, :]
-        held.copy_(torch.where(aligned(due, memory), short, held))
+        held = kv_cache[..., : self.frame_tokens, :]
+        held.copy_(torch.where(aligned(due, held), short, held))
         return torch.where(due, self.frame_tokens, length), CacheBounds()
 
     @torch.no_grad()
     def observe(
-        self, tokens: Tensor, memory: Tensor, length: Tensor, action: Tensor, seen: Tensor, is_init: Tensor
+        self, tokens: Tensor, kv_cache: Tensor, length: Tensor, action: Tensor, seen: Tensor, is_init: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Read an action and the real frame that followed; where ``is_init``, the frame alone.
 
         Args:
-            tokens: the frame before, ``[N, K]``.
-            memory: written IN PLACE; whatever it held is gone where ``is_init``.
+            tokens: the frame before, int64 ``[N, K]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE; whatever it held is gone where
+                ``is_init``.
             length: positions in use, int64 ``[N, 1]``.
             action: int64 ``[N]``.
             seen: tokens of the new frame, ``[N, K]``.
             is_init: bool ``[N, 1]``.
 
         Returns:
-            The new lengths, and the output at the action ``[N, dim]``, zero where ``is_init``.
+            The new lengths ``[N, 1]``, and the output at the action ``[N, dim]``, zero where ``is_init``.
         """
-        words, act = self.token_embedding(seen), self.action_embedding(action).unsqueeze(1)
-        room, window = self.evict_if_full(tokens, memory, torch.where(is_init, 0, length), is_init)
+        entries, act = self.token_embedding(seen), self.action_embedding(action).unsqueeze(1)
+        room, bounds = self.evict_if_full(tokens, kv_cache, torch.where(is_init, 0, length), is_init)
         begun = is_init.unsqueeze(-1)
         # A row that begins has its frame first. What its last place is filled with is wiped out below.
-        x = torch.where(begun, torch.cat([words, act], 1), torch.cat([act, words], 1))
+        x = torch.where(begun, torch.cat([entries, act], 1), torch.cat([act, entries], 1))
         after = room + torch.where(is_init, self.frame_tokens, self.block)
-        hidden = self.extend(x, memory, room, window, None if self.mask_block == 1 else after)
-        self._wipe(memory, is_init)
+        hidden = self.decode_step(x, kv_cache, room, bounds, None if self.mask_block == 1 else after)
+        self._wipe(kv_cache, is_init)
         return after, hidden[:, 0].masked_fill(is_init, 0.0)
 
     @torch.no_grad()
     def imagine(
         self,
         tokens: Int[Tensor, "n k"],
-        memory: Tensor,
+        kv_cache: Tensor,
         length: Int[Tensor, "n 1"],
         action: Int[Tensor, " n"],
         noise: Float[Tensor, "n k"] | None,
     ) -> Generated:
-        """Read an action and write the next frame, token by token.
+        """Read an action and generate the next frame, token by token.
 
         Args:
-            tokens: the current frame.
-            memory: written IN PLACE.
-            length: positions in use.
-            action: a_t.
-            noise: uniform in [0, 1), one number a token; the most likely token each time if not given.
+            tokens: the current frame, int64 ``[N, K]``.
+            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE.
+            length: positions in use, int64 ``[N, 1]``.
+            action: a_t, int64 ``[N]``.
+            noise: uniform in [0, 1), one number a token, ``[N, K]``; the most likely token each time if not given.
         """
-        length, window = self.evict_if_full(tokens, memory, length)
-        at_action = self.extend(self.action_embedding(action).unsqueeze(1), memory, length, window)[:, 0]
-        words = self.write(at_action, memory, length + 1, window.moved(1), noise, self.frame_tokens, self.frame_tokens)
+        length, bounds = self.evict_if_full(tokens, kv_cache, length)
+        at_action = self.decode_step(self.action_embedding(action).unsqueeze(1), kv_cache, length, bounds)[:, 0]
+        count = self.frame_tokens
         return Generated(
-            words,
+            self.generate(at_action, kv_cache, length + 1, bounds.moved(1), noise, count, count),
             length + self.block,
             self.reward_head(at_action),
             self.terminated_head(at_action),
             at_action,
         )
 
-    def _wipe(self, memory: Tensor, is_init: Tensor) -> None:
+    def _wipe(self, kv_cache: Tensor, is_init: Tensor) -> None:
         """Empty everything behind the first frame where an episode begins."""
-        behind = memory[..., self.frame_tokens :, :]
-        behind.masked_fill_(aligned(is_init, memory), 0.0)
+        behind = kv_cache[..., self.frame_tokens :, :]
+        behind.masked_fill_(aligned(is_init, behind), 0.0)

@@ -1,4 +1,4 @@
-"""What models that carry a transformer's memory in their state share: verbs around one step, and checks of specs."""
+"""What models that carry a transformer's KV cache in their state share: verbs around one step, and checks of specs."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -16,12 +16,13 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 
 class CachedTransformerModel(PretrainedModel):
-    """A model whose state has a large entry ``cache``, and of one choice as its action.
+    """A model whose state has a large entry ``kv_cache``, and whose action is one choice.
 
     A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they
     are given.
     """
 
+    format_1_states = {"cache": "kv_cache"}
     rewards: RewardDistribution
 
     def prepare(self, sequences: TensorDictBase) -> None:
@@ -101,7 +102,7 @@ class CachedTransformerModel(PretrainedModel):
 
 def owned(state: State) -> State:
     """The state with a cache of its own, to be written into."""
-    return {**state, "cache": state["cache"].clone(memory_format=torch.contiguous_format)}
+    return {**state, "kv_cache": state["kv_cache"].clone(memory_format=torch.contiguous_format)}
 
 
 def rows_of(state: State) -> State:

@@ -1,4 +1,4 @@
-"""Attention with many heads over the last positions of a sequence, and the memory that spares reading them again."""
+"""Attention with many heads over the last positions of a sequence, and the KV cache that spares reading them again."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -86,26 +86,32 @@ class MultiHeadAttention(nn.Module):
         return self._out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
 
     @torch.no_grad()
-    def extend(
-        self, x: Float[Tensor, "nt dim"], layer: "LayerKVCache", place: "CachePosition"
+    def decode_step(
+        self, x: Float[Tensor, "nt dim"], layer: "LayerKVCache", cache_position: "CachePosition"
     ) -> Float[Tensor, "nt dim"]:
         """The same for positions that follow on others, whose keys and values are kept; without gradients.
 
-        The keys and values of the new positions are written into the memory IN PLACE.
+        The keys and values of the new positions are written into the KV cache IN PLACE.
 
         Args:
-            x: the new positions' inputs, rows and positions in one dimension, which spares reshaping around each map.
-            layer: this layer's memory, out of :meth:`CachePosition.layers`.
-            place: where the new positions stand, and what they see.
+            x: inputs of the new positions, ``[N * T, D]``; rows and positions in one dimension spare reshaping around
+                each map.
+            layer: this layer's part of the KV cache, out of :meth:`CachePosition.layers`.
+            cache_position: where the new positions stand, ``[N, T]``, and what they see.
+
+        Returns:
+            Outputs of the new positions, ``[N * T, D]``.
         """
-        rows, count = place.position.shape
+        rows, count = cache_position.position.shape
         new = self.qkv(x).view(rows, count, 3, self.heads, -1)
         if self.rope is not None:
-            turned = self.rope(new[:, :, :2].permute(0, 2, 3, 1, 4), place.position.unsqueeze(1)).permute(0, 3, 1, 2, 4)
+            turned = self.rope(new[:, :, :2].permute(0, 2, 3, 1, 4), cache_position.position.unsqueeze(1)).permute(
+                0, 3, 1, 2, 4
+            )
             new = torch.cat([turned, new[:, :, 2:]], 2)
-        place.write(layer, new[:, :, 1:])
+        cache_position.write(layer, new[:, :, 1:])
         q = new[:, :, 0].transpose(1, 2)
-        y = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=place.mask)
+        y = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=cache_position.mask)
         return self.out_dropout(self.proj(y.transpose(1, 2).reshape(x.shape)))
 
     def _out(self, heads: Tensor) -> Tensor:
@@ -113,12 +119,13 @@ class MultiHeadAttention(nn.Module):
 
 
 class LayerKVCache(NamedTuple):
-    """One layer's part of a memory.
+    """One layer's part of a KV cache.
 
     Attributes:
-        target: where new keys and values are written.
-        keys: those that are read, ``[N, heads, reach, d]``.
-        values: likewise.
+        target: where new keys and values are written: ``[N, 2, heads, T, d]`` if all rows write to the same T
+            positions, the whole ``[N, 2, heads, S, d]`` if not.
+        keys: keys that are read, ``[N, heads, reach, d]``.
+        values: values that are read, ``[N, heads, reach, d]``.
     """
 
     target: Tensor
@@ -131,17 +138,17 @@ class CachePosition:
 
     Args:
         position: of each new one, int64 ``[N, T]``, rising by one along T.
-        length: how many positions the memory has room for.
+        length: how many positions the KV cache has room for.
         block: positions in a block, which see each other as soon as they are there; 1 is causal.
         uniform: the position of the first new one where it is the same in all rows and known without looking at a
-            tensor: memory that is not in use yet is then not read, and a single new position needs no mask.
-        reach: how many positions of the memory are read at most; all of them if not given.
+            tensor: what is not in use yet is then not read, and a single new position needs no mask.
+        reach: how many positions of the KV cache are read at most; all of them if not given.
         present: how many positions of each row mean anything once the new ones are written, int64 ``[N, 1]``; up to the
             last new one if not given. Only blocks whose positions see ahead need it.
 
     Attributes:
-        position: see above.
-        reach: see above.
+        position: position of each new entry in its sequence, int64 ``[N, T]``.
+        reach: how many positions of the KV cache are read.
         mask: numbers to add to the logits, ``[N, 1, T, reach]`` or ``[T, reach]``, or None where all is seen.
     """
 
@@ -168,19 +175,28 @@ class CachePosition:
         self.reach = length if reach is None else min(reach, length)
         self._rows = torch.arange(position.shape[0], device=position.device).unsqueeze(1)
         seen = visible(position, self.reach, block)
-        if block > 1:  # what the memory holds beyond the new positions is not there yet
+        if block > 1:  # what the KV cache holds beyond the new positions is not there yet
             present = position[:, -1:] + 1 if present is None else present
             seen = seen & (torch.arange(self.reach, device=position.device) < present.unsqueeze(-1))
         self.mask = _added(seen).unsqueeze(1)
 
-    def layers(self, memory: Float[Tensor, "n layers two heads s d"]) -> list[LayerKVCache]:
-        """A memory, layer by layer, as attention reads and writes it here; nothing is copied."""
-        keys, values = memory[..., : self.reach, :].unbind(2)
-        target = memory if self.uniform is None else memory[..., self.uniform : self.reach, :]
+    def layers(self, kv_cache: Float[Tensor, "n layers two heads s d"]) -> list[LayerKVCache]:
+        """A KV cache, layer by layer, as attention reads and writes it here; nothing is copied.
+
+        Args:
+            kv_cache: ``[N, layers, 2, heads, S, d]``.
+        """
+        keys, values = kv_cache[..., : self.reach, :].unbind(2)
+        target = kv_cache if self.uniform is None else kv_cache[..., self.uniform : self.reach, :]
         return [LayerKVCache(*one) for one in zip(target.unbind(1), keys.unbind(1), values.unbind(1), strict=True)]
 
     def write(self, layer: LayerKVCache, new: Float[Tensor, "n t two heads d"]) -> None:
-        """Put keys and values into a layer's memory, in place."""
+        """Put keys and values into a layer's part of the KV cache, in place.
+
+        Args:
+            layer: one of :meth:`layers`.
+            new: keys and values of the new positions, ``[N, T, 2, heads, d]``.
+        """
         if self.uniform is not None:
             layer.target.copy_(new.permute(0, 2, 3, 1, 4))
         else:
@@ -202,7 +218,7 @@ def empty_kv_cache(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*batch layers two heads length d"]:
-    """Memory for the keys and values of all layers, of a fixed size: it is written in place and never grows.
+    """Room for the keys and values of all layers, of a fixed size: it is written in place and never grows.
 
     Args:
         batch_size: ``*B``.
@@ -212,5 +228,8 @@ def empty_kv_cache(
         dim: size of all heads together.
         device: of the tensor.
         dtype: of the tensor.
+
+    Returns:
+        Zeros ``[*B, layers, 2, heads, length, dim // heads]``.
     """
     return torch.zeros(*batch_size, layers, 2, heads, length, dim // heads, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Pre-norm transformers: whole sequences at once, or position by position from a memory."""
+"""Pre-norm transformers: whole sequences at once, or position by position with a KV cache."""
 
 from typing import cast
 
@@ -53,14 +53,19 @@ class TransformerBlock(nn.Module):
         mask: Tensor | None = None,
         position: Int[Tensor, "*rows t"] | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
-        """A whole sequence; see :meth:`MultiHeadAttention.forward`."""
+        """A whole sequence, ``[*B, T, D]``; see :meth:`MultiHeadAttention.forward`."""
         x = x + self.attention(self.norm1(x), mask, position)
         return x + self.mlp(self.norm2(x))
 
     @torch.no_grad()
-    def extend(self, x: Float[Tensor, "nt dim"], layer: LayerKVCache, place: CachePosition) -> Float[Tensor, "nt dim"]:
-        """Positions that follow on others; the memory is written in place. See :meth:`MultiHeadAttention.extend`."""
-        x = x + self.attention.extend(self.norm1(x), layer, place)
+    def decode_step(
+        self, x: Float[Tensor, "nt dim"], layer: LayerKVCache, cache_position: CachePosition
+    ) -> Float[Tensor, "nt dim"]:
+        """Positions that follow on others, ``[N * T, D]``; the KV cache is written IN PLACE.
+
+        See :meth:`MultiHeadAttention.decode_step`.
+        """
+        x = x + self.attention.decode_step(self.norm1(x), layer, cache_position)
         return x + self.mlp(self.norm2(x))
 
 
@@ -78,8 +83,9 @@ class Transformer(nn.Module):
         >>> import torch
         >>> from wmcomponents.nn.attention.attention import CachePosition, empty_kv_cache
         >>> net, x = Transformer(2, dim=8, heads=2).eval(), torch.randn(1, 3, 8)
-        >>> memory = empty_kv_cache([1], 2, 2, length=3, dim=8)
-        >>> steps = [net.extend(x[:, t : t + 1], memory, CachePosition(torch.tensor([[t]]), 3)) for t in range(3)]
+        >>> kv_cache = empty_kv_cache([1], 2, 2, length=3, dim=8)
+        >>> at = [CachePosition(torch.tensor([[t]]), 3) for t in range(3)]
+        >>> steps = [net.decode_step(x[:, t : t + 1], kv_cache, at[t]) for t in range(3)]
         >>> torch.allclose(torch.cat(steps, 1), net(x, torch.ones(3, 3, dtype=torch.bool).tril()), atol=1e-6)
         True
     """
@@ -96,22 +102,30 @@ class Transformer(nn.Module):
         mask: Tensor | None = None,
         position: Int[Tensor, "*rows t"] | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
-        """A whole sequence; see :meth:`MultiHeadAttention.forward`."""
+        """A whole sequence, ``[*B, T, D]``; see :meth:`MultiHeadAttention.forward`."""
         for block in self.blocks:
             x = block(x, mask, position)
         return self.norm(x)
 
     @torch.no_grad()
-    def extend(
-        self, x: Float[Tensor, "n t dim"], memory: Float[Tensor, "n layers two heads s d"], place: CachePosition
+    def decode_step(
+        self,
+        x: Float[Tensor, "n t dim"],
+        kv_cache: Float[Tensor, "n layers two heads s d"],
+        cache_position: CachePosition,
     ) -> Float[Tensor, "n t dim"]:
-        """Positions that follow on others, whose keys and values ``memory`` holds; it is written in place.
+        """Positions that follow on others, ``[N, T, D]``; the KV cache is written IN PLACE.
 
         No gradients are recorded: what was written over cannot be differentiated.
+
+        Args:
+            x: inputs of the new positions, ``[N, T, D]``.
+            kv_cache: keys and values of all layers, ``[N, layers, 2, heads, S, d]``.
+            cache_position: where the new positions stand, and what they see.
         """
         y = x.reshape(-1, x.shape[-1])
-        for block, layer in zip(self.blocks, place.layers(memory), strict=True):
-            y = cast(TransformerBlock, block).extend(y, layer, place)
+        for block, layer in zip(self.blocks, cache_position.layers(kv_cache), strict=True):
+            y = cast(TransformerBlock, block).decode_step(y, layer, cache_position)
         return self.norm(y).view(x.shape)
 
 

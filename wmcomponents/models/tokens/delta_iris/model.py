@@ -142,7 +142,7 @@ class DeltaIRIS(CachedTransformerModel):
     """Delta-IRIS: an autoencoder of the changes between frames, and a transformer over frames, actions and changes.
 
     State: ``frame`` uint8 ``[*B, H, W, C]``, the present frame; ``vector`` float ``[*B, dim]``, what the transformer
-    sees of it; ``tokens`` int64 ``[*B, K]``, the change that led to it, 0 where an episode begins; ``cache`` float
+    sees of it; ``tokens`` int64 ``[*B, K]``, the change that led to it, 0 where an episode begins; ``kv_cache`` float
     ``[*B, layers, 2, heads, positions, d]``, keys and values of what the transformer has read; ``length`` int64
     ``[*B, 1]``, how many positions of it are in use; ``hidden`` float ``[*B, dim]``, the transformer's output at the
     last action, zero where an episode begins. Features: ``vector`` and ``hidden``.
@@ -222,7 +222,7 @@ class DeltaIRIS(CachedTransformerModel):
                 frame=Bounded(0, 255, torch.Size(shape), dtype=torch.uint8),
                 vector=Unbounded(dynamics.dim),
                 tokens=Categorical(c.vocabulary, shape=torch.Size([c.tokens])),
-                cache=Unbounded(torch.Size(dynamics.memory_shape)),
+                kv_cache=Unbounded(torch.Size(dynamics.kv_cache_shape)),
                 length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
                 hidden=Unbounded(dynamics.dim),
             ),
@@ -231,7 +231,7 @@ class DeltaIRIS(CachedTransformerModel):
                 imagine=Composite(**drawn, tokens=Bounded(0, 1, torch.Size([c.tokens]))),
             ),
         )
-        self.config, self.image = config, key
+        self.config, self.image_key = config, key
         self.tokenizer, self.dynamics, self.rewards = tokenizer, dynamics, rewards
 
     @classmethod
@@ -296,7 +296,7 @@ class DeltaIRIS(CachedTransformerModel):
         made = self.dynamics.imagine(
             rows["vector"],
             rows["tokens"][:, -1],
-            rows["cache"],
+            rows["kv_cache"],
             rows["length"],
             act,
             None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length),
@@ -304,7 +304,7 @@ class DeltaIRIS(CachedTransformerModel):
         draw = noise["reward"].reshape(-1) if noise is not None and self.rewards.draws else None
         frame = self.tokenizer.pixels(rows["frame"], act, made.tokens)
         after = {"frame": frame, "vector": self.dynamics.frame_vector(frame), "tokens": made.tokens}
-        after |= {"cache": rows["cache"], "length": made.length, "hidden": made.hidden}
+        after |= {"kv_cache": rows["kv_cache"], "length": made.length, "hidden": made.hidden}
         return Prediction(
             {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()},
             self.rewards.reward(made.reward, draw).reshape(*lead, 1),
@@ -313,7 +313,7 @@ class DeltaIRIS(CachedTransformerModel):
 
     def decode(self, state: State) -> Observation:
         """The frame."""
-        return {self.image: state["frame"].clone()}
+        return {self.image_key: state["frame"].clone()}
 
     def features(self, state: State) -> Tensor:
         """What the transformer sees of the frame, and its output at the last action."""
@@ -322,7 +322,7 @@ class DeltaIRIS(CachedTransformerModel):
     @torch.no_grad()
     def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
         """All frames, what the transformer sees of them, and the changes that led to them."""
-        time, frames = is_init.ndim - 2, observation[self.image]
+        time, frames = is_init.ndim - 2, observation[self.image_key]
         before = torch.cat([state["frame"].unsqueeze(time), frames.narrow(time, 0, frames.shape[time] - 1)], time)
         tokens = self.tokenizer.tokens(before, self.action_token(action), frames)
         tokens = tokens.masked_fill(is_init, 0)
@@ -337,13 +337,13 @@ class DeltaIRIS(CachedTransformerModel):
         length, hidden = self.dynamics.observe(
             rows["vector"],
             rows["tokens"][:, -1],
-            rows["cache"],
+            rows["kv_cache"],
             rows["length"],
             self.action_token(action).reshape(-1),
             now["tokens"],
             is_init.reshape(-1, 1),
         )
-        after = {**now, "cache": rows["cache"], "length": length, "hidden": hidden}
+        after = {**now, "kv_cache": rows["kv_cache"], "length": length, "hidden": hidden}
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
 
 

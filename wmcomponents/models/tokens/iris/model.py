@@ -116,7 +116,7 @@ class IRISConfig:
 class IRIS(CachedTransformerModel):
     """IRIS: a discrete autoencoder of images, and a transformer over their tokens and the actions.
 
-    State: ``tokens`` int64 ``[*B, K]``, the present frame; ``cache`` float ``[*B, layers, 2, heads, positions, d]``,
+    State: ``tokens`` int64 ``[*B, K]``, the present frame; ``kv_cache`` float ``[*B, layers, 2, heads, positions, d]``,
     keys and values of all that the transformer has read; ``length`` int64 ``[*B, 1]``, how many positions of it are in
     use; ``hidden`` float ``[*B, dim]``, the transformer's output at the last action, zero where an episode begins.
     Features: the codes of the tokens, as the decoder reads them, and ``hidden``.
@@ -169,7 +169,7 @@ class IRIS(CachedTransformerModel):
             action_spec=action_spec,
             state_spec=Composite(
                 tokens=Categorical(c.vocabulary, shape=torch.Size([words])),
-                cache=Unbounded(torch.Size(dynamics.memory_shape)),
+                kv_cache=Unbounded(torch.Size(dynamics.kv_cache_shape)),
                 length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
                 hidden=Unbounded(c.dim),
             ),
@@ -181,7 +181,7 @@ class IRIS(CachedTransformerModel):
                 ),
             ),
         )
-        self.config, self.image = config, image_key
+        self.config, self.image_key = config, image_key
         levels = (side // c.grid).bit_length()
         attends = [level for level in range(levels) if side >> level in c.attention]
         shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
@@ -258,7 +258,7 @@ class IRIS(CachedTransformerModel):
         super().prepare(sequences)
         if not self.config.codes_from_data or bool(self.fitted):
             return
-        pixels = sequences[self.image].flatten(0, sequences.ndim - 1)
+        pixels = sequences[self.image_key].flatten(0, sequences.ndim - 1)
         chosen = torch.linspace(0, pixels.shape[0] - 1, min(FITTING_FRAMES, pixels.shape[0])).long()
         z = self.tokenizer.encode(network_image(pixels[chosen].to(self.fitted.device)))
         codebook = self.tokenizer.quantizer.embedding.weight
@@ -274,12 +274,12 @@ class IRIS(CachedTransformerModel):
         rows = rows_of(state)
         made = self.dynamics.imagine(
             rows["tokens"],
-            rows["cache"],
+            rows["kv_cache"],
             rows["length"],
             self.action_token(action).reshape(-1),
             None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length),
         )
-        after = {"tokens": made.tokens, "cache": rows["cache"], "length": made.length, "hidden": made.hidden}
+        after = {"tokens": made.tokens, "kv_cache": rows["kv_cache"], "length": made.length, "hidden": made.hidden}
         return Prediction(
             {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()},
             self.rewards.reward(made.reward, None if noise is None else noise["reward"].reshape(-1)).reshape(*lead, 1),
@@ -289,7 +289,7 @@ class IRIS(CachedTransformerModel):
     @torch.no_grad()
     def decode(self, state: State) -> Observation:
         """What the tokens look like, rounded to bytes."""
-        return {self.image: self.tokenizer.pixels(state["tokens"])}
+        return {self.image_key: self.tokenizer.pixels(state["tokens"])}
 
     @torch.no_grad()
     def features(self, state: State) -> Tensor:
@@ -298,7 +298,7 @@ class IRIS(CachedTransformerModel):
 
     def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
         """The tokens of all images."""
-        return {"tokens": self.tokenizer.tokens(observation[self.image])}
+        return {"tokens": self.tokenizer.tokens(observation[self.image_key])}
 
     @torch.no_grad()
     def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
@@ -308,13 +308,13 @@ class IRIS(CachedTransformerModel):
         tokens = seen["tokens"].reshape(-1, seen["tokens"].shape[-1])
         length, hidden = self.dynamics.observe(
             rows["tokens"],
-            rows["cache"],
+            rows["kv_cache"],
             rows["length"],
             self.action_token(action).reshape(-1),
             tokens,
             is_init.reshape(-1, 1),
         )
-        after = {"tokens": tokens.clone(), "cache": rows["cache"], "length": length, "hidden": hidden}
+        after = {"tokens": tokens.clone(), "kv_cache": rows["kv_cache"], "length": length, "hidden": hidden}
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
 
 
