@@ -15,6 +15,7 @@ from wmcomponents.models.diffusion.diamond.objective import DiamondLoss as Diamo
 from wmcomponents.models.recurrent.world_models.model import WorldModels as WorldModels
 from wmcomponents.models.recurrent.world_models.model import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss as WorldModelsLoss
+from wmcomponents.models.rssm.base import Filtered as Filtered
 from wmcomponents.models.rssm.base import RSSMWorldModel as RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1 as DreamerV1
 from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1Config as DreamerV1Config
@@ -30,7 +31,6 @@ from wmcomponents.models.rssm.dreamer_v3_preprint.model import DreamerV3Preprint
 from wmcomponents.models.rssm.dreamer_v3_preprint.objective import (
     DreamerV3PreprintModelLoss as DreamerV3PreprintModelLoss,
 )
-from wmcomponents.models.rssm.objective import Filtered as Filtered
 from wmcomponents.models.rssm.objective import RSSMModelLoss as RSSMModelLoss
 from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
 from wmcomponents.models.rssm.planet.model import PlaNetConfig as PlaNetConfig

@@ -1,6 +1,7 @@
 """The losses of DreamerV2 and of DreamerV3's preprint: who is trained by what, and how strongly."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from wmcomponents.models import (
     DreamerV3PreprintModelLoss,
     Filtered,
 )
-from wmcomponents.objectives.arrivals import arrivals_from
+from wmcomponents.objectives.arrivals import Arrivals, arrivals_from
 from wmcomponents.optim import ClippedAdam
 
 SPEC = Composite(observation=Unbounded(4))
@@ -44,29 +45,38 @@ def batch(seed=0, rows=4, time=6):
     return every_kind(seed, rows, time).exclude("board", ("next", "board"))
 
 
-def filtered(model, rows=5, length=7):
-    """Made-up posteriors, one row padded at its end."""
+class Given(NamedTuple):
+    """What a divergence is computed from."""
+
+    filtered: Filtered
+    prior: torch.Tensor
+    arrivals: Arrivals
+    noise: None = None
+
+    @property
+    def posterior(self):
+        return self.filtered.posterior
+
+
+def made_up(model, rows=5, length=7):
+    """Made-up posteriors and priors, one row padded at its end."""
     params = model.dynamics.latent.params
-    weight = torch.ones(rows, length)
-    weight[1, 4:] = 0.0
-    return Filtered(
-        torch.randn(rows, length, 16),
-        torch.randn(rows, length, 3, 4),
-        torch.randn(rows, length, params, requires_grad=True),
-        torch.randn(rows, length, params, requires_grad=True),
-        torch.randn(rows, length, 2),
-        torch.zeros(rows, length, 1, dtype=torch.bool),
-        weight,
-        None,
-    )
+    data = arrivals_from(batch(rows=rows, time=length - 1), ["observation"])
+    data.weight = torch.ones(rows, length)
+    data.weight[1, 4:] = 0.0
+    states = torch.randn(rows, length, 16), torch.randn(rows, length, 3, 4)
+    posterior, prior = torch.randn(2, rows, length, params).unbind()
+    filtered = Filtered(*states, posterior.requires_grad_(), torch.randn(rows, length, 2))
+    return Given(filtered, prior.requires_grad_(), data)
 
 
 def mean(term, given):
-    return (term * given.weight).sum() / given.weight.sum()
+    weight = given.arrivals.weight
+    return (term * weight).sum() / weight.sum()
 
 
 def divergence(objective, given):
-    return mean(objective.divergences(given)["divergence"], given)
+    return mean(objective.divergences(*given)["divergence"], given)
 
 
 @every_model
@@ -96,7 +106,7 @@ def test_a_few_steps_on_one_batch_lower_its_loss(build):
 
 def test_four_fifths_of_the_divergence_train_the_prior():
     model = v2()
-    given = filtered(model)
+    given = made_up(model)
     kl = mean(model.dynamics.latent.kl(given.posterior, given.prior), given)
     kl.backward()
     whole = given.posterior.grad.clone(), given.prior.grad.clone()
@@ -110,7 +120,7 @@ def test_four_fifths_of_the_divergence_train_the_prior():
 
 def test_free_nats_of_v2_are_of_the_mean_over_what_is_no_padding():
     model = v2()
-    given = filtered(model)
+    given = made_up(model)
     kl = mean(model.dynamics.latent.kl(given.posterior, given.prior), given).item()
     below, above = (divergence(DreamerV2ModelLoss(model, free_nats=kl * f), given) for f in (0.99, 1.01))
     assert below.item() == pytest.approx(kl, rel=1e-4) and above.item() == pytest.approx(1.01 * kl, rel=1e-4)

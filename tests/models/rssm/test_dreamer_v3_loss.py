@@ -372,7 +372,7 @@ def test_there_is_no_target_network_to_update():
 
 
 def test_it_refuses_a_model_that_is_not_around_an_rssm():
-    with pytest.raises(TypeError, match="around an RSSM.*Linear is none"):
+    with pytest.raises(TypeError, match="DreamerV3ModelLoss trains a RSSMWorldModel; Linear is no RSSMWorldModel"):
         DreamerV3ModelLoss(nn.Linear(2, 2))
 
 

@@ -172,23 +172,21 @@ def test_planet_subtracts_free_nats_from_each_element():
     assert found.eq(0).any() and found.gt(0).any()
 
 
-def filtered(model, length=7, rows=2, noise=None):
-    """Made-up posteriors, one episode beginning in the middle, one row padded at its end."""
+def made_up(model, length=7, rows=2):
+    """Made-up posteriors and priors, one episode beginning in the middle, one row padded at its end."""
     latent = model.dynamics.latent
-    is_init = torch.zeros(rows, length, 1, dtype=torch.bool)
-    is_init[0, 3] = True
-    weight = torch.ones(rows, length)
-    weight[1, 5:] = 0.0
-    return Filtered(
+    arrivals = arrivals_from(batch(rows=rows, time=length - 1), ["observation"])
+    arrivals.is_init = torch.zeros(rows, length, 1, dtype=torch.bool)
+    arrivals.is_init[0, 3] = True
+    arrivals.weight = torch.ones(rows, length)
+    arrivals.weight[1, 5:] = 0.0
+    filtered = Filtered(
         torch.randn(rows, length, 16).tanh().requires_grad_(),
         torch.randn(rows, length, *latent.shape).requires_grad_(),
         torch.randn(rows, length, latent.params).requires_grad_(),
-        torch.randn(rows, length, latent.params).requires_grad_(),
         torch.randn(rows, length, 2),
-        is_init,
-        weight,
-        noise,
     )
+    return filtered, torch.randn(rows, length, latent.params).requires_grad_(), arrivals
 
 
 @pytest.mark.parametrize("distance", [2, 4, 20])
@@ -197,21 +195,21 @@ def test_overshooting_is_the_mean_over_every_start_and_distance(distance, with_n
     model = planet()
     objective = PlaNetModelLoss(model, free_nats=0.4, distance=distance, overshooting_scale=3.0)
     noise = {"overshooting": torch.randn(2, 7, distance, 4)} if with_noise else None
-    given = filtered(model, noise=noise)
-    term = objective.divergences(given)["overshooting"]
-    actual = (term * given.weight).sum() / given.weight.sum()
+    given, prior, arrivals = made_up(model)
+    term = objective.divergences(given, prior, arrivals, noise)["overshooting"]
+    actual = (term * arrivals.weight).sum() / arrivals.weight.sum()
     found = []
     for row in range(2):
         for start in range(7):
             deter, stoch = given.deter[row, start], given.stoch[row, start]
             for steps in range(1, distance + 1):
                 arrival = start + steps
-                if arrival >= 7 or given.is_init[row, arrival] or not given.weight[row, arrival]:
+                if arrival >= 7 or arrivals.is_init[row, arrival] or not arrivals.weight[row, arrival]:
                     break
                 drawn = None if noise is None else noise["overshooting"][row, arrival, steps - 1]
-                deter, stoch, prior = model.dynamics.imagine_step(deter, stoch, given.action[row, arrival], drawn)
+                deter, stoch, ahead = model.dynamics.imagine_step(deter, stoch, given.action[row, arrival], drawn)
                 if steps > 1:
-                    kl = model.dynamics.latent.kl(given.posterior[row, arrival], prior)
+                    kl = model.dynamics.latent.kl(given.posterior[row, arrival], ahead)
                     found.append((kl - 0.4).clamp(min=0.0))
     torch.testing.assert_close(actual, 3.0 * torch.stack(found).mean())
 
@@ -219,9 +217,9 @@ def test_overshooting_is_the_mean_over_every_start_and_distance(distance, with_n
 def test_overshooting_trains_the_prior_and_the_starts_but_not_what_it_is_compared_with():
     model = planet()
     objective = PlaNetModelLoss(model, free_nats=0.0, distance=3)
-    given = filtered(model)
-    objective.divergences(given)["overshooting"].sum().backward()
-    assert given.posterior.grad is None and given.prior.grad is None
+    given, prior, arrivals = made_up(model)
+    objective.divergences(given, prior, arrivals, None)["overshooting"].sum().backward()
+    assert given.posterior.grad is None and prior.grad is None
     assert given.deter.grad.any() and given.stoch.grad.any()
     assert all(p.grad.any() for p in model.dynamics.prior.parameters())
 
@@ -229,7 +227,7 @@ def test_overshooting_trains_the_prior_and_the_starts_but_not_what_it_is_compare
 @pytest.mark.parametrize("distance", [0, 1])
 def test_a_distance_of_one_step_is_the_divergence_itself(distance):
     objective = PlaNetModelLoss(planet(), distance=distance)
-    assert set(objective.divergences(filtered(planet()))) == {"divergence"}
+    assert set(objective.divergences(*made_up(planet()), None)) == {"divergence"}
     assert "loss_overshooting" not in objective.out_keys
 
 
@@ -284,5 +282,5 @@ def test_a_few_steps_on_one_batch_lower_its_loss(build):
 
 def test_a_model_that_is_not_around_an_rssm_is_refused():
     for kind in (DreamerV1ModelLoss, PlaNetModelLoss):
-        with pytest.raises(TypeError, match="around an RSSM.*Linear is none"):
+        with pytest.raises(TypeError, match="Loss trains a RSSMWorldModel; Linear is no RSSMWorldModel"):
             kind(nn.Linear(2, 2))

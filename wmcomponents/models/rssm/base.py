@@ -1,7 +1,7 @@
 """What the world models built around a recurrent state-space model have in common."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from tensordict import TensorDictBase
@@ -41,6 +41,22 @@ class NumberHead(Head, Protocol):
         ...
 
 
+class Filtered(NamedTuple):
+    """A filtered sequence: the states, and what they were made of.
+
+    Attributes:
+        deter: recurrent states, ``[*B, T, D]``.
+        stoch: samples of the posterior, ``[*B, T, *latent.shape]``.
+        posterior: raw parameters of the posterior, ``[*B, T, params]``.
+        action: vectors of the actions that led to each observation, ``[*B, T, A]``.
+    """
+
+    deter: Tensor
+    stoch: Tensor
+    posterior: Tensor
+    action: Tensor
+
+
 class RSSMWorldModel(PretrainedModel):
     """A world model assembled of exchangeable parts around an RSSM.
 
@@ -54,7 +70,7 @@ class RSSMWorldModel(PretrainedModel):
         dynamics: the RSSM.
         decoder: state to observations, or ``None``.
         reward_head: features to the reward, or ``None``; has ``prepare``, ``raw``, ``mean`` and ``loss``.
-        continue_head: features to a probability, or ``None``; likewise.
+        continue_head: features to a probability, or ``None``; has ``raw``, ``mean`` and ``loss``.
         discount: what the continue head's target was multiplied with in training: its output divided by this is
             P(not terminated).
     """
@@ -142,16 +158,26 @@ class RSSMWorldModel(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all observations encoded at once."""
-        deter, stoch, _ = self.dynamics.observe_sequence(
-            state["deter"],
-            state["stoch"],
-            self.action_vector(action),
-            self.encoder.embed(self.preprocessed(observation)),
-            is_init,
-            None if noise is None else noise["stoch"],
-        )
-        return {"deter": deter, "stoch": stoch}
+        """The filter along a sequence, all observations encoded at once; see :meth:`WorldModel.observe_sequence`."""
+        filtered = self.filter_sequence(state, action, self.preprocessed(observation), is_init, noise)
+        return {"deter": filtered.deter, "stoch": filtered.stoch}
+
+    def filter_sequence(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> Filtered:
+        """What :meth:`observe_sequence` computes and an objective learns from.
+
+        Args:
+            state: the state before the sequence, ``[*B, ...]``.
+            action: ``[*B, T, ...]``; the action at index t is the one that led to observation t.
+            observation: as :meth:`preprocessed` returns it, ``[*B, T, ...]``.
+            is_init: whether an episode begins with the observation, bool ``[*B, T, 1]``.
+            noise: has ``"stoch"``, ``[*B, T, *latent.noise_shape]``; None: the mode.
+        """
+        vector, embed = self.action_vector(action), self.encoder.embed(observation)
+        base = None if noise is None else noise["stoch"]
+        states = self.dynamics.observe_sequence(state["deter"], state["stoch"], vector, embed, is_init, base)
+        return Filtered(*states, vector)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream; see :meth:`WorldModel.imagine`."""

@@ -2,44 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite
 
-from wmcomponents.dynamics import RSSM
+from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.objectives.arrivals import Arrivals
-from wmcomponents.objectives.model_loss import ModelLoss, Terms
-from wmcomponents.world_model import Noise, NoiseSource, State, WorldModel
+from wmcomponents.objectives.model_loss import ModelLoss, Terms, check_model
+from wmcomponents.world_model import Noise, NoiseSource, State
 
 
-class Filtered(NamedTuple):
-    """A batch of arrivals, filtered.
-
-    Attributes:
-        deter: recurrent states, ``[B, L, D]``.
-        stoch: samples of the posterior, ``[B, L, *latent.shape]``.
-        posterior: its raw parameters, ``[B, L, params]``.
-        prior: raw parameters of the prior at the same recurrent states, ``[B, L, params]``.
-        action: vectors of the actions that led to each arrival, ``[B, L, A]``.
-        is_init: where an episode begins, bool ``[B, L, 1]``.
-        weight: of each element in the losses, ``[B, L]``.
-        noise: everything that was drawn for this batch, or ``None`` for modes.
-    """
-
-    deter: Tensor
-    stoch: Tensor
-    posterior: Tensor
-    prior: Tensor
-    action: Tensor
-    is_init: Tensor
-    weight: Tensor
-    noise: Noise | None
-
-
-class RSSMModelLoss(ModelLoss):
+class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
     r"""Base of the world-model objectives around an RSSM, on TorchRL-layout sequences.
 
     .. math:: L = \sum_k L^{rec}_k + w_r L^{rew} + w_c L^{con} + \text{divergences}
@@ -62,8 +38,7 @@ class RSSMModelLoss(ModelLoss):
     To train on another device, move the model before making its loss, or move the loss, which moves the model.
 
     Args:
-        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
-            loss).
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         reward_scale: weight of the reward's error.
         continue_scale: weight of the continue head's error.
         discount: the continue head learns ``discount * (1 - terminated)``.
@@ -73,7 +48,7 @@ class RSSMModelLoss(ModelLoss):
             means.
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
@@ -86,7 +61,7 @@ class RSSMModelLoss(ModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         reward_scale: float = 1.0,
         continue_scale: float = 1.0,
@@ -95,19 +70,27 @@ class RSSMModelLoss(ModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if not isinstance(getattr(world_model, "dynamics", None), RSSM):
-            raise TypeError(
-                f"this loss trains world models around an RSSM (models.RSSMWorldModel); {type(world_model).__name__} "
-                f"is none: use its own objective()."
-            )
-        model = cast(Any, world_model)
-        self._noise = NoiseSource(Composite(stoch=model.dynamics.latent.noise_spec(), **model.preprocessing_noise()))
+        check_model(world_model, RSSMWorldModel, type(self))
+        latent_noise = world_model.dynamics.latent.noise_spec()
+        self._noise = NoiseSource(Composite({"stoch": latent_noise, **world_model.preprocessing_noise()}))
         common = {"reward_scale": reward_scale, "continue_scale": continue_scale, "discount": discount}
         super().__init__(world_model, coefficients=common | dict(coefficients or {}), seed=seed, reduction=reduction)
 
     @abstractmethod
-    def divergences(self, filtered: Filtered) -> dict[str, Tensor]:
-        """The weighted terms between posterior and prior, ``[B, L]`` each, by the names of ``divergence_terms``."""
+    def divergences(
+        self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
+    ) -> dict[str, Tensor]:
+        """The weighted terms between posterior and prior, by the names of ``divergence_terms``.
+
+        Args:
+            filtered: the filtered arrivals.
+            prior: raw parameters of the prior at the same recurrent states, ``[B, L, params]``.
+            arrivals: ``[B, L]`` arrivals.
+            noise: everything that was drawn for them, or ``None`` for modes.
+
+        Returns:
+            ``[B, L]`` each.
+        """
 
     def draw(self, arrivals: Arrivals) -> Noise | None:
         """The noise that training on a batch takes, ``[B, L, ...]`` each: of the posterior, and of preprocessing."""
@@ -156,13 +139,14 @@ class RSSMModelLoss(ModelLoss):
         model = self.world_model
         latent = model.dynamics.latent
         observation = model.preprocessed(arrivals.observation, noise)
-        filtered = self._filter(arrivals, observation, state, noise)
-        losses = self.divergences(filtered)
+        filtered = model.filter_sequence(state, arrivals.action, observation, arrivals.is_init, noise)
+        prior = model.dynamics.prior(filtered.deter)
+        losses = self.divergences(filtered, prior, arrivals, noise)
         info: dict[str, Tensor] = {}
         with torch.no_grad():
-            info["kl"] = latent.kl(filtered.posterior, filtered.prior)
+            info["kl"] = latent.kl(filtered.posterior, prior)
             info["posterior_entropy"] = latent.entropy(filtered.posterior)
-            info["prior_entropy"] = latent.entropy(filtered.prior)
+            info["prior_entropy"] = latent.entropy(prior)
         if model.decoder is not None:
             errors = model.decoder.loss(model.decoder.raw(filtered.deter, filtered.stoch), observation)
             losses["reconstruction"] = torch.stack(list(errors.values())).sum(0)
@@ -179,19 +163,3 @@ class RSSMModelLoss(ModelLoss):
             error = model.continue_head.loss(model.continue_head.raw(feat), target)
             losses["continue"] = self.continue_scale * error
         return losses, info
-
-    def _filter(
-        self, arrivals: Arrivals, observation: dict[str, Tensor], state: State, noise: Noise | None
-    ) -> Filtered:
-        model = self.world_model
-        action = model.action_vector(arrivals.action)
-        deter, stoch, posterior = model.dynamics.observe_sequence(
-            state["deter"],
-            state["stoch"],
-            action,
-            model.encoder.embed(observation),
-            arrivals.is_init,
-            None if noise is None else noise["stoch"],
-        )
-        prior = model.dynamics.prior(deter)
-        return Filtered(deter, stoch, posterior, prior, action, arrivals.is_init, arrivals.weight, noise)

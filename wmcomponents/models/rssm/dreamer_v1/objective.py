@@ -1,14 +1,14 @@
 """Dreamer V1's world-model loss (Hafner et al., Dream to Control, 2020, eq. 10)."""
 
-from typing import Any, cast
-
 from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional import averaged_free_nats
-from wmcomponents.models.rssm.objective import Filtered, RSSMModelLoss
+from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.objective import RSSMModelLoss
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import WorldModel
+from wmcomponents.world_model import Noise
 
 
 class DreamerV1ModelLoss(RSSMModelLoss):
@@ -21,8 +21,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
     nothing is balanced: one gradient reaches posterior and prior.
 
     Args:
-        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
-            loss).
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         free_nats: a mean KL below this has no gradient.
         kl_scale: weight of the divergence; paper: 1, on Atari 0.1.
         continue_scale: weight of the continue head's error.
@@ -32,7 +31,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
             means.
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
@@ -42,7 +41,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         free_nats: float = 3.0,
         kl_scale: float = 1.0,
@@ -60,10 +59,12 @@ class DreamerV1ModelLoss(RSSMModelLoss):
             reduction=reduction,
         )
 
-    def divergences(self, filtered: Filtered) -> dict[str, Tensor]:
+    def divergences(
+        self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """KL, its mean over the batch clipped."""
-        kl = self.world_model.dynamics.latent.kl(filtered.posterior, filtered.prior)
-        return {"divergence": self.kl_scale * averaged_free_nats(kl, cast(Any, self.free_nats), filtered.weight)}
+        kl = self.world_model.dynamics.latent.kl(filtered.posterior, prior)
+        return {"divergence": self.kl_scale * averaged_free_nats(kl, self.free_nats, arrivals.weight)}
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam at 6e-4, the gradient's norm clipped at 100, without warm-up.

@@ -1,15 +1,17 @@
 """DreamerV2's world-model loss (Hafner et al., Mastering Atari with Discrete World Models, 2021, eq. 2)."""
 
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional import averaged_free_nats, mixed_kl
-from wmcomponents.models.rssm.objective import Filtered, RSSMModelLoss
+from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.objective import RSSMModelLoss
+from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import WorldModel
+from wmcomponents.world_model import Noise
 
 
 class DreamerV2ModelLoss(RSSMModelLoss):
@@ -23,8 +25,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
     the whole batch before it is compared with the free nats.
 
     Args:
-        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
-            loss).
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         balance: alpha.
         free_nats: a mean KL below this has no gradient; official: 0 on Atari, 1 on the DeepMind Control Suite.
         kl_scale: beta; official: 0.1 on Atari, 1 on the DeepMind Control Suite.
@@ -36,7 +37,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
             means.
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for an unknown reduction or a balance outside [0, 1]; on call, if the sequences have no batch
             ``[B, T]``.
         KeyError: on call, if a key is missing.
@@ -49,7 +50,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         balance: float = 0.8,
         free_nats: float = 0.0,
@@ -72,11 +73,13 @@ class DreamerV2ModelLoss(RSSMModelLoss):
         )
         self.balance, self.lr = balance, lr
 
-    def divergences(self, filtered: Filtered) -> dict[str, Tensor]:
+    def divergences(
+        self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """The two sides of the KL, each with its mean over the batch clipped."""
         kl = self.world_model.dynamics.latent.kl
-        free = partial(averaged_free_nats, nats=cast(Any, self.free_nats), weight=filtered.weight)
-        mixed = mixed_kl(kl, filtered.posterior, filtered.prior, self.balance, free)
+        free = partial(averaged_free_nats, nats=self.free_nats, weight=arrivals.weight)
+        mixed = mixed_kl(kl, filtered.posterior, prior, self.balance, free)
         return {"divergence": self.kl_scale * mixed}
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:

@@ -1,12 +1,12 @@
 """DreamerV3's world-model loss (Hafner et al., Mastering Diverse Domains through World Models, eq. 4 and 5)."""
 
-from typing import Any, cast
-
 from torch import Tensor
 
 from wmcomponents.functional import balanced_kl
-from wmcomponents.models.rssm.objective import Filtered, RSSMModelLoss
-from wmcomponents.world_model import WorldModel
+from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.objective import RSSMModelLoss
+from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.world_model import Noise
 
 
 class DreamerV3ModelLoss(RSSMModelLoss):
@@ -17,8 +17,7 @@ class DreamerV3ModelLoss(RSSMModelLoss):
     The divergences are ``loss_dyn``, which trains the prior, and ``loss_rep``, which trains the posterior.
 
     Args:
-        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
-            loss).
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         free_nats: KL below this has no gradient; per element, summed over the latent's groups.
         dyn_scale: weight of the dynamics loss (1.0; 0.5 in the 2023 generation).
         rep_scale: weight of the representation loss.
@@ -28,7 +27,7 @@ class DreamerV3ModelLoss(RSSMModelLoss):
             means.
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
@@ -41,7 +40,7 @@ class DreamerV3ModelLoss(RSSMModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         free_nats: float = 1.0,
         dyn_scale: float = 1.0,
@@ -58,8 +57,10 @@ class DreamerV3ModelLoss(RSSMModelLoss):
             reduction=reduction,
         )
 
-    def divergences(self, filtered: Filtered) -> dict[str, Tensor]:
+    def divergences(
+        self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """KL clipped for each element, once for the prior and once for the posterior."""
         kl = self.world_model.dynamics.latent.kl
-        dyn, rep = balanced_kl(kl, filtered.posterior, filtered.prior, cast(Any, self.free_nats))
+        dyn, rep = balanced_kl(kl, filtered.posterior, prior, self.free_nats)
         return {"dyn": self.dyn_scale * dyn, "rep": self.rep_scale * rep}

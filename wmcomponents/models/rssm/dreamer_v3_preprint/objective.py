@@ -2,16 +2,16 @@
 
 from torch.optim import Optimizer
 
+from wmcomponents.models.rssm.base import RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v3.objective import DreamerV3ModelLoss
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import WorldModel
 
 
 class DreamerV3PreprintModelLoss(DreamerV3ModelLoss):
     """DreamerV3's objective as its preprint has it: dynamics loss weighted by 0.5, hard continue targets, Adam.
 
     Args:
-        world_model: a model around an RSSM.
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         free_nats: KL below this has no gradient; per element, summed over the latent's groups.
         dyn_scale: weight of the dynamics loss.
         rep_scale: weight of the representation loss.
@@ -21,14 +21,14 @@ class DreamerV3PreprintModelLoss(DreamerV3ModelLoss):
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         free_nats: float = 1.0,
         dyn_scale: float = 0.5,

@@ -1,17 +1,16 @@
 """PlaNet's loss (Hafner et al., Learning Latent Dynamics for Planning from Pixels, 2019, eq. 3 and 7)."""
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torchrl.data import Composite
 
 from wmcomponents.functional import excess_nats
-from wmcomponents.models.rssm.objective import Filtered, RSSMModelLoss
+from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import Noise, NoiseSource, WorldModel
+from wmcomponents.world_model import Noise, NoiseSource
 
 OVERSHOOTING = "overshooting"
 """Name of the noise of open-loop steps, and of their loss."""
@@ -30,8 +29,7 @@ class PlaNetModelLoss(RSSMModelLoss):
     released agent trains without.
 
     Args:
-        world_model: a model around an RSSM (encoder, dynamics, decoder, reward and continue head; absent parts have no
-            loss).
+        world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         free_nats: subtracted from each element's KL; below it there is neither loss nor gradient.
         kl_scale: weight of the divergence.
         distance: longest distance of latent overshooting, in steps; 0 and 1: none.
@@ -43,7 +41,7 @@ class PlaNetModelLoss(RSSMModelLoss):
             means.
 
     Raises:
-        TypeError: if the model is not built around an RSSM.
+        TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
         ValueError: for a negative distance or an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
@@ -54,7 +52,7 @@ class PlaNetModelLoss(RSSMModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: RSSMWorldModel,
         *,
         free_nats: float = 3.0,
         kl_scale: float = 1.0,
@@ -82,7 +80,7 @@ class PlaNetModelLoss(RSSMModelLoss):
             seed=seed,
             reduction=reduction,
         )
-        spec = Composite({OVERSHOOTING: cast(Any, world_model).dynamics.latent.noise_spec()})
+        spec = Composite({OVERSHOOTING: world_model.dynamics.latent.noise_spec()})
         self._open_loop = NoiseSource(spec)
 
     def draw(self, arrivals: Arrivals) -> Noise | None:
@@ -93,35 +91,37 @@ class PlaNetModelLoss(RSSMModelLoss):
             noise = {**(noise or {}), **steps}
         return noise
 
-    def divergences(self, filtered: Filtered) -> dict[str, Tensor]:
+    def divergences(
+        self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """What is left of each element's KL, and of that of latent overshooting."""
-        kl = self.world_model.dynamics.latent.kl(filtered.posterior, filtered.prior)
-        losses = {"divergence": self.kl_scale * excess_nats(kl, cast(Any, self.free_nats))}
+        kl = self.world_model.dynamics.latent.kl(filtered.posterior, prior)
+        losses = {"divergence": self.kl_scale * excess_nats(kl, self.free_nats)}
         if self.distance > 1:
-            losses[OVERSHOOTING] = self.overshooting_scale * self._overshoot(filtered)
+            losses[OVERSHOOTING] = self.overshooting_scale * self._overshoot(filtered, arrivals, noise)
         return losses
 
-    def _overshoot(self, filtered: Filtered) -> Tensor:
+    def _overshoot(self, filtered: Filtered, arrivals: Arrivals, noise: Noise | None) -> Tensor:
         """What is left of the KL at the distances 2..D, ``[B, L]``; its weighted mean is that over all valid pairs."""
-        dynamics, length = self.world_model.dynamics, filtered.is_init.shape[1]
+        dynamics, length = self.world_model.dynamics, arrivals.is_init.shape[1]
         deter, stoch, action = filtered.deter, filtered.stoch, filtered.action
-        target, weight = filtered.posterior.detach(), filtered.weight
+        target, weight = filtered.posterior.detach(), arrivals.weight
         total, count = torch.zeros_like(weight), weight.new_zeros(())
-        goes_on = ~filtered.is_init.squeeze(-1)
+        goes_on = ~arrivals.is_init.squeeze(-1)
         joined = torch.ones_like(goes_on)
-        noise = None if filtered.noise is None else filtered.noise[OVERSHOOTING]
+        base = None if noise is None else noise[OVERSHOOTING]
         for distance in range(1, min(self.distance, length - 1) + 1):
             # Row i of what remains began at arrival i and now arrives at i + distance.
             deter, stoch, prior = dynamics.imagine_step(
                 deter[:, : length - distance],
                 stoch[:, : length - distance],
                 action[:, distance:],
-                None if noise is None else noise[:, distance:, distance - 1],
+                None if base is None else base[:, distance:, distance - 1],
             )
             joined = joined[:, : length - distance] & goes_on[:, distance:]
             if distance == 1:
                 continue  # the divergence itself
-            kl = excess_nats(dynamics.latent.kl(target[:, distance:], prior), cast(Any, self.free_nats))
+            kl = excess_nats(dynamics.latent.kl(target[:, distance:], prior), self.free_nats)
             left = torch.where(joined, kl, torch.zeros_like(kl))
             total = total + torch.nn.functional.pad(left, (distance, 0))
             count = count + (joined * weight[:, distance:]).sum()
