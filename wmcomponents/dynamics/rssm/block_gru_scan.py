@@ -1,38 +1,55 @@
 """The block GRU unrolled over time."""
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wmcomponents.dynamics.rssm.scan import CellScan, Gradients, NormAct, linear_gradients, weight_gradient
+from wmcomponents.nn import BlockLinear, Dense
 
-if TYPE_CHECKING:
-    from wmcomponents.dynamics.rssm.cell import BlockGRUCell
+
+class BlockGRULayers(NamedTuple):
+    """The layers of a block GRU that read the state.
+
+    Attributes:
+        deter_in: embedding of the recurrent state.
+        stoch_in: embedding of the sample.
+        hidden: hidden layer that mixes state and embeddings.
+        norm: normalisation of the hidden layer.
+        gates: layer of reset, candidate and update.
+    """
+
+    deter_in: Dense
+    stoch_in: Dense
+    hidden: BlockLinear
+    norm: nn.Module
+    gates: BlockLinear
 
 
 class BlockGRUScan(CellScan):
-    """:class:`BlockGRUCell` with one hidden layer, unrolled over time.
+    """A block GRU with one hidden layer, unrolled over time.
 
     The weights of the hidden layer that all blocks share their input of are laid out as one dense matrix, once a
     sequence, so that no block needs a copy of that input.
 
     Args:
-        cell: the cell.
+        cell: layers of the cell.
         deter: buffer ``[T, B, D]`` of previous states.
         stoch: buffer ``[T, B, S]`` of previous samples.
         prepared: the actions' share of the hidden layer before its normalisation, ``[T, B, D]``.
         out: buffer ``[T, B, D]`` for the next states.
     """
 
-    def __init__(self, cell: "BlockGRUCell", deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> None:
+    def __init__(self, cell: BlockGRULayers, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> None:
         steps, batch, size = deter.shape
-        self.deter, self.stoch, self.blocks, width = deter, stoch, cell.blocks, size // cell.blocks
+        self.deter, self.stoch, self.blocks = deter, stoch, cell.gates.blocks
+        width = size // self.blocks
         units = cell.deter_in.linear.out_features
         self.embeds = NormAct(deter, (steps, batch, 2, units), cell.deter_in.norm, cell.stoch_in.norm)
-        self.mixed = NormAct(deter, deter.shape, cell.norms[0])
+        self.mixed = NormAct(deter, deter.shape, cell.norm)
 
-        layers = (cell.deter_in.linear, cell.stoch_in.linear, cell.gates, cell.first)
+        layers = (cell.deter_in.linear, cell.stoch_in.linear, cell.gates, cell.hidden)
         self.deter_in, self.stoch_in, self.gates, self.hidden = ((layer.weight, layer.bias) for layer in layers)
         self.deter_weight, self.deter_bias = (tensor.detach() for tensor in self.deter_in)
         self.stoch_weight, self.stoch_bias = (tensor.detach() for tensor in self.stoch_in)

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from wmcomponents.dynamics.rssm.block_gru_scan import BlockGRUScan
+from wmcomponents.dynamics.rssm.block_gru_scan import BlockGRULayers, BlockGRUScan
 from wmcomponents.dynamics.rssm.scan import CellScan, is_norm_act, is_scannable
 from wmcomponents.nn import BlockLinear, Dense, Norm, make_norm
 from wmcomponents.nn.layers.activation import Activation, make_activation
@@ -113,7 +113,8 @@ class BlockGRUCell(Cell):
 
     def scan(self, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> CellScan:
         """Unrolled over time."""
-        return BlockGRUScan(self, deter, stoch, prepared, out)
+        layers = BlockGRULayers(self.deter_in, self.stoch_in, self.first, self.norms[0], self.gates)
+        return BlockGRUScan(layers, deter, stoch, prepared, out)
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """One step: ``[*B, deter]``, flat ``[*B, S]`` and ``[*B, A]`` to the next ``[*B, deter]``."""
