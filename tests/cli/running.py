@@ -3,7 +3,10 @@
 import contextlib
 import io
 import json
+import zipfile
 from typing import Any, NamedTuple
+
+import torch
 
 from wmcomponents.cli import main
 
@@ -27,3 +30,15 @@ def wmc(*arguments) -> Ran:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+def learnt(agent):
+    """What an agent saved by Stable-Baselines3 has learnt, without the times that its file holds too."""
+    with zipfile.ZipFile(agent) as file:
+        policy, optimizer = (
+            torch.load(io.BytesIO(file.read(name)), weights_only=True)
+            for name in ("policy.pth", "policy.optimizer.pth")
+        )
+    moments = {f"{i}/{key}": value for i, entry in optimizer["state"].items() for key, value in entry.items()}
+    tensors = {key: value.numpy().tobytes().hex() for key, value in {**policy, **moments}.items()}
+    return json.dumps([tensors, optimizer["param_groups"]], sort_keys=True).encode()

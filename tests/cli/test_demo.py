@@ -13,7 +13,7 @@ def test_a_small_demo_tells_its_whole_story(tmp_path):
         pytest.importorskip(package)
     ran = wmc(
         "demo", "--out", tmp_path / "demo", "--real-steps", 200, "--rounds", 2, "--updates", 3, "--dream-steps", 1024,
-        "--dreams", 8, "--sequence-length", 16, "--batch-size", 4, "--episodes", 2,
+        "--final-dream-steps", 1024, "--dreams", 8, "--sequence-length", 16, "--batch-size", 4, "--episodes", 2,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert set(ran.result) == KEYS

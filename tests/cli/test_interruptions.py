@@ -1,14 +1,14 @@
 """What is stopped has saved, says how to go on, and ends as what was not stopped."""
 
-import json
 import os
+import random
 import signal
 
 import pytest
 import torch
 
 from tests.cli.conftest import train_arguments
-from tests.cli.running import wmc
+from tests.cli.running import learnt, wmc
 from wmcomponents import load
 from wmcomponents._lock import one_writer
 from wmcomponents.cli import demo_state
@@ -120,46 +120,66 @@ DEMO = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-def test_a_demo_stopped_in_every_phase_goes_on_and_ends_whole(tmp_path, monkeypatch, stopped_at):
+class Stops:
+    """Asks a demo to stop in the middle of the n-th piece of its work: steps, updates, rollouts, evaluations."""
+
+    def __init__(self, monkeypatch):
+        from stable_baselines3 import PPO
+
+        from wmcomponents.data.episodes import EpisodeStream
+        from wmcomponents.evaluation import returns
+
+        self.left, self.done = None, []
+        pieces = ((EpisodeStream, "take"), (Trainer, "update"), (PPO, "train"), (returns, "evaluate_policy"))
+        for owner, name in pieces:
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name), name))
+
+    def _counted(self, work, name):
+        def counted(*args, **kwargs):
+            self.done.append(name)
+            if self.left == len(self.done):
+                os.kill(os.getpid(), signal.SIGINT)
+            return work(*args, **kwargs)
+
+        return counted
+
+    def at(self, piece):
+        """Stop the next run there; ``None`` lets it end."""
+        self.left, self.done = piece, []
+
+
+def written(out):
+    """What a demo wrote, but for the times at which an agent's episodes ended."""
+    files = {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {**files, "agent.zip": learnt(out / "agent.zip")}
+
+
+@pytest.mark.parametrize("view", ["decoded", "latent"])
+def test_a_demo_stopped_again_and_again_ends_as_one_that_was_not(tmp_path, monkeypatch, view):
     for package in ("stable_baselines3", "matplotlib", "pygame"):
         pytest.importorskip(package)
-    from stable_baselines3 import PPO
-
-    from wmcomponents.data import RealCollector
-
-    out, unfinished = tmp_path / "demo", tmp_path / "demo" / "unfinished"
-    state = lambda: json.loads((unfinished / "demo.json").read_text())["state"]  # noqa: E731
-
-    def stop_in(owner, name):
-        method = getattr(owner, name)
-
-        def interrupted(self, *args, **kwargs):
-            os.kill(os.getpid(), signal.SIGINT)
-            monkeypatch.setattr(owner, name, method)
-            return method(self, *args, **kwargs)
-
-        monkeypatch.setattr(owner, name, interrupted)
-
-    def go(code):
-        ran = wmc("demo", "--out", out, *DEMO)
-        assert ran.code == code, ran.err
-        return ran
-
-    stop_in(RealCollector, "_count")
-    assert "Go on where it stopped: wmc demo" in go(130).err
-    assert (state()["round"], state()["phase"]) == (0, "collect") and (unfinished / "data").is_dir()
-    stopped_at(1)
-    assert "going on in round 1 of 2, with 100 real steps" in go(130).err
-    assert (state()["round"], state()["phase"]) == (0, "fit")
-    stop_in(PPO, "train")
-    go(130)
-    assert (state()["round"], state()["phase"]) == (0, "learn")
-    refused = wmc("demo", "--out", out, *DEMO, "--seed", 3)
-    assert refused.code == 2 and "unfinished demo with seed 0 (now 3)" in refused.err
-    result = go(0).result
-    assert result["real_steps"] == 200 and result["dream_steps"] == 3072
-    assert not unfinished.exists() and {"model", "agent.zip"} <= {path.name for path in out.iterdir()}
+    monkeypatch.setattr("wmcomponents.evaluation.report.dream_report", lambda *_, **__: {})
+    monkeypatch.setattr("wmcomponents.cli.demo_steps.STEPS_AT_A_TIME", 20)
+    monkeypatch.setattr("wmcomponents.cli.demo_rounds.POOL", 64)
+    stops, chance = Stops(monkeypatch), random.Random(8)
+    demo = lambda out: wmc("demo", "--out", out, *DEMO, "--view", view)  # noqa: E731
+    whole = demo(tmp_path / "whole")
+    assert whole.code == 0, whole.err
+    out, stopped = tmp_path / "stopped", []
+    while True:
+        stops.at(chance.randint(4, 9))
+        ran = demo(out)
+        if ran.code == 0:
+            break
+        assert ran.code == 130 and "Go on where it stopped: wmc demo" in ran.err, ran.err
+        stopped.append(stops.done[-1])
+        refused = wmc("demo", "--out", out, *DEMO, "--view", view, "--seed", 3)
+        assert refused.code == 2 and "unfinished demo with seed 0 (now 3)" in refused.err
+    assert {"take", "update", "train"} <= set(stopped)
+    assert "going on in round 2 of 2, with 200 real steps" in ran.err
+    same = [key for key in whole.result if key not in ("seconds", "files")]
+    assert {key: ran.result[key] for key in same} == {key: whole.result[key] for key in same}
+    assert written(out) == written(tmp_path / "whole")
 
 
 def test_a_state_that_is_none_is_refused(tmp_path):

@@ -25,9 +25,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from wmcomponents.cli import main
+from tests.cli.running import learnt
+from wmcomponents.cli import demo_steps, main
+from wmcomponents.data.episodes import EpisodeStream
+from wmcomponents.data.folder import open_saved
 from wmcomponents.evaluation import report
-from wmcomponents.training import Trainer
+from wmcomponents.training import Trainer, checkpoint
 
 EVERY = 0.3
 """Seconds between checkpoints by the clock in these runs, for they are short."""
@@ -36,14 +39,17 @@ SIZES = "deter=32 hidden=16 groups=4 classes=4 units=16 blocks=4 layers=1 bins=4
 SMALL = f"--batch-size 4 --sequence-length 16 --changes {SIZES}"
 OPTIONS = {
     "train": f"--steps 60 --checkpoint-every 1000 --start-states 32 {SMALL}",
-    "demo": f"--real-steps 200 --rounds 2 --updates 15 --dream-steps 1024 --final-dream-steps 2048 --dreams 8 "
+    "demo": f"--real-steps 300 --rounds 2 --updates 15 --dream-steps 2048 --final-dream-steps 3072 --dreams 8 "
     f"--episodes 2 {SMALL}",
 }
-TRAINED = {"train": ["checkpoint.safetensors", "logs", "model", "run.json", "training.json"]}
+TRAINED = ["checkpoint.safetensors", "logs", "model", "run.json", "training.json"]
 
 
 def started(arguments, log, told=None):
-    """`wmc` in a fork: its number, with its output in a file; a byte into ``told`` after each update."""
+    """`wmc` in a fork: its number, with its output in a file; a byte into ``told`` after each piece of work.
+
+    These are real steps (``s``), updates of the model (``u``) and rollouts of the agent (``r``).
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch has threads; the child begins its own work
         child = os.fork()
@@ -55,25 +61,35 @@ def started(arguments, log, told=None):
             for number in (1, 2):
                 os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored for what it runs behind it
         Trainer._next_due = lambda self, cost: time.monotonic() + EVERY
         tell = report.dream_report
         report.dream_report = lambda *args, **options: tell(
             *args, **options, steps=200, horizon=5, film_steps=5, samples=2
         )
+        demo_steps.STEPS_AT_A_TIME = 25
         if told is not None:
-            update = Trainer.update
+            tell_of(EpisodeStream, "take", lambda steps: os.write(told, b"s" * len(steps)))
+            tell_of(Trainer, "update", lambda _: os.write(told, b"u"))
+            from stable_baselines3 import PPO
 
-            def telling(self, *batches):
-                out = update(self, *batches)
-                os.write(told, b"u")
-                return out
-
-            Trainer.update = telling
+            tell_of(PPO, "train", lambda _: os.write(told, b"r"))
         code = main(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def tell_of(owner, name, tell):
+    work = getattr(owner, name)
+
+    def telling(*args, **kwargs):
+        out = work(*args, **kwargs)
+        tell(out)
+        return out
+
+    setattr(owner, name, telling)
 
 
 def ended(child):
@@ -91,12 +107,49 @@ def wait(child, seconds):
     return None
 
 
-def digest(out):
-    return hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
+def written(out, command):
+    """Hashes of what a run wrote and of what it found, without the clock: times stand in logs and in agents."""
+    files = {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and "checkpoint" not in path.name and path.name != "run.json" and path.parent.name != "logs"
+    }
+    if command == "demo":
+        files["agent.zip"] = learnt(out / "agent.zip")
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def result(log):
     return json.loads(log.read_text().strip().splitlines()[-1])
+
+
+def figures(found):
+    """What a run found, without its place, its time and where it was gone on with."""
+    return {key: value for key, value in found.items() if key not in ("seconds", "files", "model", "resumed_at")}
+
+
+def differences(one, other):
+    """What differs between the files and between the figures of two runs."""
+    return [
+        (key, left.get(key), right.get(key))
+        for left, right in zip(one, other, strict=True)
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    ]
+
+
+def kept(out):
+    """How much of its work an unfinished demo has on disk: real steps, updates, rollouts."""
+    folder = out / "unfinished"
+    state = json.loads((folder / "demo.json").read_text())["state"] if (folder / "demo.json").exists() else {}
+    steps = open_saved(folder / "data").rows if (folder / "data").exists() else 0
+    counters = [
+        json.loads(checkpoint._read(file)[1]["counters"]) if file.exists() else {"round": 0, "steps": 0}
+        for file in (folder / "checkpoint.safetensors", folder / "agent.safetensors")
+    ]
+    before = state.get("dream_steps", 0) if counters[1]["round"] == state.get("round") else 0
+    dreamt = max(state.get("dream_steps", 0), before + counters[1]["steps"])
+    return {"s": steps, "u": counters[0]["steps"], "r": dreamt // 1024}
 
 
 class Campaign:
@@ -118,7 +171,7 @@ class Campaign:
         begun = time.monotonic()
         assert ended(started(self.arguments(folder / "whole"), folder / "log")) == 0, (folder / "log").read_text()
         self.seconds = time.monotonic() - begun
-        self.whole = digest(folder / "whole")
+        self.whole = written(folder / "whole", command), figures(result(folder / "log"))
 
     def arguments(self, out):
         data = ["--data", str(self.data)] if self.command == "train" else []
@@ -141,7 +194,7 @@ class Campaign:
             if how == "FULL":
                 self.check_full(code, log.read_text(), out)
                 filler.unlink()
-        updates = len(os.read(read, 10**6))
+        told = os.read(read, 10**6).decode()
         os.close(read)
         said = log.read_text()
         if code == 0:
@@ -156,17 +209,21 @@ class Campaign:
             assert again == self.arguments(out), line
         hidden = [str(path) for path in out.rglob(".*")] if out.exists() else []
         assert not hidden, hidden
+        if self.command == "demo" and how in ("INT", "TERM"):
+            assert kept(out) == {piece: told.count(piece) for piece in "sur"}
+        kept_at = said.strip().splitlines()[-3:], told.replace("s" * 25, "S")
         code = ended(started(again, log))
         assert code == 0, log.read_text()[-2000:]
         found = result(log)
+        other = differences((written(out, self.command), figures(found)), self.whole)
+        assert not other, f"stopped in {kept_at}: it did not end as the uninterrupted run, but with {other}"
         if self.command == "train":
-            lost = updates - found["resumed_at"]
+            lost = told.count("u") - found["resumed_at"]
             assert lost <= 0 if how in ("INT", "TERM") else True, f"{lost} updates are lost"
-            assert digest(out) == self.whole, "it did not end as the uninterrupted run"
-            assert sorted(path.name for path in out.iterdir()) == TRAINED["train"]
+            assert sorted(path.name for path in out.iterdir()) == TRAINED
             outcome = f"lost {lost}" if how in ("KILL", "FULL") else "lost 0"
         else:
-            assert (found["real_steps"], found["dream_steps"]) == (200, 3072) and not (out / "unfinished").exists()
+            assert not (out / "unfinished").exists()
             outcome = "gone on" if "going on in round" in log.read_text() else "begun again"
         shutil.rmtree(out)
         return outcome
@@ -178,8 +235,6 @@ class Campaign:
             -2000:
         ]
         bundles = list(out.rglob("checkpoint.safetensors"))
-        from wmcomponents.training import checkpoint
-
         for bundle in bundles:
             checkpoint._read(bundle)  # whole
 
@@ -219,9 +274,11 @@ def test_a_training_stopped_at_random_moments_goes_on_and_ends_the_same(tmp_path
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored for what it runs behind it
     command, how, count, *rest = sys.argv[1:]
-    import wmcomponents.cli.demo_command  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401 - once, and not in every fork
+    import stable_baselines3  # noqa: F401
+
+    import wmcomponents.cli.demo  # noqa: F401
 
     with tempfile.TemporaryDirectory() as place:
         disk = Path(rest[1]) if len(rest) > 1 else None

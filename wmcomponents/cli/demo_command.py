@@ -3,7 +3,7 @@
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wmcomponents._interruption import postponed
 from wmcomponents.cli.console import quiet, say, show_table
@@ -11,6 +11,9 @@ from wmcomponents.cli.demo_config import DemoConfig
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import at_least, known_family
 from wmcomponents.cli.train import note_training
+
+if TYPE_CHECKING:
+    from wmcomponents.cli.demo import DemoResult
 
 
 def run(config: DemoConfig) -> dict[str, Any]:
@@ -22,7 +25,12 @@ def run(config: DemoConfig) -> dict[str, Any]:
     with postponed():  # an import that is broken off says something else than that it was
         from wmcomponents.cli.demo import run_demo
     quiet()
-    result = run_demo(config, say=say)
+    result = run_demo(config, say=say, conclude=lambda result: _conclude(config, result))
+    return json.loads(result.line())
+
+
+def _conclude(config: DemoConfig, result: "DemoResult") -> None:
+    """Note what the model was made of, and show what came out."""
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}
     facts = {
         "env": config.env,
@@ -45,7 +53,6 @@ def run(config: DemoConfig) -> dict[str, Any]:
     )
     for name, path in result.files.items():
         say(f"  {name}: {path}")
-    return json.loads(result.line())
 
 
 def _spread(mean: float, returns: list[float] | None) -> list[str]:

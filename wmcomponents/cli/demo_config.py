@@ -13,7 +13,7 @@ class DemoConfig:
         env: the real environment's id.
         seed: of everything.
         out: folder for the files; ``runs/demo-<env>-<seed>`` if not given.
-        real_steps: real steps collected in all, spread evenly over the rounds.
+        real_steps: real steps collected in all, spread evenly over the rounds, each of which begins an episode.
         rounds: rounds of collecting, fitting the model, training the agent. The first collects at random.
         updates: updates of the world model in each round.
         dream_steps: steps in each round of the agent that collects, which is trained on from round to round.

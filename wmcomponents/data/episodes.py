@@ -2,21 +2,26 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.envs import TransformedEnv
 from torchrl.envs.transforms import Transform
 
 from wmcomponents.data.collect import RandomPolicy, RealCollector, TensorDictPolicy
 
 
+def derived_seed(*what: int | str) -> int:
+    """A number below 2**31 that belongs to what these words and numbers name."""
+    digest = hashlib.sha256(" ".join(map(str, what)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
 def episode_seed(seed: int, stream: int, episode: int) -> int:
     """A number below 2**31 that belongs to one episode."""
-    digest = hashlib.sha256(f"{seed} {stream} {episode}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return derived_seed(seed, stream, episode)
 
 
 class EpisodeStream:
@@ -28,16 +33,26 @@ class EpisodeStream:
 
     Args:
         env: without batch dimension; a transform is appended to it.
-        policy: any; the draws of a :class:`RandomPolicy` begin anew with each episode.
+        policy: any; the draws of a :class:`RandomPolicy`, and of one inside it, begin anew with each episode.
         seed: of the whole stream.
         stream: its number among several of one seed.
         episode: number of the episode to begin with.
+        begins: called with each episode's seed before it begins, for a policy that draws from elsewhere.
     """
 
     def __init__(
-        self, env: TransformedEnv, policy: TensorDictPolicy, *, seed: int, stream: int = 0, episode: int = 0
+        self,
+        env: TransformedEnv,
+        policy: TensorDictPolicy,
+        *,
+        seed: int,
+        stream: int = 0,
+        episode: int = 0,
+        begins: Callable[[int], Any] | None = None,
     ) -> None:
-        self._seed, self._stream, self._policy = seed, stream, policy
+        self._seed, self._stream, self._begun = seed, stream, begins
+        parts = policy.modules() if isinstance(policy, nn.Module) else [policy]
+        self._chance = [part for part in parts if isinstance(part, RandomPolicy)]
         self._begins = _BeginsEpisodes(self._begin, episode)
         self._env = env.append_transform(self._begins)
         self._collector = RealCollector(self._env, None, policy=policy)
@@ -53,8 +68,10 @@ class EpisodeStream:
     def _begin(self, episode: int) -> None:
         seed = episode_seed(self._seed, self._stream, episode)
         self._env.base_env.set_seed(seed)
-        if isinstance(self._policy, RandomPolicy):
-            self._policy.generator.manual_seed(seed)
+        for policy in self._chance:
+            policy.generator.manual_seed(seed)
+        if self._begun is not None:
+            self._begun(seed)
 
 
 class EpisodeCount:
@@ -63,14 +80,16 @@ class EpisodeCount:
     Attributes:
         ended: how many ended.
         total: the sum of their returns.
+        longest: the number of steps of the longest.
         open: the steps of the episode in progress, ``[n]``; ``None`` if there is none.
     """
 
     def __init__(self) -> None:
         self.ended = 0
         self.total = 0.0
+        self.longest = 0
         self.open: TensorDictBase | None = None
-        self._return = 0.0
+        self._return, self._length = 0.0, 0
 
     def add(self, steps: TensorDictBase, *, keep_open: bool = False) -> None:
         """Count further steps of the stream, ``[n]``.
@@ -83,10 +102,9 @@ class EpisodeCount:
         done = steps["next", "done"].reshape(len(steps))
         for reward, ended in zip(rewards, done.tolist(), strict=True):
             self._return += reward
+            self._length += 1
             if ended:
-                self.total += self._return
-                self.ended += 1
-                self._return = 0.0
+                self._end()
         if keep_open:
             ends = torch.nonzero(done)[:, 0].tolist()
             rest = steps[ends[-1] + 1 :] if ends else steps
@@ -96,9 +114,14 @@ class EpisodeCount:
 
     def cut(self) -> None:
         """The episode in progress ended where it is."""
+        self._end()
+        self.open = None
+
+    def _end(self) -> None:
         self.total += self._return
         self.ended += 1
-        self._return, self.open = 0.0, None
+        self.longest = max(self.longest, self._length)
+        self._return, self._length = 0.0, 0
 
 
 def equal_steps(one: TensorDictBase, other: TensorDictBase) -> bool:
