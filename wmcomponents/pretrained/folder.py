@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
+from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._arguments import folder_path
 from wmcomponents._folder_kinds import CONFIG, WEIGHTS, model_fault
 from wmcomponents._version import __version__
 from wmcomponents.pretrained.files import LARGEST_JSON, StrictFolder, replacing
+from wmcomponents.pretrained.specs import spec_from_json
 from wmcomponents.pretrained.tensors import TensorFile, nonfinite
 from wmcomponents.world_model import State
 
@@ -33,8 +35,9 @@ class BadModelError(ValueError):
 class SavedModel:
     """One save of a model: config, weights and start states as they were written together.
 
-    The folder is opened once. Whoever saves over it meanwhile writes another one, so that a model never comes with
-    the start states of another save. Nothing is unpickled, no link is followed. A context manager::
+    The folder is opened once and its config read once. Whoever saves over it meanwhile writes another one, so that a
+    model never comes with the start states of another save. Nothing is unpickled, no link is followed. A context
+    manager::
 
         with SavedModel.open("cartpole-dream") as saved:
             model, starts = DreamerV3.from_saved(saved), saved.starts()
@@ -55,6 +58,7 @@ class SavedModel:
         self.content = _checked(folder)
         self._new_names: tuple[tuple[str, str], ...] = ()
         self._new_states: Mapping[str, str] = {}
+        self._read_starts: dict[str, Tensor] | None = None
         with contextlib.ExitStack() as opened:
             self._weights = self._tensor_file(WEIGHTS, opened)
             self._starts = self._tensor_file(STARTS, opened) if "starts_sha256" in self.content else None
@@ -79,6 +83,7 @@ class SavedModel:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._read_starts = None
         self._opened.close()
 
     @property
@@ -91,6 +96,15 @@ class SavedModel:
         """The version of this library that wrote it, in words."""
         version = self.content.get("wmcomponents")
         return f"wmcomponents {version}" if version else "an early wmcomponents"
+
+    def specs(self) -> tuple[Composite, TensorSpec]:
+        """Specs of one observation and one action.
+
+        Raises:
+            ValueError: if they are none; and as ``spec_from_json``.
+        """
+        observation, action = (spec_from_json(self.content[key]) for key in ("observation_spec", "action_spec"))
+        return cast(Composite, observation), action
 
     @property
     def size(self) -> int:
@@ -121,7 +135,7 @@ class SavedModel:
         return None if self._starts is None else self._states(self._starts.shapes())
 
     def weights(self, *, allow_nonfinite: bool = False) -> dict[str, Tensor]:
-        """The weights, by their keys.
+        """The weights, by their keys; read anew each time.
 
         Args:
             allow_nonfinite: take NaN and infinity too, as of a model that diverged.
@@ -133,7 +147,7 @@ class SavedModel:
         return self._named(self._finite(weights, WEIGHTS, allow_nonfinite))
 
     def starts(self, *, allow_nonfinite: bool = False) -> State | None:
-        """The start states, ``[N, ...]``; ``None`` if there are none.
+        """The start states, ``[N, ...]``, read once; ``None`` if there are none.
 
         Args:
             allow_nonfinite: take NaN and infinity too.
@@ -143,8 +157,9 @@ class SavedModel:
         """
         if self._starts is None:
             return None
-        starts = self._starts.read(self.content["starts_sha256"])
-        return self._states(self._finite(starts, STARTS, allow_nonfinite))
+        if self._read_starts is None:
+            self._read_starts = self._starts.read(self.content["starts_sha256"])
+        return self._states(self._finite(self._read_starts, STARTS, allow_nonfinite))
 
     def _named(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         for old, new in self._new_names:

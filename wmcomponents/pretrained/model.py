@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -39,7 +39,7 @@ from wmcomponents.pretrained.folder import (
     write_folder,
 )
 from wmcomponents.pretrained.model_config import ModelConfig
-from wmcomponents.pretrained.specs import elements, spec_from_json, spec_to_json
+from wmcomponents.pretrained.specs import elements, spec_to_json
 from wmcomponents.pretrained.tensors import nonfinite, serialized
 from wmcomponents.world_model import State, WorldModel
 
@@ -206,7 +206,7 @@ class PretrainedModel(WorldModel):
         Raises:
             BadModelError: if it is damaged, or holds another kind of model.
         """
-        path, content = saved.path, saved.content
+        path = saved.path
         if saved.family != cls.__name__:
             raise BadModelError(
                 f"{path} holds a {saved.family!r}, not a {cls.__name__}: use wmcomponents.load(path), which picks "
@@ -214,33 +214,15 @@ class PretrainedModel(WorldModel):
             )
         saved.renamed(weights=cls.format_1_weights, states=cls.format_1_states)
         # A small file is compared with its hash at once, and a large one when it is known to be of this model.
-        reader = functools.partial(_read, saved, allow_nonfinite)
-        weights = reader() if saved.size <= AT_ONCE else None
-        shapes, starts, missing = saved.weight_shapes(), saved.start_shapes(), []
+        weights = _read(saved, allow_nonfinite) if saved.size <= AT_ONCE else None
+        missing: list[str] = []
         try:
             with torch.device("cpu"):
-                written = content["config"]
-                if saved.is_old and issubclass(cls.config_class, ModelConfig):
-                    written = cls.config_class.regrouped(written)
-                config = decoded(written, cls.config_class, "config", missing)
-                specs = (
-                    cast(Composite, spec_from_json(content["observation_spec"])),
-                    spec_from_json(content["action_spec"]),
-                )
+                config, specs = cls._config_of(saved, missing), saved.specs()
             build = functools.partial(cast(Any, cls), config, *specs)
-            size = sum(value.numel() for value in shapes.values()) + sum(map(elements, specs))
-            with contextlib.ExitStack() as guarded:
-                if largest_integer(content["config"]) > LARGEST_COUNT:
-                    guarded.enter_context(bounded_memory(64 * size + 2**30))
-                check_sizes(build, shapes, size, is_certain=weights is None)
-                weights = reader() if weights is None else weights
-                with construction(size, len(weights)):
-                    model = cast(M, build())
-            fault = unlike_weights(weights, model.state_dict())
-            if fault:
-                raise ValueError(fault)
-            fill(model, weights)
-            fault = "" if starts is None else _unlike_states(starts, model.state_spec, weights)
+            model = cast(M, _filled(build, saved, sum(map(elements, specs)), weights, allow_nonfinite))
+            starts = saved.start_shapes()
+            fault = "" if starts is None else _unlike_states(starts, model.state_spec, saved.weight_shapes())
         except BadModelError:
             raise
         except Exception as error:  # the constructor was given numbers from outside: it may fail in any way
@@ -257,6 +239,42 @@ class PretrainedModel(WorldModel):
                 stacklevel=2,
             )
         return model.to(device).eval() if device is not None else model.eval()
+
+    @classmethod
+    def _config_of(cls, saved: SavedModel, missing: list[str]) -> Any:
+        """The config of an opened folder; ``missing`` receives the fields that it does not know."""
+        content = saved.content["config"]
+        if saved.is_old and issubclass(cls.config_class, ModelConfig):
+            content = cls.config_class.regrouped(content)
+        return decoded(content, cls.config_class, "config", missing)
+
+
+def _filled(
+    build: Callable[[], Any],
+    saved: SavedModel,
+    elements_of_specs: int,
+    weights: Mapping[str, Tensor] | None,
+    allow_nonfinite: bool,
+) -> PretrainedModel:
+    """A model with the weights of an opened folder, once they are known to be of one size.
+
+    Raises:
+        ValueError: if the weights are not the model's.
+    """
+    shapes = saved.weight_shapes()
+    size = sum(value.numel() for value in shapes.values()) + elements_of_specs
+    with contextlib.ExitStack() as guarded:
+        if largest_integer(saved.content["config"]) > LARGEST_COUNT:
+            guarded.enter_context(bounded_memory(64 * size + 2**30))
+        check_sizes(build, shapes, size, is_certain=weights is None)
+        weights = _read(saved, allow_nonfinite) if weights is None else weights
+        with construction(size, len(weights)):
+            model = build()
+    fault = unlike_weights(weights, model.state_dict())
+    if fault:
+        raise ValueError(fault)
+    fill(model, weights)
+    return model
 
 
 def _read(saved: SavedModel, allow_nonfinite: bool) -> dict[str, Tensor]:
