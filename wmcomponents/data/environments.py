@@ -99,6 +99,14 @@ def make_env(
     options = Options(size, resizes_all, action_repeat, from_pixels, sticky_actions, device, dict(env_kwargs or {}))
     build = by_id(env, options) if isinstance(env, str) else _by_object(env, options, num_envs)
     base = build() if num_envs == 1 else SerialEnv(num_envs, build)
+    made = TransformedEnv(base, Compose(*_transforms(base, max_episode_steps)), auto_unwrap=False)
+    if seed is not None:
+        made.set_seed(seed)
+    return made
+
+
+def _transforms(base: EnvBase, max_episode_steps: int | None) -> list[Any]:
+    """What every environment is seen through: where episodes begin, floats, a limit of steps."""
     shown = set(base.observation_spec.keys())
     transforms: list[Any] = [] if "is_init" in shown else [InitTracker()]
     if any(spec.dtype == torch.float64 for spec in _leaf_specs(base)):
@@ -110,10 +118,7 @@ def make_env(
                 "it (gymnasium.wrappers.TransformObservation), or limit episodes with gymnasium.wrappers.TimeLimit."
             )
         transforms.append(StepCounter(max_episode_steps))
-    made = TransformedEnv(base, Compose(*transforms), auto_unwrap=False)
-    if seed is not None:
-        made.set_seed(seed)
-    return made
+    return transforms
 
 
 def _by_object(env: Any, options: Options, num_envs: int) -> Callable[[], EnvBase]:

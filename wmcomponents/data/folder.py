@@ -317,45 +317,48 @@ def _checked_content(content: dict[str, Any]) -> Layout:
     if content["format"] != FORMAT:
         raise ValueError(f"its format is {str(content['format'])[:99]}; this version reads {FORMAT}")
     layout = Layout.from_json(content["layout"], content["batch"])
-    parts = content["parts"]
-    if not isinstance(parts, list) or not parts or not all(_is_part(part, layout) for part in parts):
-        raise ValueError("its list of files is none")
-    if len({part["file"] for part in parts}) < len(parts):
-        raise ValueError("it names a file twice")
-    rows, (steps, capacity, cursor) = (
-        sum(p["rows"] for p in parts),
-        (content[k] for k in ("steps", "capacity", "cursor")),
-    )
-    if not all(type(count) is int for count in (steps, capacity, cursor)):
-        raise ValueError("its counts are none")
-    if steps != rows * layout.streams or capacity < steps or capacity % layout.streams:
-        raise ValueError(f"{steps} steps of {capacity} are not the {rows} rows of its files")
-    full = capacity == steps
-    if not (0 <= cursor < rows if full else cursor == rows):
-        raise ValueError(f"its cursor {cursor} stands outside of what was written")
-    generator = content["generator"]
-    if generator is not None and not (
-        isinstance(generator, dict)
-        and generator.keys() == {"device", "state"}
-        and all(isinstance(value, str) and len(value) < 2**15 for value in generator.values())
-    ):
+    rows = _rows_of(content["parts"], layout)
+    _check_counts(rows, layout.streams, *(content[name] for name in ("steps", "capacity", "cursor")))
+    if not _is_generator(content["generator"]):
         raise ValueError("its generator is none")
     if not (content["transition_spec"] is None or isinstance(content["transition_spec"], dict)):
         raise ValueError("its spec is none")
     return layout
 
 
+def _rows_of(parts: Any, layout: Layout) -> int:
+    """Rows of all files of a description."""
+    if not isinstance(parts, list) or not parts or not all(_is_part(part, layout) for part in parts):
+        raise ValueError("its list of files is none")
+    if len({part["file"] for part in parts}) < len(parts):
+        raise ValueError("it names a file twice")
+    return sum(part["rows"] for part in parts)
+
+
+def _check_counts(rows: int, streams: int, steps: Any, capacity: Any, cursor: Any) -> None:
+    if not all(type(count) is int for count in (steps, capacity, cursor)):
+        raise ValueError("its counts are none")
+    if steps != rows * streams or capacity < steps or capacity % streams:
+        raise ValueError(f"{steps} steps of {capacity} are not the {rows} rows of its files")
+    if not (0 <= cursor < rows if capacity == steps else cursor == rows):
+        raise ValueError(f"its cursor {cursor} stands outside of what was written")
+
+
+def _is_generator(state: Any) -> bool:
+    if state is None:
+        return True
+    if not isinstance(state, dict) or state.keys() != {"device", "state"}:
+        return False
+    return all(isinstance(value, str) and len(value) < 2**15 for value in state.values())
+
+
 def _is_part(part: Any, layout: Layout) -> bool:
     if not isinstance(part, dict) or part.keys() != {"file", "rows", "loose", "sha256"}:
         return False
+    texts = isinstance(part["file"], str) and _PART.fullmatch(part["file"]) and isinstance(part["sha256"], str)
     rows, loose = part["rows"], part["loose"]
-    return (
-        isinstance(part["file"], str)
-        and _PART.fullmatch(part["file"]) is not None
-        and isinstance(part["sha256"], str)
-        and type(rows) is int
-        and type(loose) is int
-        and rows >= 1
-        and 0 <= loose <= rows * layout.streams
-        and (rows == 1 or layout.file_bytes(rows, loose) <= LARGEST_PART)
-    )
+    if not texts or type(rows) is not int or type(loose) is not int:
+        return False
+    if rows < 1 or not 0 <= loose <= rows * layout.streams:
+        return False
+    return rows == 1 or layout.file_bytes(rows, loose) <= LARGEST_PART

@@ -77,16 +77,7 @@ class Layout:
         """
         if not isinstance(leaves, list) or not 1 <= len(leaves) <= 4096 or not _is_shape(batch) or len(batch) > 1:
             raise ValueError("it names no steps")
-        found = []
-        for leaf in leaves:
-            if not isinstance(leaf, list) or len(leaf) != 3:
-                raise ValueError("an entry of a step is a key, a dtype and a shape")
-            key, dtype, shape = leaf
-            if not isinstance(key, list) or not 1 <= len(key) <= 32 or not all(isinstance(k, str) and k for k in key):
-                raise ValueError(f"a key is a list of names; got {str(key)[:99]}")
-            if not isinstance(dtype, str) or dtype not in DTYPES or not _is_shape(shape):
-                raise ValueError(f"{'/'.join(key)[:99]} has no dtype or shape that steps have")
-            found.append((tuple(key), DTYPES[dtype], tuple(shape)))
+        found = [_leaf(leaf) for leaf in leaves]
         layout = cls(tuple(found), tuple(batch))
         keys = {key for key, _, _ in found}
         below = {key[:n] for key in keys for n in range(1, len(key))}
@@ -201,6 +192,18 @@ class Layout:
 
 def _sorted(leaves: list[tuple[Key, torch.dtype, tuple[int, ...]]]) -> tuple:
     return tuple(sorted(leaves, key=lambda leaf: (-leaf[1].itemsize, leaf[0])))
+
+
+def _leaf(leaf: Any) -> tuple[Key, torch.dtype, tuple[int, ...]]:
+    """One entry of a step from JSON."""
+    if not isinstance(leaf, list) or len(leaf) != 3:
+        raise ValueError("an entry of a step is a key, a dtype and a shape")
+    key, dtype, shape = leaf
+    if not isinstance(key, list) or not 1 <= len(key) <= 32 or not all(isinstance(k, str) and k for k in key):
+        raise ValueError(f"a key is a list of names; got {str(key)[:99]}")
+    if not isinstance(dtype, str) or dtype not in DTYPES or not _is_shape(shape):
+        raise ValueError(f"{'/'.join(key)[:99]} has no dtype or shape that steps have")
+    return tuple(key), DTYPES[dtype], tuple(shape)
 
 
 def _is_shape(shape: Any) -> bool:

@@ -225,25 +225,7 @@ def check_same_steps(saved: SavedSteps, spec: dict[str, Any] | None, layout: Lay
 
 def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplayBuffer:
     storage = _tensor_storage(replay)
-    batch = saved.layout.batch
-    ndim, streams = 1 + len(batch), saved.layout.streams
-    own = replay.layout if isinstance(replay, SequenceReplayBuffer) else _held(storage)
-    if storage.ndim != ndim or (own is not None and own.batch != batch):
-        raise BadDataError(
-            f"The data in {saved.path} have {streams} stream(s), and this buffer has "
-            f"{'several' if own is None else own.streams}; build it with num_streams={streams}."
-        )
-    capacity, rows = storage.max_size // streams, saved.rows
-    if rows > capacity:
-        raise BadDataError(
-            f"The buffer in {saved.path} holds {rows * streams:,} steps and this one has capacity "
-            f"{capacity * streams:,}; build it with a capacity of at least {rows * streams:,}."
-        )
-    known = replay.transition_spec if isinstance(replay, SequenceReplayBuffer) else None
-    held = _held(storage)
-    check_same_steps(saved, known, replay.layout if isinstance(replay, SequenceReplayBuffer) else held)
-    if held is not None and held.leaves != saved.layout.leaves:
-        raise BadDataError(f"{saved.path} holds other entries than the buffer does; load it into a new buffer.")
+    _check_fits(replay, storage, saved)
     generator = _restored(replay._rng, saved)
     few = list(saved.parts()) if saved.bytes <= KEPT_WHILE_READ else None
     if few is None:
@@ -251,7 +233,8 @@ def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplay
             pass
     replay.empty()
     try:
-        if rows == capacity and saved.content["capacity"] == capacity * streams:
+        streams = saved.layout.streams
+        if saved.rows == storage.max_size // streams and saved.content["capacity"] == saved.rows * streams:
             cast(Any, replay.writer)._cursor = saved.content["cursor"]
         for steps in few if few is not None else saved.parts():
             steps = steps.to(storage.device)
@@ -263,6 +246,28 @@ def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplay
     if generator is not None:
         replay.set_rng(generator)
     return replay
+
+
+def _check_fits(replay: TensorDictReplayBuffer, storage: TensorStorage, saved: SavedSteps) -> None:
+    """Refuse saved steps that a buffer has no room for, or that are of another kind than its own."""
+    is_ours, held = isinstance(replay, SequenceReplayBuffer), _held(storage)
+    own, known = (replay.layout, replay.transition_spec) if is_ours else (held, None)
+    batch, streams = saved.layout.batch, saved.layout.streams
+    if storage.ndim != 1 + len(batch) or (own is not None and own.batch != batch):
+        raise BadDataError(
+            f"The data in {saved.path} have {streams} stream(s), and this buffer has "
+            f"{'several' if own is None else own.streams}; build it with num_streams={streams}."
+        )
+    capacity = storage.max_size // streams
+    if saved.rows > capacity:
+        steps = saved.rows * streams
+        raise BadDataError(
+            f"The buffer in {saved.path} holds {steps:,} steps and this one has capacity {capacity * streams:,}; build "
+            f"it with a capacity of at least {steps:,}."
+        )
+    check_same_steps(saved, known, own)
+    if held is not None and held.leaves != saved.layout.leaves:
+        raise BadDataError(f"{saved.path} holds other entries than the buffer does; load it into a new buffer.")
 
 
 def _make_storage(

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Adam
 
+from wmcomponents.optim.stepping import evaluated, warmed_up
+
 
 class ClippedAdam(Adam):
     r"""Clip the gradient of all parameters, shrink the weights, take Adam's step.
@@ -66,31 +68,27 @@ class ClippedAdam(Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Clip, shrink and step every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
+        moving = self._clipped()
+        if self.decay:
+            for p in moving:
+                p.mul_(1.0 - self.decay)
+        with warmed_up(self, first=1):
+            super().step()
+        return loss
+
+    def _clipped(self) -> list[Tensor]:
+        """The parameters that have a gradient, which is clipped by value, then by its norm in each ``clip`` group."""
         moving: list[Tensor] = []
+        together: dict[str, list[Tensor]] = {}
         for group in self.param_groups:
             reached = [p for p in group["params"] if p.grad is not None]
             limit = group.get("max_value", self.max_value)
             if limit is not None and reached:
                 clip_grad_value_(reached, limit)
             moving += reached
+            together.setdefault(group["clip"], []).extend(reached)
         if self.max_norm is not None:
-            for name in dict.fromkeys(group["clip"] for group in self.param_groups):
-                groups = [group["params"] for group in self.param_groups if group["clip"] == name]
-                clip_grad_norm_([p for params in groups for p in params if p.grad is not None], self.max_norm)
-        if self.decay and moving:
-            for p in moving:
-                p.mul_(1.0 - self.decay)
-        rates = [group["lr"] for group in self.param_groups]
-        for group in self.param_groups:
-            group["age"] += 1
-            group["lr"] *= min(1.0, group["age"] / max(1, group["warmup"]))
-        try:
-            super().step()
-        finally:
-            for group, rate in zip(self.param_groups, rates, strict=True):
-                group["lr"] = rate
-        return loss
+            for reached in together.values():
+                clip_grad_norm_(reached, self.max_norm)
+        return moving

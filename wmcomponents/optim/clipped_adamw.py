@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from wmcomponents.optim.stepping import evaluated, warmed_up
+
 DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
 """Modules whose ``weight`` is shrunk. A recurrent cell's ``weight_*`` are too; biases, norms, tables are not."""
 
@@ -57,24 +59,14 @@ class ClippedAdamW(AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Clip, and step every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for name in dict.fromkeys(group["clip"] for group in self.param_groups):
             groups = [group for group in self.param_groups if group["clip"] == name]
             if groups[0]["max_norm"] is not None:
                 moving = [p for group in groups for p in group["params"] if p.grad is not None]
                 clip_grad_norm_(moving, groups[0]["max_norm"])
-        rates = [group["lr"] for group in self.param_groups]
-        for group in self.param_groups:
-            group["lr"] *= min(1.0, group["age"] / group["warmup"]) if group["warmup"] else 1.0
-            group["age"] += 1
-        try:
+        with warmed_up(self, first=0):
             super().step()
-        finally:
-            for group, rate in zip(self.param_groups, rates, strict=True):
-                group["lr"] = rate
         return loss
 
 

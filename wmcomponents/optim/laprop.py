@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from wmcomponents.optim.stepping import evaluated
+
 foreach: Any = torch
 """Home of the operations on lists of tensors that torch's own optimisers use, but that torch does not export."""
 
@@ -61,10 +63,7 @@ class LaProp(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             ages: dict[float, list[Tensor]] = {}
             for p in group["params"]:

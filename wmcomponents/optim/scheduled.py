@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, Optimizer
 
+from wmcomponents.optim.stepping import evaluated
+
 
 def learning_rate_factor(
     step: int, warmup: int = 0, decay_rate: float = 1.0, decay_steps: int = 0, staircase: bool = False
@@ -58,10 +60,7 @@ class Scheduled(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Clip, and step every parameter that has a gradient at the schedule's rate."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         if self.max_norm is not None:
             moving = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
             clip_grad_norm_(moving, self.max_norm)

@@ -157,7 +157,12 @@ def _numbers(spec: TensorSpec, value: Tensor) -> Tensor:
 
 def _inside(spec: TensorSpec, raw: Tensor) -> Tensor:
     """Any real numbers ``[*B, width]`` as a value of the spec."""
-    batch = raw.shape[:-1]
+    is_choice = isinstance(spec, (OneHot, MultiOneHot, Categorical, MultiCategorical)) and not isinstance(spec, Binary)
+    return _chosen(spec, raw) if is_choice else _within(spec, raw.reshape(*raw.shape[:-1], *spec.shape))
+
+
+def _chosen(spec: TensorSpec, raw: Tensor) -> Tensor:
+    """The alternatives with the largest numbers."""
     if isinstance(spec, (OneHot, MultiOneHot)):
         boxes = [box.n for box in cast(Any, spec.space)] if isinstance(spec, MultiOneHot) else [raw.shape[-1]]
         hots = [nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in raw.split(boxes, -1)]
@@ -165,9 +170,11 @@ def _inside(spec: TensorSpec, raw: Tensor) -> Tensor:
     if isinstance(spec, MultiCategorical):
         parts = raw.split(spec.nvec.flatten().tolist(), -1)
         return torch.stack([part.argmax(-1) for part in parts], -1).to(spec.dtype)
-    if isinstance(spec, Categorical) and not isinstance(spec, Binary):
-        return raw.reshape(*batch, *spec.shape, -1).argmax(-1).to(spec.dtype)
-    raw = raw.reshape(*batch, *spec.shape)
+    return raw.reshape(*raw.shape[:-1], *spec.shape, -1).argmax(-1).to(spec.dtype)
+
+
+def _within(spec: TensorSpec, raw: Tensor) -> Tensor:
+    """Numbers brought between the bounds of the spec."""
     if isinstance(spec, Binary) or spec.dtype is torch.bool:
         return (raw > 0).to(spec.dtype)
     if isinstance(spec, Bounded):

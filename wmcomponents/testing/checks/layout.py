@@ -34,6 +34,10 @@ def specs_well_formed(probe: Probe) -> Iterator[Failure]:
             "noise_spec", "the entries 'observe' and 'imagine'", noise, "leave it to WorldModel.__init__."
         )
         return
+    yield from _odd_noise(noise)
+
+
+def _odd_noise(noise: Composite) -> Iterator[Failure]:
     for verb in ("observe", "imagine"):
         for key, leaf in cast(Composite, noise[verb]).items():
             if not is_uniform(leaf) and not isinstance(leaf, Unbounded):

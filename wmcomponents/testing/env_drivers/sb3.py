@@ -91,23 +91,26 @@ class SB3Player(Player):
             )
             return
         for i, info in enumerate(infos):
-            final = info.get("terminal_observation")
-            if (final is not None) != bool(done[i]):
-                got = "none at the end of an episode" if done[i] else "one in the middle of an episode"
-                self._terminal(got)
-            if not done[i]:
-                if info.get("TimeLimit.truncated", False):
-                    self._limit("True where no episode ended")
-                continue
-            if not isinstance(info.get("TimeLimit.truncated"), (bool, np.bool_)):
-                self._limit(f"{info.get('TimeLimit.truncated')!r}")
-            if final is not None:
-                wrong = violation(self.env.observation_space, final, "terminal_observation")
-                if wrong:
-                    self._terminal(wrong)
-                self.hand("step: terminal_observation", final)
-                last = flat_rows(final)
-                self._restarted.append(any(not np.array_equal(last[key], seen[key][i]) for key in last if key in seen))
+            if (info.get("terminal_observation") is not None) != bool(done[i]):
+                self._terminal("none at the end of an episode" if done[i] else "one in the middle of an episode")
+            if done[i]:
+                self._ended(info, {key: rows[i] for key, rows in seen.items()})
+            elif info.get("TimeLimit.truncated", False):
+                self._limit("True where no episode ended")
+
+    def _ended(self, info: dict[str, Any], first: Rows) -> None:
+        """What the info of an ended episode says, beside the first observation of the next one."""
+        if not isinstance(info.get("TimeLimit.truncated"), (bool, np.bool_)):
+            self._limit(f"{info.get('TimeLimit.truncated')!r}")
+        final = info.get("terminal_observation")
+        if final is None:
+            return
+        wrong = violation(self.env.observation_space, final, "terminal_observation")
+        if wrong:
+            self._terminal(wrong)
+        self.hand("step: terminal_observation", final)
+        last = flat_rows(final)
+        self._restarted.append(any(not np.array_equal(last[key], first[key]) for key in last if key in first))
 
     def _terminal(self, got: str) -> None:
         self.note(

@@ -1,5 +1,6 @@
 """Whether a value lies in a Gymnasium space, in words, with the dtype taken at its word."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,22 +23,26 @@ def violation(space: Any, value: Any, name: str = "observation") -> str:
         if not isinstance(value, dict) or set(value) != set(space.keys()):
             got = sorted(value) if isinstance(value, dict) else type(value).__name__
             return f"{name} has {got} where the space has {sorted(space.keys())}"
-        wrong = (violation(space[key], value[key], f"{name}[{key!r}]") for key in space.keys())
-        return next(filter(None, wrong), "")
+        return _first(violation(space[key], value[key], f"{name}[{key!r}]") for key in space.keys())
     if isinstance(space, spaces.Tuple):
         if not isinstance(value, tuple) or len(value) != len(space):
             return f"{name} is no tuple of {len(space)}"
-        wrong = (
-            violation(part, entry, f"{name}[{i}]") for i, (part, entry) in enumerate(zip(space, value, strict=True))
-        )
-        return next(filter(None, wrong), "")
+        return _first(violation(space[i], entry, f"{name}[{i}]") for i, entry in enumerate(value))
+    return _violation_of_array(space, value, name)
+
+
+def _first(faults: Iterable[str]) -> str:
+    return next(filter(None, faults), "")
+
+
+def _violation_of_array(space: Any, value: Any, name: str) -> str:
     values = array(value)
     if values.dtype == object:
         return f"{name} is {type(value).__name__}, no array of numbers"
     if space.shape is not None and tuple(values.shape) != tuple(space.shape):
         return f"{name} has shape {tuple(values.shape)} where the space has {tuple(space.shape)}"
-    integer = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
-    if space.dtype is not None and values.dtype != space.dtype and not (integer and values.dtype.kind in "iu"):
+    counts = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and values.dtype.kind in "iu"
+    if space.dtype is not None and values.dtype != space.dtype and not counts:
         return f"{name} is {values.dtype} where the space is {space.dtype}"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return ""
