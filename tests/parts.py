@@ -39,7 +39,7 @@ def settle(head: TwoHotHead) -> TwoHotHead:
     processor's kernels, and no two processors agree on them.
     """
     with torch.no_grad():
-        head.out.bias.copy_(-1.2 * symlog(head.bins).abs())
+        head.out.bias.copy_(-1.2 * symlog(head.distribution.bins).abs())
     return head
 
 

@@ -63,9 +63,9 @@ def test_a_support_says_what_the_data_held(reward):
 def test_heads_learn_in_units_and_say_in_rewards():
     head = SymlogTwoHotHead(4, 8, unit=RewardUnit(2e4))
     head.prepare(torch.tensor([[1e5]]))
-    assert head.largest > 1e9
+    assert head.distribution.largest > 1e9
     raw = torch.full((1, 101), -100.0)
-    below = torch.searchsorted(head.bins, torch.tensor(2.0).log()) - 1  # symlog of one unit
+    below = torch.searchsorted(head.distribution.bins, torch.tensor(2.0).log()) - 1  # symlog of one unit
     raw[0, below] = 0.0
     assert 5e4 < float(head.mean(raw)) < 2e5
     assert head.loss(raw, head.mean(raw)) < head.loss(raw, 10 * head.mean(raw))

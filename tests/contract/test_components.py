@@ -17,7 +17,7 @@ from torchrl.objectives import LossModule
 
 from tests.parts import scramble, settle
 from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
-from wmcomponents.codecs import OneHotPlanes, Support
+from wmcomponents.codecs import OneHotPlanes, SquaredError, Support
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
     BoardDecoder,
@@ -58,8 +58,10 @@ from wmcomponents.heads import (
     CategoricalHead,
     CategoricalPolicyPrior,
     GaussianPolicyPrior,
+    Head,
     MSEHead,
     NormalHead,
+    NumberDistribution,
     PredictionHead,
     PreprintTwoHotHead,
     QEnsemble,
@@ -72,6 +74,7 @@ from wmcomponents.heads import (
     ValuePrefixHead,
 )
 from wmcomponents.nn import (
+    MLP,
     CosineQuantizer,
     MinMaxScale,
     Perceptron,
@@ -168,6 +171,7 @@ COMPONENTS = {
         lambda: RSSMObserveSequence(rssm()),
         [DETER, STOCH, *(timed(leaf) for leaf in (ACTION, EMBED, FLAG, NOISE))],
     ),
+    "Head": (lambda: Head(MLP(6, 4, layers=1), nn.Linear(4, 2), NumberDistribution(2, SquaredError())), [EMBED]),
     "BernoulliHead": (lambda: BernoulliHead(6, units=4), [EMBED]),
     "CategoricalHead": (lambda: CategoricalHead(6, 5, units=4), [EMBED]),
     "MSEHead": (lambda: MSEHead(6, units=4), [EMBED]),

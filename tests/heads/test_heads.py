@@ -1,5 +1,6 @@
 """Heads: shapes, losses, laws."""
 
+import inspect
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
+from torch import nn
 
 from tests.golden_vectors import load
 from tests.parts import (
@@ -16,9 +18,19 @@ from tests.parts import (
     assert_rows_are_independent,
     scramble,
 )
+from wmcomponents import heads
 from wmcomponents.codecs import Symlog, Tanh
 from wmcomponents.functional import symexp, symlog
-from wmcomponents.heads import BernoulliHead, CategoricalHead, MSEHead, NormalHead, PreprintTwoHotHead, TwoHotHead
+from wmcomponents.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    Head,
+    MSEHead,
+    NormalHead,
+    PreprintTwoHotHead,
+    TwoHotDistribution,
+    TwoHotHead,
+)
 
 FEAT = 6
 PARTS = {
@@ -97,7 +109,7 @@ def test_a_fresh_two_hot_head_predicts_exactly_zero():
 @given(st.floats(-1e6, 1e6, width=32))
 def test_a_sure_two_hot_head_predicts_its_target(value):
     head, target = TwoHotHead(FEAT, units=8), torch.tensor([value])
-    lowest, bin_ = (symlog(head.bins) - symlog(target)).abs().min(0)
+    lowest, bin_ = (symlog(head.distribution.bins) - symlog(target)).abs().min(0)
     raw = torch.full((255,), -1e9).index_fill(0, bin_, 0.0)
     assert (symlog(head.mean(raw)) - symlog(target)).abs() <= lowest + 1e-4
 
@@ -105,7 +117,7 @@ def test_a_sure_two_hot_head_predicts_its_target(value):
 def test_the_preprints_two_hot_agrees_with_its_code():
     info, tensors = load("v3_2023_symlog_twohot")
     head, logits = PreprintTwoHotHead(FEAT, units=8), tensors["in/logits"]
-    torch.testing.assert_close(head.bins, tensors["out/buckets"], **info["tolerance"])
+    torch.testing.assert_close(head.distribution.bins, tensors["out/buckets"], **info["tolerance"])
     torch.testing.assert_close(-head.loss(logits, tensors["in/target"]), tensors["out/log_prob"], **info["tolerance"])
     torch.testing.assert_close(head.mean(logits), tensors["out/mode"], **info["tolerance"])
 
@@ -116,7 +128,7 @@ def test_a_symlog_two_hot_target_has_its_mean_in_symlog_space(value):
     raw = torch.zeros(1, 255, requires_grad=True)
     head.loss(raw, target).sum().backward()
     weights = 1 / 255 - raw.grad  # the gradient of a cross entropy is the difference of the two distributions
-    assert math.isclose((weights * head.bins).sum().item(), value, abs_tol=2e-3)
+    assert math.isclose((weights * head.distribution.bins).sum().item(), value, abs_tol=2e-3)
 
 
 def test_a_normal_head_returns_the_log_density_of_half_the_squared_error():
@@ -152,3 +164,22 @@ def test_outscale_scales_the_initial_output():
     torch.manual_seed(0)
     small = CategoricalHead(FEAT, classes=4, units=8, outscale=0.01)
     torch.testing.assert_close(small.out.weight, 0.01 * full.out.weight)
+
+
+def test_the_heads_of_papers_only_choose_the_parts_of_a_head():
+    presets = [kind for kind in vars(heads).values() if inspect.isclass(kind) and Head in kind.__mro__[1:]]
+    assert len(presets) == 8
+    for kind in presets:
+        own = {name for name, value in vars(kind).items() if callable(value)}
+        assert kind.__bases__ == (Head,) and own == {"__init__"}
+
+
+def test_a_head_takes_any_network_and_any_distribution():
+    torch.manual_seed(0)
+    bins = torch.tensor([-2.0, 0.0, 2.0])
+    head = Head(nn.Tanh(), nn.Linear(FEAT, 3), TwoHotDistribution(bins), out_keys=("logits", "value"))
+    feat = torch.randn(4, FEAT)
+    logits, value = head(feat=feat)
+    torch.testing.assert_close(value.squeeze(-1), logits.softmax(-1) @ bins)
+    surprise = nn.functional.cross_entropy(logits, torch.tensor([[0.0, 0.5, 0.5]]).expand(4, 3), reduction="none")
+    torch.testing.assert_close(head.loss(logits, torch.ones(4, 1)), surprise)

@@ -890,13 +890,15 @@ def test_the_callers_default_precision_and_device_are_not_the_models(saved):
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-    assert same(back, model()) and back.reward_head.bins.dtype == torch.float32 and not back.reward_head.bins.is_meta
+    bins = back.reward_head.distribution.bins
+    assert same(back, model()) and bins.dtype == torch.float32 and not bins.is_meta
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_tables_that_are_no_weights_have_the_models_precision(tmp_path, dtype):
     made = model().to(dtype)
-    assert torch.equal(load(made.save_pretrained(tmp_path / "m")).reward_head.bins, made.reward_head.bins)
+    back = load(made.save_pretrained(tmp_path / "m"))
+    assert torch.equal(back.reward_head.distribution.bins, made.reward_head.distribution.bins)
 
 
 def test_precisions_that_differ_within_a_model_come_back(tmp_path):

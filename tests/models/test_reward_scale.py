@@ -1,5 +1,7 @@
 """Rewards of any size in every family: what a tiny preset dreams, and what a published one says before it trains."""
 
+import re
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -119,3 +121,15 @@ def test_a_world_that_always_pays_as_much_is_dreamt_so(family, scale, steps):
     with torch.no_grad():
         reward = model.imagine(state, data["action"][:, -1], None).reward
     assert 0.3 * scale < float(reward.mean()) < 3 * scale
+
+
+@pytest.mark.parametrize(
+    ("family", "places"), [("PlaNet", ["reward_head.transform"]), ("TDMPC2", ["reward_head.unit", "q.unit"])]
+)
+def test_units_of_earlier_folders_have_their_place_in_the_models_of_today(family, places):
+    model = built(family)
+    for key in (f"{place}.{name}" for place in places for name in ("unit", "fitted")):
+        renamed = key
+        for pattern, replacement in model.format_1_weights:
+            renamed = re.sub(pattern, replacement, renamed)
+        assert key not in model.state_dict() and renamed in model.state_dict()

@@ -5,13 +5,28 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor
 
-from wmcomponents.component import Component
 from wmcomponents.functional import at_least_float32, bernoulli_cross_entropy
+from wmcomponents.heads.distribution import HeadDistribution
+from wmcomponents.heads.head import Head
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.layers.activation import Activation
 
 
-class BernoulliHead(Component):
+class BernoulliDistribution(HeadDistribution):
+    """An event that happens or not."""
+
+    size = 1
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Probability of a logit, ``[*B, 1]``."""
+        return at_least_float32(raw).sigmoid()
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Binary cross entropy with a target in [0, 1], ``[*B, 1]``: ``[*B]``."""
+        return bernoulli_cross_entropy(raw, target)
+
+
+class BernoulliHead(Head):
     """DreamerV3's continue head: the probability of an event, learned from hard or soft targets.
 
     Keys:
@@ -53,23 +68,5 @@ class BernoulliHead(Component):
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("continue_logits", "continue"),
     ) -> None:
-        super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act, bias)
-        self.out = linear(self.mlp.out_features, 1, outscale)
-
-    def raw(self, feat: Tensor) -> Tensor:
-        """Logit ``[*B, 1]``."""
-        return self.out(self.mlp(feat))
-
-    def mean(self, raw: Tensor) -> Tensor:
-        """Probability ``[*B, 1]``."""
-        return at_least_float32(raw).sigmoid()
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Binary cross entropy with a target in [0, 1], ``[*B, 1]``: ``[*B]``."""
-        return bernoulli_cross_entropy(raw, target)
-
-    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
-        """Logit and probability."""
-        raw = self.raw(feat)
-        return raw, self.mean(raw)
+        mlp = MLP(in_features, units, layers, norm, act, bias)
+        super().__init__(mlp, linear(mlp.out_features, 1, outscale), BernoulliDistribution(), in_keys, out_keys)

@@ -5,13 +5,35 @@ from collections.abc import Sequence
 from tensordict import NestedKey
 from torch import Tensor
 
-from wmcomponents.component import Component
 from wmcomponents.functional import categorical_log_prob, unimix_log_probs, unimix_probs
+from wmcomponents.heads.distribution import HeadDistribution
+from wmcomponents.heads.head import Head
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.layers.activation import Activation
 
 
-class CategoricalHead(Component):
+class CategoricalDistribution(HeadDistribution):
+    """One of several alternatives.
+
+    Args:
+        classes: number of alternatives.
+        unimix: share of the uniform distribution that is mixed in.
+    """
+
+    def __init__(self, classes: int, unimix: float = 0.0) -> None:
+        super().__init__()
+        self.size, self.unimix = classes, unimix
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Probabilities after the mixing, ``[*B, classes]``, of logits before it."""
+        return unimix_probs(raw, self.unimix)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with a one-hot or soft target ``[*B, classes]``: ``[*B]``."""
+        return -categorical_log_prob(unimix_log_probs(raw, self.unimix), target.detach())
+
+
+class CategoricalHead(Head):
     """Probabilities of ``classes`` alternatives, mixed with ``unimix`` parts of the uniform distribution.
 
     Keys:
@@ -57,24 +79,6 @@ class CategoricalHead(Component):
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("logits", "probs"),
     ) -> None:
-        super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act, bias)
-        self.out = linear(self.mlp.out_features, classes, outscale)
-        self.unimix = unimix
-
-    def raw(self, feat: Tensor) -> Tensor:
-        """Logits before the mixing, ``[*B, classes]``."""
-        return self.out(self.mlp(feat))
-
-    def mean(self, raw: Tensor) -> Tensor:
-        """Probabilities after the mixing, ``[*B, classes]``."""
-        return unimix_probs(raw, self.unimix)
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy with a one-hot or soft target ``[*B, classes]``: ``[*B]``."""
-        return -categorical_log_prob(unimix_log_probs(raw, self.unimix), target.detach())
-
-    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities."""
-        raw = self.raw(feat)
-        return raw, self.mean(raw)
+        mlp = MLP(in_features, units, layers, norm, act, bias)
+        out = linear(mlp.out_features, classes, outscale)
+        super().__init__(mlp, out, CategoricalDistribution(classes, unimix), in_keys, out_keys)

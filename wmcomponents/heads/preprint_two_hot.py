@@ -5,18 +5,17 @@ from collections.abc import Sequence
 import torch
 from tensordict import NestedKey
 
-from wmcomponents.component import Component
-from wmcomponents.heads.symlog_two_hot import SymlogTwoHotHead
+from wmcomponents.heads.head import Head
+from wmcomponents.heads.symlog_two_hot import SymlogTwoHotDistribution
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.layers.activation import Activation
 
 
-class PreprintTwoHotHead(SymlogTwoHotHead):
+class PreprintTwoHotHead(Head):
     """The reward and value head of DreamerV3's preprint: a distribution over bins in symlog space.
 
-    ``TwoHotHead`` is the later one. There targets lie between bins of the plain space; here, as in its base class, the
-    target is ``symlog(y)``, weights and the expected value are those of the symlog space, and the prediction is its
-    ``symexp``. It differs from its base class in the hidden layers.
+    :class:`TwoHotHead` is the later one. There targets lie between bins of the plain space; here the target is
+    ``symlog(y)``, weights and the expected value are those of the symlog space, and the prediction is its ``symexp``.
 
     Keys:
         | key | shape | dtype | |
@@ -63,8 +62,7 @@ class PreprintTwoHotHead(SymlogTwoHotHead):
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
     ) -> None:
-        Component.__init__(self, in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act, bias)
-        self.out = linear(self.mlp.out_features, bins, outscale)
-        self.register_buffer("bins", torch.linspace(-limit, limit, bins), persistent=False)
-        self.unit = None
+        mlp = MLP(in_features, units, layers, norm, act, bias)
+        out = linear(mlp.out_features, bins, outscale)
+        distribution = SymlogTwoHotDistribution(torch.linspace(-limit, limit, bins))
+        super().__init__(mlp, out, distribution, in_keys, out_keys)

@@ -1,4 +1,4 @@
-"""TD-MPC2's heads: scalars over bins in symlog space, a probability, an ensemble of action values."""
+"""An ensemble of action values, of which any members can be asked."""
 
 from collections.abc import Sequence
 
@@ -8,47 +8,9 @@ from torch import Tensor, nn
 
 from wmcomponents.codecs.reward_unit import RewardUnit
 from wmcomponents.component import Component
-from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
-from wmcomponents.heads.bernoulli import BernoulliHead
-from wmcomponents.nn.layers.simnorm import EnsembleLinear, EnsembleNormedLinear, NormedMLP, small_linear
-
-
-class TerminationHead(BernoulliHead):
-    """TD-MPC2's termination head: the probability that an episode ended on arriving at a latent.
-
-    Keys:
-        | key | shape | dtype | |
-        |---|---|---|---|
-        | "latent" | [*B, in_features] | float, of the NEXT step | read |
-        | "terminated_logits" | [*B, 1] | float | written |
-        | "terminated_probability" | [*B, 1] | float in [0, 1] | written |
-
-    Args:
-        in_features: size of the latent.
-        units: width of the hidden layers.
-        layers: hidden layers.
-        in_keys: the latent.
-        out_keys: logit and probability.
-
-    Reference: Hansen et al., TD-MPC2: the authors' code, ``episodic=true``.
-
-    Example:
-        >>> import torch
-        >>> TerminationHead(16, units=8)(latent=torch.randn(5, 16))[1].shape
-        torch.Size([5, 1])
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        units: int = 512,
-        layers: int = 2,
-        in_keys: Sequence[NestedKey] = ("latent",),
-        out_keys: Sequence[NestedKey] = ("terminated_logits", "terminated_probability"),
-    ) -> None:
-        Component.__init__(self, in_keys, out_keys)
-        self.mlp = NormedMLP(in_features, *[units] * layers)
-        self.out = small_linear(units, 1)
+from wmcomponents.functional import even_bins, two_hot_cross_entropy
+from wmcomponents.heads.symlog_two_hot import SymlogTwoHotDistribution
+from wmcomponents.nn.layers.simnorm import EnsembleLinear, EnsembleNormedLinear
 
 
 class QEnsemble(Component):
@@ -82,8 +44,6 @@ class QEnsemble(Component):
         (torch.Size([5, 3, 101]), torch.Size([5, 3]))
     """
 
-    bins: Tensor
-
     def __init__(
         self,
         in_features: int,
@@ -104,8 +64,7 @@ class QEnsemble(Component):
             [EnsembleNormedLinear(members, in_features, units), EnsembleNormedLinear(members, units, units)]
         )
         self.out = EnsembleLinear(members, units, bins, outscale=0.0)
-        self.register_buffer("bins", even_bins(bins, limit), persistent=False)
-        self.unit = unit
+        self.distribution = SymlogTwoHotDistribution(even_bins(bins, limit), unit)
 
     def prepare(self, reward: Tensor) -> None:
         """Find the unit, once, where there is one.
@@ -113,8 +72,8 @@ class QEnsemble(Component):
         Args:
             reward: of the data, in plain units.
         """
-        if self.unit is not None:
-            self.unit.prepare(reward)
+        if self.distribution.unit is not None:
+            self.distribution.unit.prepare(reward)
 
     def draw_keep(self, batch_size: Sequence[int], members: int, generator: torch.Generator) -> Tensor | None:
         """What dropout keeps: ``[members, *batch_size, units]``, or ``None`` where nothing is ever dropped."""
@@ -142,16 +101,15 @@ class QEnsemble(Component):
         return out.movedim(0, -2).reshape(*x.shape[:-1], *out.shape[::2])
 
     def mean(self, raw: Tensor) -> Tensor:
-        """Values ``[*B, M]``: expectation in symlog space, mapped back."""
-        said = symexp(two_hot_mean(raw, self.bins))
-        return said if self.unit is None else self.unit.inverse(said)
+        """Values ``[*B, M]`` of logits ``[*B, M, bins]``."""
+        return self.distribution.mean(raw).squeeze(-1)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``, mean over the members: ``[*B]``."""
-        target = target if self.unit is None else self.unit(target)
-        return two_hot_cross_entropy(raw, symlog(target).expand(raw.shape[:-1]), self.bins).mean(-1)
+        """Cross entropy of logits ``[*B, M, bins]`` with the target ``[*B, 1]``, mean over the members: ``[*B]``."""
+        place = self.distribution.placed(target).expand(raw.shape[:-1])
+        return two_hot_cross_entropy(raw, place, self.distribution.bins).mean(-1)
 
     def compute(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and values."""
+        """Logits ``[*B, members, bins]`` and values ``[*B, members]``."""
         raw = self.logits(x)
         return raw, self.mean(raw)

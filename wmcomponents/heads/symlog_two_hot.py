@@ -2,17 +2,64 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.codecs.reward_unit import RewardUnit, warn_beyond
-from wmcomponents.component import Component
 from wmcomponents.functional import even_bins, symexp, symlog, two_hot_cross_entropy, two_hot_mean
-from wmcomponents.heads.two_hot import TwoHotHead
+from wmcomponents.heads.distribution import HeadDistribution
+from wmcomponents.heads.head import Head
 from wmcomponents.nn.layers.simnorm import NormedMLP, small_linear
 
 
-class SymlogTwoHotHead(TwoHotHead):
+class SymlogTwoHotDistribution(HeadDistribution):
+    """A scalar as weights of the two bins around its symlog; the expectation is taken there and then mapped back.
+
+    Args:
+        bins: increasing bin centres in symlog space, ``bins == -bins.flip(0)``.
+        unit: of numbers in plain units; 1 if not given.
+    """
+
+    bins: Tensor
+
+    def __init__(self, bins: Float[Tensor, " bins"], unit: RewardUnit | None = None) -> None:
+        super().__init__()
+        self.size, self.unit = bins.shape[0], unit
+        self.register_buffer("bins", bins, persistent=False)
+
+    @property
+    def largest(self) -> float:
+        """The largest number that the bins hold, in plain units."""
+        held = float(symexp(self.bins[-1]))
+        return held if self.unit is None else held * float(self.unit.unit)
+
+    def prepare(self, target: Tensor) -> None:
+        """Find the unit, once, where there is one; warn of numbers beyond the bins.
+
+        Args:
+            target: of the data, ``[*B, 1]``.
+        """
+        if self.unit is not None:
+            self.unit.prepare(target)
+        cut = "the last bin stands for all of them"
+        warn_beyond(target, self.largest, cut, "Build the model with rewards='scaled', or a larger limit")
+
+    def placed(self, x: Tensor) -> Tensor:
+        """Numbers in plain units where the bins are: their symlog, in units; of any shape."""
+        return symlog(x if self.unit is None else self.unit(x))
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Value ``[*B, 1]`` of logits ``[*B, bins]``: expectation in symlog space, mapped back."""
+        said = symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
+        return said if self.unit is None else self.unit.inverse(said)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``: ``[*B]``."""
+        return two_hot_cross_entropy(raw, self.placed(target.squeeze(-1)), self.bins)
+
+
+class SymlogTwoHotHead(Head):
     """TD-MPC2's reward head: a scalar as a distribution over bins that are evenly spaced in symlog space.
 
     The expectation is taken in symlog space and then mapped back, unlike :class:`TwoHotHead`, whose expectation is
@@ -55,36 +102,7 @@ class SymlogTwoHotHead(TwoHotHead):
         in_keys: Sequence[NestedKey] = ("state_action",),
         out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
     ) -> None:
-        Component.__init__(self, in_keys, out_keys)
-        self.mlp = NormedMLP(in_features, *[units] * layers)
-        self.out = small_linear(units, bins)
-        nn.init.zeros_(self.out.weight)
-        self.register_buffer("bins", even_bins(bins, limit), persistent=False)
-        self.unit = unit
-
-    @property
-    def largest(self) -> float:
-        """The largest number that the bins hold, in plain units."""
-        held = float(symexp(self.bins[-1]))
-        return held if self.unit is None else held * float(self.unit.unit)
-
-    def prepare(self, target: Tensor) -> None:
-        """Find the unit, once, where there is one; warn of numbers beyond the bins.
-
-        Args:
-            target: of the data, ``[*B, 1]``.
-        """
-        if self.unit is not None:
-            self.unit.prepare(target)
-        cut = "the last bin stands for all of them"
-        warn_beyond(target, self.largest, cut, "Build the model with rewards='scaled', or a larger limit")
-
-    def mean(self, raw: Tensor) -> Tensor:
-        """Value ``[*B, 1]``: expectation in symlog space, mapped back."""
-        said = symexp(two_hot_mean(raw, self.bins)).unsqueeze(-1)
-        return said if self.unit is None else self.unit.inverse(said)
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy with the two-hot symlog of the target ``[*B, 1]``: ``[*B]``."""
-        target = target if self.unit is None else self.unit(target)
-        return two_hot_cross_entropy(raw, symlog(target.squeeze(-1)), self.bins)
+        mlp = NormedMLP(in_features, *[units] * layers)
+        out = small_linear(units, bins)
+        nn.init.zeros_(out.weight)
+        super().__init__(mlp, out, SymlogTwoHotDistribution(even_bins(bins, limit), unit), in_keys, out_keys)

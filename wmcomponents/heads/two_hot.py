@@ -2,17 +2,55 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from tensordict import NestedKey
 from torch import Tensor
 
 from wmcomponents.codecs.reward_unit import warn_beyond
-from wmcomponents.component import Component
 from wmcomponents.functional import symexp_bins, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.heads.distribution import HeadDistribution
+from wmcomponents.heads.head import Head
 from wmcomponents.nn import MLP, Norm, linear
 from wmcomponents.nn.layers.activation import Activation
 
 
-class TwoHotHead(Component):
+class TwoHotDistribution(HeadDistribution):
+    """A scalar as weights of the two bins around it; bins, weights and expected value are in plain units.
+
+    Args:
+        bins: increasing bin centres in plain units, ``bins == -bins.flip(0)``.
+    """
+
+    bins: Tensor
+
+    def __init__(self, bins: Float[Tensor, " bins"]) -> None:
+        super().__init__()
+        self.size = bins.shape[0]
+        self.register_buffer("bins", bins, persistent=False)
+
+    @property
+    def largest(self) -> float:
+        """The largest number that the bins hold."""
+        return float(self.bins[-1])
+
+    def prepare(self, target: Tensor) -> None:
+        """Warn of numbers beyond the bins.
+
+        Args:
+            target: of the data, ``[*B, 1]``.
+        """
+        warn_beyond(target, self.largest, "the last bin stands for all of them", "Build the head with more bins")
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Expected value ``[*B, 1]`` of logits ``[*B, bins]``."""
+        return two_hot_mean(raw, self.bins).unsqueeze(-1)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy with the two-hot target ``[*B, 1]``: ``[*B]``."""
+        return two_hot_cross_entropy(raw, target.squeeze(-1), self.bins)
+
+
+class TwoHotHead(Head):
     """DreamerV3's reward and value head: a scalar of any magnitude as a distribution over symexp-spaced bins.
 
     Its output layer starts at zero, and the expected value of uniform probabilities is exactly 0.
@@ -46,8 +84,6 @@ class TwoHotHead(Component):
         (torch.Size([5, 255]), tensor(0., grad_fn=<MaxBackward1>))
     """
 
-    bins: Tensor
-
     def __init__(
         self,
         in_features: int,
@@ -61,37 +97,6 @@ class TwoHotHead(Component):
         in_keys: Sequence[NestedKey] = ("feat",),
         out_keys: Sequence[NestedKey] = ("reward_logits", "reward"),
     ) -> None:
-        super().__init__(in_keys, out_keys)
-        self.mlp = MLP(in_features, units, layers, norm, act, bias)
-        self.out = linear(self.mlp.out_features, bins, outscale)
-        self.register_buffer("bins", symexp_bins(bins), persistent=False)
-
-    @property
-    def largest(self) -> float:
-        """The largest number that the bins hold."""
-        return float(self.bins[-1])
-
-    def prepare(self, target: Tensor) -> None:
-        """Warn of numbers beyond the bins.
-
-        Args:
-            target: of the data, ``[*B, 1]``.
-        """
-        warn_beyond(target, self.largest, "the last bin stands for all of them", "Build the head with more bins")
-
-    def raw(self, feat: Tensor) -> Tensor:
-        """Logits ``[*B, bins]``."""
-        return self.out(self.mlp(feat))
-
-    def mean(self, raw: Tensor) -> Tensor:
-        """Expected value ``[*B, 1]``."""
-        return two_hot_mean(raw, self.bins).unsqueeze(-1)
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy with the two-hot target ``[*B, 1]``: ``[*B]``."""
-        return two_hot_cross_entropy(raw, target.squeeze(-1), self.bins)
-
-    def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and expected value."""
-        raw = self.raw(feat)
-        return raw, self.mean(raw)
+        mlp = MLP(in_features, units, layers, norm, act, bias)
+        out = linear(mlp.out_features, bins, outscale)
+        super().__init__(mlp, out, TwoHotDistribution(symexp_bins(bins)), in_keys, out_keys)

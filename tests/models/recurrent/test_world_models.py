@@ -160,10 +160,10 @@ def test_scales_of_numbers_and_rewards_are_fitted_once_and_rewards_come_back_in_
     torch.nn.init.zeros_(model.reward_head.out.weight)
     reward = model.imagine(model.initial_state((2,)), torch.eye(2), None).reward
     torch.testing.assert_close(reward, data["next", "reward"].mean().expand(2, 1))
-    before = model.reward_head.transform.loc.clone()
+    before = model.reward_head.distribution.transform.loc.clone()
     data["next", "reward"] += 1.0
     model.prepare(data)
-    assert torch.equal(model.reward_head.transform.loc, before)
+    assert torch.equal(model.reward_head.distribution.transform.loc, before)
 
 
 def test_boards_and_models_in_plain_units_need_no_fitting():

@@ -58,7 +58,7 @@ def test_official_v2_reads_joints_with_four_layers():
     model = built(DreamerV2, DreamerV2Config.dmc_proprio(), Composite(joints=Unbounded(24)), 6)
     assert count(model.encoder) == dense((24, 400), (400, 400), (400, 400), (400, 400))
     assert count(model.decoder) == dense((200 + 1024, 400), (400, 400), (400, 400), (400, 400), (400, 24))
-    assert model.continue_head is None and model.reward_head.transform is None
+    assert model.continue_head is None and model.reward_head.distribution.transform is None
 
 
 def test_everything_is_normalised_on_crafter():

@@ -75,6 +75,8 @@ class RSSMWorldModel(PretrainedModel):
             P(not terminated).
     """
 
+    format_1_weights = ((r"^reward_head\.transform\.", "reward_head.distribution.transform."),)
+
     def __init__(
         self,
         *,

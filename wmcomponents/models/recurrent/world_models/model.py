@@ -128,6 +128,7 @@ class WorldModels(PretrainedModel):
     """
 
     config_class = WorldModelsConfig
+    format_1_weights = ((r"^reward_head\.transform\.", "reward_head.distribution.transform."),)
     config: WorldModelsConfig
 
     def __init__(self, config: WorldModelsConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:

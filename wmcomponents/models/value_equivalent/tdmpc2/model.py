@@ -200,6 +200,7 @@ class TDMPC2(PretrainedModel):
     """
 
     config_class = TDMPC2Config
+    format_1_weights = ((r"^(reward_head|q)\.unit\.", r"\1.distribution.unit."),)
     config: TDMPC2Config
     action_mask: Tensor | None
 
