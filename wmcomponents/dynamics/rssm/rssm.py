@@ -9,10 +9,10 @@ from torch import Tensor
 from wmcomponents.component import Component
 from wmcomponents.dynamics.rssm.cell import BlockGRUCell, Cell
 from wmcomponents.dynamics.rssm.dense_gru_cell import DenseGRUCell
+from wmcomponents.dynamics.rssm.filter_scan import filter_scan
 from wmcomponents.dynamics.rssm.initial import LearnedInitialState
 from wmcomponents.dynamics.rssm.latent import CategoricalLatent, Latent
 from wmcomponents.dynamics.rssm.prior_posterior import Posterior, Prior, RecurrentPosterior
-from wmcomponents.dynamics.rssm.scan import filter_scan
 from wmcomponents.nn import GRU, Norm
 from wmcomponents.nn.layers.activation import Activation
 
