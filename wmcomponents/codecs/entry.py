@@ -62,29 +62,47 @@ def check_real(real: Real, spec: TensorSpec) -> None:
     Raises:
         ValueError: saying what is wrong.
     """
-    space, numbers = real.space, spec.shape.numel()
-    kinds: dict[Any, set[str]] = {
-        "Box": {"kind", "dtype", "shape", "low", "high"},
-        "Discrete": {"kind", "dtype", "n", "start"},
-        "MultiDiscrete": {"kind", "dtype", "shape", "n", "start"},
-        "MultiBinary": {"kind", "n"},
-    }
-    if not isinstance(space, Mapping) or set(space) != kinds.get(space.get("kind")):
-        raise ValueError(f"a real space is one of {', '.join(kinds)} with its own entries; got {space!r}.")
+    space = real.space
+    if not isinstance(space, Mapping) or set(space) != _ENTRIES.get(space.get("kind")):
+        raise ValueError(f"a real space is one of {', '.join(_ENTRIES)} with its own entries; got {space!r}.")
     if real.name is not None and not isinstance(real.name, str):
         raise ValueError(f"the name of a real entry is a string; got {real.name!r}.")
     if "dtype" in space and space["dtype"] not in _HELD:
         raise ValueError(f"a real entry has one of the dtypes {', '.join(_HELD)}; got {space['dtype']!r}.")
+    shape = _checked_shape(space)
+    values = 1 if space["kind"] == "Discrete" else math.prod(shape)
+    if not _choices_fit(space, spec, values):
+        raise ValueError(f"{space!r} does not fit its spec of shape {tuple(spec.shape)}.")
+
+
+_ENTRIES: dict[Any, set[str]] = {
+    "Box": {"kind", "dtype", "shape", "low", "high"},
+    "Discrete": {"kind", "dtype", "n", "start"},
+    "MultiDiscrete": {"kind", "dtype", "shape", "n", "start"},
+    "MultiBinary": {"kind", "n"},
+}
+"""What JSON holds of each kind of space."""
+
+
+def _checked_shape(space: Mapping[str, Any]) -> list[int]:
     shape = space["n"] if space["kind"] == "MultiBinary" else space.get("shape", [])
     shape = [shape] if type(shape) is int else shape
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"a shape is a list of sizes; got {shape!r}.")
-    values = 1 if space["kind"] == "Discrete" else math.prod(shape)
-    choices = space["n"] if isinstance(space.get("n"), list) and "start" in space else [space.get("n", 0)]
-    fits = sizes_of(spec) == choices if "start" in space else not sizes_of(spec) and values == numbers
+    return shape
+
+
+def _choices_fit(space: Mapping[str, Any], spec: TensorSpec, values: int) -> bool:
+    """Whether a space of so many values has the choices of a spec, and a number for each value where it has lists."""
+    if "start" in space:
+        choices = space["n"] if isinstance(space["n"], list) else [space["n"]]
+        fits = sizes_of(spec) == choices
+    else:
+        fits = not sizes_of(spec) and values == spec.shape.numel()
+    if space["kind"] == "MultiBinary":
+        return fits
     lists = [value for key, value in space.items() if key != "shape" and isinstance(value, list)]
-    if not fits or (space["kind"] != "MultiBinary" and any(len(value) not in (1, values) for value in lists)):
-        raise ValueError(f"{space!r} does not fit its spec of shape {tuple(spec.shape)}.")
+    return fits and all(len(value) in (1, values) for value in lists)
 
 
 def marked(spec: TensorSpec, real: Real | None) -> TensorSpec:
@@ -166,15 +184,8 @@ def space_of(spec: TensorSpec) -> Any:
 def _plain_space(spec: TensorSpec) -> Any:
     spaces = require("gymnasium.spaces", extra="gym")
     dtype, shape = _numpy(spec.dtype), tuple(spec.shape)
-    if isinstance(spec, OneHot | MultiOneHot | MultiCategorical) or (
-        isinstance(spec, Categorical) and not isinstance(spec, Binary)
-    ):
-        sizes = sizes_of(spec)
-        if isinstance(spec, OneHot) and not isinstance(spec, MultiOneHot):
-            shape = shape[:-1]
-        elif isinstance(spec, MultiOneHot):
-            shape = (len(sizes),)
-        return spaces.MultiDiscrete(np.array(sizes).reshape(shape)) if shape else spaces.Discrete(sizes[0])
+    if _is_choice(spec):
+        return _choice_space(spec)
     if isinstance(spec, Binary) and spec.dtype is torch.int8 and shape:
         return spaces.MultiBinary(shape if len(shape) > 1 else spec.shape.numel())
     if isinstance(spec, Binary) or spec.dtype is torch.bool:
@@ -189,6 +200,21 @@ def _plain_space(spec: TensorSpec) -> Any:
         limits = np.iinfo(cast(Any, dtype))
         return spaces.Box(limits.min, limits.max, shape, cast(Any, dtype))
     raise SpaceError(f"no Gymnasium space stands for {type(spec).__name__}; supported are numbers, images and choices.")
+
+
+def _is_choice(spec: TensorSpec) -> bool:
+    kinds = OneHot | MultiOneHot | Categorical | MultiCategorical
+    return isinstance(spec, kinds) and not isinstance(spec, Binary)
+
+
+def _choice_space(spec: TensorSpec) -> Any:
+    spaces = require("gymnasium.spaces", extra="gym")
+    sizes, shape = sizes_of(spec), tuple(spec.shape)
+    if isinstance(spec, MultiOneHot):
+        shape = (len(sizes),)
+    elif isinstance(spec, OneHot):
+        shape = shape[:-1]
+    return spaces.MultiDiscrete(np.array(sizes).reshape(shape)) if shape else spaces.Discrete(sizes[0])
 
 
 def sizes_of(spec: TensorSpec) -> list[int]:
@@ -221,12 +247,13 @@ def stands_for(spec: TensorSpec, space: Any) -> bool:
         return isinstance(spec, Binary) and spec.shape.numel() == math.prod(space.shape)
     if not isinstance(space, spaces.Box) or not isinstance(spec, Binary | Bounded | Unbounded):
         return False
-    if tuple(spec.shape) not in {tuple(space.shape), tuple(space.shape) or (1,)}:
+    same_shape = tuple(spec.shape) in {tuple(space.shape), tuple(space.shape) or (1,)}
+    if not same_shape or spec.dtype not in {_HELD.get(space.dtype.name), _own(space.dtype)}:
         return False
-    if spec.dtype not in {_HELD.get(space.dtype.name), _own(space.dtype)}:
-        return False
-    if not isinstance(spec, Bounded) or spec.dtype is torch.bool:
-        return True
+    return not isinstance(spec, Bounded) or spec.dtype is torch.bool or _same_bounds(spec, space)
+
+
+def _same_bounds(spec: Bounded, space: Any) -> bool:
     box = cast(Any, spec.space)
     own = ((box.low, space.low), (box.high, space.high))
     return all(np.allclose(mine.expand(spec.shape).cpu().numpy().reshape(space.shape), real) for mine, real in own)

@@ -26,24 +26,37 @@ def decoded(value: Any, hint: Any, name: str, missing: list[str] | None = None) 
         return _dataclass(value, cast(type, hint), name, missing)
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        nested = [option for option in options if dataclasses.is_dataclass(option)]
-        if isinstance(value, dict) and len(nested) == 1:  # its own words say more than that no option fits
-            return decoded(value, nested[0], name, missing)
-        for option in options:
-            with contextlib.suppress(ValueError):
-                return decoded(value, option, name, missing)
-    elif origin is tuple and isinstance(value, list):
-        inner = [options[0]] * len(value) if options[1:] == (...,) else list(options)
-        if len(inner) == len(value):
-            pairs = zip(value, inner, strict=True)
-            return tuple(
-                decoded(entry, kind, f"{name}[{number}]", missing) for number, (entry, kind) in enumerate(pairs)
-            )
-    elif origin is typing.Literal:
-        if any(type(value) is type(option) and value == option for option in options):
-            return value
-    elif hint is Any or (isinstance(hint, type) and _fits(value, hint)):
-        return float(value) if hint is float else value
+        return _union(value, hint, name, missing)
+    if origin is tuple:
+        return _tuple(value, hint, name, missing)
+    if origin is typing.Literal:
+        fits = any(type(value) is type(option) and value == option for option in options)
+    else:
+        fits = hint is Any or (isinstance(hint, type) and _fits(value, hint))
+    if not fits:
+        raise ValueError(f"{name} must be {_words(hint)}; got {value!r:.80}")
+    return float(value) if hint is float else value
+
+
+def _tuple(value: Any, hint: Any, name: str, missing: list[str]) -> tuple[Any, ...]:
+    """Entries of a tuple, which JSON holds as a list."""
+    options = typing.get_args(hint)
+    inner = [options[0]] * len(value) if isinstance(value, list) and options[1:] == (...,) else list(options)
+    if not isinstance(value, list) or len(inner) != len(value):
+        raise ValueError(f"{name} must be {_words(hint)}; got {value!r:.80}")
+    pairs = enumerate(zip(value, inner, strict=True))
+    return tuple(decoded(entry, kind, f"{name}[{number}]", missing) for number, (entry, kind) in pairs)
+
+
+def _union(value: Any, hint: Any, name: str, missing: list[str]) -> Any:
+    """A value that one of several annotations fits."""
+    options = typing.get_args(hint)
+    nested = [option for option in options if dataclasses.is_dataclass(option)]
+    if isinstance(value, dict) and len(nested) == 1:  # its own words say more than that no option fits
+        return decoded(value, nested[0], name, missing)
+    for option in options:
+        with contextlib.suppress(ValueError):
+            return decoded(value, option, name, missing)
     raise ValueError(f"{name} must be {_words(hint)}; got {value!r:.80}")
 
 
