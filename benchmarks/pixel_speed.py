@@ -192,14 +192,14 @@ def uncached(dynamics: Any, sequence: Tensor, noise: Tensor) -> Tensor:
 def contexts(model: Any, rows: int, frames: int, device: str) -> tuple[State, Tensor, Tensor, dict[str, Tensor]]:
     """A state behind so many frames, an action, the sequence of all tokens up to it, and the noise of a step."""
     generator = torch.Generator(device).manual_seed(0)
-    words, vocabulary = model.config.grid**2, model.config.vocabulary
+    words, vocabulary = model.tokenizer.length, model.tokenizer.quantizer.codes
     tokens = torch.randint(0, vocabulary, (rows, frames, words), generator=generator, device=device)
     number = torch.randint(0, ACTIONS, (rows, frames, 1), generator=generator, device=device)
     sequence = torch.cat([tokens, number], -1).flatten(1)
     dynamics = model.dynamics
     kv_cache = dynamics.empty_kv_cache((rows,), device)
     length = torch.zeros(rows, 1, dtype=torch.int64, device=device)
-    hidden = torch.zeros(rows, model.config.dim, device=device)
+    hidden = torch.zeros(rows, model.dynamics.dim, device=device)
     before = tokens[:, 0]
     for t in range(frames):
         began = torch.full((rows, 1), t == 0, device=device)

@@ -78,6 +78,7 @@ from wmcomponents.nn.quantizers import FSQ as FSQ
 from wmcomponents.nn.quantizers import CodebookUsage as CodebookUsage
 from wmcomponents.nn.quantizers import CosineQuantizer as CosineQuantizer
 from wmcomponents.nn.quantizers import Quantized as Quantized
+from wmcomponents.nn.quantizers import Quantizer as Quantizer
 from wmcomponents.nn.quantizers import VectorQuantizer as VectorQuantizer
 from wmcomponents.nn.quantizers import code_counts as code_counts
 from wmcomponents.nn.quantizers import farthest_first as farthest_first

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class ModelConfig:
     preset is a classmethod that varies the defaults.
 
     Attributes:
-        moved: entries that an earlier version wrote under another path, old to new, both dotted.
+        moved: entries that an earlier version wrote under another path, old to new, both dotted. Where an earlier
+            config had none of the part that such an entry was in, the new entry is the default's.
 
     Example:
         >>> from dataclasses import dataclass, field
@@ -44,8 +46,8 @@ class ModelConfig:
         """A copy with some entries changed.
 
         Args:
-            **changes: an entry by its own name where one part alone has it (``units=32``), by its path
-                (``**{"network.units": 32}``), or a whole part (``loss=...``).
+            **changes: an entry or a whole part, by its own name where it is the only one of that name (``units=32``,
+                ``loss=...``), or by its path (``**{"network.units": 32}``).
 
         Raises:
             ValueError: if there is no such entry, or several parts have it; the message names what there is.
@@ -67,15 +69,24 @@ class ModelConfig:
         Returns:
             The same entries under today's paths; what has no place now is kept where it was, to be refused by name.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        known = _by_name(cls)
+        leaves = dict(_leaves(content))
         out: dict[str, Any] = {}
-        for path, value in _leaves(content):
-            new = cls.moved.get(path, path)
-            if new == path and path not in names and len(known.get(path, ())) == 1:
-                new = known[path][0]
-            _put(out, new.split("."), value)
+        for path, value in leaves.items():
+            _put(out, cls._today(path).split("."), value)
+        for old, new in cls.moved.items():
+            if any(leaves.get(part, old) is None for part in _above(old)):
+                _put(out, new.split("."), functools.reduce(getattr, new.split("."), cls()))
         return out
+
+    @classmethod
+    def _today(cls, path: str) -> str:
+        """The path today of an entry that an earlier version wrote; its own where it has no place now."""
+        if path in cls.moved:
+            return cls.moved[path]
+        first, dot, rest = path.partition(".")
+        is_here = first in {field.name for field in dataclasses.fields(cls)}
+        places = [] if is_here else _by_name(cls).get(first, [])
+        return places[0] + dot + rest if len(places) == 1 else path
 
 
 def paths(kind: type, prefix: str = "") -> Iterator[str]:
@@ -94,7 +105,7 @@ def paths(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def path_of(kind: type, name: str) -> str:
-    """The dotted path of an entry that is named by its path, by its own name, or as a whole part.
+    """The dotted path of an entry or a part that is named by its path or by its own name.
 
     Args:
         kind: the config's class.
@@ -104,7 +115,7 @@ def path_of(kind: type, name: str) -> str:
         ValueError: if there is no such entry, or several parts have one of that name.
     """
     found = _by_name(kind)
-    everything = {*(path for options in found.values() for path in options), *_parts(kind)}
+    everything = {path for options in found.values() for path in options}
     if name in everything:
         return name
     options = found.get(name, [])
@@ -118,10 +129,17 @@ def path_of(kind: type, name: str) -> str:
 
 
 def _by_name(kind: type) -> dict[str, list[str]]:
+    """Paths of entries and parts, by the last word of each."""
     found: dict[str, list[str]] = defaultdict(list)
-    for path in paths(kind):
+    for path in (*paths(kind), *_parts(kind)):
         found[path.rpartition(".")[2]].append(path)
     return found
+
+
+def _above(path: str) -> Iterator[str]:
+    """Paths of the parts that an entry is in."""
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def _parts(kind: type, prefix: str = "") -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Generic
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.conv.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
-from wmcomponents.tokenizers.image import Tokenized, byte_image
+from wmcomponents.tokenizers.image import Q, Tokenized, byte_image
 
 
-class DeltaTokenizer(Component):
+class DeltaTokenizer(Component, Generic[Q]):
     r"""A discrete autoencoder of what the frame before and the action do not tell.
 
     .. math:: z = E(x_t, a_t, x_{t+1}), \qquad \hat x_{t+1} = D(x_t, a_t, q(z))
@@ -35,13 +35,14 @@ class DeltaTokenizer(Component):
     Args:
         shape: (H, W, C) of a frame; H = W.
         actions: number of actions.
-        quantizer: vectors to codes: has ``dim``, ``codes``, ``tokens`` and ``lookup``.
+        quantizer: vectors to codes, such as :class:`~wmcomponents.nn.CosineQuantizer`.
         tokens: K, a square number.
         features: channels of the encoder's output, and of the codes' part of the decoder's input.
         context: channels that the decoder sees of x_t.
         action_channels: channels that the decoder sees of a_t.
         channels: of encoder and decoder at the largest resolution; a multiple of 32.
-        context_channels: likewise, of the network through which the decoder sees x_t.
+        context_channels: channels at the largest resolution of the network through which the decoder sees x_t; a
+            multiple of 32.
         mults: of the channels, one for each residual block.
         halves: whether height and width halve behind the block.
         in_keys: frame, action, next frame.
@@ -57,7 +58,7 @@ class DeltaTokenizer(Component):
         self,
         shape: Sequence[int],
         actions: int,
-        quantizer: Any,
+        quantizer: Q,
         *,
         tokens: int = 4,
         features: int = 64,
@@ -71,7 +72,7 @@ class DeltaTokenizer(Component):
         out_keys: Sequence[NestedKey] = ("tokens", "codes"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        side, width, colours = shape
+        side, width, image_channels = shape
         self.grid = math.isqrt(tokens)
         self.latent_side, rest = divmod(side, 2 ** sum(halves))
         if self.grid**2 != tokens or rest or side != width or self.latent_side % self.grid:
@@ -79,12 +80,13 @@ class DeltaTokenizer(Component):
                 f"a square frame halves {sum(halves)} times to a side that a square of tokens shares evenly; got a "
                 f"frame of {side} by {width} and {tokens} tokens: resize the frame, or change halves or tokens."
             )
-        self.shape, self.length, self.quantizer = (side, width, colours), tokens, quantizer
+        self.shape, self.length = (side, width, image_channels), tokens
+        self.quantizer: Q = quantizer
         self.cell = self.latent_side // self.grid
         levels = (tuple(mults), tuple(halves))
-        self.encoder = FrameEncoder(2 * colours + 1, features, channels, *levels)
-        self.decoder = FrameDecoder(features + context + action_channels, colours, channels, *levels)
-        self.context_encoder = FrameEncoder(colours, context, context_channels, *levels)
+        self.encoder = FrameEncoder(2 * image_channels + 1, features, channels, *levels)
+        self.decoder = FrameDecoder(features + context + action_channels, image_channels, channels, *levels)
+        self.context_encoder = FrameEncoder(image_channels, context, context_channels, *levels)
         self.encoder_action = nn.Embedding(actions, side * side)
         self.decoder_action = nn.Embedding(actions, action_channels * self.latent_side**2)
         self.to_code = nn.Linear(features * self.cell**2, quantizer.dim)
@@ -93,7 +95,13 @@ class DeltaTokenizer(Component):
     def compute(
         self, pixels: UInt8[Tensor, "*batch h w c"], action: Int[Tensor, "*batch"], following: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tokens and their codes."""
+        """Tokens ``[*B, K]`` and their codes ``[*B, K, E]``.
+
+        Args:
+            pixels: x_t, uint8 ``[*B, H, W, C]``.
+            action: a_t, int64 ``[*B]``.
+            following: x_{t+1}, uint8 ``[*B, H, W, C]``.
+        """
         lead = action.shape
         before, after = (unit_planes(x.reshape(-1, *x.shape[-3:])) for x in (pixels, following))
         tokens, codes, _ = self.tokenize(before, action.reshape(-1), after)
@@ -102,14 +110,26 @@ class DeltaTokenizer(Component):
     def features(
         self, x: Float[Tensor, "n c h w"], action: Int[Tensor, " n"], following: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n features h2 w2"]:
-        """What the encoder makes of frames in [0, 1] and the actions between them."""
+        """What the encoder makes of frames and the actions between them.
+
+        Args:
+            x: x_t in [0, 1], ``[N, C, H, W]``.
+            action: a_t, int64 ``[N]``.
+            following: x_{t+1} in [0, 1], ``[N, C, H, W]``.
+
+        Returns:
+            ``[N, features, h, w]``.
+        """
         plane = self.encoder_action(action).view(-1, 1, *x.shape[2:])
         return self.encoder(torch.cat([x, plane, following], 1))
 
     def encode(
         self, x: Float[Tensor, "n c h w"], action: Int[Tensor, " n"], following: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n k e"]:
-        """The vectors that are to be quantised: of each cell all features, by row, column and channel."""
+        """The vectors that are to be quantised, ``[N, K, E]``: of each cell all features, by row, column and channel.
+
+        Arguments as :meth:`features` has.
+        """
         z = self.features(x, action, following)
         cells = z.unflatten(3, (self.grid, self.cell)).unflatten(2, (self.grid, self.cell))  # (n, f, gh, ch, gw, cw)
         return self.to_code(cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2))
@@ -117,7 +137,7 @@ class DeltaTokenizer(Component):
     def tokenize(
         self, x: Float[Tensor, "n c h w"], action: Int[Tensor, " n"], following: Float[Tensor, "n c h w"]
     ) -> Tokenized:
-        """Frames in [0, 1], the actions and the frames that followed, as tokens, with codes and loss."""
+        """Tokens ``[N, K]``, with codes and loss; arguments as :meth:`features` has."""
         codes, tokens, loss = self.quantizer(self.encode(x, action, following))
         return Tokenized(tokens, codes, loss.mean(-1))
 
@@ -129,12 +149,12 @@ class DeltaTokenizer(Component):
         following: UInt8[Tensor, "*batch h w c"],
         rows: int = 256,
     ) -> Int[Tensor, "*batch k"]:
-        """The tokens alone, without gradients.
+        """The tokens alone, int64 ``[*B, K]``, without gradients.
 
         Args:
-            pixels: frames as the environment shows them.
-            action: what was done.
-            following: the frames after.
+            pixels: frames as the environment shows them, uint8 ``[*B, H, W, C]``.
+            action: what was done, int64 ``[*B]``.
+            following: the frames after, uint8 ``[*B, H, W, C]``.
             rows: how many are encoded at most at once; more are taken in turns, which bounds the memory. A CPU takes
                 fewer.
         """
@@ -149,7 +169,13 @@ class DeltaTokenizer(Component):
     def decode(
         self, x: Float[Tensor, "n c h w"], action: Int[Tensor, " n"], codes: Float[Tensor, "n k e"]
     ) -> Float[Tensor, "n c h w"]:
-        """The frame after x, about in [0, 1]; not clamped."""
+        """The frame after x, about in [0, 1], ``[N, C, H, W]``; not clamped.
+
+        Args:
+            x: x_t in [0, 1], ``[N, C, H, W]``.
+            action: a_t, int64 ``[N]``.
+            codes: vectors of the change, ``[N, K, E]``.
+        """
         cells = self.from_code(codes).unflatten(2, (self.cell, self.cell, -1)).unflatten(1, (self.grid, self.grid))
         q = cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
         side = self.latent_side
@@ -159,7 +185,13 @@ class DeltaTokenizer(Component):
     def pixels(
         self, pixels: UInt8[Tensor, "n h w c"], action: Int[Tensor, " n"], tokens: Int[Tensor, "n k"]
     ) -> UInt8[Tensor, "n h w c"]:
-        """The frame that follows, as the environment shows frames: clamped, and rounded to bytes."""
+        """The frame that follows, as the environment shows frames: ``[N, H, W, C]``, clamped, and rounded to bytes.
+
+        Args:
+            pixels: x_t, uint8 ``[N, H, W, C]``.
+            action: a_t, int64 ``[N]``.
+            tokens: of the change, int64 ``[N, K]``.
+        """
         shares = row_chunks(len(tokens), math.prod(self.shape[:2]), tokens.device)
         return torch.cat([self._pixels(pixels[share], action[share], tokens[share]) for share in shares])
 

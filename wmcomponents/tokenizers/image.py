@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.functional.edm import from_bytes
+from wmcomponents.nn import Quantizer
 from wmcomponents.nn.chunks import row_chunks
+
+Q = TypeVar("Q", bound=Quantizer)
+"""The kind of quantizer in a tokenizer."""
 
 
 class Tokenized(NamedTuple):
@@ -28,7 +32,7 @@ class Tokenized(NamedTuple):
     loss: Tensor
 
 
-class ImageTokenizer(Component):
+class ImageTokenizer(Component, Generic[Q]):
     """A discrete autoencoder of images.
 
     ======== ======================================= =================================
@@ -44,8 +48,7 @@ class ImageTokenizer(Component):
         encoder: images in [-1, 1] ``[N, C, H, W]`` to a grid of features ``[N, F, h, w]``.
         decoder: the way back.
         quantizer: vectors to codes, such as :class:`~wmcomponents.nn.VectorQuantizer` or
-            :class:`~wmcomponents.nn.FSQ`: called, gives codes, tokens and loss; has ``dim``, ``codes``, ``tokens`` and
-            ``lookup``.
+            :class:`~wmcomponents.nn.FSQ`.
         features: F, channels of the encoder's output and of the decoder's input.
         grid: (h, w).
         in_keys: key of the image.
@@ -59,7 +62,7 @@ class ImageTokenizer(Component):
         shape: Sequence[int],
         encoder: nn.Module,
         decoder: nn.Module,
-        quantizer: Any,
+        quantizer: Q,
         *,
         features: int,
         grid: tuple[int, int],
@@ -67,7 +70,8 @@ class ImageTokenizer(Component):
         out_keys: Sequence[NestedKey] = ("tokens", "codes"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
+        self.encoder, self.decoder = encoder, decoder
+        self.quantizer: Q = quantizer
         self.to_code = nn.Conv2d(features, quantizer.dim, 1)
         self.from_code = nn.Conv2d(quantizer.dim, features, 1)
         self.shape, self.grid = tuple(shape), tuple(grid)
@@ -78,26 +82,26 @@ class ImageTokenizer(Component):
         return self.grid[0] * self.grid[1]
 
     def compute(self, pixels: UInt8[Tensor, "*batch h w c"]) -> tuple[Tensor, Tensor]:
-        """Tokens and their codes."""
+        """Tokens ``[*B, K]`` of images ``[*B, H, W, C]``, and their codes ``[*B, K, E]``."""
         lead = pixels.shape[:-3]
         tokens, codes, _ = self.tokenize(network_image(pixels.reshape(-1, *pixels.shape[-3:])))
         return tokens.reshape(*lead, *tokens.shape[1:]), codes.reshape(*lead, *codes.shape[1:])
 
     def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k e"]:
-        """Images in [-1, 1] as vectors that are to be quantised, row by row of the grid."""
+        """Images in [-1, 1] ``[N, C, H, W]`` as vectors to be quantised ``[N, K, E]``, row by row of the grid."""
         return self.to_code(self.encoder(x)).flatten(2).transpose(1, 2)
 
     def tokenize(self, x: Float[Tensor, "n c h w"]) -> Tokenized:
-        """Images in [-1, 1] as tokens, with codes and loss."""
+        """Images in [-1, 1] ``[N, C, H, W]`` as tokens, with codes and loss."""
         codes, tokens, loss = self.quantizer(self.encode(x))
         return Tokenized(tokens, codes, loss.mean(-1))
 
     @torch.no_grad()
     def tokens(self, pixels: UInt8[Tensor, "*batch h w c"], rows: int = 1024) -> Int[Tensor, "*batch k"]:
-        """The tokens alone, without gradients.
+        """The tokens alone, int64 ``[*B, K]``, without gradients.
 
         Args:
-            pixels: images as the environment shows them.
+            pixels: images as the environment shows them, uint8 ``[*B, H, W, C]``.
             rows: how many are encoded at most at once; more images are taken in turns, which bounds the memory. A
                 CPU takes fewer.
         """
@@ -109,11 +113,11 @@ class ImageTokenizer(Component):
         return self.quantizer.tokens(self.encode(network_image(pixels)))
 
     def decode(self, codes: Float[Tensor, "n k e"]) -> Float[Tensor, "n c h w"]:
-        """Codes' vectors as images, about in [-1, 1]; not clamped."""
+        """Codes' vectors ``[N, K, E]`` as images ``[N, C, H, W]``, about in [-1, 1]; not clamped."""
         return self.decoder(self.from_code(codes.transpose(1, 2).unflatten(2, self.grid)))
 
     def pixels(self, tokens: Int[Tensor, "*batch k"]) -> UInt8[Tensor, "*batch h w c"]:
-        """What tokens look like, as the environment shows images: clamped, and rounded to bytes."""
+        """What tokens ``[*B, K]`` look like, as the environment shows images: ``[*B, H, W, C]``, rounded to bytes."""
         lead, flat = tokens.shape[:-1], tokens.reshape(-1, self.length)
         shares = row_chunks(len(flat), math.prod(self.shape[:2]), flat.device)
         return torch.cat([self._pixels(flat[share]) for share in shares]).reshape(*lead, *self.shape)
@@ -140,7 +144,7 @@ class ImageDetokenizer(Component):
 
     def __init__(
         self,
-        tokenizer: ImageTokenizer,
+        tokenizer: ImageTokenizer[Quantizer],
         *,
         in_keys: Sequence[NestedKey] = ("tokens",),
         out_keys: Sequence[NestedKey] = ("reconstruction",),
@@ -149,22 +153,22 @@ class ImageDetokenizer(Component):
         self.tokenizer = tokenizer
 
     def compute(self, tokens: Int[Tensor, "*batch k"]) -> Float[Tensor, "*batch h w c"]:
-        """Images that are not clamped, so that gradients pass."""
+        """Images ``[*B, H, W, C]`` of tokens ``[*B, K]``, not clamped, so that gradients pass."""
         lead, part = tokens.shape[:-1], self.tokenizer
         image = unit_image(part.decode(part.quantizer.lookup(tokens.reshape(-1, part.length))))
         return image.reshape(*lead, *image.shape[1:])
 
 
 def network_image(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Bytes as numbers in [-1, 1], channels first."""
+    """Bytes ``[N, H, W, C]`` as numbers in [-1, 1], channels first: ``[N, C, H, W]``."""
     return from_bytes(pixels.permute(0, 3, 1, 2))
 
 
 def unit_image(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
-    """An image about in [-1, 1] as one about in [0, 1], channels last."""
+    """Images about in [-1, 1] ``[N, C, H, W]`` as images about in [0, 1], channels last: ``[N, H, W, C]``."""
     return image.add(1.0).div(2.0).permute(0, 2, 3, 1)
 
 
 def byte_image(image: Float[Tensor, "n h w c"]) -> UInt8[Tensor, "n h w c"]:
-    """An image about in [0, 1], clamped and rounded to bytes."""
+    """Images about in [0, 1], clamped and rounded to bytes, ``[N, H, W, C]``."""
     return image.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)

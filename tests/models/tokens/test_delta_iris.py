@@ -101,7 +101,7 @@ class AuthorsDream:
         left += [] if self.pending is None else [self.pending]
         hidden = self.outputs(*left, part.action_embedding.weight[action])
         logits = part.reward_head(hidden)
-        if self.model.config.rewards == "sign":
+        if self.model.config.network.transformer.rewards == "sign":
             reward = picked(logits, None if noise is None else noise["reward"][0]) - 1
         else:
             reward = float(symexp((logits.softmax(-1) * torch.linspace(-20, 20, 255)).sum()))
@@ -363,4 +363,4 @@ def test_a_checkpoint_with_a_key_too_many_or_too_few_is_refused(tmp_path):
 
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        DeltaIRISConfig.tiny().layers = 3
+        DeltaIRISConfig.tiny().network.transformer.layers = 3

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tests import golden_vectors
 from wmcomponents.dynamics.tokens.block_transformer import CacheBounds
 from wmcomponents.models import DeltaIRIS, DeltaIRISConfig
-from wmcomponents.models.tokens.delta_iris.objective import Changes
+from wmcomponents.models.tokens.delta_iris.objective import ChangeSegments
 from wmcomponents.nn import CosineQuantizer
 from wmcomponents.objectives.model_loss import _reduced
 
@@ -46,11 +46,13 @@ def bytes_of(observations):
 
 
 def test_sizes_follow_from_the_weights(model):
-    c = model.config
-    assert (c.tokens, c.mults, c.halves, c.channels, c.features) == (4, (1, 1), (True, True), 32, 8)
+    c = model.config.network
+    assert (c.mults, c.halves) == ((1, 1), (True, True))
+    c, t = c.tokenizer, c.transformer
+    assert (c.tokens, c.channels, c.features) == (4, 32, 8)
     assert (c.context_channels, c.context, c.action_channels, c.vocabulary, c.code) == (32, 4, 2, 16, 8)
-    assert (c.layers, c.heads, c.frame_channels, c.frame_features, c.max_blocks) == (2, 2, 32, 2, 6)
-    assert c.rewards == "sign" and loaded("twohot").config.rewards == "two_hot"
+    assert (t.layers, t.heads, t.frame_channels, t.frame_features, t.max_blocks) == (2, 2, 32, 2, 6)
+    assert t.rewards == "sign" and loaded("twohot").config.network.transformer.rewards == "two_hot"
 
 
 def test_the_tokenizer_encodes_quantises_and_decodes(model):
@@ -213,7 +215,7 @@ def test_the_transformers_losses(worded):
     objective.token_scale.fill_(0.1)
     objective.termination_scale.fill_(0.1)
     known = F.pad((mask[:, 1:] & mask[:, :-1]).float(), (0, 1))
-    changes = Changes(
+    changes = ChangeSegments(
         bytes_of(t["input.observations"]),
         t["input.actions"],
         tokens,

@@ -8,7 +8,15 @@ from torchrl.data import OneHot
 from tests.contract.models import CHANGES, SMALL
 from tests.models.tokens.test_iris_loss import at, data, parts_reached
 from wmcomponents.functional import symlog
-from wmcomponents.models import DeltaIRIS, DeltaIRISConfig, DeltaIRISLoss, DreamerV3, DreamerV3Config
+from wmcomponents.models import (
+    DeltaIRIS,
+    DeltaIRISConfig,
+    DeltaIRISLoss,
+    DeltaIRISLossConfig,
+    DeltaIRISOptimizerConfig,
+    DreamerV3,
+    DreamerV3Config,
+)
 
 
 def built(**changes):
@@ -105,7 +113,9 @@ def test_padding_moves_no_code_and_costs_nothing():
 
 
 def test_some_transitions_are_drawn_and_padding_never_is(model):
-    objective = at(DeltaIRISLoss(model, tokenizer_steps=1, tokenizer_frames=3, reduction="none"), "tokenizer")
+    objective = at(
+        DeltaIRISLoss(model, DeltaIRISLossConfig(tokenizer_steps=1, tokenizer_frames=3), reduction="none"), "tokenizer"
+    )
     batch = data(rows=2, steps=4)
     batch["collector", "mask"] = torch.zeros(2, 4, dtype=torch.bool)
     batch["collector", "mask"][0, :3] = True
@@ -180,7 +190,7 @@ def test_long_sequences_are_cut_to_the_context_and_the_next_piece_counts_again(m
 
 @pytest.mark.parametrize("decay", [0.0, 0.01])
 def test_only_linear_maps_decay_and_norms_are_clipped_apart(model, decay):
-    objective = DeltaIRISLoss(model, tokenizer_steps=1, tokenizer_decay=decay)
+    objective = DeltaIRISLoss(model, optimizer=DeltaIRISOptimizerConfig(tokenizer_decay=decay))
     optimizer = objective.make_optimizer()
     names = {id(p): name for name, p in objective.world_model_params.flatten_keys(".").items()}
     decaying = {names[id(p)] for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
@@ -197,9 +207,9 @@ def test_only_linear_maps_decay_and_norms_are_clipped_apart(model, decay):
 
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ValueError, match="leaves the transformer its turns"):
-        DeltaIRISLoss(model, tokenizer_steps=1, tokenizer_every=1)
-    with pytest.raises(TypeError, match="use its own objective"):
-        DeltaIRISLoss(DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), SMALL, OneHot(3)), tokenizer_steps=1)
+        DeltaIRISLoss(model, DeltaIRISLossConfig(tokenizer_steps=1, tokenizer_every=1))
+    with pytest.raises(TypeError, match="DreamerV3 is no CachedTransformerModel: use the loss that its own objective"):
+        DeltaIRISLoss(DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), SMALL, OneHot(3)))
     for stage in ("tokenizer", "transformer"):
         with pytest.raises(ValueError, match=r"\[B, T\]"):
             at(model.objective(), stage)(data()[0])

@@ -295,7 +295,7 @@ def test_a_codebook_begins_with_real_frames_once_and_only_where_it_should():
 
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        IRISConfig.tiny().dim = 3
+        IRISConfig.tiny().network.transformer.dim = 3
 
 
 def test_a_prefix_of_frames_is_read_with_the_actions_between_them_and_no_others(model):

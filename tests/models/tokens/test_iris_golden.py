@@ -36,9 +36,9 @@ def ours(tensors, prefix, part):
 
 
 def test_sizes_follow_from_the_weights(model):
-    c = model.config
+    c, t = model.config.network.tokenizer, model.config.network.transformer
     assert (c.grid, c.channels, c.blocks, c.attention, c.latent_channels) == (4, 32, 1, (4, 8), 16)
-    assert (c.vocabulary, c.code, c.layers, c.heads, c.dim, c.max_frames) == (32, 16, 2, 2, 32, 3)
+    assert (c.vocabulary, c.code, t.layers, t.heads, t.dim, t.max_frames) == (32, 16, 2, 2, 32, 3)
 
 
 def test_the_tokenizer_encodes_quantises_and_decodes(model):
@@ -79,7 +79,7 @@ def worded(request):
     facts, t = golden_vectors.load(f"iris_world_model_{request.param}")
     weights = {f"world_model.{key[7:]}": value for key, value in t.items() if key.startswith("weight.")}
     base = IRIS.from_official(official_weights(), heads=2)
-    config = IRISConfig(**{**vars(base.config), "causality": request.param})
+    config = base.config.vary(causality=request.param)
     model = IRIS(config, base.observation_spec, base.action_spec)
     tokens = {key: value for key, value in official_weights().items() if key.startswith("tokenizer.")}
     return load_mapped(model, merged(weights | tokens), RULES).eval(), facts, t

@@ -6,9 +6,18 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.data import OneHot
 
-from tests.contract.models import SMALL, WORDS
-from wmcomponents.models import IRIS, DreamerV3, DreamerV3Config, IRISConfig, IRISLoss
-from wmcomponents.nn import LPIPS
+from tests.contract.models import CHANGES, SMALL, WORDS
+from wmcomponents.models import (
+    IRIS,
+    DeltaIRIS,
+    DeltaIRISConfig,
+    DreamerV3,
+    DreamerV3Config,
+    IRISConfig,
+    IRISLoss,
+    IRISLossConfig,
+)
+from wmcomponents.nn import FSQ, LPIPS
 
 
 @pytest.fixture
@@ -43,10 +52,10 @@ def parts_reached(objective, batch):
 
 
 def test_the_stage_follows_from_the_step_alone(model):
-    objective = IRISLoss(model, tokenizer_steps=3, tokenizer_every=3)
+    objective = IRISLoss(model, IRISLossConfig(tokenizer_steps=3, tokenizer_every=3))
     stages = [objective.stage_at(step) for step in range(10)]
     assert [stage == "tokenizer" for stage in stages] == [True] * 3 + [False, False, True] * 2 + [False]
-    never = IRISLoss(model, tokenizer_steps=1, tokenizer_every=0)
+    never = IRISLoss(model, IRISLossConfig(tokenizer_steps=1, tokenizer_every=0))
     assert {never.stage_at(step) for step in range(1, 50)} == {"transformer"}
     never.before_update(0)
     assert never.stage == "tokenizer" and "loss_commitment" in never.out_keys
@@ -63,7 +72,9 @@ def test_each_stage_trains_its_part_alone(model):
 def test_what_is_written_is_what_is_declared(model):
     for objective in (
         model.objective(),
-        IRISLoss(model, tokenizer_steps=1, worst=0.01, perceptual=lambda x, y: (x - y).abs().mean((1, 2, 3))),
+        IRISLoss(
+            model, IRISLossConfig(tokenizer_steps=1, worst=0.01), perceptual=lambda x, y: (x - y).abs().mean((1, 2, 3))
+        ),
     ):
         for stage in ("tokenizer", "transformer"):
             out = at(objective, stage)(data())
@@ -72,7 +83,9 @@ def test_what_is_written_is_what_is_declared(model):
 
 
 def test_frames_are_scored_one_by_one_in_the_range_of_the_network(model):
-    objective = at(IRISLoss(model, tokenizer_steps=1, absolute=0.1, squared=1.0, worst=0.5), "tokenizer")
+    objective = at(
+        IRISLoss(model, IRISLossConfig(tokenizer_steps=1, absolute=0.1, squared=1.0, worst=0.5)), "tokenizer"
+    )
     batch = data()
     out = objective(batch)
     frames = torch.cat([batch["pixels"], batch["next", "pixels"][:, -1:]], 1).flatten(0, 1)
@@ -91,7 +104,7 @@ def test_codes_without_use_are_given_to_what_lies_far_from_all_others(model):
     quantizer = model.tokenizer.quantizer
     with torch.no_grad():
         quantizer.embedding.weight[1:] = 100.0  # nothing is ever near these
-    objective = at(IRISLoss(model, tokenizer_steps=40, revival=25), "tokenizer")
+    objective = at(IRISLoss(model, IRISLossConfig(tokenizer_steps=40, revival=25)), "tokenizer")
     batch = data(rows=4)
     before = quantizer.embedding.weight.detach().clone()
 
@@ -110,7 +123,9 @@ def test_codes_without_use_are_given_to_what_lies_far_from_all_others(model):
 
 
 def test_some_frames_are_drawn_and_padding_never_is(model):
-    objective = at(IRISLoss(model, tokenizer_steps=1, tokenizer_frames=3, reduction="none"), "tokenizer")
+    objective = at(
+        IRISLoss(model, IRISLossConfig(tokenizer_steps=1, tokenizer_frames=3), reduction="none"), "tokenizer"
+    )
     batch = data(rows=2, steps=4)
     batch["collector", "mask"] = torch.zeros(2, 4, dtype=torch.bool)
     batch["collector", "mask"][0, :2] = True
@@ -125,9 +140,9 @@ def test_some_frames_are_drawn_and_padding_never_is(model):
 
 def test_the_perceptual_distance_is_added_and_its_network_is_not_trained(model):
     body = nn.Conv2d(3, 4, 3)
-    objective = IRISLoss(model, tokenizer_steps=1, perceptual=LPIPS(lambda x: [body(x)], (4,)))
+    objective = IRISLoss(model, IRISLossConfig(tokenizer_steps=1), perceptual=LPIPS(lambda x: [body(x)], (4,)))
     assert objective(data())["loss_perceptual"] > 0
-    held = IRISLoss(model, tokenizer_steps=1, perceptual=LPIPS(nn.Sequential(nn.Conv2d(3, 4, 3)), (4,)))
+    held = IRISLoss(model, IRISLossConfig(tokenizer_steps=1), perceptual=LPIPS(nn.Sequential(nn.Conv2d(3, 4, 3)), (4,)))
     trained = {id(p) for group in held.make_optimizer().param_groups for p in group["params"]}
     assert not trained & {id(p) for p in held.perceptual.parameters()}
     assert not any(p.requires_grad for p in held.perceptual.parameters())
@@ -240,12 +255,25 @@ def test_who_is_not_in_turn_stands_still(model):
 
 def test_what_cannot_be_is_refused(model):
     with pytest.raises(ValueError, match="leaves the transformer its turns"):
-        IRISLoss(model, tokenizer_steps=1, tokenizer_every=1)
+        IRISLoss(model, IRISLossConfig(tokenizer_steps=1, tokenizer_every=1))
     with pytest.raises(ValueError, match="the stages are"):
         model.objective().stage = "policy"
-    with pytest.raises(TypeError, match="use its own objective"):
-        IRISLoss(DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), SMALL, OneHot(3)), tokenizer_steps=1)
+    with pytest.raises(
+        TypeError, match="IRISLoss trains a CachedTransformerModel; DreamerV3 is no .* its own objective"
+    ):
+        IRISLoss(DreamerV3(DreamerV3Config.tiny(mults=(1, 2)), SMALL, OneHot(3)))
+    with pytest.raises(
+        TypeError, match="over a TokenTransformer; that of DeltaIRIS is a DeltaTransformer: use the loss"
+    ):
+        IRISLoss(DeltaIRIS(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3)))
     with pytest.raises(ValueError, match=r"\[B, T\]"):
         at(model.objective(), "transformer")(data()[0])
     with pytest.raises(KeyError, match="sequences lack"):
         at(model.objective(), "transformer")(data().exclude("action"))
+
+
+def test_only_codes_of_a_codebook_are_revived(model):
+    model.tokenizer.quantizer = FSQ((2, 2, 2))
+    with pytest.raises(TypeError, match="codebook of a VectorQuantizer; FSQ has none: set revival=0"):
+        IRISLoss(model, IRISLossConfig(revival=1))
+    IRISLoss(model)

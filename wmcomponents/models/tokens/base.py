@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -11,18 +11,30 @@ from torchrl.data import Categorical, OneHot, TensorSpec
 
 from wmcomponents.codecs import RewardDistribution
 from wmcomponents.codecs.reward_unit import rewards_in
+from wmcomponents.dynamics import BlockTransformer
 from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.tokenizers import DeltaTokenizer, ImageTokenizer
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
+T = TypeVar("T", bound=ImageTokenizer | DeltaTokenizer)
+D = TypeVar("D", bound=BlockTransformer)
 
-class CachedTransformerModel(PretrainedModel):
+
+class CachedTransformerModel(PretrainedModel, Generic[T, D]):
     """A model whose state has a large entry ``kv_cache``, and whose action is one choice.
 
-    A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they
-    are given.
+    A family says what its parts are (``class MyModel(CachedTransformerModel[MyTokenizer, MyTransformer])``), and writes
+    :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they are given.
+
+    Attributes:
+        tokenizer: what stands between observations and tokens.
+        dynamics: the transformer over tokens and actions.
+        rewards: how the transformer's logits tell a reward.
     """
 
     format_1_states = {"cache": "kv_cache"}
+    tokenizer: T
+    dynamics: D
     rewards: RewardDistribution
 
     def prepare(self, sequences: TensorDictBase) -> None:

@@ -1,7 +1,7 @@
 """What losses of a tokenizer and a transformer over its tokens share: stages, optimisers, pieces of sequences."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -9,35 +9,40 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from wmcomponents.dynamics import BlockTransformer
+from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.config import TokenLossConfig, TokenOptimizerConfig
 from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.objectives.arrivals import Transitions
-from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
+from wmcomponents.objectives.model_loss import StagedModelLoss, Terms, check_model
 from wmcomponents.optim import ClippedAdamW, decayed_names
-from wmcomponents.world_model import WorldModel
 
 MAX_NORM, DECAY = 10.0, 0.01
 PARTS = {"tokenizer": "tokenizer", "dynamics": "transformer"}
 """Name of the stage that trains a part of the model, by the part's."""
 
+W = TypeVar("W", bound=CachedTransformerModel)
 
-class TokenWorldLoss(StagedModelLoss):
+
+class TokenWorldLoss(StagedModelLoss[W]):
     """Base of losses in two stages: the tokenizer for the first steps, then the transformer.
 
+    A family says over which kind of transformer, in ``transformer``.
+
     Args:
-        world_model: has the parts ``tokenizer`` and ``dynamics``.
-        tokenizer_steps: updates of the tokenizer before those of the transformer.
-        tokenizer_every: then, every how many updates the tokenizer is trained again; 0 for never, at least 2.
-        tokenizer_frames: elements of an update of the tokenizer, drawn from the batch; 0 takes all.
-        rates: learning rate of each part, by its name.
-        decays: weight decay of each part's linear maps.
-        errors: factors on the absolute, the squared and the worst squared error of an image.
+        world_model: a model of a tokenizer and such a transformer.
+        config: when which part is trained, and factors on the errors of an image.
+        optimizer: learning rate of each part.
+        tokenizer_decay: weight decay of the tokenizer's linear maps.
         coefficients: further numbers of the objective.
         **options: of :class:`~wmcomponents.objectives.ModelLoss`.
 
     Raises:
+        TypeError: for a model of another kind.
         ValueError: for stages that cannot be.
     """
 
+    transformer: ClassVar[type[BlockTransformer]]
     stages = ("tokenizer", "transformer")
     absolute: Tensor
     squared: Tensor
@@ -45,29 +50,35 @@ class TokenWorldLoss(StagedModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: W,
+        config: TokenLossConfig,
+        optimizer: TokenOptimizerConfig,
         *,
-        tokenizer_steps: int,
-        tokenizer_every: int,
-        tokenizer_frames: int,
-        rates: Mapping[str, float],
-        decays: Mapping[str, float],
-        errors: tuple[float, float, float],
+        tokenizer_decay: float = 0.0,
         coefficients: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
-        if min(tokenizer_steps, tokenizer_every, tokenizer_frames) < 0 or tokenizer_every == 1:
+        check_model(world_model, CachedTransformerModel, type(self))
+        if not isinstance(world_model.dynamics, self.transformer):
+            raise TypeError(
+                f"{type(self).__name__} trains a model over a {self.transformer.__name__}; that of "
+                f"{type(world_model).__name__} is a {type(world_model.dynamics).__name__}: use the loss that its own "
+                f"objective() makes."
+            )
+        c = config
+        if min(c.tokenizer_steps, c.tokenizer_every, c.tokenizer_frames) < 0 or c.tokenizer_every == 1:
             raise ValueError(
                 f"counts are at least 0, and tokenizer_every leaves the transformer its turns: 0 or at least 2; got "
-                f"tokenizer_steps={tokenizer_steps}, tokenizer_every={tokenizer_every}, "
-                f"tokenizer_frames={tokenizer_frames}."
+                f"tokenizer_steps={c.tokenizer_steps}, tokenizer_every={c.tokenizer_every}, "
+                f"tokenizer_frames={c.tokenizer_frames}."
             )
-        self.tokenizer_steps, self.tokenizer_every = tokenizer_steps, tokenizer_every
-        self.tokenizer_frames = tokenizer_frames
-        self.rates, self.decays = dict(rates), dict(decays)
+        self.tokenizer_steps, self.tokenizer_every = c.tokenizer_steps, c.tokenizer_every
+        self.tokenizer_frames = c.tokenizer_frames
+        self.rates = {"tokenizer": optimizer.tokenizer_rate, "dynamics": optimizer.transformer_rate}
+        self.decays = {"tokenizer": tokenizer_decay, "dynamics": DECAY}
         self._seen: list[tuple[Tensor, ...]] = []
         self._is_updating = False
-        factors = dict(zip(("absolute", "squared", "worst"), errors, strict=True))
+        factors = {"absolute": c.absolute, "squared": c.squared, "worst": c.worst}
         super().__init__(world_model, coefficients={**factors, **(coefficients or {})}, **options)
 
     def stage_at(self, step: int) -> str:
@@ -107,22 +118,31 @@ class TokenWorldLoss(StagedModelLoss):
             warmup: steps over which the rates grow from 0; none if not given, as in the papers.
         """
         named = [(name, p) for name, p in self.world_model_params.flatten_keys(".").items() if p.requires_grad]
+        parts: dict[str, nn.Module] = {"tokenizer": self.world_model.tokenizer, "dynamics": self.world_model.dynamics}
         groups = []
         for part, stage in PARTS.items():
-            is_decaying = self.decays[part] > 0
-            linear = decayed_names(getattr(self.world_model, part), (nn.Linear,)) if is_decaying else set()
+            decay = self.decays[part]
+            linear = decayed_names(parts[part], (nn.Linear,)) if decay > 0 else set()
             own = [(name.removeprefix(f"{part}."), p) for name, p in named if name.startswith(f"{part}.")]
             rest = {"lr": self.rates[part] if lr is None else lr, "clip": stage}
             groups.append({"params": [p for name, p in own if name not in linear], "weight_decay": 0.0, **rest})
-            if is_decaying:
+            if decay > 0:
                 shrunk = [p for name, p in own if name in linear]
-                groups.append({"params": shrunk, "weight_decay": self.decays[part], **rest})
+                groups.append({"params": shrunk, "weight_decay": decay, **rest})
         return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
 
     def image_errors(
         self, shown: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"]
     ) -> dict[str, Float[Tensor, " n"]]:
-        """What images cost: their mean absolute and squared errors, and the worst squared one, with their factors."""
+        """What images cost: their mean absolute and squared errors, and the worst squared one, with their factors.
+
+        Args:
+            shown: real images, ``[N, C, H, W]``.
+            made: what the decoder makes of them, ``[N, C, H, W]``.
+
+        Returns:
+            Costs ``[N]`` by name.
+        """
         error = shown - made
         return {
             "absolute": self.absolute * error.abs().mean((1, 2, 3)),
@@ -133,7 +153,13 @@ class TokenWorldLoss(StagedModelLoss):
     def tokenizer_scores(
         self, losses: Mapping[str, Float[Tensor, " n"]], tokens: Int[Tensor, "n k"], weight: Float[Tensor, " n"]
     ) -> Terms:
-        """Terms of an update of the tokenizer, each ``[N, 1]``, with the perplexity of the codes that it used."""
+        """Terms of an update of the tokenizer, each ``[N, 1]``, with the perplexity of the codes that it used.
+
+        Args:
+            losses: costs ``[N]`` by name.
+            tokens: the codes used, int64 ``[N, K]``.
+            weight: of the elements, ``[N]``.
+        """
         codes = self.world_model.tokenizer.quantizer.codes
         used = perplexity(code_counts(tokens, codes, weight.unsqueeze(-1).expand_as(tokens)))
         columns = {name: value.unsqueeze(-1) for name, value in losses.items()}
@@ -144,6 +170,9 @@ class TokenWorldLoss(StagedModelLoss):
 
         Args:
             weight: of the elements, ``[N]``.
+
+        Returns:
+            Their numbers, int64 ``[min(N, tokenizer_frames)]``.
         """
         if not 0 < self.tokenizer_frames < weight.shape[0]:
             return torch.arange(weight.shape[0], device=weight.device)
@@ -152,7 +181,15 @@ class TokenWorldLoss(StagedModelLoss):
 
 
 def pieces(value: Tensor, length: int) -> Tensor:
-    """Sequences ``[B, T, ...]`` cut into pieces ``[P, length, ...]``, the last of each filled up with zeros."""
+    """Sequences cut into pieces, the last of each filled up with zeros.
+
+    Args:
+        value: ``[B, T, ...]``.
+        length: of a piece.
+
+    Returns:
+        ``[P, length, ...]``, the pieces of a sequence behind one another.
+    """
     missing = -value.shape[1] % length
     value = F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing))
     return value.unflatten(1, (-1, length)).flatten(0, 1)

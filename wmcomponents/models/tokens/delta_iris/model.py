@@ -1,9 +1,7 @@
 """Delta-IRIS: Micheli, Alonso and Fleuret, Efficient World Models with Context-Aware Tokenization (ICML 2024)."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +13,11 @@ from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional.distributions.categorical import softmax
 from wmcomponents.models.tokens.base import CachedTransformerModel, choices_of, rows_of
 from wmcomponents.models.tokens.delta_iris import official as official
+from wmcomponents.models.tokens.delta_iris.config import (
+    DeltaIRISConfig,
+    DeltaIRISNetworkConfig,
+    DeltaIRISTokenizerConfig,
+)
 from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss
 from wmcomponents.models.tokens.iris.official import merged
 from wmcomponents.nn import CosineQuantizer
@@ -25,120 +28,7 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State
 REWARDS: dict[str, type[RewardDistribution]] = {"sign": SignReward, "two_hot": SymlogReward}
 
 
-@dataclass(frozen=True)
-class DeltaIRISConfig:
-    """Sizes and training of a Delta-IRIS world model; the defaults are the paper's for Atari.
-
-    Attributes:
-        tokens: of the change from a frame to the next, a square number.
-        mults: of the channels of every CNN, one for each residual block.
-        halves: whether height and width halve behind the block.
-        largest_map: if given, ``mults`` and ``halves`` follow from the image instead: blocks of one width, and as
-            many halvings, at least one, as bring its side to at most this.
-        channels: of the tokenizer's encoder and decoder, a multiple of 32.
-        features: of the encoder's output and of the codes' part of the decoder's input.
-        context_channels: of the CNN through which the decoder sees the frame before, a multiple of 32.
-        context: of that CNN's output.
-        action_channels: of what the decoder sees of the action.
-        vocabulary: codes in the codebook.
-        code: size of a code.
-        beta: factor on the commitment loss.
-        revival: updates of the codebook in which unused codes are revived.
-        layers: of the transformer.
-        heads: of its attention.
-        frame_channels: of the CNN through which it sees frames, a multiple of 32.
-        frame_features: of that CNN's output; with its height and width they make the size of the embeddings.
-        dropout: in the transformer's training.
-        max_blocks: frames in its context.
-        rewards: ``"sign"``, drawn, or ``"two_hot"`` in symlog space, of which the mean is taken.
-        tokenizer_steps: updates of the tokenizer before those of the transformer.
-        tokenizer_every: after those, every how many updates the tokenizer is trained on; 0 for never again.
-        tokenizer_frames: transitions in one of its updates, drawn from the batch; 0 takes all.
-        tokenizer_rate: learning rate of the tokenizer.
-        tokenizer_decay: weight decay of its linear maps.
-        absolute: factor on the absolute error of a frame.
-        squared: factor on its squared error.
-        worst: factor on the squared error of its worst pixel.
-        transformer_rate: learning rate of the transformer.
-        token_scale: factor on its loss of tokens.
-        reward_scale: factor on its loss of rewards.
-        termination_scale: factor on its loss of terminations.
-    """
-
-    tokens: int = 4
-    mults: tuple[int, ...] = (1, 1, 2, 2, 4)
-    halves: tuple[bool, ...] = (True, False, True, True, False)
-    largest_map: int = 0
-    channels: int = 64
-    features: int = 64
-    context_channels: int = 32
-    context: int = 16
-    action_channels: int = 4
-    vocabulary: int = 1024
-    code: int = 64
-    beta: float = 0.02
-    revival: int = 400
-    layers: int = 3
-    heads: int = 4
-    frame_channels: int = 32
-    frame_features: int = 4
-    dropout: float = 0.0
-    max_blocks: int = 26
-    rewards: Literal["sign", "two_hot"] = "sign"
-    tokenizer_steps: int = 5400
-    tokenizer_every: int = 2
-    tokenizer_frames: int = 0
-    tokenizer_rate: float = 1e-4
-    tokenizer_decay: float = 0.0
-    absolute: float = 0.1
-    squared: float = 1.0
-    worst: float = 0.01
-    transformer_rate: float = 1e-4
-    token_scale: float = 0.1
-    reward_scale: float = 1.0
-    termination_scale: float = 0.1
-
-    @classmethod
-    def tiny(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For images of 16 or 32 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper.
-
-        Its size follows from the image, as that of the transformer's embeddings does: 0.9 million parameters at 16
-        pixels a side, 11 at 32 and 64, 17 at 36, 4 at 96.
-        """
-        # At a quarter of the side, small things blur: a dream decodes its own frames, and soon shows the mean image.
-        halving = {} if changes.keys() & {"mults", "halves"} else {"largest_map": 16}
-        sizes = {"mults": (1, 1), "halves": (True, False), "channels": 32, "features": 16, "context": 8, **halving}
-        codes = {"vocabulary": 64, "code": 16, "action_channels": 2}
-        context = {"layers": 3, "frame_features": 2, "max_blocks": 16}
-        training = {"tokenizer_steps": 900, "tokenizer_every": 0, "tokenizer_frames": 64, "token_scale": 1.0}
-        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "worst": 0.03}
-        return cls(**{**sizes, **codes, **context, **training, **rates, **changes})
-
-    @classmethod
-    def pong(cls, **changes: Any) -> "DeltaIRISConfig":
-        """For ALE/Pong at 64x64 on a CPU. Not a scaled-down paper."""
-        sizes = {"mults": (1, 1), "halves": (True, True), "channels": 32, "features": 16, "context": 32}
-        codes = {"vocabulary": 128, "code": 32}
-        context = {"layers": 3, "frame_features": 1, "max_blocks": 8}
-        training = {"tokenizer_steps": 400, "tokenizer_every": 0, "tokenizer_frames": 16, "token_scale": 1.0}
-        rates = {"tokenizer_rate": 1e-3, "transformer_rate": 1e-3, "worst": 0.03}
-        return cls(**{**sizes, **codes, **context, **training, **rates, **changes})
-
-    @classmethod
-    def atari(cls, **changes: Any) -> "DeltaIRISConfig":
-        """Atari 100k at 64x64: 4,065,715 parameters in the tokenizer, 3,577,257 in the transformer with 4 actions."""
-        return cls(**changes)
-
-    @classmethod
-    def crafter(cls, **changes: Any) -> "DeltaIRISConfig":
-        """Crafter at 64x64: 5,409,611 parameters in the tokenizer, 11,948,457 in the transformer with 17 actions."""
-        sizes = {"context_channels": 64, "context": 8, "heads": 8, "frame_features": 8, "max_blocks": 21}
-        training = {"revival": 0, "rewards": "two_hot", "tokenizer_steps": 5000, "tokenizer_decay": 0.01}
-        scales = {"token_scale": 1.0, "termination_scale": 1.0}
-        return cls(**{**sizes, **training, **scales, **changes})
-
-
-class DeltaIRIS(CachedTransformerModel):
+class DeltaIRIS(CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]):
     """Delta-IRIS: an autoencoder of the changes between frames, and a transformer over frames, actions and changes.
 
     State: ``frame`` uint8 ``[*B, H, W, C]``, the present frame; ``vector`` float ``[*B, dim]``, what the transformer
@@ -175,63 +65,30 @@ class DeltaIRIS(CachedTransformerModel):
     config: DeltaIRISConfig
 
     def __init__(self, config: DeltaIRISConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
-        c = config
-        key, shape = image_of(observation_spec, "Delta-IRIS", is_square=True)
-        actions = choices_of(action_spec, "Delta-IRIS")
-        mults, halves = (
-            (c.mults, c.halves) if not c.largest_map else levels_of(shape[0], c.largest_map, math.isqrt(c.tokens))
-        )
-        if c.rewards not in REWARDS:
-            raise ValueError(f"rewards are {' or '.join(map(repr, REWARDS))}; got {c.rewards!r}.")
-        rewards = REWARDS[c.rewards]()
-        tokenizer = DeltaTokenizer(
-            shape,
-            actions,
-            CosineQuantizer(c.vocabulary, c.code, beta=c.beta, revival=c.revival),
-            tokens=c.tokens,
-            features=c.features,
-            context=c.context,
-            action_channels=c.action_channels,
-            channels=c.channels,
-            context_channels=c.context_channels,
-            mults=mults,
-            halves=halves,
-            in_keys=(key, "action_token", ("next", key)),
-        )
-        dynamics = DeltaTransformer(
-            c.vocabulary,
-            actions,
-            shape,
-            tokens=c.tokens,
-            max_blocks=c.max_blocks,
-            layers=c.layers,
-            heads=c.heads,
-            features=c.frame_features,
-            dropout=c.dropout,
-            channels=c.frame_channels,
-            mults=mults,
-            halves=halves,
-            rewards=rewards.size,
-            in_keys=(key, "action_token", "tokens"),
-        )
-        drawn: dict[str, Any] = {"reward": Bounded(0, 1, torch.Size([1]))} if rewards.draws else {}
+        image_key, shape = image_of(observation_spec, "Delta-IRIS", is_square=True)
+        actions, net = choices_of(action_spec, "Delta-IRIS"), config.network
+        levels = net.levels(shape[0])
+        if net.transformer.rewards not in REWARDS:
+            raise ValueError(f"rewards are {' or '.join(map(repr, REWARDS))}; got {net.transformer.rewards!r}.")
+        rewards = REWARDS[net.transformer.rewards]()
+        tokenizer = _tokenizer(net.tokenizer, levels, shape, actions, image_key)
+        dynamics = _dynamics(net, levels, shape, actions, rewards.size, image_key)
+        drawn: dict[str, TensorSpec] = {"reward": Bounded(0, 1, torch.Size([1]))} if rewards.draws else {}
+        drawn["tokens"] = Bounded(0, 1, torch.Size([tokenizer.length]))
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
             state_spec=Composite(
                 frame=Bounded(0, 255, torch.Size(shape), dtype=torch.uint8),
                 vector=Unbounded(dynamics.dim),
-                tokens=Categorical(c.vocabulary, shape=torch.Size([c.tokens])),
+                tokens=Categorical(net.tokenizer.vocabulary, shape=torch.Size([tokenizer.length])),
                 kv_cache=Unbounded(torch.Size(dynamics.kv_cache_shape)),
                 length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
                 hidden=Unbounded(dynamics.dim),
             ),
-            noise_spec=Composite(
-                observe=Composite(),
-                imagine=Composite(**drawn, tokens=Bounded(0, 1, torch.Size([c.tokens]))),
-            ),
+            noise_spec=Composite(observe=Composite(), imagine=Composite(drawn)),
         )
-        self.config, self.image_key = config, key
+        self.config, self.image_key = config, image_key
         self.tokenizer, self.dynamics, self.rewards = tokenizer, dynamics, rewards
 
     @classmethod
@@ -258,7 +115,7 @@ class DeltaIRIS(CachedTransformerModel):
         shape, actions, dim = sizes.pop("shape"), sizes.pop("actions"), sizes.pop("dim")
         # What the shapes do not tell is the paper's for the environment that has such rewards.
         base = DeltaIRISConfig.atari() if sizes["rewards"] == "sign" else DeltaIRISConfig.crafter()
-        config = DeltaIRISConfig(**{**asdict(base), **sizes, "heads": max(1, dim // 64) if heads is None else heads})
+        config = base.vary(**sizes, heads=max(1, dim // 64) if heads is None else heads)
         shown = Composite(pixels=Bounded(0, 255, torch.Size(shape), dtype=torch.uint8))
         model = cls(
             config,
@@ -269,22 +126,7 @@ class DeltaIRIS(CachedTransformerModel):
 
     def objective(self) -> DeltaIRISLoss:
         """The paper's losses for this model: the tokenizer's first, then the transformer's."""
-        c = self.config
-        return DeltaIRISLoss(
-            self,
-            tokenizer_steps=c.tokenizer_steps,
-            tokenizer_every=c.tokenizer_every,
-            tokenizer_frames=c.tokenizer_frames,
-            tokenizer_rate=c.tokenizer_rate,
-            tokenizer_decay=c.tokenizer_decay,
-            transformer_rate=c.transformer_rate,
-            absolute=c.absolute,
-            squared=c.squared,
-            worst=c.worst,
-            token_scale=c.token_scale,
-            reward_scale=c.reward_scale,
-            termination_scale=c.termination_scale,
-        )
+        return DeltaIRISLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
 
@@ -347,31 +189,52 @@ class DeltaIRIS(CachedTransformerModel):
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
 
 
-def levels_of(side: int, largest: int, cells: int = 2) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Blocks of one width, and the halvings behind them, that bring an image's side to at most ``largest``.
+Levels = tuple[tuple[int, ...], tuple[bool, ...]]
+"""Multiples of the channels of each residual block, and whether the map halves behind it."""
 
-    There are two blocks at least, and one halving. Where the image does not halve so often to a map that the tokens
-    can share, the map stays up to twice as large.
 
-    Args:
-        side: of the image.
-        largest: of the map.
-        cells: of the map along a side, one for each token.
+def _tokenizer(
+    config: DeltaIRISTokenizerConfig, levels: Levels, shape: tuple[int, int, int], actions: int, image_key: str
+) -> DeltaTokenizer[CosineQuantizer]:
+    c, (mults, halves) = config, levels
+    return DeltaTokenizer(
+        shape,
+        actions,
+        CosineQuantizer(c.vocabulary, c.code, beta=c.beta, revival=c.revival),
+        tokens=c.tokens,
+        features=c.features,
+        context=c.context,
+        action_channels=c.action_channels,
+        channels=c.channels,
+        context_channels=c.context_channels,
+        mults=mults,
+        halves=halves,
+        in_keys=(image_key, "action_token", ("next", image_key)),
+    )
 
-    Raises:
-        ValueError: if no map of such a size can be reached.
 
-    Example:
-        >>> levels_of(64, 16)
-        ((1, 1), (True, True))
-    """
-    times = 1
-    while side % (cells * 2 ** (times + 1)) == 0 and side >> times > largest:
-        times += 1
-    if side % (cells * 2) or side >> times > 2 * largest:
-        raise ValueError(
-            f"an image of {side}x{side} does not halve to a map of at most {2 * largest}x{2 * largest} that {cells} "
-            f"tokens a side can share: resize it (16x16, 32x32, 64x64, 96x96), or give mults and halves."
-        )
-    blocks = max(2, times)
-    return (1,) * blocks, (True,) * times + (False,) * (blocks - times)
+def _dynamics(
+    config: DeltaIRISNetworkConfig,
+    levels: Levels,
+    shape: tuple[int, int, int],
+    actions: int,
+    rewards: int,
+    image_key: str,
+) -> DeltaTransformer:
+    c, (mults, halves) = config.transformer, levels
+    return DeltaTransformer(
+        config.tokenizer.vocabulary,
+        actions,
+        shape,
+        tokens=config.tokenizer.tokens,
+        max_blocks=c.max_blocks,
+        layers=c.layers,
+        heads=c.heads,
+        features=c.frame_features,
+        dropout=c.dropout,
+        channels=c.frame_channels,
+        mults=mults,
+        halves=halves,
+        rewards=rewards,
+        in_keys=(image_key, "action_token", "tokens"),
+    )

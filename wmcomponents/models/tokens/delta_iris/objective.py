@@ -8,15 +8,21 @@ from torch import Tensor
 
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.models.tokens.objective import DECAY, TokenWorldLoss, kept_weight, pieces
+from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.delta_iris.config import DeltaIRISLossConfig, DeltaIRISOptimizerConfig
+from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
+from wmcomponents.nn import CosineQuantizer
 from wmcomponents.nn.conv.frame_cnn import unit_planes
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
-from wmcomponents.world_model import WorldModel
+from wmcomponents.tokenizers import DeltaTokenizer
+
+DeltaIRISModel = CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]
+"""What the losses train: a Delta-IRIS, or a model made of the same parts."""
 
 
-class Changes(NamedTuple):
+class ChangeSegments(NamedTuple):
     """Pieces of sequences that fit into the transformer's context.
 
     Attributes:
@@ -36,7 +42,7 @@ class Changes(NamedTuple):
     weight: Tensor
 
 
-class DeltaIRISLoss(TokenWorldLoss):
+class DeltaIRISLoss(TokenWorldLoss[DeltaIRISModel]):
     r"""Objective of Delta-IRIS on TorchRL-layout sequences, in two stages.
 
     *Tokenizer*: every transition by itself, frames in [0, 1].
@@ -44,6 +50,8 @@ class DeltaIRISLoss(TokenWorldLoss):
     .. math::
         L = a \overline{|x' - \hat x'|} + b \overline{(x' - \hat x')^2} + c \max (x' - \hat x')^2
         + \beta\, \overline{(\bar z - sg(e))^2}
+
+    with a, b and c called ``absolute``, ``squared`` and ``worst`` in :class:`~wmcomponents.models.DeltaIRISLossConfig`.
 
     After each such update (:meth:`after_update`) the codebook follows the vectors that the update saw. Nothing else
     ever changes it.
@@ -67,18 +75,8 @@ class DeltaIRISLoss(TokenWorldLoss):
 
     Args:
         world_model: a :class:`~wmcomponents.models.DeltaIRIS`, or one made of the same parts.
-        tokenizer_steps: updates of the tokenizer before those of the transformer.
-        tokenizer_every: then, every how many updates the tokenizer is trained again; 0 for never, at least 2.
-        tokenizer_frames: transitions of an update of the tokenizer, drawn from the batch; 0 takes all.
-        tokenizer_rate: the tokenizer's learning rate.
-        tokenizer_decay: weight decay of its linear maps; 0.01 for Crafter.
-        transformer_rate: the transformer's learning rate.
-        absolute: a.
-        squared: b.
-        worst: c, factor on the squared error of a frame's worst number.
-        token_scale: factor on the loss of tokens; 1 for Crafter.
-        reward_scale: factor on the loss of rewards.
-        termination_scale: factor on the loss of terminations; 1 for Crafter.
+        config: numbers of the losses; the paper's for Atari if not given.
+        optimizer: learning rates and decay; the paper's for Atari if not given.
         seed: of the choice of transitions and of revived codes.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[transitions, 1]`` in the
             tokenizer's stage; in the other ``[P, M]`` of the pieces, of their tokens ``[P, M * K]``). Diagnostics are
@@ -93,46 +91,31 @@ class DeltaIRISLoss(TokenWorldLoss):
     Reference: Micheli et al. (2024), sections 2.1, 2.2, appendix A.
     """
 
+    transformer = DeltaTransformer
     token_scale: Tensor
     reward_scale: Tensor
     termination_scale: Tensor
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: DeltaIRISModel,
+        config: DeltaIRISLossConfig | None = None,
         *,
-        tokenizer_steps: int,
-        tokenizer_every: int = 2,
-        tokenizer_frames: int = 0,
-        tokenizer_rate: float = 1e-4,
-        tokenizer_decay: float = 0.0,
-        transformer_rate: float = 1e-4,
-        absolute: float = 0.1,
-        squared: float = 1.0,
-        worst: float = 0.01,
-        token_scale: float = 0.1,
-        reward_scale: float = 1.0,
-        termination_scale: float = 0.1,
+        optimizer: DeltaIRISOptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if not isinstance(getattr(world_model, "dynamics", None), DeltaTransformer):
-            raise TypeError(
-                f"this loss trains a delta tokenizer and a delta transformer (models.DeltaIRIS); "
-                f"{type(world_model).__name__} has none: use its own objective()."
-            )
+        config = DeltaIRISLossConfig() if config is None else config
+        optimizer = DeltaIRISOptimizerConfig() if optimizer is None else optimizer
         super().__init__(
             world_model,
-            tokenizer_steps=tokenizer_steps,
-            tokenizer_every=tokenizer_every,
-            tokenizer_frames=tokenizer_frames,
-            rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
-            decays={"tokenizer": tokenizer_decay, "dynamics": DECAY},
-            errors=(absolute, squared, worst),
+            config,
+            optimizer,
+            tokenizer_decay=optimizer.tokenizer_decay,
             coefficients={
-                "token_scale": token_scale,
-                "reward_scale": reward_scale,
-                "termination_scale": termination_scale,
+                "token_scale": config.token_scale,
+                "reward_scale": config.reward_scale,
+                "termination_scale": config.termination_scale,
             },
             seed=seed,
             reduction=reduction,
@@ -157,7 +140,7 @@ class DeltaIRISLoss(TokenWorldLoss):
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of the present stage."""
+        """The terms of the present stage, of sequences ``[B, T]``."""
         if self._stage == "tokenizer":
             return self.tokenizer_terms(*self._transitions(tensordict))
         return self.transformer_terms(self.changes(tensordict))
@@ -168,7 +151,7 @@ class DeltaIRISLoss(TokenWorldLoss):
         Args:
             pixels: uint8 ``[N, H, W, C]``, or such images as float in [0, 255].
             action: int64 ``[N]``.
-            following: the frames after.
+            following: the frames after, ``[N, H, W, C]``.
             weight: ``[N]``; 0 for padding.
         """
         tokenizer = self.world_model.tokenizer
@@ -180,26 +163,30 @@ class DeltaIRISLoss(TokenWorldLoss):
             self.saw(z.detach(), tokens, weight)
         return self.tokenizer_scores({**losses, "commitment": commitment.mean(-1)}, tokens, weight)
 
-    def transformer_terms(self, changes: Changes) -> Terms:
-        """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K]``."""
+    def transformer_terms(self, changes: ChangeSegments) -> Terms:
+        """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K]``.
+
+        Args:
+            changes: pieces of sequences.
+        """
         model = self.world_model
         logits, rewards, ends = model.dynamics.compute(changes.pixels, changes.action, changes.tokens)
-        said, meant = logits.flatten(1, 2), changes.tokens.flatten(1)
+        predicted, target = logits.flatten(1, 2), changes.tokens.flatten(1)
         losses = {
-            "tokens": self.token_scale * cross_entropy(said, meant),
+            "tokens": self.token_scale * cross_entropy(predicted, target),
             "reward": self.reward_scale * model.rewards.loss(rewards, changes.reward),
             "termination": self.termination_scale * cross_entropy(ends, changes.terminated),
         }
-        words = changes.weight.repeat_interleave(changes.tokens.shape[-1], 1)
-        weights = {"tokens": words, "accuracy": words, "reward": changes.weight, "termination": changes.weight}
-        return Terms(losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}, weights)
+        each = changes.weight.repeat_interleave(changes.tokens.shape[-1], 1)
+        weights = {"tokens": each, "accuracy": each, "reward": changes.weight, "termination": changes.weight}
+        return Terms(losses, {"accuracy": (predicted.argmax(-1) == target).to(predicted.dtype)}, weights)
 
-    def changes(self, tensordict: TensorDictBase) -> Changes:
+    def changes(self, tensordict: TensorDictBase) -> ChangeSegments:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
         model, steps = self.world_model, self.transitions(tensordict)
         pixels, action, following = self._images(tensordict)
         length = min(model.dynamics.blocks, tensordict.batch_size[1])
-        return Changes(
+        return ChangeSegments(
             _cut(pixels, length),
             pieces(action, length),
             pieces(model.tokenizer.tokens(pixels, action, following), length),

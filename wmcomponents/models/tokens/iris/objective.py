@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.models.tokens.objective import DECAY, TokenWorldLoss, kept_weight, pieces
-from wmcomponents.nn import code_counts, farthest_first
+from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.config import TokenOptimizerConfig
+from wmcomponents.models.tokens.iris.config import IRISLossConfig
+from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
+from wmcomponents.nn import VectorQuantizer, code_counts, farthest_first
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
+from wmcomponents.tokenizers import ImageTokenizer
 from wmcomponents.tokenizers.image import network_image
-from wmcomponents.world_model import WorldModel
+
+IRISModel = CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransformer]
+"""What the losses train: an IRIS, or a model made of the same parts."""
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance ``[N]`` of images in [-1, 1] ``[N, C, H, W]``."""
@@ -41,7 +47,7 @@ class TokenPieces(NamedTuple):
     weight: Tensor
 
 
-class IRISLoss(TokenWorldLoss):
+class IRISLoss(TokenWorldLoss[IRISModel]):
     r"""Objective of IRIS on TorchRL-layout sequences, in two stages.
 
     *Tokenizer*: every frame by itself, in [-1, 1].
@@ -49,6 +55,8 @@ class IRISLoss(TokenWorldLoss):
     .. math::
         L = a \overline{|x - \hat x|} + b \overline{(x - \hat x)^2} + c \max (x - \hat x)^2
         + LPIPS(x, \hat x) + \overline{(sg(z) - e)^2} + \beta\, \overline{(z - sg(e))^2}
+
+    with a, b and c called ``absolute``, ``squared`` and ``worst`` in :class:`~wmcomponents.models.IRISLossConfig`.
 
     *Transformer*: three mean cross entropies on the tokens of the tokenizer as it is, which gets no gradient: of all
     tokens but the first frame's first one, of the sign of r_{t+1}, of terminated_{t+1}.
@@ -69,26 +77,15 @@ class IRISLoss(TokenWorldLoss):
 
     Args:
         world_model: an :class:`~wmcomponents.models.IRIS`, or one made of the same parts.
-        tokenizer_steps: updates of the tokenizer before those of the transformer.
-        tokenizer_every: then, every how many updates the tokenizer is trained again; 0 for never, at least 2.
-        tokenizer_frames: frames of an update of the tokenizer, drawn from the batch; 0 takes all.
-        tokenizer_rate: the tokenizer's learning rate.
-        transformer_rate: the transformer's.
-        absolute: a, factor on the absolute error; the paper's is 1.
-        squared: b, factor on the squared error, which the paper does not have: where few pixels are not the background,
-            the absolute error is content with the background for long. Delta-IRIS has a = 0.1 and b = 1.
-        worst: c, factor on the squared error of a frame's worst number, which the paper does not have either: a mean
-            hardly sees a ball of one pixel. Delta-IRIS has c = 0.01.
-        revival: updates in which codes that the tokenizer's frames do not use are replaced now and then by vectors of
-            these frames that lie far from the used ones; the paper has none. At high rates vectors move away from their
-            codes fast, and a code that is not used does not follow.
+        config: numbers of the losses; the paper's if not given.
+        optimizer: learning rates; the paper's if not given.
         perceptual: distance of images, such as :class:`~wmcomponents.nn.LPIPS`; left out if not given.
         seed: of the choice of frames.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[frames, 1]`` in the tokenizer's
             stage; in the other ``[P, M]`` of the pieces, of their tokens ``[P, M * K - 1]``). Diagnostics are means.
 
     Raises:
-        TypeError: if the model is not made of these parts.
+        TypeError: if the model is not made of these parts, or codes are to be revived that no codebook holds.
         ValueError: for an unknown reduction, or stages that cannot be; on call, if the sequences have no batch
             ``[B, T]``.
         KeyError: on call, if a key is missing.
@@ -96,41 +93,29 @@ class IRISLoss(TokenWorldLoss):
     Reference: Micheli et al. (2023), section 2.1, 2.2, appendix A.
     """
 
+    transformer = TokenTransformer
+
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: IRISModel,
+        config: IRISLossConfig | None = None,
         *,
-        tokenizer_steps: int,
-        tokenizer_every: int = 2,
-        tokenizer_frames: int = 256,
-        tokenizer_rate: float = 1e-4,
-        transformer_rate: float = 1e-4,
-        absolute: float = 1.0,
-        squared: float = 0.0,
-        worst: float = 0.0,
-        revival: int = 0,
+        optimizer: TokenOptimizerConfig | None = None,
         perceptual: Perceptual | nn.Module | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if not isinstance(getattr(world_model, "dynamics", None), TokenTransformer):
-            raise TypeError(
-                f"this loss trains a tokenizer and a token transformer (models.IRIS); {type(world_model).__name__} has "
-                f"none: use its own objective()."
-            )
-        self.revival = revival
+        config = IRISLossConfig() if config is None else config
+        optimizer = TokenOptimizerConfig() if optimizer is None else optimizer
+        self.revival = config.revival
         self._has_perceptual = perceptual is not None
-        super().__init__(
-            world_model,
-            tokenizer_steps=tokenizer_steps,
-            tokenizer_every=tokenizer_every,
-            tokenizer_frames=tokenizer_frames,
-            rates={"tokenizer": tokenizer_rate, "dynamics": transformer_rate},
-            decays={"tokenizer": 0.0, "dynamics": DECAY},
-            errors=(absolute, squared, worst),
-            seed=seed,
-            reduction=reduction,
-        )
+        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
+        quantizer = world_model.tokenizer.quantizer
+        if self.revival and not isinstance(quantizer, VectorQuantizer):
+            raise TypeError(
+                f"codes are revived in the codebook of a VectorQuantizer; {type(quantizer).__name__} has none: set "
+                f"revival=0."
+            )
         if isinstance(perceptual, nn.Module):
             perceptual.requires_grad_(False)
         self.perceptual = perceptual
@@ -156,7 +141,7 @@ class IRISLoss(TokenWorldLoss):
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of the present stage."""
+        """The terms of the present stage, of sequences ``[B, T]``."""
         if self._stage == "tokenizer":
             pixels, weight = self._frames(tensordict)
             if torch.is_grad_enabled() and self.revival:
@@ -184,18 +169,26 @@ class IRISLoss(TokenWorldLoss):
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K - 1]``.
 
         Nothing came before a piece's first token, so that one is not foretold.
+
+        Args:
+            segments: pieces of sequences.
         """
         logits, rewards, ends = self.world_model.dynamics.compute(segments.tokens, segments.action)
-        # What is said behind a piece's last action is of a frame that is not there.
-        said, meant = logits.flatten(1, 2)[:, :-1], segments.tokens.flatten(1)[:, 1:]
+        # The logits behind a piece's last action are of a frame that is not there.
+        predicted, target = logits.flatten(1, 2)[:, :-1], segments.tokens.flatten(1)[:, 1:]
         losses = {
-            "tokens": cross_entropy(said, meant),
+            "tokens": cross_entropy(predicted, target),
             "reward": self.world_model.rewards.loss(rewards, segments.reward),
             "termination": cross_entropy(ends, segments.terminated),
         }
-        words = segments.weight.repeat_interleave(segments.tokens.shape[-1], 1)[:, 1:]
-        weights = {"tokens": words, "accuracy": words, "reward": segments.weight, "termination": segments.weight}
-        return Terms(losses, {"accuracy": (said.argmax(-1) == meant).to(said.dtype)}, weights)
+        each = segments.weight.repeat_interleave(segments.tokens.shape[-1], 1)[:, 1:]
+        weights = {
+            "tokens": each,
+            "accuracy": each,
+            "reward": segments.weight,
+            "termination": segments.weight,
+        }
+        return Terms(losses, {"accuracy": (predicted.argmax(-1) == target).to(predicted.dtype)}, weights)
 
     def segments(self, tensordict: TensorDictBase) -> TokenPieces:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
