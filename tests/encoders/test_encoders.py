@@ -140,19 +140,19 @@ def test_the_transform_sees_all_numbers_in_sorted_key_order():
     spec = Composite(b=Unbounded(2), a=Unbounded(1), on=UnboundedDiscrete(shape=(1,), dtype=torch.bool))
     data = {"a": 7 + torch.randn(50, 1), "b": 3 * torch.randn(50, 2), "on": torch.rand(50, 1) > 0.5}
     encoder = MultiEncoder.dreamer_v3(spec, **SMALL, transform=Standardize(3))
-    assert encoder.vector_size == 3
-    assert torch.equal(encoder.vectors(data), torch.cat([data["a"], data["b"]], -1))
-    encoder.transform.fit(encoder.vectors(data))
+    assert encoder.groups.vector_size == 3
+    assert torch.equal(encoder.groups.numbers(data), torch.cat([data["a"], data["b"]], -1))
+    encoder.transform.fit(encoder.groups.numbers(data))
     seen = []
     encoder.mlp.mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     encoder.embed(data)
-    expected = torch.cat([encoder.transform(encoder.vectors(data)), data["on"].float()], -1)
+    expected = torch.cat([encoder.transform(encoder.groups.numbers(data)), data["on"].float()], -1)
     torch.testing.assert_close(seen[0], expected)
 
 
 def test_no_numbers_means_nothing_to_fit():
     with pytest.raises(ValueError, match="No numeric vector"):
-        MultiEncoder.dreamer_v3(Composite(board=EVERYTHING["board"])).vectors({})
+        MultiEncoder.dreamer_v3(Composite(board=EVERYTHING["board"])).groups.numbers({})
 
 
 def test_the_parts_of_an_encoder_are_given_for_each_kind_of_observation():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, OneHot, Unbounded
 
-from wmcomponents.codecs.observation import codec_from_spec
+from wmcomponents.codecs import codec_from_spec
 from wmcomponents.evaluation.measures import measure_of
 
 

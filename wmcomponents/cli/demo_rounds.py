@@ -18,7 +18,8 @@ from wmcomponents.cli.demo_steps import RoundOfSteps
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import changed
 from wmcomponents.cli.stages import check_stages
-from wmcomponents.codecs.observation import VectorCodec, codecs_from_spec
+from wmcomponents.codecs.from_spec import codecs_from_spec
+from wmcomponents.codecs.observation import VectorCodec
 from wmcomponents.data import (
     RandomPolicy,
     action_spec,

@@ -25,6 +25,8 @@ from wmcomponents.codecs.frame_stack import History as History
 from wmcomponents.codecs.frame_stack import NoHistory as NoHistory
 from wmcomponents.codecs.frame_stack import with_planes as with_planes
 from wmcomponents.codecs.frames import Frames as Frames
+from wmcomponents.codecs.from_spec import codec_from_spec as codec_from_spec
+from wmcomponents.codecs.from_spec import codecs_from_spec as codecs_from_spec
 from wmcomponents.codecs.gym_env import ExactGymWrapper as ExactGymWrapper
 from wmcomponents.codecs.keyed import KeyedModules as KeyedModules
 from wmcomponents.codecs.likelihood import Likelihood as Likelihood
@@ -44,8 +46,7 @@ from wmcomponents.codecs.observation import DiscreteCodec as DiscreteCodec
 from wmcomponents.codecs.observation import ImageCodec as ImageCodec
 from wmcomponents.codecs.observation import ObservationCodec as ObservationCodec
 from wmcomponents.codecs.observation import VectorCodec as VectorCodec
-from wmcomponents.codecs.observation import codec_from_spec as codec_from_spec
-from wmcomponents.codecs.observation import codecs_from_spec as codecs_from_spec
+from wmcomponents.codecs.observation_groups import ObservationGroups as ObservationGroups
 from wmcomponents.codecs.policy import CategoricalPolicy as CategoricalPolicy
 from wmcomponents.codecs.policy import PolicyDistribution as PolicyDistribution
 from wmcomponents.codecs.policy import SquashedGaussianPolicy as SquashedGaussianPolicy

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchrl.data.tensor_specs import TensorSpec
 
-from wmcomponents.codecs.observation import DiscreteCodec, VectorCodec, codec_from_spec
+from wmcomponents.codecs.from_spec import codec_from_spec
+from wmcomponents.codecs.observation import DiscreteCodec, VectorCodec
 
 WIDEST_BOUND = 1e6  # a bound beyond it says "any number" in environments that have no infinity
 

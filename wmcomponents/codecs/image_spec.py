@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torchrl.data import Composite, TensorSpec
 
-from wmcomponents.codecs.observation import spatial_axis
+from wmcomponents.codecs.image_layout import spatial_axis
 
 COLOURS = (1, 3, 4)
 """Grey, RGB, RGBA."""

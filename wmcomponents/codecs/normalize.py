@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs.observation import VectorCodec, codecs_from_spec
+from wmcomponents.codecs.observation_groups import ObservationGroups
 from wmcomponents.functional.symlog import symexp, symlog
 
 
@@ -158,8 +158,7 @@ def vector_transform(kind: str, observation_spec: Composite) -> Transform:
         ValueError: for another name.
     """
     if kind == "standardize":
-        described = codecs_from_spec(observation_spec).values()
-        return Standardize(sum(one.size for one in described if isinstance(one, VectorCodec)))
+        return Standardize(ObservationGroups.from_spec(observation_spec).vector_size)
     if kind not in _TRANSFORMS:
         raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {kind!r}.")
     return _TRANSFORMS[kind]()

@@ -1,20 +1,14 @@
-"""What kind of thing each observation is: read once from TorchRL specs, shared by encoders and decoders."""
+"""One observation of an environment as features, and back: numbers, bits, categories, images, boards."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchrl.data import Binary, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot
-from torchrl.data.tensor_specs import TensorSpec
 
-from wmcomponents.codecs.keyed import KeyedModules
+from wmcomponents.codecs.image_layout import SMALLEST_IMAGE, spatial_axis
 from wmcomponents.codecs.likelihood import Likelihood, SigmoidSquaredError, SquaredError
 from wmcomponents.functional.distributions.categorical import one_hot
 from wmcomponents.functional.reconstruction import bernoulli_cross_entropy, categorical_cross_entropy
-
-SMALLEST_IMAGE = 16  # with a shorter side, an image is a board: no pooling
-LARGEST_PLANE_RANGE = 255  # integers with a wider range are numbers, not symbols on a board
 
 
 class ObservationCodec(nn.Module, ABC):
@@ -227,6 +221,12 @@ class BoardCodec(ObservationCodec):
     low: Tensor
     span: Tensor
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.shape
+        return height, width, channels
+
     def __init__(
         self, shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None = None, high: Tensor | None = None
     ) -> None:
@@ -247,159 +247,3 @@ class BoardCodec(ObservationCodec):
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
         """Binary cross entropy of logits; targets between 0 and 1 are soft."""
         return bernoulli_cross_entropy(raw, features, event_dims=3)
-
-
-def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    """Finite bounds as floats, or None where there are none."""
-    low, high = getattr(spec.space, "low", None), getattr(spec.space, "high", None)
-    if low is None or high is None:
-        return None, None
-    kind = dtype if dtype.is_floating_point else torch.float32
-    low, high = low.expand(spec.shape).to(kind).clone(), high.expand(spec.shape).to(kind).clone()
-    limits = torch.finfo(kind)
-    is_unbounded = bool((low <= limits.min).all() and (high >= limits.max).all())
-    return (None, None) if is_unbounded else (low, high)
-
-
-def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> DiscreteCodec | None:
-    """The description of a spec made of categories, or None for another."""
-    is_one_hot = isinstance(spec, OneHot | MultiOneHot)
-    if isinstance(spec, MultiOneHot | MultiCategorical) and len(shape) != 1:
-        raise ValueError(f"expected one vector of unequal categories; got shape {shape}. Flatten it first.")
-    if isinstance(spec, MultiOneHot | MultiCategorical):
-        classes = tuple(int(box.n) for box in spec.space.boxes)  # pyright: ignore[reportAttributeAccessIssue]
-    elif isinstance(spec, OneHot):  # a row for each of several equal choices
-        classes = (int(spec.space.n),) * torch.Size(shape[:-1]).numel()
-    elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
-        classes = (int(spec.space.n),) * torch.Size(shape).numel()
-    else:
-        return None
-    return DiscreteCodec(shape, dtype, classes, is_one_hot)
-
-
-def spatial_axis(shape: tuple[int, ...]) -> int | None:
-    """The first of the two axes that are an image's height and width; None if no two can be.
-
-    They stand side by side and are long, and the others are short: colours and frames. Of three long axes the last is
-    the channels'.
-    """
-    long = [size >= SMALLEST_IMAGE for size in shape]
-    if not 2 <= len(shape) <= 4:
-        return None
-    if len(shape) == 3 and long[0] and long[1]:
-        return 0
-    pairs = [axis for axis in range(len(shape) - 1) if long[axis] and long[axis + 1]]
-    return pairs[0] if len(pairs) == 1 and sum(long) == 2 else None
-
-
-def image_axes(
-    shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None, high: Tensor | None
-) -> tuple[int, int] | None:
-    """The axes of height and width, if an observation is an image; None if it is not.
-
-    Bytes are an image when two axes side by side have 16 and more and the others fewer; in another layout than
-    (H, W, C) only if they also have all 256 levels. Floats are one in the same layouts if they range from 0 to 1 or
-    from 0 to 255.
-
-    Args:
-        shape: shape in the environment.
-        dtype: dtype in the environment.
-        low: lower bounds, or None.
-        high: upper bounds, or None.
-    """
-    first = spatial_axis(shape)
-    if first is None:
-        return None
-    if dtype == torch.uint8 and len(shape) == 3 and first == 0:
-        return 0, 1
-    if low is None or high is None or not (dtype == torch.uint8 or dtype.is_floating_point):
-        return None
-    tops = (255.0,) if dtype == torch.uint8 else (1.0, 255.0)
-    spans = bool((low == 0).all()) and any(bool((high == top).all()) for top in tops)
-    return (first, first + 1) if spans else None
-
-
-def codec_from_spec(spec: TensorSpec) -> ObservationCodec:
-    """Read one spec (no batch dimensions).
-
-    Categories are discrete; images (:func:`image_axes`) are images; other bool or small-integer arrays of three
-    axes are planes; other bits are binary; all the rest are vectors of numbers.
-
-    Raises:
-        ValueError: for a spec that cannot be encoded: nested, not a tensor, or a matrix of one-hot vectors.
-    """
-    if isinstance(spec, Composite):
-        raise ValueError("nested observations are not supported; flatten the keys first (torchrl's RenameTransform).")
-    shape, dtype = tuple(spec.shape), spec.dtype
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"cannot encode {type(spec).__name__} with dtype {dtype}; drop this key from the spec.")
-    discrete = _discrete(spec, shape, dtype)
-    if discrete is not None:
-        return discrete
-    if dtype == torch.bool or isinstance(spec, Binary):
-        return BoardCodec(shape, dtype) if len(shape) == 3 else BinaryCodec(shape, dtype)
-    low, high = _bounds(spec, dtype)
-    if image_axes(shape, dtype, low, high):
-        white = 255.0 if high is None else float(high.flatten()[0])
-        return ImageCodec(shape, dtype, 255.0 if dtype == torch.uint8 else white)
-    if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
-        return VectorCodec(shape, dtype, low, high)
-    is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
-    return (BoardCodec if is_board else VectorCodec)(shape, dtype, low, high)
-
-
-def codecs_from_spec(spec: Composite) -> dict[str, ObservationCodec]:
-    """Read the spec of all observations; keys come back sorted, the order in which features are concatenated.
-
-    Raises:
-        ValueError: if there is nothing to observe, or a key cannot be encoded.
-    """
-    found = {}
-    for key in sorted(spec.keys()):
-        if spec[key] is None:
-            continue
-        try:
-            found[key] = codec_from_spec(spec[key])
-        except ValueError as error:
-            raise ValueError(f"ObservationCodec {key!r}: {error}") from error
-    if not found:
-        raise ValueError(f"No observation in {spec}; expected a Composite with at least one tensor spec.")
-    return found
-
-
-def flat_features(
-    observation: Mapping[str, Tensor],
-    described: Mapping[str, ObservationCodec] | KeyedModules[ObservationCodec],
-    keys: Sequence[str],
-    transform: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Numbers, bits and one-hot vectors side by side, ``[*batch, features]``.
-
-    Args:
-        observation: the environment's, by key.
-        described: what each is.
-        keys: which, in order; none of them an image or a board.
-        transform: of all numbers together, ``[*batch, numbers]``; bits and categories stay as they are.
-    """
-    parts = {key: described[key].encode(observation[key]) for key in keys}
-    vectors = [key for key in keys if isinstance(described[key], VectorCodec)]
-    if vectors:
-        numbers = transform(torch.cat([parts[key] for key in vectors], -1))
-        if len(vectors) == len(parts):
-            return numbers
-        parts.update(zip(vectors, numbers.split([described[key].size for key in vectors], -1), strict=True))
-    return torch.cat(list(parts.values()), -1)
-
-
-def common_image_shape(images: Mapping[str, ImageCodec]) -> tuple[int, int, int]:
-    """Height, width and summed channels of images that are stacked along their channels.
-
-    Raises:
-        ValueError: if their heights or widths differ.
-    """
-    shapes = {key: image.image_shape for key, image in images.items()}
-    sizes = {key: shape[:2] for key, shape in shapes.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"Images that are observed together need one size; got {sizes}. Resize them to one.")
-    height, width = next(iter(sizes.values()))
-    return height, width, sum(shape[2] for shape in shapes.values())

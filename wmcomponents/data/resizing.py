@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from wmcomponents._extras import require
-from wmcomponents.codecs.observation import image_axes
+from wmcomponents.codecs.image_layout import image_axes
 
 
 def resized(env: Any, size: int) -> Any:

@@ -8,7 +8,7 @@ from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
 from wmcomponents.codecs import action_spec, observation_spec
-from wmcomponents.codecs.observation import SMALLEST_IMAGE
+from wmcomponents.codecs.image_layout import SMALLEST_IMAGE
 
 
 def transition_spec(env: EnvBase) -> Composite:

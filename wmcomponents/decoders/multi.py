@@ -4,24 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
-import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs import (
-    BoardCodec,
-    Identity,
-    ImageCodec,
-    KeyedModules,
-    Likelihood,
-    Symlog,
-    Transform,
-    UnitNormal,
-    VectorCodec,
-    codecs_from_spec,
-)
-from wmcomponents.codecs.observation import common_image_shape
+from wmcomponents.codecs import Identity, KeyedModules, Likelihood, ObservationGroups, Symlog, Transform, UnitNormal
 from wmcomponents.component import Component
 from wmcomponents.decoders.board import BoardDecoder
 from wmcomponents.decoders.conv import ConvDecoder
@@ -114,28 +101,20 @@ class MultiDecoder(Component):
         in_keys: Sequence[NestedKey] = ("deter", "stoch"),
         out_keys: Sequence[NestedKey] | None = None,
     ) -> None:
-        observations = codecs_from_spec(observation_spec)
-        super().__init__(in_keys, [("raw", key) for key in observations] if out_keys is None else out_keys)
-        if len(self.out_keys) != len(observations):
-            raise ValueError(f"Need one out_key for each of {list(observations)}; got {self.out_keys}.")
-        self.keys = tuple(observations)
-        self.observations = KeyedModules(observations)
+        groups = ObservationGroups.from_spec(observation_spec)
+        super().__init__(in_keys, [("raw", key) for key in groups.keys] if out_keys is None else out_keys)
+        if len(self.out_keys) != len(groups.keys):
+            raise ValueError(f"Need one out_key for each of {list(groups.keys)}; got {self.out_keys}.")
+        self.groups = groups
         self.transform = Identity() if transform is None else transform
-        shown = {key: each for key, each in observations.items() if isinstance(each, ImageCodec)}
-        small = {key: each for key, each in observations.items() if isinstance(each, BoardCodec)}
-        flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
-        numbers = {key: each for key, each in flat.items() if isinstance(each, VectorCodec)}
-        self.flat_sizes = {key: each.size for key, each in flat.items()}
-        self.vector_sizes = {key: each.size for key, each in numbers.items()}
-        self.image_channels = {key: each.image_shape[2] for key, each in shown.items()}
-        self.mlp = vectors(deter, stoch_shape, self.flat_sizes) if flat else None
-        self.conv = images(deter, stoch_shape, common_image_shape(shown)) if shown else None
-        built = {key: cast(nn.Module, boards(deter, stoch_shape, each.shape)) for key, each in small.items()}
+        self.mlp = vectors(deter, stoch_shape, groups.flat_sizes) if groups.flat_sizes else None
+        self.conv = images(deter, stoch_shape, groups.image_shape) if groups.image_keys else None
+        built = {key: cast(nn.Module, boards(deter, stoch_shape, codec.shape)) for key, codec in groups.boards.items()}
         self.planes: Any = KeyedModules(built)
-        for part, described in ((self.mlp, numbers), (self.conv, shown)):
-            for each in described.values():
-                assert part is not None
-                each.likelihood = part.likelihood
+        groups.judge(
+            vectors=None if self.mlp is None else self.mlp.likelihood,
+            images=None if self.conv is None else self.conv.likelihood,
+        )
 
     @classmethod
     def dreamer_v3(
@@ -244,18 +223,18 @@ class MultiDecoder(Component):
 
     def raw(self, deter: Tensor, stoch: Tensor) -> dict[str, Tensor]:
         """Raw outputs by observation key: ``[*B, size]``, and ``[*B, H, W, C]`` for images and boards."""
-        raw = {}
+        raw, groups = {}, self.groups
         if self.mlp is not None:
-            raw.update(zip(self.flat_sizes, self.mlp.compute(deter, stoch), strict=True))
+            raw.update(zip(groups.flat_sizes, self.mlp.compute(deter, stoch), strict=True))
         if self.conv is not None:
-            images = self.conv.compute(deter, stoch).split(list(self.image_channels.values()), -1)
-            raw.update(zip(self.image_channels, images, strict=True))
+            images = self.conv.compute(deter, stoch).split(list(groups.image_channels.values()), -1)
+            raw.update(zip(groups.image_channels, images, strict=True))
         for key, decoder in self.planes.items():
             raw[key] = decoder.compute(deter, stoch)
-        return {key: raw[key] for key in self.keys}
+        return {key: raw[key] for key in groups.keys}
 
     def compute(self, deter: Tensor, stoch: Tensor) -> tuple[Tensor, ...]:
-        """The values of :meth:`raw`, in the order of the sorted keys."""
+        """The values of :meth:`raw`, ``[*B, size]`` and ``[*B, H, W, C]``, in the order of the sorted keys."""
         return tuple(self.raw(deter, stoch).values())
 
     def mean(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -264,8 +243,8 @@ class MultiDecoder(Component):
         Numbers are transformed back and clamped to the bounds of the spec, images rounded to uint8, boards and bits
         thresholded (or rounded to their range), categories the most likely ones.
         """
-        values = dict(raw) | self._over_vectors(self.transform.inverse, raw)
-        return {key: each.decode(values[key]) for key, each in self.observations.items()}
+        values = dict(raw) | self.groups.over_numbers(self.transform.inverse, raw)
+        return {key: codec.decode(values[key]) for key, codec in self.groups.codecs.items()}
 
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reconstruction error of each key, summed over the event: ``{key: [*B]}``.
@@ -275,15 +254,8 @@ class MultiDecoder(Component):
 
         Args:
             raw: from :meth:`raw`.
-            target: observations as the environment shows them.
+            target: observations as the environment shows them, ``{key: [*B, *shape]}``.
         """
-        truth = {key: each.encode(target[key]) for key, each in self.observations.items()}
-        truth |= self._over_vectors(self.transform, truth)
-        return {key: each.error(raw[key], truth[key]) for key, each in self.observations.items()}
-
-    def _over_vectors(self, function: Callable[[Tensor], Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Apply a map over the concatenated numbers to numbers that come key by key."""
-        if not self.vector_sizes:
-            return {}
-        joined = function(torch.cat([tensors[key] for key in self.vector_sizes], -1))
-        return dict(zip(self.vector_sizes, joined.split(list(self.vector_sizes.values()), -1), strict=True))
+        truth = self.groups.encode(target)
+        truth |= self.groups.over_numbers(self.transform, truth)
+        return {key: codec.error(raw[key], truth[key]) for key, codec in self.groups.codecs.items()}

@@ -9,17 +9,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs import (
-    BoardCodec,
-    Identity,
-    ImageCodec,
-    KeyedModules,
-    Symlog,
-    Transform,
-    VectorCodec,
-    codecs_from_spec,
-)
-from wmcomponents.codecs.observation import common_image_shape, flat_features
+from wmcomponents.codecs import Identity, KeyedModules, ObservationGroups, Symlog, Transform
 from wmcomponents.component import Component
 from wmcomponents.encoders.board import BoardEncoder
 from wmcomponents.encoders.conv import ConvEncoder
@@ -42,7 +32,7 @@ class MultiEncoder(Component):
     """Every observation of an environment in one embedding, built from its TorchRL spec.
 
     Numbers pass through ``transform``, categories become one-hot vectors, and all of them are concatenated in sorted
-    key order for one vector encoder. Images, in any layout (``nn.observation.image_axes``), are stacked along
+    key order for one vector encoder. Images, in any layout (``codecs.image_layout``), are stacked along
     their channels for one image encoder. Each small board has an encoder of its own. The embedding is [vectors,
     images, boards].
 
@@ -88,22 +78,16 @@ class MultiEncoder(Component):
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
-        observations = codecs_from_spec(observation_spec)
-        super().__init__(tuple(observations) if in_keys is None else in_keys, out_keys)
-        if len(self.in_keys) != len(observations):
-            raise ValueError(f"Need one in_key for each of {list(observations)}; got {self.in_keys}.")
-        self.keys = tuple(observations)
-        self.observations = KeyedModules(observations)
+        groups = ObservationGroups.from_spec(observation_spec)
+        super().__init__(groups.keys if in_keys is None else in_keys, out_keys)
+        if len(self.in_keys) != len(groups.keys):
+            raise ValueError(f"Need one in_key for each of {list(groups.keys)}; got {self.in_keys}.")
+        self.groups = groups
         self.transform = Identity() if transform is None else transform
-        shown = {key: each for key, each in observations.items() if isinstance(each, ImageCodec)}
-        small = {key: each for key, each in observations.items() if isinstance(each, BoardCodec)}
-        flat = {key: each for key, each in observations.items() if key not in shown and key not in small}
-        self.flat_keys = tuple(flat)
-        self.vector_sizes = {key: each.size for key, each in flat.items() if isinstance(each, VectorCodec)}
-        self.image_keys = tuple(shown)
-        self.mlp = vectors(sum(each.size for each in flat.values())) if flat else None
-        self.conv = images(common_image_shape(shown)) if shown else None
-        self.planes: Any = KeyedModules({key: cast(nn.Module, boards(each.shape)) for key, each in small.items()})
+        self.mlp = vectors(groups.flat_size) if groups.flat_sizes else None
+        self.conv = images(groups.image_shape) if groups.image_keys else None
+        built = {key: cast(nn.Module, boards(codec.shape)) for key, codec in groups.boards.items()}
+        self.planes: Any = KeyedModules(built)
         parts = [self.mlp, self.conv, *(encoder for _, encoder in self.planes.items())]
         self.out_features = sum(part.out_features for part in parts if part is not None)
 
@@ -198,40 +182,22 @@ class MultiEncoder(Component):
         """Let the transform of numbers estimate what it estimates from data, once.
 
         Args:
-            observation: real ones, by key, any batch.
+            observation: real ones, by key, ``{key: [*B, *shape]}``.
         """
-        if self.vector_sizes:
-            self.transform.prepare(self.vectors(observation))
-
-    @property
-    def vector_size(self) -> int:
-        """How many numbers :attr:`transform` sees."""
-        return sum(self.vector_sizes.values())
-
-    def vectors(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """All numbers, untransformed, concatenated in sorted key order: ``[*B, vector_size]``; fit a transform to them.
-
-        Raises:
-            ValueError: if the environment shows no numbers.
-        """
-        if not self.vector_sizes:
-            raise ValueError(f"No numeric vector among the observations {list(self.keys)}.")
-        return torch.cat([self.observations[key].encode(observation[key]) for key in self.vector_sizes], -1)
+        if self.groups.vector_sizes:
+            self.transform.prepare(self.groups.numbers(observation))
 
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
         """``{key: [*B, *shape]}``, by the keys of the spec, to ``[*B, out_features]``."""
-        parts = []
+        parts, groups = [], self.groups
         if self.mlp is not None:
-            flat = flat_features(observation, self.observations, self.flat_keys, self.transform)
-            parts.append(self.mlp.compute(flat))
+            parts.append(self.mlp.compute(groups.flat(observation, self.transform)))
         if self.conv is not None:
-            codecs = cast("Mapping[str, ImageCodec]", self.observations)
-            images = [codecs[key].levels(observation[key]) for key in self.image_keys]
-            parts.append(self.conv.compute(images[0] if len(images) == 1 else torch.cat(images, -1)))
+            parts.append(self.conv.compute(groups.levels(observation)))
         for key, encoder in self.planes.items():
-            parts.append(encoder.compute(self.observations[key].encode(observation[key])))
+            parts.append(encoder.compute(groups.codecs[key].encode(observation[key])))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def compute(self, *observations: Tensor) -> Tensor:
         """Observations in the order of the sorted spec keys to ``[*B, out_features]``."""
-        return self.embed(dict(zip(self.keys, observations, strict=True)))
+        return self.embed(dict(zip(self.groups.keys, observations, strict=True)))

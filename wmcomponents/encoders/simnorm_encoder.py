@@ -178,4 +178,4 @@ class SimNormEncoder(MultiEncoder):
 
     def compute(self, *observations: Tensor) -> Tensor:
         """Observations in the order of the sorted spec keys to ``[*B, latent]``."""
-        return self.encode(dict(zip(self.keys, observations, strict=True)))
+        return self.encode(dict(zip(self.groups.keys, observations, strict=True)))

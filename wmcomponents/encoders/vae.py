@@ -57,8 +57,9 @@ class VAEEncoder(Component):
         out_keys: Sequence[NestedKey] = ("z", "mu", "logvar"),
     ) -> None:
         reads = (*features.in_keys, ("noise", "z")) if in_keys is None else tuple(in_keys)
-        if len(reads) != len(features.keys) + 1:
-            raise ValueError(f"Need one in_key for each of {list(features.keys)} and one for the noise; got {in_keys}.")
+        if len(reads) != len(features.groups.keys) + 1:
+            keys = list(features.groups.keys)
+            raise ValueError(f"Need one in_key for each of {keys} and one for the noise; got {in_keys}.")
         super().__init__(reads, out_keys, optional_keys=reads[-1:])
         self.features, self.latent = features, latent
         self.mu, self.logvar = nn.Linear(features.out_features, latent), nn.Linear(features.out_features, latent)

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.codecs.observation import codecs_from_spec
+from wmcomponents.codecs.from_spec import codecs_from_spec
 from wmcomponents.evaluation.measures import IMAGE_METRIC, Measure, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
 from wmcomponents.world_model import CapabilityError, WorldModel

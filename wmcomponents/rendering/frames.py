@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torchrl.data import Bounded, Composite, TensorSpec
 
-from wmcomponents.codecs.observation import ImageCodec, codec_from_spec
+from wmcomponents.codecs.from_spec import codec_from_spec
+from wmcomponents.codecs.observation import ImageCodec
 from wmcomponents.data.boards import PALETTE, painted
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.world_model import State

@@ -154,13 +154,13 @@ class PlaNet(RSSMWorldModel):
 
     def preprocessing_noise(self) -> dict[str, TensorSpec]:
         """Uniform noise in [0, 1) for every pixel of every image."""
-        shapes = {key: self.observation_spec[key].shape for key in self.encoder.image_keys}
+        shapes = {key: self.observation_spec[key].shape for key in self.encoder.groups.image_keys}
         return {key: Bounded(0.0, 1.0, shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
 
     def preprocessed(self, observation: Observation, noise: Noise | None = None) -> Observation:
         """Images with few bits, and noise between their levels: float, in units of 0 to 255."""
         seen = dict(observation)
-        for key in self.encoder.image_keys:
+        for key in self.encoder.groups.image_keys:
             drawn = None if noise is None else noise[key]
             seen[key] = 255.0 * dequantized(observation[key], drawn, self.config.bits)
         return seen

@@ -13,7 +13,8 @@ from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import RewardUnit, Standardize
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.codecs.observation import DiscreteCodec, VectorCodec, codecs_from_spec
+from wmcomponents.codecs.observation import DiscreteCodec
+from wmcomponents.codecs.observation_groups import ObservationGroups
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import SimNormDynamics
 from wmcomponents.encoders import SimNormEncoder
@@ -213,7 +214,7 @@ class TDMPC2(PretrainedModel):
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
         self.config = c
         shown = Composite({key: leaf for key, leaf in items_of(observation_spec) if not self.tasks or key != TASK})
-        numbers = sum(o.size for o in codecs_from_spec(shown).values() if isinstance(o, VectorCodec))
+        numbers = ObservationGroups.from_spec(shown).vector_size
         self.action_vector = ActionVector(action_spec)
         size, feat = self.action_vector.size, c.latent + c.task_size
         self.register_buffer("action_mask", _masks(c, size), persistent=False)
@@ -242,7 +243,7 @@ class TDMPC2(PretrainedModel):
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of vector observations and the unit of rewards, once, where the configuration says so."""
-        self.encoder.prepare({key: sequences[key] for key in self.encoder.keys})
+        self.encoder.prepare({key: sequences[key] for key in self.encoder.groups.keys})
         reward = rewards_in(sequences)
         for part in (self.reward_head, self.q, self.target_q):
             part.prepare(reward)

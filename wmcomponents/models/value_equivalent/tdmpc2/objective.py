@@ -395,7 +395,7 @@ class TDMPC2Loss(ModelLoss):
 
     def _moved(self, observation: Mapping[str, Tensor]) -> Observation:
         """Images moved by a few pixels, each by its own; all images of one observation alike."""
-        keys = self.world_model.encoder.image_keys
+        keys = self.world_model.encoder.groups.image_keys
         if not keys:
             return dict(observation)
         lead = observation[keys[0]].shape[:-3]
