@@ -1,7 +1,7 @@
 """What is stopped has saved, says how to go on, and ends as what was not stopped."""
 
+import json
 import os
-import random
 import signal
 
 import pytest
@@ -114,14 +114,14 @@ def test_a_film_is_a_file(model, tmp_path):
 
 
 DEMO = [
-    "--real-steps", 200, "--rounds", 2, "--updates", 3, "--dream-steps", 1024,
-    "--final-dream-steps", 2048, "--dreams", 8,
+    "--real-steps", 200, "--rounds", 2, "--updates", 3, "--dream-steps", 2048,
+    "--final-dream-steps", 2048, "--dreams", 32,
     "--sequence-length", 16, "--batch-size", 4, "--episodes", 2,
 ]  # fmt: skip
 
 
 class Stops:
-    """Asks a demo to stop in the middle of the n-th piece of its work: steps, updates, rollouts, evaluations."""
+    """Asks a demo to stop in the middle of a piece of its work: steps, an update, a rollout, an evaluation."""
 
     def __init__(self, monkeypatch):
         from stable_baselines3 import PPO
@@ -129,23 +129,35 @@ class Stops:
         from wmcomponents.data.episodes import EpisodeStream
         from wmcomponents.evaluation import returns
 
-        self.left, self.done = None, []
+        self._piece, self._left = None, 0
         pieces = ((EpisodeStream, "take"), (Trainer, "update"), (PPO, "train"), (returns, "evaluate_policy"))
         for owner, name in pieces:
             monkeypatch.setattr(owner, name, self._counted(getattr(owner, name), name))
 
     def _counted(self, work, name):
         def counted(*args, **kwargs):
-            self.done.append(name)
-            if self.left == len(self.done):
-                os.kill(os.getpid(), signal.SIGINT)
+            if name == self._piece:
+                self._left -= 1
+                if self._left == 0:
+                    os.kill(os.getpid(), signal.SIGINT)
             return work(*args, **kwargs)
 
         return counted
 
-    def at(self, piece):
-        """Stop the next run there; ``None`` lets it end."""
-        self.left, self.done = piece, []
+    def at(self, piece, number=1):
+        """Stop the next run in the so manieth of these; ``None`` lets it end."""
+        self._piece, self._left = piece, number
+
+
+STOPS = [
+    (("take", 3), 1, "collect"),
+    (("update", 2), 1, "fit"),
+    (("train", 1), 1, "learn"),
+    (("take", 2), 2, "collect"),
+    (("train", 1), 2, "learn"),
+    (("evaluate_policy", 1), 3, "collect"),
+]
+"""Where a demo is stopped, in one run after another, and the round and phase that it is in then."""
 
 
 def written(out):
@@ -155,28 +167,27 @@ def written(out):
 
 
 @pytest.mark.parametrize("view", ["decoded", "latent"])
-def test_a_demo_stopped_again_and_again_ends_as_one_that_was_not(tmp_path, monkeypatch, view):
+def test_a_demo_stopped_in_every_phase_ends_as_one_that_was_not(tmp_path, monkeypatch, view):
     for package in ("stable_baselines3", "matplotlib", "pygame"):
         pytest.importorskip(package)
     monkeypatch.setattr("wmcomponents.evaluation.report.dream_report", lambda *_, **__: {})
     monkeypatch.setattr("wmcomponents.cli.demo_steps.STEPS_AT_A_TIME", 20)
     monkeypatch.setattr("wmcomponents.cli.demo_rounds.POOL", 64)
-    stops, chance = Stops(monkeypatch), random.Random(8)
+    stops, out = Stops(monkeypatch), tmp_path / "stopped"
     demo = lambda out: wmc("demo", "--out", out, *DEMO, "--view", view)  # noqa: E731
     whole = demo(tmp_path / "whole")
     assert whole.code == 0, whole.err
-    out, stopped = tmp_path / "stopped", []
-    while True:
-        stops.at(chance.randint(4, 9))
+    for stop, number, phase in STOPS:
+        stops.at(*stop)
         ran = demo(out)
-        if ran.code == 0:
-            break
         assert ran.code == 130 and "Go on where it stopped: wmc demo" in ran.err, ran.err
-        stopped.append(stops.done[-1])
-        refused = wmc("demo", "--out", out, *DEMO, "--view", view, "--seed", 3)
-        assert refused.code == 2 and "unfinished demo with seed 0 (now 3)" in refused.err
-    assert {"take", "update", "train"} <= set(stopped)
-    assert "going on in round 2 of 2, with 200 real steps" in ran.err
+        state = json.loads((out / "unfinished" / "demo.json").read_text())["state"]
+        assert (state["round"] + 1, state["phase"]) == (number, phase)
+    refused = wmc("demo", "--out", out, *DEMO, "--view", view, "--seed", 3)
+    assert refused.code == 2 and "unfinished demo with seed 0 (now 3)" in refused.err
+    stops.at(None)
+    ran = demo(out)
+    assert ran.code == 0 and "going on in round 2 of 2, with 200 real steps" in ran.err
     same = [key for key in whole.result if key not in ("seconds", "files")]
     assert {key: ran.result[key] for key in same} == {key: whole.result[key] for key in same}
     assert written(out) == written(tmp_path / "whole")
