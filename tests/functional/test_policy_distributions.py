@@ -17,7 +17,7 @@ from wmcomponents.functional import (
     truncated_normal_mode,
     truncated_normal_sample,
 )
-from wmcomponents.functional.distributions.tanh_normal import tanh_normal
+from wmcomponents.functional.distributions.tanh_normal import smoothed_tanh_normal_log_prob, tanh_normal
 from wmcomponents.functional.distributions.truncated_normal import truncated_normal
 
 LOC, SCALE = st.floats(-0.999, 0.999), st.floats(0.1, 2.1)
@@ -107,3 +107,11 @@ def test_samples_carry_gradients_even_at_the_ends():
 
 def test_outside_the_unit_interval_there_is_no_truncated_density():
     assert truncated_normal_log_prob(torch.tensor([1.1]), torch.zeros(1), torch.ones(1)).item() == -torch.inf
+
+
+def test_the_two_slopes_of_a_tanh_normal_agree_inside_and_part_at_its_ends():
+    mean, std = torch.tensor([[0.3]]), torch.tensor([[0.7]])
+    inside, near = torch.linspace(-0.95, 0.95, 39)[:, None], torch.tensor([[0.999999]])
+    exact, smoothed = (f(inside, mean, std) for f in (tanh_normal_log_prob, smoothed_tanh_normal_log_prob))
+    torch.testing.assert_close(exact, smoothed, rtol=1e-5, atol=2e-5)
+    assert tanh_normal_log_prob(near, mean, std) - smoothed_tanh_normal_log_prob(near, mean, std) > 0.3

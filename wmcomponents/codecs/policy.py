@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from wmcomponents.codecs.action import ActionVector
 from wmcomponents.codecs.observation import DiscreteCodec
 from wmcomponents.functional import at_least_float32
+from wmcomponents.functional.distributions.tanh_normal import smoothed_tanh_normal_log_prob, tanh_normal
+
+INIT_STD = math.log1p(math.e)  # softplus(1)
 
 
 class PolicyDistribution(nn.Module, ABC):
@@ -84,14 +87,13 @@ class SquashedGaussianPolicy(PolicyDistribution):
     def distribution(self, raw: Float[Tensor, "*batch p"]) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation before the squashing, each ``[*B, A]``."""
         mean, std = raw.split(self.size, -1)
-        return 5.0 * torch.tanh(mean / 5.0), nn.functional.softplus(std + 1.0) + 0.1
+        return tanh_normal(mean, std, init_std=INIT_STD, min_std=0.1)
 
     def loss(self, raw: Float[Tensor, "*batch p"], target: Float[Tensor, "*batch a"]) -> Float[Tensor, "*batch"]:
         """Negative log density of the squashed action, summed over its numbers."""
         mean, std = self.distribution(raw)
         action = target.clamp(-0.999, 0.999)
-        error = 0.5 * ((action.atanh() - mean) / std).square() + std.log() + 0.5 * math.log(2.0 * math.pi)
-        return (error + (1.0 - action.square() + 1e-6).log()).sum(-1)
+        return -smoothed_tanh_normal_log_prob(action, mean, std)
 
     def uniform(self, like: Float[Tensor, "*batch a"]) -> Float[Tensor, "*batch a"]:
         """The middle of every interval."""

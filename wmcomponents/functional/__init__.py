@@ -18,6 +18,8 @@ from wmcomponents.functional.distributions.categorical import unimix_probs as un
 from wmcomponents.functional.distributions.gaussian import gaussian_entropy as gaussian_entropy
 from wmcomponents.functional.distributions.gaussian import gaussian_kl as gaussian_kl
 from wmcomponents.functional.distributions.gaussian import gaussian_log_prob as gaussian_log_prob
+from wmcomponents.functional.distributions.gaussian import noise_log_prob as noise_log_prob
+from wmcomponents.functional.distributions.gaussian import normal_log_prob as normal_log_prob
 from wmcomponents.functional.distributions.kl import averaged_free_nats as averaged_free_nats
 from wmcomponents.functional.distributions.kl import balanced_kl as balanced_kl
 from wmcomponents.functional.distributions.kl import excess_nats as excess_nats
@@ -26,13 +28,11 @@ from wmcomponents.functional.distributions.kl import mixed_kl as mixed_kl
 from wmcomponents.functional.distributions.kl import split_kl as split_kl
 from wmcomponents.functional.distributions.mdn import mixture_component as mixture_component
 from wmcomponents.functional.distributions.mdn import mixture_log_prob as mixture_log_prob
-from wmcomponents.functional.distributions.mdn import normal_log_prob as normal_log_prob
 from wmcomponents.functional.distributions.mdn import sample_mixture as sample_mixture
 from wmcomponents.functional.distributions.mdn import sample_vector_mixture as sample_vector_mixture
 from wmcomponents.functional.distributions.mdn import vector_mixture_log_prob as vector_mixture_log_prob
-from wmcomponents.functional.distributions.squashed_gaussian import bounded_log_std as bounded_log_std
-from wmcomponents.functional.distributions.squashed_gaussian import noise_log_prob as noise_log_prob
-from wmcomponents.functional.distributions.squashed_gaussian import tanh_log_slope as tanh_log_slope
+from wmcomponents.functional.distributions.tanh_normal import bounded_log_std as bounded_log_std
+from wmcomponents.functional.distributions.tanh_normal import tanh_log_slope as tanh_log_slope
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal as tanh_normal
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal_log_prob as tanh_normal_log_prob
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal_sample as tanh_normal_sample

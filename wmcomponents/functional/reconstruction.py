@@ -1,12 +1,12 @@
 """Reconstruction errors, summed over the event: every function returns ``[*batch]``."""
 
-import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from wmcomponents.functional.distributions.gaussian import LOG_2PI
 from wmcomponents.functional.precision import at_least_float32
 
 
@@ -46,7 +46,7 @@ def unit_normal_nll(
         target: no gradient reaches it.
         event_dims: how many trailing dimensions make one event.
     """
-    error = 0.5 * (prediction - target.detach()).square() + 0.5 * math.log(2.0 * math.pi)
+    error = 0.5 * (prediction - target.detach()).square() + 0.5 * LOG_2PI
     return _sum_event(error, event_dims)
 
 

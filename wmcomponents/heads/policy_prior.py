@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.functional import (
+    bounded_log_std,
     categorical_entropy,
     inverse_cdf_one_hot,
     mode_one_hot,
+    noise_log_prob,
     straight_through,
+    tanh_log_slope,
     unimix_log_probs,
     unimix_probs,
 )
-from wmcomponents.functional.distributions.squashed_gaussian import bounded_log_std, noise_log_prob, tanh_log_slope
 from wmcomponents.nn.layers.simnorm import NormedMLP, small_linear
 
 

@@ -12,16 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
+from wmcomponents.functional.distributions.gaussian import normal_log_prob
 from wmcomponents.functional.precision import at_least_float32
-
-_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
-
-
-def normal_log_prob(
-    value: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_std: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    """Log density of single normal numbers, given the logarithm of the standard deviation."""
-    return -0.5 * ((value - mean) * (-log_std).exp()).square() - log_std - _LOG_SQRT_2PI
 
 
 def mixture_log_prob(

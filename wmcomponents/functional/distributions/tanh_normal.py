@@ -1,4 +1,4 @@
-"""The continuous policy's distribution of Dreamer: a normal squashed into (-1, 1) by tanh."""
+"""Normals squashed into (-1, 1) by tanh: policies of Dreamer, TD-MPC2, Soft Actor-Critic, EfficientZero-V2."""
 
 import math
 
@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wmcomponents.functional.distributions.gaussian import gaussian_log_prob
+from wmcomponents.functional.distributions.gaussian import gaussian_log_prob, normal_log_density
+from wmcomponents.functional.precision import at_least_float32
+
+SMALLEST_SLOPE = 1e-6
 
 
 def tanh_normal(
@@ -34,6 +37,11 @@ def tanh_normal(
     return mean_scale * torch.tanh(mean / mean_scale), F.softplus(std + math.log(math.expm1(init_std))) + min_std
 
 
+def bounded_log_std(raw: Float[Tensor, "*shape"], low: float = -10.0, high: float = 2.0) -> Float[Tensor, "*shape"]:
+    """Raw outputs as logarithms of a standard deviation in (low, high): ``low + (high - low) (tanh(raw) + 1) / 2``."""
+    return low + 0.5 * (high - low) * (at_least_float32(raw).tanh() + 1.0)
+
+
 def tanh_normal_sample(
     mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"], noise: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch n"]:
@@ -50,3 +58,24 @@ def tanh_normal_log_prob(
     # log(1 - tanh(x)^2), without its cancellation
     slope = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
     return gaussian_log_prob(x, mean, std) - slope.sum(-1)
+
+
+def smoothed_tanh_normal_log_prob(
+    action: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """:func:`tanh_normal_log_prob` of an action inside (-1, 1), with the slope of :func:`tanh_log_slope`."""
+    density = normal_log_density((action.atanh() - mean) / std, std.log())
+    return (density - _log_slope(action)).sum(-1)
+
+
+def tanh_log_slope(action: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Log derivative of tanh where it gave ``action``, summed over the last dimension.
+
+    Subtract it from the log density before squashing to have the one after. Near the bounds the slope is kept from 0 by
+    1e-6.
+    """
+    return _log_slope(action).sum(-1)
+
+
+def _log_slope(action: Tensor) -> Tensor:
+    return torch.log(torch.relu(1.0 - action.square()) + SMALLEST_SLOPE)

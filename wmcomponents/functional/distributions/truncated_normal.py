@@ -1,15 +1,12 @@
 """The continuous policy's distribution of DreamerV2: a normal cut off at -1 and 1; one number per dimension."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.special import ndtr, ndtri
 
 from wmcomponents.functional.distributions.categorical import straight_through
-
-_LOG_2PI = math.log(2.0 * math.pi)
+from wmcomponents.functional.distributions.gaussian import LOG_2PI
 
 
 def truncated_normal(
@@ -40,7 +37,7 @@ def truncated_normal_log_prob(
 ) -> Float[Tensor, "*batch n"]:
     """Log density of each number; minus infinity outside [-1, 1]. Sum over the last dimension for that of an action."""
     mass = _cut(loc, scale)[3]
-    density = -0.5 * ((value - loc) / scale).square() - 0.5 * _LOG_2PI - scale.log() - mass.log()
+    density = -0.5 * ((value - loc) / scale).square() - 0.5 * LOG_2PI - scale.log() - mass.log()
     return torch.where(value.abs() <= 1.0, density, -torch.inf)
 
 
@@ -65,7 +62,7 @@ def truncated_normal_entropy(
     """Differential entropy in nats, of each number."""
     lower, upper, _, mass = _cut(loc, scale)
     edges = (lower * _density(lower) - upper * _density(upper)) / (2.0 * mass)
-    return 0.5 * (1.0 + _LOG_2PI) + scale.log() + mass.log() + edges
+    return 0.5 * (1.0 + LOG_2PI) + scale.log() + mass.log() + edges
 
 
 def _cut(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -76,4 +73,4 @@ def _cut(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _density(x: Tensor) -> Tensor:
-    return (-0.5 * x.square() - 0.5 * _LOG_2PI).exp()
+    return (-0.5 * x.square() - 0.5 * LOG_2PI).exp()
