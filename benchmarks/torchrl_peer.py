@@ -41,7 +41,7 @@ class Size:
     def config(self, **changes: Any) -> DreamerV3Config:
         """Our config of this size."""
         sizes = {"deter": self.deter, "hidden": self.hidden, "groups": self.groups, "classes": self.classes}
-        return DreamerV3Config(**{**sizes, "units": self.hidden, "depth": 4, **changes})
+        return DreamerV3Config().vary(**{**sizes, "units": self.hidden, "depth": 4, **changes})
 
 
 SIZES = {

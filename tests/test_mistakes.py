@@ -203,12 +203,12 @@ MISTAKES = {
     "a size in words": (
         lambda w: DreamerV3(DreamerV3Config.tiny(units="abc"), *w.specs),
         ValueError,
-        ["DreamerV3Config.units", "whole number", "'abc'"],
+        ["DreamerV3Config.network.units", "whole number", "'abc'"],
     ),
     "a size below zero": (
         lambda w: DreamerV3(DreamerV3Config.tiny(units=-2), *w.specs),
         ValueError,
-        ["DreamerV3Config.units=-2", "at least 0"],
+        ["DreamerV3Config.network.units=-2", "at least 0"],
     ),
     "a choice that is none": (
         lambda w: DreamerV3(DreamerV3Config.tiny(latent="normal"), *w.specs),

@@ -170,7 +170,11 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
         (["--sequence-length", 400], 1, "fewer than one sequence of 400"),
         (["--preset", "huge"], 2, "--preset of DreamerV3 is one of tiny, size1m"),
         (["--changes", "deter"], 2, "written name=value"),
-        (["--changes", "depht=3"], 2, "--changes: "),
+        (
+            ["--changes", "depht=3"],
+            2,
+            "--changes: DreamerV3Config has no 'depht'; it has network.deter, network.hidden, ",
+        ),
         (["--family", "Dremer"], 2, "got 'Dremer'. Did you mean 'DreamerV3'?"),
         (["--family", "tdmpc-2"], 2, "got 'tdmpc-2'. Did you mean 'TDMPC2'?"),
         (["--family", "xyz"], 2, "--family is one of DeltaIRIS, Diamond"),
@@ -216,7 +220,7 @@ def test_a_mistyped_family_is_answered_before_anything_heavy_is_imported(command
 def test_entries_of_the_config_are_changed(data, tmp_path):
     ran = wmc(*train_arguments(data, tmp_path / "run", steps=1), "--changes", "deter=64", "latent=gaussian")
     assert ran.code == 0, ran.err
-    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["config"]
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["config"]["network"]
     assert (config["deter"], config["latent"]) == (64, "gaussian")
 
 

@@ -199,7 +199,16 @@ def sparse_of_right_size(draw, folder, outside):
     raw = json.dumps(header).encode()
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(raw)) + raw)
     os.truncate(folder / WEIGHTS, 8 + len(raw) + 4 * units**2)
-    resealed(folder, lambda c: c["config"].update({k: units for k in ("units", "deter", "latent") if k in c["config"]}))
+    resealed(folder, lambda content: enlarge(content["config"], units))
+
+
+def enlarge(config, units):
+    """Widths of a config, in whichever part, set to a number."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            enlarge(value, units)
+        elif key in ("units", "deter") or (key == "latent" and isinstance(value, int)):
+            config[key] = units
 
 
 def pickles(draw, folder, outside):

@@ -436,23 +436,22 @@ def test_a_huge_config_is_refused_unread(original, tmp_path):
 
 
 HUGE = 10**12
-FIELDS = [
-    (key, value) for key in DreamerV3Config.__dataclass_fields__ for value in ("text", None, [1], {}, 1.5e400, -1, HUGE)
-]
+FIELDS = [(path, value) for path in DreamerV3Config.entries() for value in ("text", None, [1], {}, 1.5e400, -1, HUGE)]
 
 
 @pytest.mark.parametrize(("field", "value"), FIELDS)
 def test_a_forged_config_field_is_refused(original, tmp_path, field, value):
     path = copied(original, tmp_path)
     content = json.loads((path / CONFIG).read_bytes())
-    content["config"][field] = value
+    part, name = field.split(".")
+    content["config"][part][name] = value
     content["sha256"] = hashlib.sha256(
         json.dumps({k: v for k, v in content.items() if k != "sha256"}, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
     (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     # These say nothing about the shape of a weight: whoever forges the hash can change them, to another valid model.
-    free = {"unimix": (), "free_nats": (-1, HUGE), "horizon": (-1, HUGE), "depth": (-1, HUGE), "mults": ([1],)}
-    if value in free.get(field, ()):
+    free = {"unimix": (), "horizon": (-1, HUGE), "depth": (-1, HUGE), "mults": ([1],)}
+    if value in ((-1, HUGE) if part != "network" else free.get(name, ())):
         return
     assert_refused(path)
 
@@ -468,7 +467,9 @@ def test_a_forged_config_field_is_refused(original, tmp_path, field, value):
         lambda c: c.update(config=[]),
         lambda c: c.update(config={}),
         lambda c: c["config"].update(extra=1),
-        lambda c: c["config"].pop("deter"),
+        lambda c: c["config"].update(network="text"),
+        lambda c: c["config"]["network"].update(extra=1),
+        lambda c: c["config"]["network"].pop("deter"),
         lambda c: c.update(observation_spec=None),
         lambda c: c.update(observation_spec={}),
         lambda c: c.update(observation_spec={"kind": "Composite", "entries": []}),
@@ -622,7 +623,7 @@ def test_starts_of_another_model_are_refused_though_their_hash_is_right(original
 def test_sizes_beyond_any_memory_are_refused_at_once(original, tmp_path, field):
     # 2**20 layers would take hours to build, 2**33 units tens of gigabytes a layer: neither may be begun.
     path = copied(original, tmp_path)
-    resealed(path, lambda content: content["config"].update({field: 2**20 if field == "layers" else 2**33}))
+    resealed(path, lambda content: content["config"]["network"].update({field: 2**20 if field == "layers" else 2**33}))
     before = peak()
     assert_refused(path, "far more memory")
     assert peak() - before < 100
@@ -760,7 +761,7 @@ def test_a_config_as_large_as_a_sparse_file_is_refused_by_what_the_machine_has(o
     # Config, header and size agree on matrices of 2**40 numbers; only the disk does not hold them.
     path, before = copied(original, tmp_path), peak()
     units = 2**20
-    resealed(path, lambda content: content["config"].update(deter=units, hidden=units, units=units))
+    resealed(path, lambda content: content["config"]["network"].update(deter=units, hidden=units, units=units))
     with contextlib.suppress(BadModelError):
         load(path)
     huge = {"a": {"dtype": "F32", "shape": [units, units], "data_offsets": [0, 4 * units**2]}}
@@ -777,14 +778,14 @@ def test_a_count_of_layers_that_would_fill_the_memory_with_a_list_is_refused(ori
     path, before = copied(original, tmp_path), peak()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     for layers in (2**31, 2**40):
-        resealed(path, lambda content, layers=layers: content["config"].update(layers=layers))
+        resealed(path, lambda content, layers=layers: content["config"]["network"].update(layers=layers))
         assert_refused(path)
     assert peak() - before < 200 and resource.getrlimit(resource.RLIMIT_AS) == limits
 
 
 def test_a_large_file_is_not_read_for_a_config_that_is_wrong_in_itself(original, tmp_path):
     path, before = copied(original, tmp_path), peak()
-    resealed(path, lambda content: content["config"].update(deter=2**16 + 1, blocks=2, units=2**16))
+    resealed(path, lambda content: content["config"]["network"].update(deter=2**16 + 1, blocks=2, units=2**16))
     huge = header({"a": {"dtype": "F32", "shape": [2**16, 2**14], "data_offsets": [0, 2**32]}})
     (path / WEIGHTS).write_bytes(huge)
     os.truncate(path / WEIGHTS, len(huge) + 2**32)

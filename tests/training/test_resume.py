@@ -220,7 +220,7 @@ def test_what_is_no_file_is_no_checkpoint_and_is_not_begun_over(written, tmp_pat
 
 
 def test_another_run_s_checkpoint_is_refused_by_its_config(written, tmp_path):
-    assert_refused_and_unchanged(tmp_path, "config.horizon was 333, is 10", model=corridor.model(horizon=10))
+    assert_refused_and_unchanged(tmp_path, "config.network.horizon was 333, is 10", model=corridor.model(horizon=10))
 
 
 def test_another_run_s_checkpoint_is_refused_by_its_sizes(written, tmp_path):

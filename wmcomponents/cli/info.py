@@ -1,5 +1,6 @@
 """`wmc info`: what a saved model is, and what this installation offers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,13 +81,22 @@ def _model(path: Path, rows: int) -> dict[str, Any]:
         "start states": result["start_states"],
         "weights": f"{bytes_of_weights / 1e6:.2f} MB",
         f"a dream of {rows} rows": f"{row * rows / 1e6:.2f} MB of states and observations",
-        "config": ", ".join(f"{name}={value}" for name, value in result["config"].items()),
+        "config": ", ".join(f"{name}={value}" for name, value in _entries(result["config"])),
     }
     show_facts(str(path), facts)
     show_table(
         "Parameters", ["part", "count"], [*((n, f"{c:,}") for n, c in parts.items()), ("all", f"{_count(model):,}")]
     )
     return result
+
+
+def _entries(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Entries of a config by their dotted paths."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _entries(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _installation() -> dict[str, Any]:

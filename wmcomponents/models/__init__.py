@@ -17,23 +17,44 @@ from wmcomponents.models.recurrent.world_models.model import WorldModelsConfig a
 from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss as WorldModelsLoss
 from wmcomponents.models.rssm.base import Filtered as Filtered
 from wmcomponents.models.rssm.base import RSSMWorldModel as RSSMWorldModel
+from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1Config as DreamerV1Config
+from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1LossConfig as DreamerV1LossConfig
+from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1NetworkConfig as DreamerV1NetworkConfig
+from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1OptimizerConfig as DreamerV1OptimizerConfig
 from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1 as DreamerV1
-from wmcomponents.models.rssm.dreamer_v1.model import DreamerV1Config as DreamerV1Config
 from wmcomponents.models.rssm.dreamer_v1.objective import DreamerV1ModelLoss as DreamerV1ModelLoss
+from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2Config as DreamerV2Config
+from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2LossConfig as DreamerV2LossConfig
+from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2NetworkConfig as DreamerV2NetworkConfig
+from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2OptimizerConfig as DreamerV2OptimizerConfig
 from wmcomponents.models.rssm.dreamer_v2.model import DreamerV2 as DreamerV2
-from wmcomponents.models.rssm.dreamer_v2.model import DreamerV2Config as DreamerV2Config
 from wmcomponents.models.rssm.dreamer_v2.objective import DreamerV2ModelLoss as DreamerV2ModelLoss
+from wmcomponents.models.rssm.dreamer_v3.config import DreamerV3Config as DreamerV3Config
+from wmcomponents.models.rssm.dreamer_v3.config import DreamerV3LossConfig as DreamerV3LossConfig
+from wmcomponents.models.rssm.dreamer_v3.config import DreamerV3NetworkConfig as DreamerV3NetworkConfig
+from wmcomponents.models.rssm.dreamer_v3.config import DreamerV3OptimizerConfig as DreamerV3OptimizerConfig
 from wmcomponents.models.rssm.dreamer_v3.model import DreamerV3 as DreamerV3
-from wmcomponents.models.rssm.dreamer_v3.model import DreamerV3Config as DreamerV3Config
 from wmcomponents.models.rssm.dreamer_v3.objective import DreamerV3ModelLoss as DreamerV3ModelLoss
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import DreamerV3PreprintConfig as DreamerV3PreprintConfig
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import (
+    DreamerV3PreprintLossConfig as DreamerV3PreprintLossConfig,
+)
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import (
+    DreamerV3PreprintNetworkConfig as DreamerV3PreprintNetworkConfig,
+)
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import (
+    DreamerV3PreprintOptimizerConfig as DreamerV3PreprintOptimizerConfig,
+)
 from wmcomponents.models.rssm.dreamer_v3_preprint.model import DreamerV3Preprint as DreamerV3Preprint
-from wmcomponents.models.rssm.dreamer_v3_preprint.model import DreamerV3PreprintConfig as DreamerV3PreprintConfig
 from wmcomponents.models.rssm.dreamer_v3_preprint.objective import (
     DreamerV3PreprintModelLoss as DreamerV3PreprintModelLoss,
 )
 from wmcomponents.models.rssm.objective import RSSMModelLoss as RSSMModelLoss
+from wmcomponents.models.rssm.planet.config import PlaNetConfig as PlaNetConfig
+from wmcomponents.models.rssm.planet.config import PlaNetLossConfig as PlaNetLossConfig
+from wmcomponents.models.rssm.planet.config import PlaNetNetworkConfig as PlaNetNetworkConfig
+from wmcomponents.models.rssm.planet.config import PlaNetOptimizerConfig as PlaNetOptimizerConfig
 from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
-from wmcomponents.models.rssm.planet.model import PlaNetConfig as PlaNetConfig
 from wmcomponents.models.rssm.planet.objective import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.models.tokens.base import CachedTransformerModel as CachedTransformerModel
 from wmcomponents.models.tokens.config import TokenLossConfig as TokenLossConfig

@@ -93,7 +93,7 @@ def test_size_s_of_the_preprint_has_its_layers():
     ],
 )
 def test_sizes_of_the_preprint_are_its_table(preset, deter, units, depth, layers):
-    config = getattr(DreamerV3PreprintConfig, preset)()
+    config = getattr(DreamerV3PreprintConfig, preset)().network
     assert (config.deter, config.units, config.depth, config.layers) == (deter, units, depth, layers)
     assert (config.groups, config.classes) == (32, 32)
 

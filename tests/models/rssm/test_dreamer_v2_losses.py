@@ -11,7 +11,9 @@ from tests.models.rssm.test_dreamer_v3_loss import batch as every_kind
 from wmcomponents.models import (
     DreamerV2,
     DreamerV2Config,
+    DreamerV2LossConfig,
     DreamerV2ModelLoss,
+    DreamerV3LossConfig,
     DreamerV3ModelLoss,
     DreamerV3Preprint,
     DreamerV3PreprintConfig,
@@ -70,6 +72,10 @@ def made_up(model, rows=5, length=7):
     return Given(filtered, prior.requires_grad_(), data)
 
 
+def seen(arrivals):
+    return arrivals.action, arrivals.observation, arrivals.is_init
+
+
 def mean(term, given):
     weight = given.arrivals.weight
     return (term * weight).sum() / weight.sum()
@@ -111,7 +117,7 @@ def test_four_fifths_of_the_divergence_train_the_prior():
     kl.backward()
     whole = given.posterior.grad.clone(), given.prior.grad.clone()
     given.posterior.grad = given.prior.grad = None
-    found = divergence(DreamerV2ModelLoss(model, kl_scale=3.0), given)
+    found = divergence(DreamerV2ModelLoss(model, DreamerV2LossConfig(kl_scale=3.0)), given)
     found.backward()
     torch.testing.assert_close(found, 3.0 * kl)
     torch.testing.assert_close(given.posterior.grad, 3.0 * 0.2 * whole[0])
@@ -122,7 +128,8 @@ def test_free_nats_of_v2_are_of_the_mean_over_what_is_no_padding():
     model = v2()
     given = made_up(model)
     kl = mean(model.dynamics.latent.kl(given.posterior, given.prior), given).item()
-    below, above = (divergence(DreamerV2ModelLoss(model, free_nats=kl * f), given) for f in (0.99, 1.01))
+    clips = (DreamerV2LossConfig(free_nats=0.99 * kl), DreamerV2LossConfig(free_nats=1.01 * kl))
+    below, above = (divergence(DreamerV2ModelLoss(model, config), given) for config in clips)
     assert below.item() == pytest.approx(kl, rel=1e-4) and above.item() == pytest.approx(1.01 * kl, rel=1e-4)
     above.backward()
     assert not given.posterior.grad.any() and not given.prior.grad.any()
@@ -135,7 +142,7 @@ def test_rewards_of_v2_are_unit_normals_and_ends_a_soft_discount(rewards):
     arrivals = arrivals_from(data, ["observation"])
     state = model.initial_state((4,))
     found, _ = objective.terms(arrivals, state, None)
-    states = model.observe_sequence(state, arrivals.action, arrivals.observation, arrivals.is_init, None)
+    states = model.observe_sequence(state, *seen(arrivals), None)
     feat = model.features(states)
     target = arrivals.reward.tanh() if rewards == "tanh" else arrivals.reward
     expected = -torch.distributions.Normal(model.reward_head.raw(feat), 1.0).log_prob(target)
@@ -152,12 +159,13 @@ def test_the_preprint_weighs_dynamics_by_half_and_learns_hard_ends():
     arrivals = arrivals_from(data, ["observation"])
     state = model.initial_state((4,))
     ours, _ = model.objective().terms(arrivals, state, None)
-    current, _ = DreamerV3ModelLoss(model, free_nats=0.0).terms(arrivals, state, None)
+    current, _ = DreamerV3ModelLoss(model, DreamerV3LossConfig(free_nats=0.0)).terms(arrivals, state, None)
     torch.testing.assert_close(ours["dyn"], 0.5 * current["dyn"])
     torch.testing.assert_close(ours["rep"], current["rep"])
-    hard, _ = DreamerV3ModelLoss(model, free_nats=0.0, discount=1.0).terms(arrivals, state, None)
-    torch.testing.assert_close(ours["continue"], hard["continue"])
-    assert not torch.equal(ours["continue"], current["continue"])
+    logits = model.continue_head.raw(model.features(model.observe_sequence(state, *seen(arrivals), None)))
+    hard = (~arrivals.terminated).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, hard, reduction="none")
+    torch.testing.assert_close(ours["continue"], expected.squeeze(-1))
     assert isinstance(model.objective(), DreamerV3PreprintModelLoss) and float(model.objective().free_nats) == 0.0
 
 
@@ -179,4 +187,4 @@ def test_the_optimiser_is_the_papers_adam(objective, lr, eps, norm, decay):
 
 def test_a_balance_that_is_no_share_is_refused():
     with pytest.raises(ValueError, match=r"in \[0, 1\]; got 1.2"):
-        DreamerV2ModelLoss(v2(), balance=1.2)
+        DreamerV2ModelLoss(v2(), DreamerV2LossConfig(balance=1.2))

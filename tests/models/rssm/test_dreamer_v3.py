@@ -106,9 +106,9 @@ def test_bounded_actions_enter_scaled_to_one():
 
 def test_configs_are_frozen_and_varied_by_replacement():
     config = DreamerV3Config.size12m(decoder=False)
-    assert config.deter == 2048 and not config.decoder
+    assert config.network.deter == 2048 and not config.network.decoder
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.deter = 3
+        config.network.deter = 3
 
 
 @pytest.mark.parametrize(

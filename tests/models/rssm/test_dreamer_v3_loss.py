@@ -11,7 +11,7 @@ from torchrl.data import Bounded, Composite, OneHot, Unbounded
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 from torchrl.objectives import SoftUpdate
 
-from wmcomponents.models import DreamerV3, DreamerV3Config, DreamerV3ModelLoss
+from wmcomponents.models import DreamerV3, DreamerV3Config, DreamerV3LossConfig, DreamerV3ModelLoss
 from wmcomponents.objectives.arrivals import arrivals_from
 
 B, T = 3, 6
@@ -49,6 +49,10 @@ def batch(seed=0, rows=B, time=T):
     action = torch.eye(2, dtype=torch.int64)[torch.randint(2, (rows, time), generator=generator)]
     now = {**observed(), "action": action, "is_init": is_init, "next": {**observed(), **following}}
     return TensorDict(now, [rows, time])
+
+
+def unclipped(made, reduction):
+    return DreamerV3ModelLoss(made, DreamerV3LossConfig(free_nats=0.0), reduction=reduction)
 
 
 def losses(objective, data, seed=0):
@@ -233,9 +237,7 @@ def test_gaussian_latents_train_too():
 
 def test_reductions_agree_with_each_other():
     made, data = model(), batch()
-    results = {
-        kind: losses(DreamerV3ModelLoss(made, free_nats=0.0, reduction=kind), data) for kind in ("none", "sum", "mean")
-    }
+    results = {kind: losses(unclipped(made, kind), data) for kind in ("none", "sum", "mean")}
     for term in TERMS:
         each = results["none"][f"loss_{term}"]
         assert each.shape == (B, T + 1)
@@ -272,9 +274,9 @@ def test_a_masked_row_equals_the_row_cut_off():
     data["next", "done"][:], data["next", "terminated"][:], data["is_init"][:, 1:] = False, False, False
     valid = torch.arange(T) < 4
     data["collector", "mask"] = valid[None]
-    masked = losses(DreamerV3ModelLoss(made, free_nats=0.0, reduction="sum"), data)
-    cut = losses(DreamerV3ModelLoss(made, free_nats=0.0, reduction="none"), data)
-    whole = losses(DreamerV3ModelLoss(made, free_nats=0.0, reduction="none"), data.exclude("collector"))
+    masked = losses(unclipped(made, "sum"), data)
+    cut = losses(unclipped(made, "none"), data)
+    whole = losses(unclipped(made, "none"), data.exclude("collector"))
     for term in TERMS:
         assert not cut[f"loss_{term}"][0, 5:].any()
         torch.testing.assert_close(masked[f"loss_{term}"], cut[f"loss_{term}"].sum())
@@ -287,7 +289,7 @@ def test_priorities_weigh_the_mean():
     data["next", "done"][:], data["next", "terminated"][:], data["is_init"][:, 1:] = False, False, False
     data["priority_weight"] = torch.tensor([0.0, 1.0, 3.0])[:, None].expand(B, T)
     weighted = losses(made.objective(), data)
-    each = losses(DreamerV3ModelLoss(made, free_nats=0.0, reduction="none"), data.exclude("priority_weight"))
+    each = losses(unclipped(made, "none"), data.exclude("priority_weight"))
     for term in TERMS:
         rows = each[f"loss_{term}"].mean(1)
         torch.testing.assert_close(weighted[f"loss_{term}"], (rows[1] + 3 * rows[2]) / 4)
@@ -319,16 +321,14 @@ def test_an_optimizer_step_on_the_loss_moves_the_model():
 
 
 def test_hyper_parameters_are_buffers():
-    made = model()
-    buffers = dict(
-        DreamerV3ModelLoss(made, free_nats=0.5, dyn_scale=0.25, rep_scale=0.125, discount=0.75).named_buffers()
-    )
+    config = DreamerV3LossConfig(free_nats=0.5, dyn_scale=0.25, rep_scale=0.125)
+    buffers = dict(DreamerV3ModelLoss(model(horizon=4), config).named_buffers())
     values = {name: buffers[name].item() for name in ("free_nats", "dyn_scale", "rep_scale", "discount")}
     assert values == {"free_nats": 0.5, "dyn_scale": 0.25, "rep_scale": 0.125, "discount": 0.75}
 
 
 def test_the_state_dict_goes_round():
-    one, other = model().objective(), DreamerV3ModelLoss(model(), free_nats=9.0, discount=0.5)
+    one, other = model().objective(), DreamerV3ModelLoss(model(horizon=2), DreamerV3LossConfig(free_nats=9.0))
     with torch.no_grad():
         for p in other.parameters():
             p.add_(1.0)
@@ -378,7 +378,7 @@ def test_it_refuses_a_model_that_is_not_around_an_rssm():
 
 def test_terms_of_arrivals_are_those_of_the_call():
     made, data = model(), batch()
-    objective = DreamerV3ModelLoss(made, free_nats=0.0, discount=made.discount, reduction="none")
+    objective = unclipped(made, "none")
     out = losses(objective, data)
     arrivals = arrivals_from(data, ["observation", "board"])
     noise = made.noise_source("observe")((B, T + 1), torch.Generator().manual_seed(0))
@@ -389,14 +389,14 @@ def test_terms_of_arrivals_are_those_of_the_call():
 
 
 def test_the_continue_head_learns_discount_times_not_terminated():
-    made = model()
+    made = model(horizon=10)
     data = batch(rows=1, time=2)
     data["next", "done"][0] = torch.tensor([[False], [True]])
     data["is_init"][:, 1] = False
     values = []
     for terminated in (False, True):
         data["next", "terminated"][0, 1] = terminated
-        out = losses(DreamerV3ModelLoss(made, discount=0.9, reduction="none"), data)
+        out = losses(DreamerV3ModelLoss(made, reduction="none"), data)
         values.append(out["loss_continue"][0])
     assert torch.equal(values[0][:2], values[1][:2]) and values[0][2] != values[1][2]
     logit = torch.linspace(-3, 3, 601)[:, None]

@@ -9,7 +9,7 @@ from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
 from wmcomponents.heads import BernoulliHead, TwoHotHead
-from wmcomponents.models import DreamerV3Config, DreamerV3ModelLoss, RSSMWorldModel
+from wmcomponents.models import DreamerV3Config, DreamerV3LossConfig, DreamerV3ModelLoss, RSSMWorldModel
 from wmcomponents.objectives.arrivals import Arrivals
 
 NAME = "v3_full_agent_loss_disc_image"
@@ -81,7 +81,7 @@ def reference():
         real=torch.ones(first.shape[:-1], dtype=torch.bool),
     )
     state = {"deter": tensors["in/deter0"], "stoch": tensors["in/stoch0"]}
-    objective = DreamerV3ModelLoss(model, free_nats=config["free_nats"], discount=model.discount)
+    objective = DreamerV3ModelLoss(model, DreamerV3LossConfig(free_nats=config["free_nats"]))
     return meta, tensors, model, objective, arrivals, state
 
 

@@ -11,10 +11,12 @@ from torchrl.data import Bounded, Composite, OneHot, Unbounded
 from wmcomponents.models import (
     DreamerV1,
     DreamerV1Config,
+    DreamerV1LossConfig,
     DreamerV1ModelLoss,
     Filtered,
     PlaNet,
     PlaNetConfig,
+    PlaNetLossConfig,
     PlaNetModelLoss,
 )
 from wmcomponents.objectives.arrivals import arrivals_from
@@ -151,11 +153,11 @@ def test_reconstruction_and_reward_are_negative_log_densities(build):
 
 def test_v1_clips_the_mean_of_the_divergence_not_each_element():
     model, data = dreamer_v1(), batch()
-    free = quiet(DreamerV1ModelLoss(model, free_nats=0.0, kl_scale=1.0), data)["divergence"].item()
+    free = quiet(DreamerV1ModelLoss(model, DreamerV1LossConfig(free_nats=0.0)), data)["divergence"].item()
     low, high = 0.5 * free, 2.0 * free
-    scaled = DreamerV1ModelLoss(model, free_nats=low, kl_scale=3.0)
+    scaled = DreamerV1ModelLoss(model, DreamerV1LossConfig(free_nats=low, kl_scale=3.0))
     assert quiet(scaled, data)["divergence"].item() == pytest.approx(3.0 * free, rel=1e-5)
-    clipped = quiet(DreamerV1ModelLoss(model, free_nats=high, kl_scale=1.0), data)["divergence"]
+    clipped = quiet(DreamerV1ModelLoss(model, DreamerV1LossConfig(free_nats=high)), data)["divergence"]
     assert clipped.item() == pytest.approx(high, rel=1e-5)
     clipped.backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -165,9 +167,13 @@ def test_planet_subtracts_free_nats_from_each_element():
     model, data = planet(), batch()
     arrivals = arrivals_from(data, ["observation", "board", "camera"])
     state = model.initial_state((B,))
-    free = PlaNetModelLoss(model, free_nats=0.0, kl_scale=1.0).terms(arrivals, state, None)[0]["divergence"]
+
+    def divergence(**config):
+        return PlaNetModelLoss(model, PlaNetLossConfig(**config)).terms(arrivals, state, None)[0]["divergence"]
+
+    free = divergence(free_nats=0.0)
     nats = free.median().item()
-    found = PlaNetModelLoss(model, free_nats=nats, kl_scale=2.0).terms(arrivals, state, None)[0]["divergence"]
+    found = divergence(free_nats=nats, kl_scale=2.0)
     torch.testing.assert_close(found, 2.0 * (free - nats).clamp(min=0.0))
     assert found.eq(0).any() and found.gt(0).any()
 
@@ -193,7 +199,7 @@ def made_up(model, length=7, rows=2):
 @pytest.mark.parametrize("with_noise", [True, False])
 def test_overshooting_is_the_mean_over_every_start_and_distance(distance, with_noise):
     model = planet()
-    objective = PlaNetModelLoss(model, free_nats=0.4, distance=distance, overshooting_scale=3.0)
+    objective = PlaNetModelLoss(model, PlaNetLossConfig(0.4, overshooting=distance, overshooting_scale=3.0))
     noise = {"overshooting": torch.randn(2, 7, distance, 4)} if with_noise else None
     given, prior, arrivals = made_up(model)
     term = objective.divergences(given, prior, arrivals, noise)["overshooting"]
@@ -216,7 +222,7 @@ def test_overshooting_is_the_mean_over_every_start_and_distance(distance, with_n
 
 def test_overshooting_trains_the_prior_and_the_starts_but_not_what_it_is_compared_with():
     model = planet()
-    objective = PlaNetModelLoss(model, free_nats=0.0, distance=3)
+    objective = PlaNetModelLoss(model, PlaNetLossConfig(free_nats=0.0, overshooting=3))
     given, prior, arrivals = made_up(model)
     objective.divergences(given, prior, arrivals, None)["overshooting"].sum().backward()
     assert given.posterior.grad is None and prior.grad is None
@@ -226,18 +232,18 @@ def test_overshooting_trains_the_prior_and_the_starts_but_not_what_it_is_compare
 
 @pytest.mark.parametrize("distance", [0, 1])
 def test_a_distance_of_one_step_is_the_divergence_itself(distance):
-    objective = PlaNetModelLoss(planet(), distance=distance)
+    objective = PlaNetModelLoss(planet(), PlaNetLossConfig(overshooting=distance))
     assert set(objective.divergences(*made_up(planet()), None)) == {"divergence"}
     assert "loss_overshooting" not in objective.out_keys
 
 
 def test_a_negative_distance_is_refused():
     with pytest.raises(ValueError, match="at least 0"):
-        PlaNetModelLoss(planet(), distance=-1)
+        PlaNetModelLoss(planet(), PlaNetLossConfig(overshooting=-1))
 
 
 def test_a_sequence_shorter_than_the_distance_is_fine():
-    out = PlaNetModelLoss(planet(), distance=50)(batch(time=2))
+    out = PlaNetModelLoss(planet(), PlaNetLossConfig(overshooting=50))(batch(time=2))
     assert all(value.isfinite() for value in out.values())
 
 

@@ -35,14 +35,15 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
     ``loss_continue``, each weighted and meant to be summed; and detached diagnostics: ``kl`` (nats, without free nats),
     ``posterior_entropy``, ``prior_entropy``, and the error of every observation as ``error_<key>``.
 
+    The continue head learns ``world_model.discount * (1 - terminated)``.
+
     To train on another device, move the model before making its loss, or move the loss, which moves the model.
 
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         reward_scale: weight of the reward's error.
         continue_scale: weight of the continue head's error.
-        discount: the continue head learns ``discount * (1 - terminated)``.
-        coefficients: further numbers of the objective, kept as buffers under their names.
+        coefficients: numbers of the divergences, kept as buffers under their names.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
@@ -65,7 +66,6 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
         *,
         reward_scale: float = 1.0,
         continue_scale: float = 1.0,
-        discount: float = 1.0,
         coefficients: Mapping[str, float] | None = None,
         seed: int = 0,
         reduction: str = "mean",
@@ -73,7 +73,7 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
         check_model(world_model, RSSMWorldModel, type(self))
         latent_noise = world_model.dynamics.latent.noise_spec()
         self._noise = NoiseSource(Composite({"stoch": latent_noise, **world_model.preprocessing_noise()}))
-        common = {"reward_scale": reward_scale, "continue_scale": continue_scale, "discount": discount}
+        common = {"reward_scale": reward_scale, "continue_scale": continue_scale, "discount": world_model.discount}
         super().__init__(world_model, coefficients=common | dict(coefficients or {}), seed=seed, reduction=reduction)
 
     @abstractmethod

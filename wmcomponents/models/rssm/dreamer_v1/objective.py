@@ -5,6 +5,7 @@ from torch.optim import Optimizer
 
 from wmcomponents.functional import averaged_free_nats
 from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1LossConfig, DreamerV1OptimizerConfig
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
@@ -18,14 +19,13 @@ class DreamerV1ModelLoss(RSSMModelLoss):
         L = \sum_k L^{rec}_k + L^{rew} + w_c L^{con} + \beta \max(\overline{KL(q \| p)}, n)
 
     The divergence, ``loss_divergence``, is averaged over the whole batch BEFORE it is compared with the free nats;
-    nothing is balanced: one gradient reaches posterior and prior.
+    nothing is balanced: one gradient reaches posterior and prior. n is ``free_nats``, beta ``kl_scale``, w_c
+    ``continue_scale``.
 
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
-        free_nats: a mean KL below this has no gradient.
-        kl_scale: weight of the divergence; paper: 1, on Atari 0.1.
-        continue_scale: weight of the continue head's error.
-        discount: the continue head learns ``discount * (1 - terminated)``.
+        config: weights of the loss; the paper's if not given.
+        optimizer: numbers of :meth:`make_optimizer`; the paper's if not given.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
@@ -42,22 +42,21 @@ class DreamerV1ModelLoss(RSSMModelLoss):
     def __init__(
         self,
         world_model: RSSMWorldModel,
+        config: DreamerV1LossConfig | None = None,
         *,
-        free_nats: float = 3.0,
-        kl_scale: float = 1.0,
-        continue_scale: float = 10.0,
-        discount: float = 0.99,
+        optimizer: DreamerV1OptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
+        c = config or DreamerV1LossConfig()
         super().__init__(
             world_model,
-            continue_scale=continue_scale,
-            discount=discount,
-            coefficients={"free_nats": free_nats, "kl_scale": kl_scale},
+            continue_scale=c.continue_scale,
+            coefficients={"free_nats": c.free_nats, "kl_scale": c.kl_scale},
             seed=seed,
             reduction=reduction,
         )
+        self.optimizer_config = optimizer or DreamerV1OptimizerConfig()
 
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
@@ -67,11 +66,13 @@ class DreamerV1ModelLoss(RSSMModelLoss):
         return {"divergence": self.kl_scale * averaged_free_nats(kl, self.free_nats, arrivals.weight)}
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam at 6e-4, the gradient's norm clipped at 100, without warm-up.
+        """Adam behind a clipped gradient.
 
         Args:
-            lr: learning rate; the paper's if not given.
-            warmup: warm-up steps; none if not given.
+            lr: learning rate; the configured one if not given.
+            warmup: steps over which the rate grows from 0; the configured ones if not given.
         """
+        c = self.optimizer_config
         params = [p for p in self.parameters() if p.requires_grad]
-        return ClippedAdam(params, 6e-4 if lr is None else lr, eps=1e-7, max_norm=100.0, warmup=warmup or 0)
+        steps = c.warmup if warmup is None else warmup
+        return ClippedAdam(params, c.lr if lr is None else lr, eps=c.eps, max_norm=c.max_norm, warmup=steps)

@@ -1,13 +1,13 @@
 """DreamerV2's world-model loss (Hafner et al., Mastering Atari with Discrete World Models, 2021, eq. 2)."""
 
 from functools import partial
-from typing import ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional import averaged_free_nats, mixed_kl
 from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
+from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2LossConfig, DreamerV2OptimizerConfig
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
@@ -21,17 +21,14 @@ class DreamerV2ModelLoss(RSSMModelLoss):
         L = \sum_k L^{rec}_k + L^{rew} + w_c L^{con}
             + \beta (\alpha \max(\overline{KL(sg(q) \| p)}, n) + (1 - \alpha) \max(\overline{KL(q \| sg(p))}, n))
 
-    The balance alpha weighs the side that trains the PRIOR. Each side, the two of ``loss_divergence``, is averaged over
-    the whole batch before it is compared with the free nats.
+    alpha, the ``balance``, weighs the side that trains the PRIOR. Each side, the two of ``loss_divergence``, is
+    averaged over the whole batch before it is compared with the free nats. n is ``free_nats``, beta ``kl_scale``, w_c
+    ``continue_scale``.
 
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
-        balance: alpha.
-        free_nats: a mean KL below this has no gradient; official: 0 on Atari, 1 on the DeepMind Control Suite.
-        kl_scale: beta; official: 0.1 on Atari, 1 on the DeepMind Control Suite.
-        continue_scale: weight of the continue head's error; official: 5 on Atari.
-        discount: the continue head learns ``discount * (1 - terminated)``.
-        lr: learning rate of :meth:`make_optimizer`; official: 2e-4 on Atari, 3e-4 on the DeepMind Control Suite.
+        config: weights of the loss; the paper's if not given.
+        optimizer: numbers of :meth:`make_optimizer`; the paper's if not given.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
@@ -43,35 +40,30 @@ class DreamerV2ModelLoss(RSSMModelLoss):
         KeyError: on call, if a key is missing.
     """
 
-    divergence_terms: ClassVar[tuple[str, ...]] = ("divergence",)
-
     free_nats: Tensor
     kl_scale: Tensor
 
     def __init__(
         self,
         world_model: RSSMWorldModel,
+        config: DreamerV2LossConfig | None = None,
         *,
-        balance: float = 0.8,
-        free_nats: float = 0.0,
-        kl_scale: float = 1.0,
-        continue_scale: float = 1.0,
-        discount: float = 0.999,
-        lr: float = 2e-4,
+        optimizer: DreamerV2OptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if not 0 <= balance <= 1:
-            raise ValueError(f"balance is the prior's share, in [0, 1]; got {balance}.")
+        c = config or DreamerV2LossConfig()
+        if not 0 <= c.balance <= 1:
+            raise ValueError(f"balance is the prior's share, in [0, 1]; got {c.balance}.")
         super().__init__(
             world_model,
-            continue_scale=continue_scale,
-            discount=discount,
-            coefficients={"free_nats": free_nats, "kl_scale": kl_scale},
+            continue_scale=c.continue_scale,
+            coefficients={"free_nats": c.free_nats, "kl_scale": c.kl_scale},
             seed=seed,
             reduction=reduction,
         )
-        self.balance, self.lr = balance, lr
+        self.balance = c.balance
+        self.optimizer_config = optimizer or DreamerV2OptimizerConfig()
 
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
@@ -83,12 +75,13 @@ class DreamerV2ModelLoss(RSSMModelLoss):
         return {"divergence": self.kl_scale * mixed}
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam, the gradient's norm clipped at 100, every weight shrunk by 1e-6 a step; without warm-up.
+        """Adam behind a clipped gradient; every step shrinks the weights.
 
         Args:
-            lr: learning rate; the objective's own if not given.
-            warmup: warm-up steps; none if not given.
+            lr: learning rate; the configured one if not given.
+            warmup: steps over which the rate grows from 0; the configured ones if not given.
         """
+        c = self.optimizer_config
         params = [p for p in self.parameters() if p.requires_grad]
-        rate = self.lr if lr is None else lr
-        return ClippedAdam(params, rate, eps=1e-5, max_norm=100.0, decay=1e-6, warmup=warmup or 0)
+        rate, steps = c.lr if lr is None else lr, c.warmup if warmup is None else warmup
+        return ClippedAdam(params, rate, eps=c.eps, max_norm=c.max_norm, decay=c.decay, warmup=steps)

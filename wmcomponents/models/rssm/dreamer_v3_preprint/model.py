@@ -1,8 +1,7 @@
 """DreamerV3's world model as its preprint has it (Hafner et al., arXiv 2301.04104v1, 2023)."""
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from torchrl.data import Composite, TensorSpec
@@ -13,85 +12,16 @@ from wmcomponents.dynamics import RSSM, CategoricalLatent, GaussianLatent, Laten
 from wmcomponents.encoders import BoardEncoder, ConvEncoder, MLPEncoder, MultiEncoder
 from wmcomponents.heads import BernoulliHead, PreprintTwoHotHead
 from wmcomponents.models.rssm.base import RSSMWorldModel
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import DreamerV3PreprintConfig, DreamerV3PreprintNetworkConfig
 from wmcomponents.models.rssm.dreamer_v3_preprint.objective import DreamerV3PreprintModelLoss
 from wmcomponents.nn import NormGRU, StrideStage, fan_average_init_, padded_deconv_plan
-
-
-@dataclass(frozen=True)
-class DreamerV3PreprintConfig:
-    """Sizes of the world model of DreamerV3's preprint; the defaults are its size XL.
-
-    Attributes:
-        deter: size of the recurrent state.
-        units: width of all dense layers.
-        depth: base channels of the image encoder and decoder.
-        layers: layers of the vector encoder, the vector decoder and the heads.
-        groups: categorical variables of the stochastic state; dimensions of a Gaussian one.
-        classes: classes of each categorical variable.
-        latent: ``"categorical"``, or ``"gaussian"``.
-        mults: channel factors of the image stages.
-        bins: bins of the reward head.
-        unimix: share of the uniform distribution in categorical latents.
-        vectors: how vector observations enter: ``"symlog"`` as in the paper, ``"identity"``, or ``"standardize"`` (zero
-            mean and unit variance, fitted to data before training).
-        decoder: whether the model reconstructs observations.
-        free_nats: below this the KL losses have no gradient.
-    """
-
-    deter: int = 4096
-    units: int = 1024
-    depth: int = 96
-    layers: int = 5
-    groups: int = 32
-    classes: int = 32
-    latent: Literal["categorical", "gaussian"] = "categorical"
-    mults: tuple[int, ...] = (1, 2, 4, 8)
-    bins: int = 255
-    unimix: float = 0.01
-    vectors: Literal["symlog", "identity", "standardize"] = "symlog"
-    decoder: bool = True
-    free_nats: float = 1.0
-
-    @classmethod
-    def tiny(cls, **changes: Any) -> "DreamerV3PreprintConfig":
-        """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
-
-        As in ``DreamerV3Config.tiny``, vectors are standardised and only 0.1 nats are free.
-        """
-        sizes = {"deter": 128, "units": 64, "depth": 8, "layers": 2, "groups": 8, "classes": 8}
-        return cls(**{**sizes, "vectors": "standardize", "free_nats": 0.1, **changes})
-
-    @classmethod
-    def xs(cls, **changes: Any) -> "DreamerV3PreprintConfig":
-        """About 8M parameters with its agent (official size, like all below)."""
-        return cls(**{"deter": 256, "units": 256, "depth": 24, "layers": 1, **changes})
-
-    @classmethod
-    def s(cls, **changes: Any) -> "DreamerV3PreprintConfig":
-        """About 18M parameters."""
-        return cls(**{"deter": 512, "units": 512, "depth": 32, "layers": 2, **changes})
-
-    @classmethod
-    def m(cls, **changes: Any) -> "DreamerV3PreprintConfig":
-        """About 37M parameters."""
-        return cls(**{"deter": 1024, "units": 640, "depth": 48, "layers": 3, **changes})
-
-    @classmethod
-    def l(cls, **changes: Any) -> "DreamerV3PreprintConfig":  # noqa: E743  the size's own name
-        """About 77M parameters."""
-        return cls(**{"deter": 2048, "units": 768, "depth": 64, "layers": 4, **changes})
-
-    @classmethod
-    def xl(cls, **changes: Any) -> "DreamerV3PreprintConfig":
-        """About 200M parameters."""
-        return cls(**changes)
 
 
 class DreamerV3Preprint(RSSMWorldModel):
     """The world model of DreamerV3's first generation; ``DreamerV3`` is the current one.
 
     Args:
-        config: sizes; a preset such as ``DreamerV3PreprintConfig.s()``, varied with its keyword arguments.
+        config: a preset such as ``DreamerV3PreprintConfig.s()``, varied with its keyword arguments.
         observation_spec: spec of one real observation: uint8 images, vectors, planes, categories, or several of them.
         action_spec: spec of one real action.
 
@@ -110,7 +40,7 @@ class DreamerV3Preprint(RSSMWorldModel):
     config: DreamerV3PreprintConfig
 
     def __init__(self, config: DreamerV3PreprintConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
-        c = config
+        c = config.network
         transform = vector_transform(c.vectors, observation_spec)
         layer: dict[str, Any] = {"norm": "keras_layer", "act": "silu", "bias": False}
         dense = {"units": c.units, "layers": c.layers, **layer}
@@ -156,10 +86,10 @@ class DreamerV3Preprint(RSSMWorldModel):
 
     def objective(self) -> DreamerV3PreprintModelLoss:
         """The preprint's world-model loss for this model."""
-        return DreamerV3PreprintModelLoss(self, free_nats=self.config.free_nats)
+        return DreamerV3PreprintModelLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
 
-def _latent(config: DreamerV3PreprintConfig) -> Latent:
+def _latent(config: DreamerV3PreprintNetworkConfig) -> Latent:
     if config.latent == "categorical":
         return CategoricalLatent(config.groups, config.classes, config.unimix)
     return GaussianLatent(config.groups, spread=SigmoidStd())

@@ -3,20 +3,21 @@
 from torch.optim import Optimizer
 
 from wmcomponents.models.rssm.base import RSSMWorldModel
-from wmcomponents.models.rssm.dreamer_v3.objective import DreamerV3ModelLoss
+from wmcomponents.models.rssm.dreamer_v3.objective import BalancedKLModelLoss
+from wmcomponents.models.rssm.dreamer_v3_preprint.config import (
+    DreamerV3PreprintLossConfig,
+    DreamerV3PreprintOptimizerConfig,
+)
 from wmcomponents.optim import ClippedAdam
 
 
-class DreamerV3PreprintModelLoss(DreamerV3ModelLoss):
+class DreamerV3PreprintModelLoss(BalancedKLModelLoss):
     """DreamerV3's objective as its preprint has it: dynamics loss weighted by 0.5, hard continue targets, Adam.
 
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
-        free_nats: KL below this has no gradient; per element, summed over the latent's groups.
-        dyn_scale: weight of the dynamics loss.
-        rep_scale: weight of the representation loss.
-        discount: the continue head learns ``discount * (1 - terminated)``; the preprint multiplies with its discount
-            outside the head.
+        config: weights of the loss; the preprint's if not given.
+        optimizer: numbers of :meth:`make_optimizer`; the preprint's if not given.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
 
@@ -29,30 +30,23 @@ class DreamerV3PreprintModelLoss(DreamerV3ModelLoss):
     def __init__(
         self,
         world_model: RSSMWorldModel,
+        config: DreamerV3PreprintLossConfig | None = None,
         *,
-        free_nats: float = 1.0,
-        dyn_scale: float = 0.5,
-        rep_scale: float = 0.1,
-        discount: float = 1.0,
+        optimizer: DreamerV3PreprintOptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(
-            world_model,
-            free_nats=free_nats,
-            dyn_scale=dyn_scale,
-            rep_scale=rep_scale,
-            discount=discount,
-            seed=seed,
-            reduction=reduction,
-        )
+        super().__init__(world_model, config or DreamerV3PreprintLossConfig(), seed=seed, reduction=reduction)
+        self.optimizer_config = optimizer or DreamerV3PreprintOptimizerConfig()
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam at 1e-4, the gradient's norm clipped at 1000, without warm-up.
+        """Adam behind a clipped gradient.
 
         Args:
-            lr: learning rate; the preprint's if not given.
-            warmup: warm-up steps; none if not given.
+            lr: learning rate; the configured one if not given.
+            warmup: steps over which the rate grows from 0; the configured ones if not given.
         """
+        c = self.optimizer_config
         params = [p for p in self.parameters() if p.requires_grad]
-        return ClippedAdam(params, 1e-4 if lr is None else lr, eps=1e-8, max_norm=1000.0, warmup=warmup or 0)
+        steps = c.warmup if warmup is None else warmup
+        return ClippedAdam(params, c.lr if lr is None else lr, eps=c.eps, max_norm=c.max_norm, warmup=steps)

@@ -8,6 +8,7 @@ from torchrl.data import Composite
 from wmcomponents.functional import excess_nats
 from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.objective import RSSMModelLoss
+from wmcomponents.models.rssm.planet.config import PlaNetLossConfig, PlaNetOptimizerConfig
 from wmcomponents.objectives.arrivals import Arrivals
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Noise, NoiseSource
@@ -23,26 +24,24 @@ class PlaNetModelLoss(RSSMModelLoss):
         L = \sum_k L^{rec}_k + w_r L^{rew} + \beta \max(KL(q_t \| p_t) - n, 0)
         + \frac{\beta_o}{D - 1} \sum_{d=2}^{D} \max(KL(sg(q_t) \| p_{t|t-d}) - n, 0)
 
-    Latent overshooting, ``loss_overshooting``, unrolls the prior from every posterior over up to ``distance`` steps
-    without observations, with samples, and compares it with the posteriors that it should have arrived at; these are
-    not moved by it. An open-loop step across the beginning of an episode, or through padding, counts for nothing. The
-    released agent trains without.
+    Latent overshooting, ``loss_overshooting``, unrolls the prior from every posterior over up to D steps without
+    observations, with samples, and compares it with the posteriors that it should have arrived at; these are not moved
+    by it. An open-loop step across the beginning of an episode, or through padding, counts for nothing. The released
+    agent trains without. n is ``free_nats``, beta ``kl_scale``, w_r ``reward_scale``, D ``overshooting``, beta_o
+    ``overshooting_scale``.
 
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
-        free_nats: subtracted from each element's KL; below it there is neither loss nor gradient.
-        kl_scale: weight of the divergence.
-        distance: longest distance of latent overshooting, in steps; 0 and 1: none.
-        overshooting_scale: weight of latent overshooting.
-        reward_scale: weight of the reward's error.
-        continue_scale: weight of the continue head's error, which the paper does not have.
+        config: weights of the loss; the paper's if not given.
+        optimizer: numbers of :meth:`make_optimizer`; the paper's if not given.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
 
     Raises:
         TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.
-        ValueError: for a negative distance or an unknown reduction; on call, if the sequences have no batch ``[B, T]``.
+        ValueError: for negative overshooting or an unknown reduction; on call, if the sequences have no batch
+            ``[B, T]``.
         KeyError: on call, if a key is missing.
     """
 
@@ -53,35 +52,32 @@ class PlaNetModelLoss(RSSMModelLoss):
     def __init__(
         self,
         world_model: RSSMWorldModel,
+        config: PlaNetLossConfig | None = None,
         *,
-        free_nats: float = 3.0,
-        kl_scale: float = 1.0,
-        distance: int = 0,
-        overshooting_scale: float = 1.0,
-        reward_scale: float = 10.0,
-        continue_scale: float = 1.0,
+        optimizer: PlaNetOptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if distance < 0:
-            raise ValueError(f"distance of latent overshooting is a number of steps, at least 0; got {distance}.")
-        self.distance = distance
-        if distance > 1:
+        c = config or PlaNetLossConfig()
+        if c.overshooting < 0:
+            raise ValueError(f"overshooting is a number of steps, at least 0; got {c.overshooting}.")
+        self.distance = c.overshooting
+        if self.distance > 1:
             self.divergence_terms = ("divergence", OVERSHOOTING)
         super().__init__(
             world_model,
-            reward_scale=reward_scale,
-            continue_scale=continue_scale,
+            reward_scale=c.reward_scale,
+            continue_scale=c.continue_scale,
             coefficients={
-                "free_nats": free_nats,
-                "kl_scale": kl_scale,
-                "overshooting_scale": overshooting_scale,
+                "free_nats": c.free_nats,
+                "kl_scale": c.kl_scale,
+                "overshooting_scale": c.overshooting_scale,
             },
             seed=seed,
             reduction=reduction,
         )
-        spec = Composite({OVERSHOOTING: world_model.dynamics.latent.noise_spec()})
-        self._open_loop = NoiseSource(spec)
+        self._open_loop = NoiseSource(Composite({OVERSHOOTING: world_model.dynamics.latent.noise_spec()}))
+        self.optimizer_config = optimizer or PlaNetOptimizerConfig()
 
     def draw(self, arrivals: Arrivals) -> Noise | None:
         """The base's noise, and that of open-loop steps: ``[B, L, D, *latent.noise_shape]``."""
@@ -128,11 +124,13 @@ class PlaNetModelLoss(RSSMModelLoss):
         return total * (weight.sum() / count.clamp_min(1e-8))
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam at 1e-3 with an epsilon of 1e-4, the gradient's norm clipped at 1000, without warm-up.
+        """Adam behind a clipped gradient.
 
         Args:
-            lr: learning rate; the paper's if not given.
-            warmup: warm-up steps; none if not given.
+            lr: learning rate; the configured one if not given.
+            warmup: steps over which the rate grows from 0; the configured ones if not given.
         """
+        c = self.optimizer_config
         params = [p for p in self.parameters() if p.requires_grad]
-        return ClippedAdam(params, 1e-3 if lr is None else lr, eps=1e-4, max_norm=1000.0, warmup=warmup or 0)
+        steps = c.warmup if warmup is None else warmup
+        return ClippedAdam(params, c.lr if lr is None else lr, eps=c.eps, max_norm=c.max_norm, warmup=steps)
