@@ -21,7 +21,9 @@ from wmcomponents.models.loading import load
 
 SAVED = Path(__file__).parent / "saved"
 """A folder for each name of the catalogue; written by ``python -m tests.saved_at e92d95a --keep tests/saved``."""
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "WorldModels": {"growth_channels": "network.vision.decoder_channels"},
+}
 """By family: fields of its config that have another name now than in version e92d95a, such as ``"optimizer.lr"``."""
 ROUNDED = {"DeltaIRIS", "Diamond"}
 """Families that read what else they tell of a step from its image, rounded to bytes: as exact as a byte."""

@@ -59,7 +59,7 @@ MIXED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), positi
 PLANES = Composite(observation=Bounded(0, 1, (6, 6, 2), dtype=torch.bool))
 IMAGE = Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8))
 SCREEN = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
-PORT = {"mixture": "vector", "channels": (4, 4, 4, 8), "growth_channels": (16, 4, 4, 4), "hidden": 16}
+PORT = {"mixture": "vector", "channels": (4, 4, 4, 8), "decoder_channels": (16, 4, 4, 4), "hidden": 16}
 WIDE = Composite(pixels=Bounded(0, 255, (52, 52, 3), dtype=torch.uint8))
 TASKED = Composite(observation=Unbounded(3), task=Categorical(3))
 TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100, 25)}

@@ -12,8 +12,13 @@ from wmcomponents.models.diffusion.diamond.config import RewardEndConfig as Rewa
 from wmcomponents.models.diffusion.diamond.config import UpsamplerConfig as UpsamplerConfig
 from wmcomponents.models.diffusion.diamond.model import Diamond as Diamond
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss as DiamondLoss
+from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
+from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
+from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig
+from wmcomponents.models.recurrent.world_models.config import WorldModelsNetworkConfig as WorldModelsNetworkConfig
+from wmcomponents.models.recurrent.world_models.config import WorldModelsOptimizerConfig as WorldModelsOptimizerConfig
+from wmcomponents.models.recurrent.world_models.config import WorldModelsVisionConfig as WorldModelsVisionConfig
 from wmcomponents.models.recurrent.world_models.model import WorldModels as WorldModels
-from wmcomponents.models.recurrent.world_models.model import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss as WorldModelsLoss
 from wmcomponents.models.rssm.base import Filtered as Filtered
 from wmcomponents.models.rssm.base import RSSMWorldModel as RSSMWorldModel

@@ -57,7 +57,7 @@ def test_what_the_paper_s_controllers_read_and_how_warm_they_dream_follows_from_
 @pytest.mark.parametrize("mixture", ["dimension", "vector"])
 def test_every_kind_of_observation_is_encoded_and_decoded_into_its_own_space(observation, mixture):
     model = tiny(
-        observation, Bounded(-2, 2, (1,)), mixture=mixture, channels=(2, 2, 2, 2), growth_channels=(8, 2, 2, 2)
+        observation, Bounded(-2, 2, (1,)), mixture=mixture, channels=(2, 2, 2, 2), decoder_channels=(8, 2, 2, 2)
     )
     seen = dict(observation.rand((3,)).items())
     begins = torch.ones(3, 1, dtype=torch.bool)
@@ -74,9 +74,9 @@ def test_images_of_another_size_are_refused():
         tiny(Composite(pixels=Bounded(0, 255, (36, 36, 3), dtype=torch.uint8)))
 
 
-def test_growth_channels_that_are_no_two_by_two_pixels_are_refused():
+def test_decoder_channels_that_are_no_two_by_two_pixels_are_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
-        tiny(IMAGE, growth_channels=(1022, 128, 64, 32))
+        tiny(IMAGE, decoder_channels=(1022, 128, 64, 32))
 
 
 def test_h_is_the_memory_before_it_processed_the_z_beside_it():

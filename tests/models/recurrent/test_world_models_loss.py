@@ -6,7 +6,14 @@ from tensordict import TensorDict
 from torchrl.data import Composite, OneHot, Unbounded
 
 from tests.training import corridor
-from wmcomponents.models import DreamerV3, DreamerV3Config, WorldModels, WorldModelsConfig, WorldModelsLoss
+from wmcomponents.models import (
+    DreamerV3,
+    DreamerV3Config,
+    WorldModels,
+    WorldModelsConfig,
+    WorldModelsLoss,
+    WorldModelsLossConfig,
+)
 from wmcomponents.objectives.arrivals import arrivals_from
 
 SIZES = {"latent": 4, "hidden": 8, "units": 8, "components": 2}
@@ -21,9 +28,10 @@ def batch(rows=3, steps=10):
     return torch.stack([corridor.transitions(steps, seed) for seed in range(rows)])
 
 
-def in_stage(stage, model=None, **options):
+def in_stage(stage, model=None, reduction="mean", **changes):
     model = build() if model is None else model
-    loss = WorldModelsLoss(model, vision_steps=5, **options)
+    config = WorldModelsLossConfig(**{"vision_steps": 5, **changes})
+    loss = WorldModelsLoss(model, config, reduction=reduction)
     loss.stage = stage
     return loss
 
@@ -45,13 +53,13 @@ def test_a_stage_gives_gradients_to_its_own_parts_and_to_all_of_them(stage, part
 
 
 def test_the_stage_follows_from_the_step_alone():
-    loss = WorldModelsLoss(build(), vision_steps=5)
+    loss = WorldModelsLoss(build(), WorldModelsLossConfig(vision_steps=5))
     assert loss.stage == "vision" and loss.out_keys[0] == "loss_reconstruction"
     loss.before_update(4)
     assert loss.stage == "vision"
     loss.before_update(5)
     assert loss.stage == "memory" and loss.out_keys[0] == "loss_mixture"
-    assert WorldModelsLoss(build(), vision_steps=0).stage == "memory"
+    assert WorldModelsLoss(build(), WorldModelsLossConfig(vision_steps=0)).stage == "memory"
 
 
 def test_in_the_iterative_procedure_v_s_turn_comes_again():
@@ -62,15 +70,15 @@ def test_in_the_iterative_procedure_v_s_turn_comes_again():
 @pytest.mark.parametrize("stages", [{"vision_steps": -1}, {"vision_steps": 5, "cycle_steps": 5}])
 def test_stages_that_leave_no_turn_are_refused(stages):
     with pytest.raises(ValueError, match="so that M has a turn"):
-        WorldModelsLoss(build(), **stages)
+        WorldModelsLoss(build(), WorldModelsLossConfig(**stages))
 
 
 def test_an_unknown_stage_and_a_model_of_other_parts_are_refused():
     with pytest.raises(ValueError, match="'vision' and 'memory'"):
         in_stage("control")
     other = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2))
-    with pytest.raises(TypeError, match="its own objective"):
-        WorldModelsLoss(other, vision_steps=1)
+    with pytest.raises(TypeError, match="trains a VisionMemoryModel; DreamerV3 has no inputs, memory, .*own objective"):
+        WorldModelsLoss(other)
 
 
 def test_the_kl_is_free_up_to_its_tolerance_for_the_whole_vector():

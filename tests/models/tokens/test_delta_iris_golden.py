@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tests import golden_vectors
 from wmcomponents.dynamics.tokens.block_transformer import CacheBounds
 from wmcomponents.models import DeltaIRIS, DeltaIRISConfig
-from wmcomponents.models.tokens.delta_iris.objective import ChangeSegments
+from wmcomponents.models.tokens.delta_iris.objective import ChangePieces
 from wmcomponents.nn import CosineQuantizer
 from wmcomponents.objectives.model_loss import _reduced
 
@@ -215,7 +215,7 @@ def test_the_transformers_losses(worded):
     objective.token_scale.fill_(0.1)
     objective.termination_scale.fill_(0.1)
     known = F.pad((mask[:, 1:] & mask[:, :-1]).float(), (0, 1))
-    changes = ChangeSegments(
+    changes = ChangePieces(
         bytes_of(t["input.observations"]),
         t["input.actions"],
         tokens,

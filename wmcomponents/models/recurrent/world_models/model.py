@@ -1,9 +1,8 @@
 """World Models: V and M of Ha and Schmidhuber, World Models (2018)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDictBase
@@ -18,6 +17,11 @@ from wmcomponents.dynamics import MDNRNN, DimensionMixture, VectorMixture
 from wmcomponents.encoders import BoardEncoder, ConvEncoder, MLPEncoder, MultiEncoder, VAEEncoder
 from wmcomponents.heads import BernoulliHead, MSEHead
 from wmcomponents.models.recurrent.world_models import official as official
+from wmcomponents.models.recurrent.world_models.config import (
+    WorldModelsConfig,
+    WorldModelsNetworkConfig,
+    WorldModelsVisionConfig,
+)
 from wmcomponents.models.recurrent.world_models.objective import WorldModelsLoss
 from wmcomponents.nn import ValidStage
 from wmcomponents.pretrained import PretrainedModel
@@ -25,89 +29,12 @@ from wmcomponents.pretrained.key_map import load_mapped
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
 
-@dataclass(frozen=True)
-class WorldModelsConfig:
-    """Sizes and training of a V-M world model; the defaults are the paper's for CarRacing.
-
-    Attributes:
-        latent: size of z.
-        hidden: size of the LSTM's h and c.
-        components: Gaussians in a mixture.
-        mixture: one mixture for each ``"dimension"`` of z, as the authors' code has it, or one for the whole
-            ``"vector"``, as ctallec/world-models has it; the losses are scaled as in the one code or the other.
-        forget_bias: constant on the LSTM's forget gate.
-        channels: of the convolutions over images.
-        growth_channels: of the maps from one pixel back to 64: the first is the dense layer's output.
-        dense_act: activation after that dense layer: none in the authors' code, ReLU in ctallec/world-models.
-        units: width of the layers over numbers and boards, and of hidden layers in the heads.
-        layers: layers over numbers; 0 makes the autoencoder of numbers linear.
-        head_layers: hidden layers of the reward and termination heads; 0 is linear in h, as the paper's.
-        standardize: whether numbers, and rewards, are shifted and scaled to zero mean and unit variance, fitted to data
-            before training.
-        begins: whether M is told which z begins an episode (Doom).
-        features: what a controller reads of the state, in this order.
-        kl_tolerance: nats that are free in each dimension of z.
-        reconstruction_scale: factor on the reconstruction error; the paper's 1 blurs what varies by less than about 1.
-        reward_scale: factor on the reward's squared error.
-        termination_weight: factor on the cross entropy of what terminates (Doom: 10); the head's probability is freed
-            of it.
-        vision_rate: learning rate of V over that of M; the paper's are 1e-4 and 1e-3.
-        vision_steps: updates of V before those of M.
-        cycle_steps: after so many updates V's turn comes again: the paper's iterative procedure; 0 for never.
-        temperature: of the dream; ``model.temperature`` may be set later.
-    """
-
-    latent: int = 32
-    hidden: int = 256
-    components: int = 5
-    mixture: Literal["dimension", "vector"] = "dimension"
-    forget_bias: float = 1.0
-    channels: tuple[int, ...] = (32, 64, 128, 256)
-    growth_channels: tuple[int, ...] = (1024, 128, 64, 32)
-    dense_act: Literal["none", "relu"] = "none"
-    units: int = 256
-    layers: int = 2
-    head_layers: int = 0
-    standardize: bool = False
-    begins: bool = False
-    features: tuple[Literal["z", "h", "c"], ...] = ("z", "h")
-    kl_tolerance: float = 0.5
-    reconstruction_scale: float = 1.0
-    reward_scale: float = 1.0
-    termination_weight: float = 1.0
-    vision_rate: float = 0.1
-    vision_steps: int = 100_000
-    cycle_steps: int = 0
-    temperature: float = 1.0
-
-    @classmethod
-    def tiny(cls, **changes: Any) -> "WorldModelsConfig":
-        """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
-
-        Numbers are standardised and pass through a linear autoencoder whose reconstruction error counts a thousand
-        times: with the paper's weight it would keep one or two digits of what decides whether CartPole's pole falls.
-        """
-        sizes = {"latent": 16, "hidden": 128, "units": 64, "layers": 0, "head_layers": 1, "standardize": True}
-        return cls(**{**sizes, "reconstruction_scale": 1000.0, "vision_rate": 5.0, "vision_steps": 300, **changes})
-
-    @classmethod
-    def carracing(cls, **changes: Any) -> "WorldModelsConfig":
-        """CarRacing-v0: 4,348,547 parameters in V, 422,368 in M (without our reward and termination heads)."""
-        return cls(**changes)
-
-    @classmethod
-    def doom(cls, **changes: Any) -> "WorldModelsConfig":
-        """DoomTakeCover-v0: 4,446,915 parameters in V, 1,678,785 in M (without our reward head)."""
-        sizes = {"latent": 64, "hidden": 512, "begins": True, "termination_weight": 10.0}
-        return cls(**{**sizes, "features": ("z", "c", "h"), "temperature": 1.25, **changes})
-
-
 class WorldModels(PretrainedModel):
     """World Models: a variational autoencoder (V) and a mixture-density recurrent network on its latents (M).
 
     State: ``z`` float ``[*B, latent]``, what was seen last; ``h`` and ``c`` float ``[*B, hidden]``, the LSTM's state
-    before it processed that z, zero where an episode begins; with ``config.begins`` also ``first`` float ``[*B, 1]``,
-    1 where z begins its episode. Features: ``[z, h]``, which the paper's controller reads (Doom: ``[z, c, h]``).
+    before it processed that z, zero where an episode begins; where M is told which z begins an episode also ``first``
+    float ``[*B, 1]``, 1 where z does. Features: ``[z, h]``, which the paper's controller reads (Doom: ``[z, c, h]``).
 
     A step feeds z_t and a_t to the LSTM; the mixture over z_{t+1}, the reward and the termination are read from
     h_{t+1}. Observing takes z_{t+1} from the real x_{t+1} instead of the mixture.
@@ -132,25 +59,26 @@ class WorldModels(PretrainedModel):
     config: WorldModelsConfig
 
     def __init__(self, config: WorldModelsConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
-        c = config
-        mixture = (DimensionMixture if c.mixture == "dimension" else VectorMixture)(c.latent, c.components)
-        state = {"z": Unbounded(c.latent), "h": Unbounded(c.hidden), "c": Unbounded(c.hidden)}
+        net, v, m = config.network, config.network.vision, config.network.memory
+        mixture = (DimensionMixture if m.mixture == "dimension" else VectorMixture)(v.latent, m.components)
+        state = {"z": Unbounded(v.latent), "h": Unbounded(m.hidden), "c": Unbounded(m.hidden)}
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(state | ({"first": Unbounded(1)} if c.begins else {})),
-            noise_spec=Composite(observe=Composite(z=Unbounded(c.latent)), imagine=mixture.noise_spec()),
+            state_spec=Composite(state | ({"first": Unbounded(1)} if m.begins else {})),
+            noise_spec=Composite(observe=Composite(z=Unbounded(v.latent)), imagine=mixture.noise_spec()),
         )
         self.config = config
-        transform = vector_transform("standardize" if c.standardize else "identity", observation_spec)
-        self.encoder = VAEEncoder(_features(c, observation_spec, transform), c.latent, c.reconstruction_scale**-0.5)
-        self.decoder = _decoder(c, observation_spec, transform)
+        transform = vector_transform("standardize" if net.standardize else "identity", observation_spec)
+        scale = config.loss.reconstruction_scale**-0.5
+        self.encoder = VAEEncoder(_features(net, observation_spec, transform), v.latent, scale)
+        self.decoder = _decoder(net, observation_spec, transform)
         self.action_vector = ActionVector(action_spec)
-        inputs = self.action_vector.size + (1 if c.begins else 0)
-        self.memory = MDNRNN(mixture, inputs, c.hidden, c.forget_bias, c.temperature)
-        head = {"units": c.units, "layers": c.head_layers, "norm": "none"}
-        self.reward_head = MSEHead(c.hidden, transform=Standardize(1) if c.standardize else None, **head)
-        self.termination_head = BernoulliHead(c.hidden, **head, out_keys=("terminated_logits", "terminated"))
+        inputs = self.action_vector.size + (1 if m.begins else 0)
+        self.memory = MDNRNN(mixture, inputs, m.hidden, m.forget_bias, m.temperature)
+        head = {"units": net.units, "layers": net.head_layers, "norm": "none"}
+        self.reward_head = MSEHead(m.hidden, transform=Standardize(1) if net.standardize else None, **head)
+        self.termination_head = BernoulliHead(m.hidden, **head, out_keys=("terminated_logits", "terminated"))
 
     @classmethod
     def from_official(
@@ -175,7 +103,7 @@ class WorldModels(PretrainedModel):
         sizes = official.sizes(merged)
         shown, acted = official.specs(sizes, observation_spec, action_spec)
         kept = {key: value for key, value in sizes.items() if key not in ("pixels", "action")}
-        config = WorldModelsConfig(**kept, mixture="vector", forget_bias=0.0, dense_act="relu", kl_tolerance=0.0)
+        config = WorldModelsConfig().vary(**kept, mixture="vector", forget_bias=0.0, dense_act="relu", kl_tolerance=0.0)
         model = cls(config, shown, acted)
         return load_mapped(model, official.translated(merged, sizes, model.action_vector), official.RULES).eval()
 
@@ -190,21 +118,7 @@ class WorldModels(PretrainedModel):
 
     def objective(self) -> WorldModelsLoss:
         """The paper's losses for this model: V's first, then M's."""
-        c = self.config
-        # The authors average over z's dimensions; ctallec divides the whole loss by the size of z, reward and end.
-        share = 1.0 / c.latent if c.mixture == "dimension" else 1.0 / (c.latent + 2)
-        return WorldModelsLoss(
-            self,
-            vision_steps=c.vision_steps,
-            cycle_steps=c.cycle_steps,
-            kl_tolerance=c.kl_tolerance,
-            reconstruction_scale=c.reconstruction_scale,
-            mixture_scale=share,
-            reward_scale=c.reward_scale * (1.0 if c.mixture == "dimension" else share),
-            termination_scale=1.0 if c.mixture == "dimension" else share,
-            termination_weight=c.termination_weight,
-            vision_rate=c.vision_rate,
-        )
+        return WorldModelsLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scale of numbers and rewards, once, where the model standardises them."""
@@ -232,7 +146,7 @@ class WorldModels(PretrainedModel):
         z = self._encode(observation, noise)
         before = torch.cat([state["z"].unsqueeze(time), z.narrow(time, 0, z.shape[time] - 1)], time)
         first = None
-        if self.config.begins:
+        if self.config.network.memory.begins:
             begun = is_init.to(z.dtype)
             first = torch.cat([state["first"].unsqueeze(time), begun.narrow(time, 0, z.shape[time] - 1)], time)
         h, c = self.memory.advance_sequence(before, state["h"], state["c"], self.inputs(action, first), is_init)
@@ -252,19 +166,19 @@ class WorldModels(PretrainedModel):
         return self.decoder.mean(self.decoder.raw(state["z"]))
 
     def features(self, state: State) -> Tensor:
-        """What the paper's controller reads: ``config.features``, side by side."""
-        return torch.cat([state[key] for key in self.config.features], -1)
+        """What the paper's controller reads: ``config.network.features``, side by side."""
+        return torch.cat([state[key] for key in self.config.network.features], -1)
 
     def terminated(self, raw: Tensor) -> Tensor:
         """P(terminated) from the head's logit, freed of the weight that terminations had in training."""
-        return torch.sigmoid(raw - torch.tensor(self.config.termination_weight).log().item())
+        return torch.sigmoid(raw - torch.tensor(self.config.loss.termination_weight).log().item())
 
     def inputs(self, action: Tensor, first: Tensor | None) -> Tensor:
         """What M reads beside z: the action's vector, and where the family has it whether z begins its episode.
 
         Args:
             action: ``[*B, ...]`` as ``action_spec`` says.
-            first: ``[*B, 1]``, or ``None`` where ``config.begins`` is false.
+            first: ``[*B, 1]``, or ``None`` where ``network.memory.begins`` is false.
         """
         vector = self.action_vector(action)
         return vector if first is None else torch.cat([vector, first], -1)
@@ -275,39 +189,41 @@ class WorldModels(PretrainedModel):
 
     def _seen(self, h: Tensor, c: Tensor, z: Tensor, is_init: Tensor) -> State:
         state = {"z": z, "h": h, "c": c}
-        return state | {"first": is_init.to(z.dtype)} if self.config.begins else state
+        return state | {"first": is_init.to(z.dtype)} if self.config.network.memory.begins else state
 
 
-def _features(config: WorldModelsConfig, observation_spec: Composite, transform: Transform) -> MultiEncoder:
+def _features(config: WorldModelsNetworkConfig, observation_spec: Composite, transform: Transform) -> MultiEncoder:
     c = config
     return MultiEncoder(
         observation_spec,
-        vectors=partial(MLPEncoder, units=c.units, layers=c.layers, norm="none"),
-        images=partial(ConvEncoder, depth=1, mults=c.channels, kernel=4, stage=ValidStage, norm="none", act="relu"),
+        vectors=partial(MLPEncoder, units=c.units, layers=c.vision.layers, norm="none"),
+        images=partial(
+            ConvEncoder, depth=1, mults=c.vision.channels, kernel=4, stage=ValidStage, norm="none", act="relu"
+        ),
         boards=partial(BoardEncoder, units=c.units),
         transform=transform,
     )
 
 
-def _decoder(config: WorldModelsConfig, observation_spec: Composite, transform: Transform) -> VAEDecoder:
+def _decoder(config: WorldModelsNetworkConfig, observation_spec: Composite, transform: Transform) -> VAEDecoder:
     c = config
     return VAEDecoder(
         observation_spec,
-        c.latent,
-        vectors=partial(MLPDecoder, units=c.units, layers=c.layers, norm="none"),
-        images=partial(_images, c),
+        c.vision.latent,
+        vectors=partial(MLPDecoder, units=c.units, layers=c.vision.layers, norm="none"),
+        images=partial(_images, c.vision),
         boards=partial(BoardDecoder, units=c.units),
         transform=transform,
     )
 
 
 def _images(
-    config: WorldModelsConfig, latent: int, nothing: Sequence[int], shape: Sequence[int]
+    config: WorldModelsVisionConfig, latent: int, nothing: Sequence[int], shape: Sequence[int]
 ) -> TransposedConvDecoder:
     """The paper's way back to images, in [0, 1] by a sigmoid."""
-    first, *rest = config.growth_channels
+    first, *rest = config.decoder_channels
     if first % 4:
-        raise ValueError(f"growth_channels begin with a multiple of 4 (2 x 2 pixels); got {config.growth_channels}.")
+        raise ValueError(f"decoder_channels begin with a multiple of 4 (2 x 2 pixels); got {config.decoder_channels}.")
     mults = (*reversed(rest), first // 4)
     part = TransposedConvDecoder(latent, nothing, shape, depth=1, mults=mults, likelihood=SigmoidSquaredError())
     if config.dense_act == "relu":

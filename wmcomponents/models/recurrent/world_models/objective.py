@@ -1,20 +1,55 @@
 """The losses of World Models (Ha and Schmidhuber, 2018): V's first, then M's."""
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wmcomponents.dynamics import MDNRNN
+from wmcomponents.decoders import VAEDecoder
+from wmcomponents.dynamics import MDNRNN, Mixture, VectorMixture
+from wmcomponents.encoders import VAEEncoder
+from wmcomponents.heads import BernoulliHead, MSEHead
+from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig, WorldModelsOptimizerConfig
 from wmcomponents.objectives.arrivals import Arrivals
-from wmcomponents.objectives.model_loss import StagedModelLoss, Terms
+from wmcomponents.objectives.model_loss import StagedModelLoss, Terms, TrainableModel, check_model
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import NoiseSource, WorldModel
+from wmcomponents.world_model import NoiseSource, State, Verb
 
 
-class WorldModelsLoss(StagedModelLoss):
+class VisionMemoryModel(TrainableModel, Protocol):
+    """What the losses train: a :class:`~wmcomponents.models.WorldModels`, or a model made of the same parts.
+
+    Attributes:
+        encoder: V's way from observations to z.
+        decoder: V's way back.
+        memory: M.
+        reward_head: what M's h tells of the reward.
+        termination_head: what M's h tells of the end.
+    """
+
+    encoder: VAEEncoder
+    decoder: VAEDecoder
+    memory: MDNRNN
+    reward_head: MSEHead
+    termination_head: BernoulliHead
+
+    def inputs(self, action: Tensor, first: Tensor | None) -> Tensor:
+        """What M reads beside z, ``[*B, N]``, of actions and of whether z begins its episode ``[*B, 1]``, if told."""
+        ...
+
+    def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
+        """The state before anything was seen."""
+        ...
+
+    def noise_source(self, verb: Verb) -> NoiseSource:
+        """The sampler of base noise for one verb."""
+        ...
+
+
+class WorldModelsLoss(StagedModelLoss[VisionMemoryModel]):
     r"""Objective of World Models on TorchRL-layout sequences, in two stages one after the other.
 
     *Vision* (V): the autoencoder alone, every frame by itself.
@@ -25,6 +60,8 @@ class WorldModelsLoss(StagedModelLoss):
     is drawn anew from its distribution in every batch.
 
     .. math:: L_M = -\tfrac{1}{\dim z} \log p(z_{t+1} | h_{t+1}) + (r - \hat r)^2 + BCE(\text{terminated})
+
+    With one mixture for the whole of z all three terms are divided by :math:`\dim z + 2`, as in ctallec/world-models.
 
     The stage follows from the step alone (:meth:`before_update`): V for the first ``vision_steps``, then M; where
     ``cycle_steps`` is given, again from the start after so many. Outside a training loop, say which with :attr:`stage`.
@@ -39,15 +76,8 @@ class WorldModelsLoss(StagedModelLoss):
 
     Args:
         world_model: a :class:`~wmcomponents.models.WorldModels`, or one made of the same parts.
-        vision_steps: updates of V before those of M.
-        cycle_steps: after so many updates V's turn comes again; 0 for never.
-        kl_tolerance: nats that are free in each dimension of z; the whole vector's KL counts from there.
-        reconstruction_scale: s, factor on the reconstruction error.
-        mixture_scale: factor on the log density of z; 1 over its size if not given, the mean over dimensions.
-        reward_scale: factor on the squared error of the reward, in the space of the reward head's transform.
-        termination_scale: factor on the cross entropy of termination.
-        termination_weight: further factor on it where an episode terminates.
-        vision_rate: learning rate of V over that of M.
+        config: when V and M are trained, and numbers of their losses; the paper's if not given.
+        optimizer: learning rates; the paper's if not given.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]`` in the vision stage,
             ``[B, T]`` in the other). Diagnostics are means.
@@ -72,42 +102,33 @@ class WorldModelsLoss(StagedModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: VisionMemoryModel,
+        config: WorldModelsLossConfig | None = None,
         *,
-        vision_steps: int,
-        cycle_steps: int = 0,
-        kl_tolerance: float = 0.5,
-        reconstruction_scale: float = 1.0,
-        mixture_scale: float | None = None,
-        reward_scale: float = 1.0,
-        termination_scale: float = 1.0,
-        termination_weight: float = 1.0,
-        vision_rate: float = 0.1,
+        optimizer: WorldModelsOptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        memory = getattr(world_model, "memory", None)
-        if not isinstance(memory, MDNRNN):
-            raise TypeError(
-                f"this loss trains an autoencoder and an MDN-RNN (models.WorldModels); {type(world_model).__name__} "
-                f"has none: use its own objective()."
-            )
-        if vision_steps < 0 or (cycle_steps and cycle_steps <= vision_steps):
+        check_model(world_model, VisionMemoryModel, type(self))
+        c = WorldModelsLossConfig() if config is None else config
+        if c.vision_steps < 0 or (c.cycle_steps and c.cycle_steps <= c.vision_steps):
             raise ValueError(
                 f"vision_steps is at least 0 and cycle_steps, unless 0, above it, so that M has a turn; got "
-                f"vision_steps={vision_steps}, cycle_steps={cycle_steps}."
+                f"vision_steps={c.vision_steps}, cycle_steps={c.cycle_steps}."
             )
-        self.vision_steps, self.cycle_steps, self.vision_rate = vision_steps, cycle_steps, vision_rate
-        self._noise: NoiseSource = world_model.noise_source("observe")
+        self.vision_steps, self.cycle_steps = c.vision_steps, c.cycle_steps
+        self.vision_rate = (WorldModelsOptimizerConfig() if optimizer is None else optimizer).vision_rate
+        self._noise = world_model.noise_source("observe")
+        of_mixture, of_heads = _shares(world_model.memory.mixture)
         super().__init__(
             world_model,
             coefficients={
-                "kl_tolerance": kl_tolerance,
-                "reconstruction_scale": reconstruction_scale,
-                "mixture_scale": 1.0 / memory.mixture.size if mixture_scale is None else mixture_scale,
-                "reward_scale": reward_scale,
-                "termination_scale": termination_scale,
-                "termination_weight": termination_weight,
+                "kl_tolerance": c.kl_tolerance,
+                "reconstruction_scale": c.reconstruction_scale,
+                "mixture_scale": of_mixture,
+                "reward_scale": c.reward_scale * of_heads,
+                "termination_scale": of_heads,
+                "termination_weight": c.termination_weight,
             },
             seed=seed,
             reduction=reduction,
@@ -156,7 +177,7 @@ class WorldModelsLoss(StagedModelLoss):
     # -- the losses ----------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of the present stage, with fresh noise."""
+        """The terms of the present stage, of sequences ``[B, T]``, with fresh noise."""
         arrivals = self.arrivals(tensordict)
         noise = self._noise(arrivals.is_init.shape[:-1], self.generator)["z"]
         if self._stage == "vision":
@@ -208,3 +229,11 @@ class WorldModelsLoss(StagedModelLoss):
             "termination": self.termination_scale * urgency * surprise,
         }
         return losses, {"log_prob": log_prob / z.shape[-1]}
+
+
+def _shares(mixture: Mixture) -> tuple[float, float]:
+    """Factors on the log density of z, and on the losses of reward and end, of the code with such a mixture."""
+    if isinstance(mixture, VectorMixture):
+        share = 1.0 / (mixture.size + 2)  # the whole loss is divided by the size of z, reward and end
+        return share, share
+    return 1.0 / mixture.size, 1.0

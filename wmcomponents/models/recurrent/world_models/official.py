@@ -60,7 +60,7 @@ def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "hidden": gates // GATES,
         "components": components,
         "channels": tuple(shape[0] for shape in convs),
-        "growth_channels": tuple(shape[0] for shape in deconvs),
+        "decoder_channels": tuple(shape[0] for shape in deconvs),
         "pixels": convs[0][1],
         "action": inputs - latent,
     }
@@ -91,14 +91,14 @@ def translated(weights: Mapping[str, Tensor], found: Mapping[str, Any], action: 
         )
     out = dict(weights)
     reads = out["mdrnn.rnn.weight_ih"]
-    acting, seeing = reads[:, : action.size], reads[:, action.size :]
+    from_action, from_z = reads[:, : action.size], reads[:, action.size :]
     bias = out.pop("mdrnn.rnn.bias_ih", None), out.pop("mdrnn.rnn.bias_hh", None)
     if bias[0] is None or bias[1] is None:
         raise BadModelError("mdrnn.rnn lacks bias_ih or bias_hh.")
     total = bias[0] + bias[1]
     if action.center is not None and action.radius is not None:
-        total, acting = total + acting @ action.center, acting * action.radius
-    out["mdrnn.rnn.bias"], out["mdrnn.rnn.weight_ih"] = total, torch.cat([seeing, acting], -1)
+        total, from_action = total + from_action @ action.center, from_action * action.radius
+    out["mdrnn.rnn.bias"], out["mdrnn.rnn.weight_ih"] = total, torch.cat([from_z, from_action], -1)
     for kind in ("weight", "bias"):
         rows = out.pop(f"mdrnn.gmm_linear.{kind}", None)
         if rows is None:

@@ -22,7 +22,7 @@ DeltaIRISModel = CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTr
 """What the losses train: a Delta-IRIS, or a model made of the same parts."""
 
 
-class ChangeSegments(NamedTuple):
+class ChangePieces(NamedTuple):
     """Pieces of sequences that fit into the transformer's context.
 
     Attributes:
@@ -163,7 +163,7 @@ class DeltaIRISLoss(TokenWorldLoss[DeltaIRISModel]):
             self.saw(z.detach(), tokens, weight)
         return self.tokenizer_scores({**losses, "commitment": commitment.mean(-1)}, tokens, weight)
 
-    def transformer_terms(self, changes: ChangeSegments) -> Terms:
+    def transformer_terms(self, changes: ChangePieces) -> Terms:
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K]``.
 
         Args:
@@ -181,12 +181,12 @@ class DeltaIRISLoss(TokenWorldLoss[DeltaIRISModel]):
         weights = {"tokens": each, "accuracy": each, "reward": changes.weight, "termination": changes.weight}
         return Terms(losses, {"accuracy": (predicted.argmax(-1) == target).to(predicted.dtype)}, weights)
 
-    def changes(self, tensordict: TensorDictBase) -> ChangeSegments:
+    def changes(self, tensordict: TensorDictBase) -> ChangePieces:
         """The pieces of a batch of sequences ``[B, T]``, in tokens of the tokenizer as it is."""
         model, steps = self.world_model, self.transitions(tensordict)
         pixels, action, following = self._images(tensordict)
         length = min(model.dynamics.blocks, tensordict.batch_size[1])
-        return ChangeSegments(
+        return ChangePieces(
             _cut(pixels, length),
             pieces(action, length),
             pieces(model.tokenizer.tokens(pixels, action, following), length),
