@@ -9,6 +9,8 @@ from wmcomponents.dream.noise import MODE as MODE
 from wmcomponents.dream.noise import NoiseUsedUpError as NoiseUsedUpError
 from wmcomponents.dream.noise import StepNoise as StepNoise
 from wmcomponents.dream.noise import draw_noise as draw_noise
+from wmcomponents.dream.options import DreamOptions as DreamOptions
+from wmcomponents.dream.options import StepOptions as StepOptions
 from wmcomponents.dream.simulator import DreamStep as DreamStep
 from wmcomponents.dream.simulator import Simulator as Simulator
 from wmcomponents.dream.simulator import announce_states as announce_states

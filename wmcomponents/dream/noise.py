@@ -98,6 +98,18 @@ def repeated(noise: StepNoise, copies: int) -> StepNoise:
     return StepNoise(z, None if noise.end is None else noise.end.repeat_interleave(copies, 1))
 
 
+def check_choice(model: WorldModel, choice: NoiseChoice) -> None:
+    """Refuse what is no choice of noise, or noise of another model.
+
+    Raises:
+        ValueError: saying what there is to choose.
+    """
+    if not isinstance(choice, str):
+        check_noise(model, choice, lead_of(choice))
+    elif choice not in ("sample", "mode"):
+        raise ValueError(f"noise is 'sample', 'mode' or a StepNoise of given steps; got {choice!r}.")
+
+
 def check_noise(model: WorldModel, noise: StepNoise, lead: Sequence[int]) -> None:
     """Refuse noise that is not the model's, for leading dims ``lead``.
 

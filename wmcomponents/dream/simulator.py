@@ -3,18 +3,20 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
+from typing_extensions import Unpack
 
 from wmcomponents._arguments import whole
 from wmcomponents.codecs import all_finite
 from wmcomponents.dream.checks import check_finite_states, check_layout, not_finite, rows_not_finite
-from wmcomponents.dream.noise import MODE, NoiseChoice, StepNoise, at_step, check_noise, lead_of, repeated
+from wmcomponents.dream.noise import MODE, NoiseChoice, StepNoise, at_step, check_choice, check_noise, repeated
+from wmcomponents.dream.options import StepChoices, StepOptions, Termination, View
 from wmcomponents.dream.saved import read_saved
 from wmcomponents.dream.starts import PoolStarts, PriorStarts, Starts, model_device, where_rows
 from wmcomponents.models.loading import load_with_starts
@@ -22,17 +24,12 @@ from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, Observation, State, WorldModel, items_of
 
 Model = WorldModel | str | Path
-View = Literal["decoded", "latent", "both"]
-Termination = Literal["sample", "threshold", "off"]
 LARGE = 2**30
 """Bytes of states from which a dream tells what it will take, before it takes it."""
 GLANCE = 64
 """Of so many steps one has its observations looked at."""
 ENDLESS = 10_000
 """Steps without an end after which a dream without a horizon says so."""
-
-RewardFunction = Callable[[State, Tensor, State], Tensor]
-"""r_{t+1} = f(s_t, a_t, s_{t+1}), in env units, ``[*B, 1]``."""
 
 
 class DreamStep(NamedTuple):
@@ -63,24 +60,18 @@ class Simulator:
             mode that it was in.
         starts: where dreams begin; the model's own prior if not given.
         batch_size: N, the number of rows.
-        horizon: steps after which a row is truncated; ``None`` never truncates.
-        view: what is observed: ``"decoded"`` (as the real environment shows it), ``"latent"`` (``features``, under the
-            key ``latent``), or ``"both"``.
-        termination: ``"sample"`` draws termination with probability 1 - continue, ``"threshold"`` ends where continue
-            is below one half, ``"off"`` never terminates.
-        reward: replaces the model's reward, and is needed where the model has none.
-        penalty: subtracted from the reward; for example a disagreement of an ensemble, same signature.
         seed: of the rows' common generator; fresh entropy if not given.
-        noise: the luck of the steps. ``"sample"`` draws it from the generator; ``"mode"`` takes the most likely z, and
-            ends a row where the probability to go on is below one half; a ``StepNoise`` of T steps of N rows
-            (:func:`draw_noise`) is played step by step, from its beginning after each :meth:`seed`.
         compile: compile the model's step.
         print_fn: is told how much memory the rows' states take, before they take it, where that is a gigabyte or more.
+        **options: how the dream goes on: horizon, view, termination, reward, penalty and noise, as
+            :class:`StepOptions` says.
 
     A model that can step in place (capability ``inplace``) does so, since the simulator owns its state; but not where
     ``reward``, ``penalty`` or held rows still need the state before.
 
     Attributes:
+        choices: the options, as they were given, defaults filled in.
+        compiles: whether the model's step is compiled.
         state: the rows' states; empty before the first reset.
         done: bool ``[N, 1]``: the rows whose episode is over, because it ended or was never begun.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
@@ -98,15 +89,10 @@ class Simulator:
         starts: Starts | None = None,
         *,
         batch_size: int = 1,
-        horizon: int | None = None,
-        view: View = "decoded",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
         seed: int | None = None,
-        noise: NoiseChoice = "sample",
         compile: bool = False,
         print_fn: Callable[[str], None] = print,
+        **options: Unpack[StepOptions],
     ) -> None:
         if not isinstance(model, WorldModel):
             raise TypeError(f"a dream is of a WorldModel, or of the folder of a saved one; got {model!r:.80}.")
@@ -115,46 +101,24 @@ class Simulator:
                 f"starts= takes a Starts, such as PoolStarts(states) or ReplayStarts(model, replay.sample); got "
                 f"a {type(starts).__name__}."
             )
-        for name, function in (("reward", reward), ("penalty", penalty)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name}= is a function of (state, action, next state); got {function!r:.80}.")
         batch_size = whole("batch_size", batch_size, 1, "the number of rows, at least one row")
-        if horizon is not None:
-            horizon = whole("horizon", horizon, 1, "a number of steps, at least 1, or None for no limit")
         if seed is not None:
             seed = whole("seed", seed, 0, "a number from 0 on, or None for fresh entropy")
-        if view not in get_args(View):
-            raise ValueError(f"view is one of {get_args(View)}; got {view!r}.")
-        if termination not in get_args(Termination):
-            raise ValueError(f"termination is one of {get_args(Termination)}; got {termination!r}.")
-        if view != "latent":
-            model.require("decode", driver=f"the {view} view", remedy="use view='latent', or give it a decoder.")
-        if view != "decoded":
-            model.require("features", driver=f"the {view} view", remedy="use view='decoded', or write features().")
-        if view == "both" and "latent" in model.observation_spec.keys():
-            raise ValueError(
-                "view='both' shows the features as 'latent', and the environment has an observation of that name: "
-                "use view='latent' or view='decoded', or rename the observation."
-            )
-        if termination != "off":
-            model.require("continue", driver="learned termination", remedy="pass termination='off'.")
-        if reward is None:
-            model.require("reward", driver="a dream", remedy="pass reward=, a function of (state, action, next state).")
+        choices = StepChoices.read(model, options, type(self))
         announce_states(model, batch_size, print_fn)
         self.model = model
         self.evaluating = EvalMode(model)
         self.batch_size = batch_size
-        self.horizon = horizon
-        self.view: View = view
-        self.termination: Termination = termination
+        self.choices, self.horizon = choices, choices.horizon
+        self.view: View = choices.view
+        self.termination: Termination = choices.termination
         self.device = model_device(model)
         self._generator, self._seeded = torch.Generator(self.device), False
         self.starts = PriorStarts(model) if starts is None else starts
-        self._reward = reward
-        self._penalty = penalty
+        self._reward, self._penalty = choices.reward, choices.penalty
         self._source = model.noise_source("imagine")
-        self._compile = compile
-        self._steps_inplace = "inplace" in model.capabilities and reward is None and penalty is None
+        self.compiles = compile
+        self._steps_inplace = "inplace" in model.capabilities and self._reward is None and self._penalty is None
         self._imagine, self._imagine_pure = self._steppers()
         self._no_flags = torch.zeros(batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
@@ -167,7 +131,7 @@ class Simulator:
         self._episodes = torch.zeros((), dtype=torch.int64, device=self.device)
         self._patience = ENDLESS
         self._layout = {key: ((batch_size, *leaf.shape), leaf.dtype) for key, leaf in items_of(model.state_spec)}
-        self.noise = noise
+        self.noise = choices.noise
         if seed is not None:
             self.seed(seed)
         with self.evaluating:
@@ -196,12 +160,8 @@ class Simulator:
 
     @noise.setter
     def noise(self, choice: NoiseChoice) -> None:
+        check_choice(self.model, choice)
         self._samples = isinstance(choice, str) and choice == "sample"
-        if isinstance(choice, str):
-            if choice not in ("sample", "mode"):
-                raise ValueError(f"noise is 'sample', 'mode' or a StepNoise of given steps; got {choice!r}.")
-        else:
-            check_noise(self.model, choice, lead_of(choice))
         self._choice: NoiseChoice = choice
         self._played = 0
 
@@ -466,10 +426,10 @@ class Simulator:
 
     def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The step of the rows, in place where that may be, and the pure one."""
-        pure: Any = torch.compile(self.model.imagine) if self._compile else self.model.imagine
+        pure: Any = torch.compile(self.model.imagine) if self.compiles else self.model.imagine
         if not self._steps_inplace:
             return pure, pure
-        return torch.compile(self.model.imagine_inplace) if self._compile else self.model.imagine_inplace, pure
+        return torch.compile(self.model.imagine_inplace) if self.compiles else self.model.imagine_inplace, pure
 
     def __getstate__(self) -> dict[str, Any]:
         # A compiled step cannot be pickled, nor copied with its model; it is made again on the other side.
@@ -610,21 +570,33 @@ def announce_states(model: WorldModel, rows: int, print_fn: Callable[[str], None
     return size
 
 
-def make_simulator(model: Model, starts: Starts | None = None, **options: Any) -> Simulator:
+def make_simulator(
+    model: Model,
+    starts: Starts | None = None,
+    *,
+    batch_size: int = 1,
+    seed: int | None = None,
+    compile: bool = False,
+    **options: Unpack[StepOptions],
+) -> Simulator:
     """A simulator from a model, or from the path of a saved one together with the start states saved beside it.
 
     Args:
         model: a world model, or a folder written by ``save_pretrained``.
         starts: where dreams begin; by default the saved start states, else the model's prior.
-        **options: of :class:`Simulator`.
+        batch_size: the number of rows.
+        seed: of the rows' common generator; fresh entropy if not given.
+        compile: compile the model's step.
+        **options: how the dream goes on, as :class:`StepOptions` says.
 
     Raises:
         BadModelError: if the folder holds no valid saved model.
+        CapabilityError, TypeError, ValueError: as :class:`Simulator`.
     """
     if isinstance(model, (str, Path)):
         model, saved = load_with_starts(model)
         starts = PoolStarts(saved) if starts is None and saved is not None else starts
-    return Simulator(model, starts, **options)
+    return Simulator(model, starts, batch_size=batch_size, seed=seed, compile=compile, **options)
 
 
 def _shaped(value: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor:

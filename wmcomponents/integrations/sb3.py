@@ -9,11 +9,11 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec
+from typing_extensions import Unpack
 
 from wmcomponents._extras import require
-from wmcomponents.dream.noise import NoiseChoice
-from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
-from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.simulator import Model, make_simulator
 from wmcomponents.nn.mode import EvalMode
 
 require("stable_baselines3", extra="sb3")
@@ -47,20 +47,16 @@ class DreamVecEnv(AttributeVecEnv):
     Args:
         model: a world model, or the path of a saved one.
         num_envs: number of rows.
-        starts: where dreams begin; by default the start states saved with the model, else its own prior.
-        horizon: steps after which a row is truncated; ``None`` never truncates.
-        view: ``"decoded"``, ``"latent"`` or ``"both"`` (a ``Dict``: use ``"MultiInputPolicy"``).
-        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
-        reward: replaces the model's reward.
-        penalty: subtracted from the reward.
-        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of ``num_envs`` rows
-            (``dream.draw_noise``), which begins again after each :meth:`seed`.
         seed: of the rows' common generator; fresh entropy if not given.
         render_mode: ``None`` or ``"rgb_array"``.
         compile: compile the model's step.
+        **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
+            horizon, view (``"both"`` needs SB3's ``"MultiInputPolicy"``), termination, reward, penalty and noise (given
+            noise is of ``num_envs`` rows, and begins again after each :meth:`seed`).
 
     Raises:
-        CapabilityError: if the model lacks what these choices need.
+        CapabilityError: if the model lacks what these options need.
+        TypeError: if an option is unknown.
         BadModelError: if the path holds no valid saved model.
     """
 
@@ -69,33 +65,16 @@ class DreamVecEnv(AttributeVecEnv):
         model: Model,
         num_envs: int = 1,
         *,
-        starts: Starts | None = None,
-        horizon: int | None = None,
-        view: View = "decoded",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
-        noise: NoiseChoice = "sample",
         seed: int | None = None,
         render_mode: str | None = None,
         compile: bool = False,
+        **options: Unpack[DreamOptions],
     ) -> None:
+        refuse_unknown(options, type(self))
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
-        self.simulator = make_simulator(
-            model,
-            starts,
-            batch_size=num_envs,
-            horizon=horizon,
-            view=view,
-            termination=termination,
-            reward=reward,
-            penalty=penalty,
-            noise=noise,
-            seed=seed,
-            compile=compile,
-        )
-        if horizon is None and termination == "off":
+        self.simulator = make_simulator(model, batch_size=num_envs, seed=seed, compile=compile, **options)
+        if self.simulator.horizon is None and self.simulator.termination == "off":
             warnings.warn(
                 "no episode of this dream ever ends, since it has no horizon and terminations are off: "
                 "evaluate_policy, VecMonitor and off-policy agents wait for ends. Pass horizon=.",

@@ -10,13 +10,13 @@ from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor
 from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
+from typing_extensions import Unpack
 
 from wmcomponents._arguments import of_kind, whole
 from wmcomponents.codecs import ActionBounds
 from wmcomponents.component import Component
-from wmcomponents.dream.noise import NoiseChoice
-from wmcomponents.dream.simulator import Model, RewardFunction, Simulator, Termination, View, make_simulator
-from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.simulator import Model, Simulator, make_simulator
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.rendering.frames import simulator_frames, state_frames
@@ -91,20 +91,18 @@ class TorchRLDreamEnv(_DreamEnvBase):
     Args:
         model: a world model, or the path of a saved one.
         batch_size: the batch of rows, for example ``[64]``; ``[]`` is a single row.
-        starts: where dreams begin; by default the start states saved with the model, else its own prior.
-        horizon: steps after which a row is truncated; ``None`` never truncates (``StepCounter`` can).
-        view: ``"decoded"``, ``"latent"`` or ``"both"``.
-        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
-        reward: replaces the model's reward.
-        penalty: subtracted from the reward.
-        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of as many rows as the batch has
-            (``dream.draw_noise``), which begins again after each ``set_seed``.
         seed: of the rows' common generator; fresh entropy if not given.
-        compile: compile the model's step.
-        **kwargs: of ``EnvBase``, such as ``run_type_checks``.
+        compile_model: compile the model's step. (``compile=`` is TorchRL's own option of every environment, which
+            compiles ``step_and_maybe_reset`` as a whole: that of a dream breaks the graph.)
+        run_type_checks: let ``EnvBase`` look at what each step gives.
+        allow_done_after_reset: let ``EnvBase`` take a reset after which a row is done.
+        **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
+            horizon (``StepCounter`` truncates too), view, termination, reward, penalty and noise (given noise is of as
+            many rows as the batch has, and begins again after each ``set_seed``).
 
     Raises:
-        CapabilityError: if the model lacks what these choices need.
+        CapabilityError: if the model lacks what these options need.
+        TypeError: if an option is unknown.
     """
 
     def __init__(
@@ -112,33 +110,22 @@ class TorchRLDreamEnv(_DreamEnvBase):
         model: Model,
         batch_size: Sequence[int] = (1,),
         *,
-        starts: Starts | None = None,
-        horizon: int | None = None,
-        view: View = "decoded",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
-        noise: NoiseChoice = "sample",
         seed: int | None = None,
-        compile: bool = False,
-        **kwargs: Any,
+        compile_model: bool = False,
+        run_type_checks: bool = False,
+        allow_done_after_reset: bool = False,
+        **options: Unpack[DreamOptions],
     ) -> None:
+        refuse_unknown(options, type(self))
         of_kind("batch_size", batch_size, Sequence, "a sequence: [64] for 64 rows, [] for a single one")
         batch = torch.Size([whole("each of batch_size", n, 1, "a number of rows, at least 1") for n in batch_size])
-        simulator = make_simulator(
-            model,
-            starts,
-            batch_size=batch.numel(),
-            horizon=horizon,
-            view=view,
-            termination=termination,
-            reward=reward,
-            penalty=penalty,
-            noise=noise,
-            seed=seed,
-            compile=compile,
+        simulator = make_simulator(model, batch_size=batch.numel(), seed=seed, compile=compile_model, **options)
+        super().__init__(
+            device=simulator.device,
+            batch_size=batch,
+            run_type_checks=run_type_checks,
+            allow_done_after_reset=allow_done_after_reset,
         )
-        super().__init__(device=simulator.device, batch_size=batch, **kwargs)
         self.simulator = simulator
         self.observation_spec = simulator.observation_spec.expand(batch) if batch else simulator.observation_spec
         action = simulator.model.action_spec.to(simulator.device)
@@ -199,19 +186,17 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
 
     Args:
         model: a world model, or the path of a saved one.
-        starts: where ``reset()`` begins; by default the start states saved with the model, else its own prior.
-        horizon: steps after which a row is truncated (counted in the key ``elapsed``); ``None`` never truncates.
-        view: ``"decoded"``, ``"latent"`` or ``"both"``, beside the state keys.
-        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
-        reward: replaces the model's reward.
-        penalty: subtracted from the reward.
-        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of N rows
-            (``dream.draw_noise``), of which each step of a batch of N takes the next; ``set_seed`` begins it again.
         seed: of the generator; fresh entropy if not given.
-        **kwargs: of ``EnvBase``, such as ``run_type_checks``.
+        run_type_checks: let ``EnvBase`` look at what each step gives.
+        allow_done_after_reset: let ``EnvBase`` take a reset after which a row is done.
+        **options: where ``reset()`` begins and how dreams go on, as :class:`~wmcomponents.dream.DreamOptions` says:
+            starts, horizon (counted in the key ``elapsed``), view (``"latent"`` by default here, beside the state
+            keys), termination, reward, penalty and noise (of given noise of N rows each step of a batch of N takes the
+            next; ``set_seed`` begins it again).
 
     Raises:
-        CapabilityError: if the model lacks what these choices need.
+        CapabilityError: if the model lacks what these options need.
+        TypeError: if an option is unknown.
     """
 
     _supports_set_state = True
@@ -220,28 +205,20 @@ class TorchRLStatelessDreamEnv(_DreamEnvBase):
         self,
         model: Model,
         *,
-        starts: Starts | None = None,
-        horizon: int | None = None,
-        view: View = "latent",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
-        noise: NoiseChoice = "sample",
         seed: int | None = None,
-        **kwargs: Any,
+        run_type_checks: bool = False,
+        allow_done_after_reset: bool = False,
+        **options: Unpack[DreamOptions],
     ) -> None:
-        simulator = make_simulator(
-            model,
-            starts,
-            horizon=horizon,
-            view=view,
-            termination=termination,
-            reward=reward,
-            penalty=penalty,
-            noise=noise,
-            seed=seed,
+        refuse_unknown(options, type(self))
+        options.setdefault("view", "latent")
+        simulator = make_simulator(model, seed=seed, **options)
+        super().__init__(
+            device=simulator.device,
+            batch_size=(),
+            run_type_checks=run_type_checks,
+            allow_done_after_reset=allow_done_after_reset,
         )
-        super().__init__(device=simulator.device, batch_size=(), **kwargs)
         # EnvBase keeps this flag on the class; on the instance it leaves every other environment alone.
         self._batch_locked = False
         self.simulator = simulator

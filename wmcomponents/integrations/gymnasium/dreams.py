@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from wmcomponents._extras import require
-from wmcomponents.dream.noise import NoiseChoice
-from wmcomponents.dream.simulator import Model, RewardFunction, Termination, View, make_simulator
-from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.simulator import Model, make_simulator
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")
@@ -27,21 +27,17 @@ class DreamEnv(gymnasium.Env):
 
     Args:
         model: a world model, or the path of a saved one.
-        starts: where dreams begin; by default the start states saved with the model, else its own prior.
-        horizon: steps after which an episode is truncated; ``None`` never truncates.
-        view: ``"decoded"``, ``"latent"`` or ``"both"`` (a ``Dict``).
-        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
-        reward: replaces the model's reward.
-        penalty: subtracted from the reward.
-        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of one row
-            (``dream.draw_noise``), which begins again at each reset with a seed.
         render_mode: ``None`` or ``"rgb_array"``.
+        **options: where the dream begins and how it goes on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
+            horizon, view, termination, reward, penalty and noise (given noise is of one row, and begins again at each
+            reset with a seed).
 
     Attributes:
         simulator: the dream itself, to save, fork and rewind.
 
     Raises:
-        CapabilityError: if the model lacks what these choices need.
+        CapabilityError: if the model lacks what these options need.
+        TypeError: if an option is unknown.
         BadModelError: if the path holds no valid saved model.
     """
 
@@ -53,25 +49,11 @@ class DreamEnv(gymnasium.Env):
         self,
         model: Model,
         *,
-        starts: Starts | None = None,
-        horizon: int | None = None,
-        view: View = "decoded",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
-        noise: NoiseChoice = "sample",
         render_mode: str | None = None,
+        **options: Unpack[DreamOptions],
     ) -> None:
-        self.simulator = make_simulator(
-            model,
-            starts,
-            horizon=horizon,
-            view=view,
-            termination=termination,
-            reward=reward,
-            penalty=penalty,
-            noise=noise,
-        )
+        refuse_unknown(options, type(self))
+        self.simulator = make_simulator(model, **options)
         self.render_mode = checked_render_mode(render_mode, self.metadata)
         self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
         self._host = HostWriter(self.simulator)

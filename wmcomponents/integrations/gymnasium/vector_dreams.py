@@ -6,11 +6,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from wmcomponents._extras import require
-from wmcomponents.dream.noise import NoiseChoice
-from wmcomponents.dream.simulator import DreamStep, Model, RewardFunction, Termination, View, make_simulator
-from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.simulator import DreamStep, Model, make_simulator
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")
@@ -37,14 +37,6 @@ class DreamVectorEnv(VectorEnv):
     Args:
         model: a world model, or the path of a saved one.
         num_envs: number of rows.
-        starts: where dreams begin.
-        horizon: steps after which a row is truncated; ``None`` never truncates.
-        view: ``"decoded"``, ``"latent"`` or ``"both"``.
-        termination: ``"sample"``, ``"threshold"`` or ``"off"``.
-        reward: replaces the model's reward.
-        penalty: subtracted from the reward.
-        noise: the luck of the steps: ``"sample"``, ``"mode"``, or the noise of T steps of ``num_envs`` rows
-            (``dream.draw_noise``), which begins again at each reset with a seed.
         autoreset_mode: what happens to finished rows. ``NEXT_STEP`` (Gymnasium's default) restarts them at the next
             step, ``SAME_STEP`` at once (with ``final_obs`` in the infos), ``DISABLED`` waits for
             ``reset(options={"reset_mask": ...})``.
@@ -53,12 +45,16 @@ class DreamVectorEnv(VectorEnv):
         render_mode: ``None`` or ``"rgb_array"``.
         max_episode_steps: the name under which ``gymnasium.make_vec`` passes the horizon; of both, the shorter counts.
         compile: compile the model's step.
+        **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
+            horizon, view, termination, reward, penalty and noise (given noise is of ``num_envs`` rows, and begins again
+            at each reset with a seed).
 
     Attributes:
         simulator: the dream itself, to save, fork and rewind.
 
     Raises:
-        CapabilityError: if the model lacks what these choices need.
+        CapabilityError: if the model lacks what these options need.
+        TypeError: if an option is unknown.
         BadModelError: if the path holds no valid saved model.
     """
 
@@ -71,34 +67,19 @@ class DreamVectorEnv(VectorEnv):
         model: Model,
         num_envs: int = 1,
         *,
-        starts: Starts | None = None,
-        horizon: int | None = None,
-        view: View = "decoded",
-        termination: Termination = "sample",
-        reward: RewardFunction | None = None,
-        penalty: RewardFunction | None = None,
-        noise: NoiseChoice = "sample",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         output: Literal["numpy", "torch"] = "numpy",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
         compile: bool = False,
+        **options: Unpack[DreamOptions],
     ) -> None:
+        refuse_unknown(options, type(self))
         if output not in ("numpy", "torch"):
             raise ValueError(f"output is 'numpy' or 'torch'; got {output!r}.")
-        limits = [limit for limit in (horizon, max_episode_steps) if limit is not None]
-        self.simulator = make_simulator(
-            model,
-            starts,
-            batch_size=num_envs,
-            horizon=min(limits, default=None),
-            view=view,
-            termination=termination,
-            reward=reward,
-            penalty=penalty,
-            noise=noise,
-            compile=compile,
-        )
+        limits = [limit for limit in (options.get("horizon"), max_episode_steps) if limit is not None]
+        options["horizon"] = min(limits, default=None)
+        self.simulator = make_simulator(model, batch_size=num_envs, compile=compile, **options)
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
