@@ -173,12 +173,12 @@ def unlike_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
     return ""
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a model its weights in their own precision, each in the memory layout that the model has for it.
+def take_precisions(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give each tensor of a model the precision of the weight that it is about to be given.
 
     Args:
         model: as it was built.
-        weights: those of :func:`unlike_weights`.
+        weights: its weights, by its own keys and in its own shapes.
 
     Raises:
         ValueError: if what the model holds once under two names has two values.
@@ -194,7 +194,6 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     for key, value in weights.items():
         if own[key].dtype != value.dtype:
             own[key].data = own[key].data.to(value.dtype)
-    model.load_state_dict(dict(weights))  # copied, not assigned: into the layout of the model's own
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

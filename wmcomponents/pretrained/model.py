@@ -22,8 +22,8 @@ from wmcomponents.pretrained.building import (
     bounded_memory,
     check_sizes,
     construction,
-    fill,
     largest_integer,
+    take_precisions,
     unlike_weights,
 )
 from wmcomponents.pretrained.config import check_config, decoded
@@ -273,7 +273,8 @@ def _filled(
     fault = unlike_weights(weights, model.state_dict())
     if fault:
         raise ValueError(fault)
-    fill(model, weights)
+    take_precisions(model, weights)
+    model.load_state_dict(weights)  # copied, not assigned: each into the memory layout that the model has for it
     return model
 
 
