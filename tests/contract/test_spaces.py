@@ -306,10 +306,36 @@ def test_an_action_that_is_no_number_is_refused_with_its_row(strange):
             act()
 
 
-def test_huge_actions_whose_sum_overflows_are_numbers():
+@pytest.mark.parametrize("rows", [2, 64])
+def test_huge_actions_whose_sum_overflows_are_numbers(rows):
     bounds = ActionBounds(action_spec_from_space(spaces.Box(-np.inf, np.inf, (4,), np.float32)), torch.device("cpu"))
-    huge = torch.full((2, 4), 3e38)
+    huge = torch.full((rows, 4), 3e38)
     assert torch.equal(bounds(huge), huge)
+    assert torch.equal(bounds.of_array(huge.numpy()), huge)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("far", [0.5, 8.0])
+def test_arrays_and_tensors_are_clipped_alike_and_arrays_stay_the_callers(rows, far):
+    bounds = ActionBounds(Bounded(-1, 1, (4,)), torch.device("cpu"))
+    action = np.full((rows, 4), far, np.float32)
+    action[-1, 2] = -far
+    clipped = bounds.of_array(action)
+    assert torch.equal(clipped, bounds(torch.from_numpy(action)))
+    assert clipped[-1].tolist() == [min(far, 1), min(far, 1), -min(far, 1), min(far, 1)]
+    clipped.fill_(9)
+    assert np.abs(action).max() == far
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_one_strange_number_among_many_or_few_is_found(rows, strange):
+    bounds = ActionBounds(Bounded(-1, 1, (4,)), torch.device("cpu"))
+    action = np.full((rows, 4), 0.5, np.float32)
+    action[-1, 1] = strange
+    for read in (bounds.of_array, lambda array: bounds(torch.from_numpy(array))):
+        with pytest.raises(SpaceError, match=rf"rows \[{rows - 1}\]"):
+            read(action)
 
 
 def test_bits_are_zeros_and_ones_of_any_type():

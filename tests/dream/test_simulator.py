@@ -215,6 +215,18 @@ def test_starts_of_another_model_are_refused():
         simulator.reset()
 
 
+def test_a_lent_step_is_the_same_step_and_costs_no_copy():
+    own, lent = (chance(termination="off", horizon=3) for _ in range(2))
+    own.reset(), lent.reset()
+    for _ in range(4):
+        ours, theirs = own.step(STILL), lent.step(STILL, lend=True)
+        assert torch.equal(ours.observation["latent"], theirs.observation["latent"])
+        assert all(torch.equal(a, b) for a, b in zip(ours[1:], theirs[1:], strict=True))
+        assert lent.shares_view and theirs.observation["latent"] is lent.state["count"]
+        for value in (*ours.observation.values(), *ours[1:]):
+            value.fill_(1)  # what is not lent is the caller's
+
+
 def test_a_saved_state_of_another_size_is_refused_and_changes_nothing():
     simulator, bigger = chance(rows=4), chance(rows=5)
     simulator.reset(), bigger.reset()

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, Unbounded
 
 from tests.contract.models import PointMass
+from wmcomponents.codecs import action_spec_from_space
 from wmcomponents.dream import Simulator
 from wmcomponents.integrations.spaces import (
     ActionReader,
@@ -125,6 +126,14 @@ def test_observations_that_do_not_fit_are_refused(observation, words):
 def test_doubles_are_read_as_the_floats_of_the_spec():
     read = ObservationReader(Composite(observation=Unbounded(3)), CPU)
     assert read(np.zeros((2, 3)), 2)["observation"].dtype is torch.float32
+
+
+def test_actions_of_a_space_of_doubles_are_read_as_floats_too():
+    spec = action_spec_from_space(spaces.Box(-1, 1, (2,), np.float64))
+    read = ActionReader(spec, CPU)
+    assert read.space.dtype == np.float64
+    action = read(np.array([[0.5, 3.0]]), 1)
+    assert action.dtype is torch.float32 and action.tolist() == [[0.5, 1.0]]
 
 
 def test_outlines_tell_spaces_apart_by_what_a_policy_needs():

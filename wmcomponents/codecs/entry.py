@@ -318,6 +318,7 @@ class EntryCodec:
         is_choice: whether values are numbers of alternatives.
         sizes: alternatives of each choice, flat.
         start: the first number of each choice, an array of the space's shape.
+        is_same: whether arrays of the space are tensors of the spec as they stand.
     """
 
     def __init__(self, spec: TensorSpec, device: torch.device | None = None) -> None:
@@ -330,7 +331,7 @@ class EntryCodec:
         self._offset = torch.as_tensor(self.start.astype(np.int64), device=device) if self.start.any() else None
         hot = self.sizes if isinstance(spec, OneHot) else []
         self._tables = [torch.eye(size, dtype=spec.dtype, device=device) for size in hot]
-        self._is_same = not self.is_choice and self._inner == self.shape and _numpy(spec.dtype) == self._dtype
+        self.is_same = not self.is_choice and self._inner == self.shape and _numpy(spec.dtype) == self._dtype
 
     def read(self, value: Tensor) -> Tensor:
         """Values of the space ``[rows, *space.shape]`` as the spec holds them, ``[rows, *spec.shape]``."""
@@ -352,7 +353,7 @@ class EntryCodec:
 
     def write(self, value: Any) -> Any:
         """Values of the spec ``[*lead, *spec.shape]`` as the space shows them, ``[*lead, *space.shape]``."""
-        if self._is_same:
+        if self.is_same:
             return value
         lead = tuple(value.shape[: value.ndim - len(self._inner)])
         if self._tables:

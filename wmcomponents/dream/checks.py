@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wmcomponents.codecs import all_finite
+
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype by name."""
 
@@ -51,9 +53,14 @@ def check_finite_states(states: Mapping[str, Tensor], what: str, remedy: str) ->
         NotFiniteError: naming the entry and its rows.
     """
     for key, value in states.items():
-        if value.dtype.is_floating_point and not bool(value.isfinite().all()):
+        if value.dtype.is_floating_point and not _is_finite(value):
             rows = (~value.isfinite()).reshape(len(value), -1).any(1).nonzero().flatten().tolist()
             raise NotFiniteError(f"{what} {key!r} is not finite in {_rows(rows)} of {len(value)}: {remedy}")
+
+
+def _is_finite(value: Tensor) -> bool:
+    on_host = value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
+    return all_finite(value) if on_host else bool(value.isfinite().all())
 
 
 def not_finite(what: str, rows: list[int], model: nn.Module) -> NotFiniteError:

@@ -76,6 +76,7 @@ class Simulator:
         done: bool ``[N, 1]``: the rows whose episode is over, because it ended or was never begun.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
         evaluating: the context in which the model is in eval mode.
+        shares_view: whether what the model shows is part of its state, and so is copied before it is handed out.
 
     Raises:
         CapabilityError: if the model lacks what the view, the termination or the reward needs.
@@ -135,7 +136,7 @@ class Simulator:
         if seed is not None:
             self.seed(seed)
         with self.evaluating:
-            self._copies_view, self.observation_spec = self._first_look()
+            self.shares_view, self.observation_spec = self._first_look()
         leaves = items_of(self.observation_spec)
         self._floats = [key for key, leaf in leaves if leaf.dtype in (torch.float32, torch.float64)]
 
@@ -223,6 +224,7 @@ class Simulator:
         restart: Tensor | None = None,
         hold: Tensor | None = None,
         noise: StepNoise | None = None,
+        lend: bool = False,
     ) -> DreamStep:
         """Take one step in every row, but for the rows named otherwise.
 
@@ -233,6 +235,8 @@ class Simulator:
             hold: bool ``[N, 1]``: rows that stay where they are, with the same reward and flags.
             noise: this step's luck, ``[N, ...]``, in place of what :attr:`noise` gives; ``StepNoise(None, None)``, the
                 constant ``MODE``, takes modes. It draws nothing from the generator.
+            lend: what is handed out may be the simulator's own memory, valid until the next call, for a caller who
+                copies it anyway. Observations are where :attr:`shares_view` says so, and flags where none is set.
 
         Raises:
             NotFiniteError: on a CPU, if the model's continuation is not finite. (On an accelerator, where nothing is
@@ -242,34 +246,11 @@ class Simulator:
         """
         if not self.state:
             raise RuntimeError("no dream was begun: call reset() before step().")
+        if not torch.is_grad_enabled():  # asked, since to enter a context costs a microsecond
+            with self.evaluating:
+                return self._step(action, restart, hold, noise, lend)
         with torch.no_grad(), self.evaluating:
-            before, rows = self.state, (self.batch_size,)
-            if noise is None:
-                noise = self._drawn(rows)
-            else:
-                check_noise(self.model, noise, rows)
-            imagine = self._imagine_pure if self._steps_inplace and hold is not None else self._imagine
-            self.state, reward, cont = self._advance(imagine, before, action, rows, noise.z)
-            self._clock += 1
-            if self.horizon is None and self._clock - self._oldest >= self._patience:
-                self._tell_endless()
-            due = self.horizon is not None and self._clock - self._oldest >= self.horizon
-            truncated = self._born <= self._clock - cast(int, self.horizon) if due else self._no_flags.clone()
-            terminated = self._no_flags.clone() if self.termination == "off" else self._ended(cont, noise.end, rows)
-            self.all_running = self.termination == "off" and not due and hold is None
-            done = self._no_flags if self.all_running else terminated | truncated
-            if hold is not None:
-                self.state = where_rows(hold, before, self.state)
-                self._born = self._born + hold
-                done = torch.where(hold, self.done, done)
-            self.done = done
-            if restart is not None:
-                self._restart(restart)
-            for idle in (hold, restart):
-                if idle is not None:
-                    reward = reward.masked_fill(idle, 0.0)
-                    terminated, truncated = terminated & ~idle, truncated & ~idle
-            return DreamStep(self._look(self.state), reward, terminated, truncated)
+            return self._step(action, restart, hold, noise, lend)
 
     def predict(
         self, state: State, action: Tensor, batch_size: Sequence[int], *, noise: StepNoise | None = None
@@ -315,14 +296,14 @@ class Simulator:
         with self.evaluating:
             return self._look(state)
 
-    def _look(self, state: State) -> Observation:
+    def _look(self, state: State, lend: bool = False) -> Observation:
         if self.view == "decoded":
             seen = self.model.decode(state)
         elif self.view == "latent":
             seen = {"latent": self.model.features(state)}
         else:
             seen = {"latent": self.model.features(state), **self.model.decode(state)}
-        return {key: value.clone() for key, value in seen.items()} if self._copies_view else seen
+        return {key: value.clone() for key, value in seen.items()} if self.shares_view and not lend else seen
 
     def check_shown(
         self, observation: Mapping[str, Tensor | np.ndarray], reward: Tensor | np.ndarray | None = None
@@ -342,11 +323,11 @@ class Simulator:
         shown: list[tuple[str, Tensor | np.ndarray]] = []
         if reward is None or self._clock % GLANCE == 1:
             shown = [(key, observation[key]) for key in self._floats]
-        elif all_finite(reward if isinstance(reward, np.ndarray) else reward.detach().numpy()):
+        elif all_finite(reward):
             return
         for name, value in [("reward", reward), *shown] if reward is not None else shown:
-            array = value.detach().numpy() if isinstance(value, Tensor) else value
-            if not all_finite(array):
+            if not all_finite(value):
+                array = value.detach().numpy() if isinstance(value, Tensor) else value
                 raise not_finite(f"the dreamt {name!r}", rows_not_finite(array), self.model)
 
     def get_state(self) -> TensorDict:
@@ -424,6 +405,38 @@ class Simulator:
             twin._choice = repeated(self._choice, copies)
         return twin
 
+    def _step(
+        self, action: Tensor, restart: Tensor | None, hold: Tensor | None, noise: StepNoise | None, lend: bool
+    ) -> DreamStep:
+        before, rows = self.state, (self.batch_size,)
+        if noise is None:
+            noise = self._drawn(rows)
+        else:
+            check_noise(self.model, noise, rows)
+        imagine = self._imagine_pure if self._steps_inplace and hold is not None else self._imagine
+        self.state, reward, cont = self._advance(imagine, before, action, rows, noise.z)
+        self._clock += 1
+        if self.horizon is None and self._clock - self._oldest >= self._patience:
+            self._tell_endless()
+        due = self.horizon is not None and self._clock - self._oldest >= self.horizon
+        unset, endless = self._no_flags, self.termination == "off"
+        truncated = self._born <= self._clock - cast(int, self.horizon) if due else unset if lend else unset.clone()
+        terminated = self._ended(cont, noise.end, rows) if not endless else unset if lend else unset.clone()
+        self.all_running = endless and not due and hold is None
+        done = self._no_flags if self.all_running else terminated | truncated
+        if hold is not None:
+            self.state = where_rows(hold, before, self.state)
+            self._born = self._born + hold
+            done = torch.where(hold, self.done, done)
+        self.done = done
+        if restart is not None:
+            self._restart(restart)
+        for idle in (hold, restart):
+            if idle is not None:
+                reward = reward.masked_fill(idle, 0.0)
+                terminated, truncated = terminated & ~idle, truncated & ~idle
+        return DreamStep(self._look(self.state, lend), reward, terminated, truncated)
+
     def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The step of the rows, in place where that may be, and the pure one."""
         pure: Any = torch.compile(self.model.imagine) if self.compiles else self.model.imagine
@@ -473,9 +486,8 @@ class Simulator:
         if self.device.type != "cpu" or torch.compiler.is_compiling():
             # Not looked at here, so written such that a NaN ends its row.
             return ~(cont >= 0.5) if end is None else ~(end < cont)
-        numbers = cont.detach().numpy()
-        if not all_finite(numbers):
-            rows = rows_not_finite(numbers.reshape(-1, 1))
+        if not all_finite(cont):
+            rows = rows_not_finite(cont.detach().numpy().reshape(-1, 1))
             raise not_finite(f"the probability to go on that {type(self.model).__name__} predicts", rows, self.model)
         return cont < 0.5 if end is None else end >= cont
 
@@ -529,12 +541,12 @@ class Simulator:
         warnings.warn(
             f"this dream has no horizon, {rule}, and a row has gone on for {ENDLESS} steps: whoever waits for the end "
             f"of an episode waits for ever. Pass horizon=.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def _first_look(self) -> tuple[bool, Composite]:
         """Whether the view shares memory with the state, and so has to be copied; the spec of one row's observation."""
-        self._copies_view = False
+        self.shares_view = False
         state = self.model.initial_state((1,), self.device)
         with torch.no_grad():
             seen = self.look(state)

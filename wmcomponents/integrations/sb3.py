@@ -118,7 +118,7 @@ class DreamVecEnv(AttributeVecEnv):
             NotFiniteError: if the model shows a NaN or an infinity.
         """
         simulator = self.simulator
-        step = simulator.step(self._read(self._actions, self.num_envs))
+        step = simulator.step(self._read(self._actions, self.num_envs), lend=True)
         seen, rewards, ends, cuts = self._host.step(step)
         dones = ends | cuts
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]

@@ -49,8 +49,8 @@ class ActionReader:
         self._bounds = ActionBounds(spec, device)
         is_box = not self._codec.is_choice and not self._is_binary and self._bounds.is_float
         # Arrays that need no more than to be clipped are told from all else at one look.
-        is_plain = is_box and tuple(spec.shape) == self._shape and device.type == "cpu"
-        self._plain = (self.space.dtype, self._shape) if is_plain and spec.dtype is not torch.bfloat16 else None
+        is_plain = is_box and device.type == "cpu" and self._codec.is_same
+        self._plain = (self.space.dtype, self._shape) if is_plain else None
         self._first = torch.as_tensor(self._codec.start.astype(np.int64))
         self._last: Tensor | None = None
         if self._codec.is_choice:
@@ -205,6 +205,8 @@ class HostWriter:
         self.space = self.write.space
         self._simulator = simulator
         self._on_host = simulator.device.type == "cpu"
+        self._copies = self._on_host and simulator.shares_view
+        self._unset = np.zeros(simulator.batch_size, dtype=bool)
         self._pinned: Tensor | None = None
 
     def observation(self, observation: Mapping[str, Tensor]) -> Any:
@@ -220,7 +222,7 @@ class HostWriter:
         return self.write(arrays)
 
     def step(self, step: DreamStep) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """The step just taken: observations, and rewards (float32), terminations, truncations ``[N]``.
+        """The step just taken, or lent: observations, and rewards (float32), terminations, truncations ``[N]``.
 
         Raises:
             NotFiniteError: if a reward or an observation holds a NaN or an infinity.
@@ -230,13 +232,16 @@ class HostWriter:
             tensors = self._fetched([*observation.values(), *numbers])
             seen = dict(zip(observation, tensors, strict=False))
             step = DreamStep(seen, *tensors[len(seen) :])
-        arrays = {key: tensor.numpy() for key, tensor in step.observation.items()}
+        if self._copies:  # cheaper here than as tensors
+            arrays = {key: tensor.numpy().copy() for key, tensor in step.observation.items()}
+        else:
+            arrays = {key: tensor.numpy() for key, tensor in step.observation.items()}
         rewards = step.reward.numpy()[:, 0].astype(np.float32, copy=False)
         self._simulator.check_shown(arrays, rewards)
         seen = self.write(arrays)
         if self._simulator.all_running:  # no flag is set: two tensors less to convert
-            return seen, rewards, np.zeros(rewards.shape, dtype=bool), np.zeros(rewards.shape, dtype=bool)
-        return seen, rewards, step.terminated.numpy()[:, 0], step.truncated.numpy()[:, 0]
+            return seen, rewards, self._unset.copy(), self._unset.copy()
+        return seen, rewards, step.terminated.numpy()[:, 0].copy(), step.truncated.numpy()[:, 0].copy()
 
     def _fetched(self, tensors: list[Tensor]) -> list[Tensor]:
         """Copies on the host: from a CUDA device by one packed, pinned transfer."""

@@ -131,13 +131,15 @@ class TorchRLDreamEnv(_DreamEnvBase):
         action = simulator.model.action_spec.to(simulator.device)
         self.action_spec = _expanded(action, batch)
         self._bounds = ActionBounds(simulator.model.action_spec, simulator.device)
+        self._on_host = simulator.device.type == "cpu"
         self._set_flag_specs(batch, simulator.device)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
         mask = None if tensordict is None else tensordict.get("_reset", None)
         observation = self.simulator.reset(None if mask is None else mask.reshape(-1, 1))
         ended = torch.zeros(self.simulator.batch_size, 1, dtype=torch.bool, device=self.device)
-        return self._batched({**observation, "terminated": ended, "truncated": ended.clone(), "done": ended.clone()})
+        rows = {**observation, "terminated": ended, "truncated": ended.clone(), "done": ended.clone()}
+        return TensorDict(self._laid_out(rows), batch_size=self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         action = cast(Tensor, tensordict.get("action"))
@@ -150,10 +152,11 @@ class TorchRLDreamEnv(_DreamEnvBase):
             # What a row that does not step holds as its action means nothing.
             action = action.masked_fill(aligned(hold, action), 0)
         step = self.simulator.step(self._bounds(action), hold=hold)
-        if self.simulator.device.type == "cpu":
-            self.simulator.check_shown(step.observation, step.reward)
         observation, reward, terminated, truncated = step
-        flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}
+        if self._on_host:
+            self.simulator.check_shown(observation, reward)
+        done = terminated.clone() if self.simulator.all_running else terminated | truncated
+        flags = {"terminated": terminated, "truncated": truncated, "done": done}
         if hold is not None:
             # A row that does not step shows the flags that it came with.
             here = {key: tensordict.get(key, None) for key in flags}
@@ -161,7 +164,9 @@ class TorchRLDreamEnv(_DreamEnvBase):
                 key: flag if here[key] is None else torch.where(hold, cast(Tensor, here[key]).reshape(rows, 1), flag)
                 for key, flag in flags.items()
             }
-        return self._batched({**observation, "reward": reward, **flags})
+        # Its entries are those of a reset, which were looked at: as TorchRL's own environments build theirs.
+        rows_shown = self._laid_out({**observation, "reward": reward, **flags})
+        return TensorDict._new_unsafe(rows_shown, batch_size=self.batch_size, device=self.device)
 
     def render(self) -> Tensor:
         """The current decoded observations as frames, uint8 ``[*batch, H, W, 3]`` on the host.
@@ -171,11 +176,9 @@ class TorchRLDreamEnv(_DreamEnvBase):
         frames = torch.from_numpy(np.stack(simulator_frames(self.simulator)))
         return frames.reshape(*self.batch_size, *frames.shape[1:])
 
-    def _batched(self, rows: dict[str, Tensor]) -> TensorDict:
+    def _laid_out(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         size = self.batch_size
-        if len(size) != 1:
-            rows = {key: value.reshape(*size, *value.shape[1:]) for key, value in rows.items()}
-        return TensorDict(rows, batch_size=size, device=self.device)
+        return rows if len(size) == 1 else {key: value.reshape(*size, *value.shape[1:]) for key, value in rows.items()}
 
 
 class TorchRLStatelessDreamEnv(_DreamEnvBase):

@@ -92,7 +92,7 @@ class DreamEnv(gymnasium.Env):
         """
         if bool(self.simulator.done):
             raise StepAfterDoneError("the episode is over (or was never begun): call reset() before step().")
-        step = self.simulator.step(self._read(np.asarray(action)[None], 1))
+        step = self.simulator.step(self._read(np.asarray(action)[None], 1), lend=True)
         seen, rewards, ends, cuts = self._host.step(step)
         return row_of(seen, 0, self.observation_space), float(rewards[0]), bool(ends[0]), bool(cuts[0]), {}
 
