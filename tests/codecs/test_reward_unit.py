@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from wmcomponents.codecs import RewardRangeWarning, RewardUnit, SignReward, Support, Tanh, reward_transform
+from wmcomponents.codecs import RewardRangeWarning, RewardUnit, SignReward, Support, TanhTransform, reward_transform
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.heads import MSEHead, NormalHead, PreprintTwoHotHead, SymlogTwoHotHead, TwoHotHead
 
@@ -83,7 +83,7 @@ def test_heads_learn_in_units_and_say_in_rewards():
         (lambda: PreprintTwoHotHead(4, 8), 1e8, 1e9, "4.85165e\\+08"),
         (lambda: SymlogTwoHotHead(4, 8), 2e4, 1e5, "100000 in size, beyond 22025.5.*rewards='scaled'"),
         (lambda: MSEHead(4, 8), 99.0, 1e3, "squared, the error.*rewards='scaled'"),
-        (lambda: NormalHead(4, 8, transform=Tanh()), 2.0, 5.0, "5 in size, beyond 3"),
+        (lambda: NormalHead(4, 8, transform=TanhTransform()), 2.0, 5.0, "5 in size, beyond 3"),
         (lambda: SignReward(), 1.0, 5.0, "learns their signs"),
     ],
 )

@@ -19,7 +19,7 @@ from tests.parts import (
     scramble,
 )
 from wmcomponents import heads
-from wmcomponents.codecs import Symlog, Tanh
+from wmcomponents.codecs import Symlog, TanhTransform
 from wmcomponents.functional import symexp, symlog
 from wmcomponents.heads import (
     BernoulliHead,
@@ -41,7 +41,7 @@ PARTS = {
     "symlog_two_hot": (lambda: PreprintTwoHotHead(FEAT, units=8), lambda lead: torch.randn(*lead, 1)),
     "normal": (lambda: NormalHead(FEAT, 8, 2, norm="none", act="elu"), lambda lead: torch.randn(*lead, 1)),
     "tanh_normal": (
-        lambda: NormalHead(FEAT, 8, 2, transform=Tanh(), norm="none", act="elu"),
+        lambda: NormalHead(FEAT, 8, 2, transform=TanhTransform(), norm="none", act="elu"),
         lambda lead: torch.rand(*lead, 1) - 0.5,
     ),
     "categorical": (
@@ -138,7 +138,7 @@ def test_a_normal_head_returns_the_log_density_of_half_the_squared_error():
 
 
 def test_a_reward_that_was_squashed_comes_back_in_plain_units_and_stays_finite():
-    head = NormalHead(FEAT, units=8, transform=Tanh())
+    head = NormalHead(FEAT, units=8, transform=TanhTransform())
     target = torch.tensor([[0.5], [-2.0]])
     constant = 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(head.loss(target.tanh(), target), torch.full((2,), constant))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wmcomponents.heads import RewardEndHead
-from wmcomponents.nn import LSTM
+from wmcomponents.nn import EpisodicLSTM
 
 SMALL = {"hidden": 8, "cond": 4, "depths": (1, 1), "channels": (8, 8), "attends": (False, False)}
 
@@ -38,7 +38,7 @@ def test_levels_need_one_entry_each():
 
 def test_the_memory_is_torchs_own_cell():
     torch.manual_seed(0)
-    ours, cell = LSTM(3, 4, forget_bias=0.0, hidden_bias=True), torch.nn.LSTMCell(3, 4)
+    ours, cell = EpisodicLSTM(3, 4, forget_bias=0.0, hidden_bias=True), torch.nn.LSTMCell(3, 4)
     torch.nn.init.normal_(cell.bias_hh)
     with torch.no_grad():
         for mine, name in ((ours.weight_ih, "weight_ih"), (ours.weight_hh, "weight_hh"), (ours.bias, "bias_ih")):

@@ -10,11 +10,11 @@ from torch import nn
 
 from wmcomponents.functional import block_causal_mask, causal_mask
 from wmcomponents.nn import (
+    CachedTransformer,
     CachePosition,
     LearnedPositions,
     MultiHeadAttention,
     RoPE,
-    Transformer,
     TransformerBlock,
     empty_kv_cache,
     gpt_init_,
@@ -43,7 +43,7 @@ def test_attention_is_the_equation(lead, bias):
 
 def test_a_causal_mask_hides_the_future():
     torch.manual_seed(0)
-    net, x = Transformer(2, 8, 2), torch.randn(1, 6, 8)
+    net, x = CachedTransformer(2, 8, 2), torch.randn(1, 6, 8)
     other = x.clone()
     other[:, 4:] = torch.randn(1, 2, 8)
     a, b = net(x, causal_mask(6)), net(other, causal_mask(6))
@@ -56,7 +56,7 @@ def test_a_causal_mask_hides_the_future():
 def test_reading_in_pieces_from_memory_is_reading_at_once(pieces, rotary, uniform, bounded):
     torch.manual_seed(sum(pieces))
     length = sum(pieces)
-    net = Transformer(2, 8, 2, rope=RoPE(4) if rotary else None).eval()
+    net = CachedTransformer(2, 8, 2, rope=RoPE(4) if rotary else None).eval()
     x, kv_cache, start, out = torch.randn(3, length, 8), empty_kv_cache([3], 2, 2, length + 2, 8), 0, []
     for piece in pieces:
         position = torch.arange(start, start + piece).expand(3, piece)
@@ -70,7 +70,7 @@ def test_reading_in_pieces_from_memory_is_reading_at_once(pieces, rotary, unifor
 
 def test_rows_stand_at_positions_of_their_own():
     torch.manual_seed(0)
-    net, x, lengths = Transformer(2, 8, 2).eval(), torch.randn(3, 7, 8), (1, 4, 6)
+    net, x, lengths = CachedTransformer(2, 8, 2).eval(), torch.randn(3, 7, 8), (1, 4, 6)
     kv_cache = torch.randn_like(empty_kv_cache([3], 2, 2, 9, 8))  # what is there and not in use yet must not matter
     for row, length in enumerate(lengths):
         net.decode_step(
@@ -86,7 +86,7 @@ def test_rows_stand_at_positions_of_their_own():
 @pytest.mark.parametrize("uniform", [True, False])
 def test_blocks_see_each_other_as_soon_as_they_are_there(uniform):
     torch.manual_seed(0)
-    net, x, kv_cache = Transformer(2, 8, 2).eval(), torch.randn(2, 6, 8), empty_kv_cache([2], 2, 2, 8, 8)
+    net, x, kv_cache = CachedTransformer(2, 8, 2).eval(), torch.randn(2, 6, 8), empty_kv_cache([2], 2, 2, 8, 8)
     out = []
     for start in (0, 3):
         position = torch.arange(start, start + 3).expand(2, 3)
@@ -97,7 +97,7 @@ def test_blocks_see_each_other_as_soon_as_they_are_there(uniform):
 
 def test_a_block_that_is_not_all_there_is_not_read_ahead():
     torch.manual_seed(0)
-    net, x = Transformer(1, 8, 2).eval(), torch.randn(1, 2, 8)
+    net, x = CachedTransformer(1, 8, 2).eval(), torch.randn(1, 2, 8)
     clean, littered = empty_kv_cache([1], 1, 2, 6, 8), torch.randn(1, 1, 2, 2, 6, 4)
     answers = [
         net.decode_step(x, kv_cache, CachePosition(torch.arange(2)[None], 6, block=3)) for kv_cache in (clean, littered)
@@ -150,7 +150,7 @@ def test_learned_positions_are_a_table():
 
 
 def test_initial_weights_are_those_of_gpt():
-    net = Transformer(2, 64, 4).apply(gpt_init_)
+    net = CachedTransformer(2, 64, 4).apply(gpt_init_)
     for module in net.modules():
         if isinstance(module, nn.Linear):
             assert 0.015 < module.weight.std() < 0.025 and not module.bias.any()
@@ -160,7 +160,7 @@ def test_initial_weights_are_those_of_gpt():
 
 def test_dropout_acts_in_training_alone():
     torch.manual_seed(0)
-    net, x = Transformer(1, 8, 2, dropout=0.5), torch.randn(1, 4, 8)
+    net, x = CachedTransformer(1, 8, 2, dropout=0.5), torch.randn(1, 4, 8)
     assert not torch.equal(net(x), net(x))
     net.eval()
     assert torch.equal(net(x), net(x))

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.parts import LEADS, scramble
-from wmcomponents.nn import LSTM
+from wmcomponents.nn import EpisodicLSTM
 
 
 @pytest.fixture
 def lstm():
-    return scramble(LSTM(3, 5, forget_bias=0.0))
+    return scramble(EpisodicLSTM(3, 5, forget_bias=0.0))
 
 
 def test_it_computes_what_torch_s_own_does(lstm):
@@ -24,7 +24,7 @@ def test_it_computes_what_torch_s_own_does(lstm):
 
 
 def test_the_forget_bias_is_added_to_the_forget_gate_and_not_learned(lstm):
-    biased = LSTM(3, 5, forget_bias=1.5)
+    biased = EpisodicLSTM(3, 5, forget_bias=1.5)
     weights = {key: value.clone() for key, value in lstm.state_dict().items()}
     biased.load_state_dict(weights)
     weights["bias"][5:10] += 1.5
@@ -32,7 +32,7 @@ def test_the_forget_bias_is_added_to_the_forget_gate_and_not_learned(lstm):
     x, h, c = torch.randn(4, 3), torch.randn(4, 5), torch.randn(4, 5)
     for ours, theirs in zip(biased.step(x, h, c), lstm.step(x, h, c), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert sum(p.numel() for p in LSTM(35, 256).parameters()) == 299_008
+    assert sum(p.numel() for p in EpisodicLSTM(35, 256).parameters()) == 299_008
 
 
 @pytest.mark.parametrize("lead", LEADS)

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from wmcomponents.nn import Transformer
+from wmcomponents.nn import CachedTransformer
 from wmcomponents.nn.memory_format import keep_channels_last
 
 
@@ -20,7 +20,7 @@ def test_convolutions_lie_channels_last_before_and_after_loading():
 
 def test_a_transformers_maps_lie_by_input_and_mean_the_same():
     torch.manual_seed(0)
-    net, x = Transformer(2, dim=8, heads=2).eval(), torch.randn(2, 3, 8)
+    net, x = CachedTransformer(2, dim=8, heads=2).eval(), torch.randn(2, 3, 8)
     expected = net(x)
     plain = {key: value.contiguous() for key, value in net.state_dict().items()}
     for loaded in (net, copy.deepcopy(net)):

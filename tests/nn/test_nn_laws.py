@@ -1,5 +1,7 @@
 """Laws of the blocks."""
 
+import importlib
+import inspect
 import math
 
 import pytest
@@ -14,9 +16,9 @@ from wmcomponents.nn import (
     MLP,
     BlockLinear,
     Dense,
-    LayerNorm,
+    Float32LayerNorm,
+    Float32RMSNorm,
     PoolStage,
-    RMSNorm,
     StridedDoubling,
     StrideStage,
     UpsampleConv,
@@ -52,12 +54,12 @@ def test_unknown_names_are_refused_with_the_known_ones():
 @given(st.floats(0.1, 100.0))
 def test_rms_norm_has_unit_mean_square_whatever_the_scale(scale):
     x = scale * (1 + torch.arange(16.0))
-    assert math.isclose(RMSNorm(16)(x).square().mean().item(), 1.0, rel_tol=1e-2)
+    assert math.isclose(Float32RMSNorm(16)(x).square().mean().item(), 1.0, rel_tol=1e-2)
 
 
 def test_norms_keep_the_dtype_and_compute_in_float32():
     x = torch.full((4,), 300.0, dtype=torch.float16)  # its square is beyond float16
-    for norm in (RMSNorm(4), LayerNorm(4)):
+    for norm in (Float32RMSNorm(4), Float32LayerNorm(4)):
         out = norm(x)
         assert out.dtype == torch.float16 and out.isfinite().all()
 
@@ -165,3 +167,11 @@ def test_a_dense_layer_reaches_every_parameter():
     layer = Dense(3, 4)
     layer(torch.randn(5, 3)).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    "room", ["codecs", "nn", "functional", "encoders", "decoders", "heads", "dynamics", "tokenizers"]
+)
+def test_no_public_class_has_the_name_of_one_of_torchs_layers(room):
+    public = vars(importlib.import_module(f"wmcomponents.{room}"))
+    assert not {name for name, value in public.items() if inspect.isclass(value) and hasattr(torch.nn, name)}

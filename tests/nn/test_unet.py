@@ -10,11 +10,11 @@ from tests.golden_vectors import load
 from wmcomponents.nn import (
     AdaptiveGroupNorm,
     AdaptiveResidualBlock,
-    Downsample,
     FourierFeatures,
+    NearestUpsample,
     SelfAttention2d,
+    StridedDownsample,
     UNet,
-    Upsample,
 )
 
 
@@ -96,8 +96,8 @@ def test_rows_are_independent():
 
 
 def test_sides_are_halved_and_doubled():
-    assert Downsample(8)(noise(1, 8, 7, 8)).shape == (1, 8, 4, 4)
-    assert Upsample(8)(noise(1, 8, 3, 4)).shape == (1, 8, 6, 8)
+    assert StridedDownsample(8)(noise(1, 8, 7, 8)).shape == (1, 8, 4, 4)
+    assert NearestUpsample(8)(noise(1, 8, 3, 4)).shape == (1, 8, 6, 8)
 
 
 def test_fourier_features_lie_on_circles_and_their_frequencies_are_saved():

@@ -34,10 +34,10 @@ from wmcomponents.codecs.likelihood import QuantizedUnitNormal as QuantizedUnitN
 from wmcomponents.codecs.likelihood import SigmoidSquaredError as SigmoidSquaredError
 from wmcomponents.codecs.likelihood import SquaredError as SquaredError
 from wmcomponents.codecs.likelihood import UnitNormal as UnitNormal
-from wmcomponents.codecs.normalize import Identity as Identity
+from wmcomponents.codecs.normalize import IdentityTransform as IdentityTransform
 from wmcomponents.codecs.normalize import Standardize as Standardize
 from wmcomponents.codecs.normalize import Symlog as Symlog
-from wmcomponents.codecs.normalize import Tanh as Tanh
+from wmcomponents.codecs.normalize import TanhTransform as TanhTransform
 from wmcomponents.codecs.normalize import Transform as Transform
 from wmcomponents.codecs.normalize import vector_transform as vector_transform
 from wmcomponents.codecs.observation import BinaryCodec as BinaryCodec

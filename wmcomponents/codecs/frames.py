@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs.normalize import Identity, Standardize
+from wmcomponents.codecs.normalize import IdentityTransform, Standardize
 from wmcomponents.codecs.observation import ImageCodec
 from wmcomponents.codecs.observation_groups import ObservationGroups, stacked_shape
 
@@ -35,7 +35,7 @@ class Frames(nn.Module):
         super().__init__()
         self.groups = groups = ObservationGroups.from_spec(observation_spec)
         numbers, features = groups.vector_size, groups.flat_size
-        self.transform = Standardize(numbers) if standardize and numbers else Identity()
+        self.transform = Standardize(numbers) if standardize and numbers else IdentityTransform()
         self.is_image = bool(groups.image_keys)
         self.space, channels = (features,), 1
         if groups.spatial_shapes:

@@ -36,7 +36,7 @@ class Transform(nn.Module, ABC):
         """From the network's space back to the environment's."""
 
 
-class Identity(Transform):
+class IdentityTransform(Transform):
     """Numbers as they are (PlaNet, Dreamer, DreamerV2)."""
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
@@ -48,7 +48,7 @@ class Identity(Transform):
         return x
 
 
-class Tanh(Transform):
+class TanhTransform(Transform):
     """``tanh`` forth, its inverse back: rewards of DreamerV2 on Atari.
 
     Large numbers run together, so what comes back is kept within ``limit``: beyond it the inverse would turn the
@@ -164,4 +164,4 @@ def vector_transform(kind: str, observation_spec: Composite) -> Transform:
     return _TRANSFORMS[kind]()
 
 
-_TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": Identity}
+_TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": IdentityTransform}

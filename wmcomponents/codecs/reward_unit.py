@@ -7,7 +7,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
-from wmcomponents.codecs.normalize import Tanh, Transform
+from wmcomponents.codecs.normalize import TanhTransform, Transform
 
 ORDINARY = 100.0
 """Largest reward that is learned well as it is under a squared error, beside the other losses of a model."""
@@ -73,7 +73,7 @@ def reward_transform(kind: str) -> Transform | None:
     Raises:
         ValueError: for another name.
     """
-    kinds: dict[str, type[Transform] | None] = {"plain": None, "tanh": Tanh, "scaled": RewardUnit}
+    kinds: dict[str, type[Transform] | None] = {"plain": None, "tanh": TanhTransform, "scaled": RewardUnit}
     if kind not in kinds:
         raise ValueError(f"rewards must be one of {[*kinds]}; got {kind!r}.")
     made = kinds[kind]

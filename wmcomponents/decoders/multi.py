@@ -8,7 +8,15 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs import Identity, KeyedModules, Likelihood, ObservationGroups, Symlog, Transform, UnitNormal
+from wmcomponents.codecs import (
+    IdentityTransform,
+    KeyedModules,
+    Likelihood,
+    ObservationGroups,
+    Symlog,
+    Transform,
+    UnitNormal,
+)
 from wmcomponents.component import Component
 from wmcomponents.decoders.board import BoardDecoder
 from wmcomponents.decoders.conv import ConvDecoder
@@ -106,7 +114,7 @@ class MultiDecoder(Component):
         if len(self.out_keys) != len(groups.keys):
             raise ValueError(f"Need one out_key for each of {list(groups.keys)}; got {self.out_keys}.")
         self.groups = groups
-        self.transform = Identity() if transform is None else transform
+        self.transform = IdentityTransform() if transform is None else transform
         self.mlp = vectors(deter, stoch_shape, groups.flat_sizes) if groups.flat_sizes else None
         self.conv = images(deter, stoch_shape, groups.image_shape) if groups.image_keys else None
         built = {key: cast(nn.Module, boards(deter, stoch_shape, codec.shape)) for key, codec in groups.boards.items()}

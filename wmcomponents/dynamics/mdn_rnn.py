@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.dynamics.mixture import Mixture
-from wmcomponents.nn.layers.lstm import LSTM
+from wmcomponents.nn.layers.lstm import EpisodicLSTM
 
 
 class MDNRNN(Component):
@@ -69,7 +69,7 @@ class MDNRNN(Component):
         super().__init__(in_keys, out_keys, optional_keys=in_keys[4:])
         self.mixture, self.hidden = mixture, hidden
         self.temperature = temperature
-        self.lstm = LSTM(mixture.size + action, hidden, forget_bias)
+        self.lstm = EpisodicLSTM(mixture.size + action, hidden, forget_bias)
         self.out = nn.Linear(hidden, mixture.params)
         nn.init.xavier_uniform_(self.out.weight)
         nn.init.zeros_(self.out.bias)

@@ -9,7 +9,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs import Identity, KeyedModules, ObservationGroups, Symlog, Transform
+from wmcomponents.codecs import IdentityTransform, KeyedModules, ObservationGroups, Symlog, Transform
 from wmcomponents.component import Component
 from wmcomponents.encoders.board import BoardEncoder
 from wmcomponents.encoders.conv import ConvEncoder
@@ -83,7 +83,7 @@ class MultiEncoder(Component):
         if len(self.in_keys) != len(groups.keys):
             raise ValueError(f"Need one in_key for each of {list(groups.keys)}; got {self.in_keys}.")
         self.groups = groups
-        self.transform = Identity() if transform is None else transform
+        self.transform = IdentityTransform() if transform is None else transform
         self.mlp = vectors(groups.flat_size) if groups.flat_sizes else None
         self.conv = images(groups.image_shape) if groups.image_keys else None
         built = {key: cast(nn.Module, boards(codec.shape)) for key, codec in groups.boards.items()}

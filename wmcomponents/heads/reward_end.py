@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from wmcomponents.codecs.reward import SignReward
 from wmcomponents.component import Component
 from wmcomponents.nn.conv.conv3x3 import conv3x3
-from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks, Downsample
-from wmcomponents.nn.layers.lstm import LSTM
+from wmcomponents.nn.conv.unet import AdaptiveResidualBlocks, StridedDownsample
+from wmcomponents.nn.layers.lstm import EpisodicLSTM
 
 
 class RewardEndHead(Component):
@@ -85,13 +85,13 @@ class RewardEndHead(Component):
         self.blocks, self.downsamples = nn.ModuleList(), nn.ModuleList()
         before = (channels[0], *channels[:-1])
         for level, (depth, outer, inner, attend) in enumerate(zip(depths, before, channels, attends, strict=True)):
-            self.downsamples.append(Downsample(outer) if level else nn.Identity())
+            self.downsamples.append(StridedDownsample(outer) if level else nn.Identity())
             self.blocks.append(AdaptiveResidualBlocks([outer, *[inner] * (depth - 1)], [inner] * depth, cond, attend))
             if level:
                 height, width = -(-height // 2), -(-width // 2)
         self.downsamples.append(nn.Identity())
         self.blocks.append(AdaptiveResidualBlocks([channels[-1]] * 2, [channels[-1]] * 2, cond, True))
-        self.lstm = LSTM(channels[-1] * height * width, hidden, forget_bias=0.0, hidden_bias=True)
+        self.lstm = EpisodicLSTM(channels[-1] * height * width, hidden, forget_bias=0.0, hidden_bias=True)
         self.out = nn.Sequential(
             nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, self.rewards.size + 2, bias=False)
         )

@@ -8,7 +8,7 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 import wmcomponents
 from wmcomponents.models import DreamerV2, DreamerV2Config, DreamerV3Preprint, DreamerV3PreprintConfig, presets
-from wmcomponents.nn import LayerNorm
+from wmcomponents.nn import Float32LayerNorm
 
 FAMILIES = {"dreamer-v2": (DreamerV2, DreamerV2Config), "preprint": (DreamerV3Preprint, DreamerV3PreprintConfig)}
 every_family = pytest.mark.parametrize("cls,config", FAMILIES.values(), ids=FAMILIES)
@@ -64,7 +64,7 @@ def test_official_v2_reads_joints_with_four_layers():
 def test_everything_is_normalised_on_crafter():
     model = built(DreamerV2, DreamerV2Config.crafter())
     for part in (model.encoder, model.decoder, model.reward_head, model.dynamics.prior, model.dynamics.cell.input):
-        assert any(isinstance(module, LayerNorm) and module.eps == 1e-3 for module in part.modules())
+        assert any(isinstance(module, Float32LayerNorm) and module.eps == 1e-3 for module in part.modules())
     assert model.dynamics.cell.deter == 1024
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wmcomponents.dynamics.rssm.cell import Cell
-from wmcomponents.nn import GRU, Dense, Norm
+from wmcomponents.nn import Dense, GatedUnit, Norm
 from wmcomponents.nn.layers.activation import Activation
 
 
@@ -33,7 +33,7 @@ class DenseGRUCell(Cell):
         self,
         stoch: int,
         action: int,
-        gru: GRU,
+        gru: GatedUnit,
         norm: Norm = "none",
         act: Activation = "elu",
         bias: bool = True,

@@ -13,7 +13,7 @@ from wmcomponents.dynamics.rssm.filter_scan import filter_scan
 from wmcomponents.dynamics.rssm.initial import LearnedInitialState
 from wmcomponents.dynamics.rssm.latent import CategoricalLatent, Latent
 from wmcomponents.dynamics.rssm.prior_posterior import Posterior, Prior, RecurrentPosterior
-from wmcomponents.nn import GRU, Norm
+from wmcomponents.nn import GatedUnit, Norm
 from wmcomponents.nn.layers.activation import Activation
 
 
@@ -117,7 +117,7 @@ class RSSM(Component):
         cls,
         embed: int,
         action: int,
-        gru: GRU,
+        gru: GatedUnit,
         latent: Latent,
         norm: Norm = "none",
         act: Activation = "elu",

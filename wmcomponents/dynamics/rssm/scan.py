@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from wmcomponents.nn import Dense, RMSNorm
+from wmcomponents.nn import Dense, Float32RMSNorm
 
 Gradients = dict[Tensor, Tensor]
 
@@ -104,7 +104,7 @@ class NormAct:
         self.inverse = like.new_empty(*shape[:-1], 1)
         self.weights = [cast(Tensor, norm.weight) for norm in norms]
         self.weight = torch.stack([weight.detach() for weight in self.weights]).view(shape[2:])
-        self.eps, self.share = like.new_full((), cast(RMSNorm, norms[0]).eps), 1.0 / shape[-1]
+        self.eps, self.share = like.new_full((), cast(Float32RMSNorm, norms[0]).eps), 1.0 / shape[-1]
         tensors = (self.unit, self.scaled, self.post, self.inverse)
         self.steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
 
@@ -143,7 +143,7 @@ def is_scannable(layer: nn.Module) -> bool:
 
 def is_norm_act(norm: nn.Module, act: nn.Module) -> bool:
     """Whether normalisation and activation are those of :class:`NormAct`."""
-    return isinstance(norm, RMSNorm) and isinstance(act, nn.SiLU)
+    return isinstance(norm, Float32RMSNorm) and isinstance(act, nn.SiLU)
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:

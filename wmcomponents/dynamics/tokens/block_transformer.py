@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
 from wmcomponents.functional.masks import block_causal_mask, slot_positions
-from wmcomponents.nn import CachePosition, LearnedPositions, Transformer, empty_kv_cache, gpt_init_
+from wmcomponents.nn import CachedTransformer, CachePosition, LearnedPositions, empty_kv_cache, gpt_init_
 
 
 class FrameLogits(NamedTuple):
@@ -100,7 +100,7 @@ class BlockTransformer(Component, ABC):
         self.action_embedding = nn.Embedding(actions, dim)
         self.token_embedding = nn.Embedding(vocabulary, dim)
         self.dropout = nn.Dropout(dropout)
-        self.transformer = Transformer(layers, dim, heads, dropout=dropout)
+        self.transformer = CachedTransformer(layers, dim, heads, dropout=dropout)
         self.token_head, self.reward_head, self.terminated_head = (
             nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, size)) for size in (vocabulary, rewards, 2)
         )

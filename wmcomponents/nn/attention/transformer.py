@@ -69,7 +69,7 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Transformer(nn.Module):
+class CachedTransformer(nn.Module):
     """A stack of blocks and a last layer norm.
 
     Args:
@@ -82,7 +82,7 @@ class Transformer(nn.Module):
     Example:
         >>> import torch
         >>> from wmcomponents.nn.attention.attention import CachePosition, empty_kv_cache
-        >>> net, x = Transformer(2, dim=8, heads=2).eval(), torch.randn(1, 3, 8)
+        >>> net, x = CachedTransformer(2, dim=8, heads=2).eval(), torch.randn(1, 3, 8)
         >>> kv_cache = empty_kv_cache([1], 2, 2, length=3, dim=8)
         >>> at = [CachePosition(torch.tensor([[t]]), 3) for t in range(3)]
         >>> steps = [net.decode_step(x[:, t : t + 1], kv_cache, at[t]) for t in range(3)]

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from wmcomponents.nn.conv.conv3x3 import conv3x3
-from wmcomponents.nn.conv.unet import Upsample
+from wmcomponents.nn.conv.unet import NearestUpsample
 from wmcomponents.nn.conv.vqgan import GroupNormResidual, group_norm
 
 EPS = 1e-5
@@ -72,7 +72,7 @@ class FrameDecoder(nn.Sequential):
         parts: list[nn.Module] = [conv3x3(features, widths[-1])]
         for number in reversed(range(len(mults))):
             width = widths[number + 1]
-            parts += [Upsample(width)] if halves[number] else []
+            parts += [NearestUpsample(width)] if halves[number] else []
             parts.append(GroupNormResidual(width, widths[number], EPS))
         super().__init__(*parts, group_norm(widths[0], EPS), nn.SiLU(), conv3x3(widths[0], channels_out))
 

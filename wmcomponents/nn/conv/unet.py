@@ -136,7 +136,7 @@ class AdaptiveResidualBlocks(nn.ModuleList):
         return x
 
 
-class Downsample(nn.Conv2d):
+class StridedDownsample(nn.Conv2d):
     """Half of each side, rounded up, by a 3x3 convolution of stride 2 that begins orthogonal.
 
     Args:
@@ -148,7 +148,7 @@ class Downsample(nn.Conv2d):
         nn.init.orthogonal_(self.weight)
 
 
-class Upsample(nn.Module):
+class NearestUpsample(nn.Module):
     """Each side doubled by repetition, then a 3x3 convolution.
 
     Args:
@@ -204,8 +204,8 @@ class UNet(nn.Module):
             self.up_blocks.insert(0, AdaptiveResidualBlocks(up_in, up_out, cond, attend))  # the deepest first
         deepest = [channels[-1]] * 2
         self.mid_blocks = AdaptiveResidualBlocks(deepest, deepest, cond, True)
-        self.downsamples = nn.ModuleList([nn.Identity(), *(Downsample(c) for c in channels[:-1])])
-        self.upsamples = nn.ModuleList([nn.Identity(), *(Upsample(c) for c in reversed(channels[:-1]))])
+        self.downsamples = nn.ModuleList([nn.Identity(), *(StridedDownsample(c) for c in channels[:-1])])
+        self.upsamples = nn.ModuleList([nn.Identity(), *(NearestUpsample(c) for c in reversed(channels[:-1]))])
         self.factor = 2 ** (len(depths) - 1)
 
     def forward(self, x: Float[Tensor, "n c h w"], cond: Float[Tensor, "n k"]) -> Float[Tensor, "n c h w"]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmcomponents.nn.conv.conv3x3 import conv3x3
-from wmcomponents.nn.conv.unet import Upsample
+from wmcomponents.nn.conv.unet import NearestUpsample
 from wmcomponents.nn.layers.activation import silu
 
 GROUPS, EPS = 32, 1e-6
@@ -203,7 +203,7 @@ class VQGANDecoder(nn.Module):
         self.middle = Middle(widths[-1])
         # By size, the largest first; the forward goes from the last to the first.
         self.levels = nn.ModuleList(Level(above[i], widths[i], blocks + 1, i in attention) for i in range(len(widths)))
-        self.doublings = nn.ModuleList(Upsample(width) for width in widths[1:])
+        self.doublings = nn.ModuleList(NearestUpsample(width) for width in widths[1:])
         self.norm = group_norm(widths[0])
         self.conv_out = conv3x3(widths[0], channels_out)
 

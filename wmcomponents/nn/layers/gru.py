@@ -10,7 +10,7 @@ from wmcomponents.nn.layers.init import linear
 from wmcomponents.nn.layers.norm import Norm, make_norm
 
 
-class GRU(nn.Module, ABC):
+class GatedUnit(nn.Module, ABC):
     """One step of a gated recurrent unit.
 
     Attributes:
@@ -26,7 +26,7 @@ class GRU(nn.Module, ABC):
         """Input and previous state to the next state."""
 
 
-class ResetBeforeGRU(GRU):
+class ResetBeforeGRU(GatedUnit):
     r"""The original unit, in which the reset gate acts on the state before the matrix product (PlaNet).
 
     .. math::
@@ -56,7 +56,7 @@ class ResetBeforeGRU(GRU):
         return torch.lerp(candidate.to(h.dtype), h, update.to(h.dtype))  # the state keeps its precision
 
 
-class ResetAfterGRU(GRU):
+class ResetAfterGRU(GatedUnit):
     r"""The unit of cuDNN, Keras and torch, in which the reset gate acts after the matrix product (Dreamer V1).
 
     .. math::
@@ -86,7 +86,7 @@ class ResetAfterGRU(GRU):
         return self.unit(x.reshape(-1, x.shape[-1]), h.reshape(-1, self.size)).view(h.shape)
 
 
-class NormGRU(GRU):
+class NormGRU(GatedUnit):
     r"""One dense layer, normalised as a whole, gives all three gates (Dreamer V2, and DreamerV3 of 2023).
 
     .. math::

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-class LSTM(nn.Module):
+class EpisodicLSTM(nn.Module):
     r"""One layer of long short-term memory with one bias, and a constant added to the forget gate.
 
     .. math::
@@ -25,7 +25,7 @@ class LSTM(nn.Module):
 
     Example:
         >>> import torch
-        >>> lstm = LSTM(3, 8)
+        >>> lstm = EpisodicLSTM(3, 8)
         >>> h, c = lstm(torch.zeros(2, 5, 3), torch.zeros(2, 8), torch.zeros(2, 8))
         >>> h.shape, c.shape
         (torch.Size([2, 5, 8]), torch.Size([2, 5, 8]))

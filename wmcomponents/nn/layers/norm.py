@@ -12,7 +12,7 @@ from wmcomponents.functional.precision import at_least_float32
 Norm = Literal["rms", "layer", "keras_layer", "none"]
 
 
-class RMSNorm(nn.Module):
+class Float32RMSNorm(nn.Module):
     """``x / sqrt(mean(x^2) + eps) * weight`` over the last dimension: a learned scale, no shift.
 
     Args:
@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
         return f"{self.dim}, eps={self.eps}"
 
 
-class LayerNorm(nn.Module):
+class Float32LayerNorm(nn.Module):
     """Layer normalisation with scale and shift over the last dimension.
 
     Args:
@@ -57,7 +57,7 @@ class LayerNorm(nn.Module):
         return f"{self.dim}, eps={self.eps}"
 
 
-_NORMS = {"rms": RMSNorm, "layer": LayerNorm}
+_NORMS = {"rms": Float32RMSNorm, "layer": Float32LayerNorm}
 # Dreamer V2 and DreamerV3 of 2023 keep the epsilon of Keras.
 _KERAS_EPS = 1e-3
 
@@ -71,7 +71,7 @@ def make_norm(norm: Norm, dim: int, eps: float = 1e-4) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     if norm == "keras_layer":
-        return LayerNorm(dim, _KERAS_EPS)
+        return Float32LayerNorm(dim, _KERAS_EPS)
     if norm not in _NORMS:
         raise ValueError(f"norm must be one of {[*_NORMS, 'keras_layer', 'none']}; got {norm!r}.")
     return _NORMS[norm](dim, eps)

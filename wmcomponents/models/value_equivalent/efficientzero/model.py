@@ -24,7 +24,7 @@ from wmcomponents.models.value_equivalent.base import ValueEquivalentModel, rewa
 from wmcomponents.models.value_equivalent.efficientzero.objective import EfficientZeroLoss
 from wmcomponents.models.value_equivalent.efficientzero.official import official_rules
 from wmcomponents.nn import (
-    LayerNorm,
+    Float32LayerNorm,
     MinMaxScale,
     NormalizedStem,
     Perceptron,
@@ -205,7 +205,7 @@ class EfficientZero(ValueEquivalentModel):
             event = 1
             representation = StateRepresentation((history.channels, *frames.space), c.units, c.hidden, c.state_blocks)
             transition = StateTransition(c.units, action.size, c.hidden, c.action_units, c.state_blocks)
-            trunk: nn.Module = nn.Sequential(ResidualPerceptron(c.units, c.hidden), LayerNorm(c.units, eps=1e-5))
+            trunk: nn.Module = nn.Sequential(ResidualPerceptron(c.units, c.hidden), Float32LayerNorm(c.units, eps=1e-5))
             policy, value = (
                 Perceptron(c.units, c.state_heads, size, c.norm, "relu", zero=True) for size in (params, support.size)
             )
