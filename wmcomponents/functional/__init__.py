@@ -73,6 +73,7 @@ from wmcomponents.functional.reconstruction import bernoulli_cross_entropy as be
 from wmcomponents.functional.reconstruction import categorical_cross_entropy as categorical_cross_entropy
 from wmcomponents.functional.reconstruction import squared_error as squared_error
 from wmcomponents.functional.reconstruction import unit_normal_nll as unit_normal_nll
+from wmcomponents.functional.returns import lambda_return as lambda_return
 from wmcomponents.functional.scale_gradient import scale_gradient as scale_gradient
 from wmcomponents.functional.symlog import symexp as symexp
 from wmcomponents.functional.symlog import symlog as symlog
