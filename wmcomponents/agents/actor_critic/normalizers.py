@@ -75,7 +75,9 @@ class RunningNormalizer(ReturnNormalizer):
     @torch.no_grad()
     def update(self, returns: Tensor) -> None:
         """Take in the returns of a batch, of any shape."""
-        for average, value in zip((self.first, self.second), self.statistics(returns.to(self.first.dtype).flatten()), strict=True):
+        for average, value in zip(
+            (self.first, self.second), self.statistics(returns.to(self.first.dtype).flatten()), strict=True
+        ):
             average.lerp_(value, self.rate)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
 
