@@ -7,3 +7,6 @@ from wmcomponents.objectives.model_loss import StagedModelLoss as StagedModelLos
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.model_loss import TrainableModel as TrainableModel
 from wmcomponents.objectives.model_loss import check_model as check_model
+from wmcomponents.objectives.target_network import ExponentialAverage as ExponentialAverage
+from wmcomponents.objectives.target_network import PeriodicCopy as PeriodicCopy
+from wmcomponents.objectives.target_network import copy_weights as copy_weights
