@@ -22,6 +22,8 @@ from wmcomponents.models.loading import load
 SAVED = Path(__file__).parent / "saved"
 """A folder for each name of the catalogue; written by ``python -m tests.saved_at e92d95a --keep tests/saved``."""
 RENAMED: dict[str, dict[str, str]] = {
+    "EfficientZero": {"optimizer": "optimizer.algorithm"},
+    "MuZero": {"optimizer": "optimizer.algorithm"},
     "WorldModels": {"growth_channels": "network.vision.decoder_channels"},
 }
 """By family: fields of its config that have another name now than in version e92d95a, such as ``"optimizer.lr"``."""

@@ -5,7 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 
-from wmcomponents.functional import episode_tail, min_max_scale, n_step_return, negative_cosine, scale_gradient
+from wmcomponents.functional import (
+    EpisodeTail,
+    episode_tail,
+    min_max_scale,
+    n_step_return,
+    negative_cosine,
+    scale_gradient,
+)
 
 FLAGS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=9)
 
@@ -14,42 +21,42 @@ def row(*values, dtype=torch.float32):
     return torch.tensor([values], dtype=dtype)
 
 
-def test_what_is_ahead_stops_at_the_next_episode_and_at_padding():
+def test_the_tail_of_an_episode_stops_at_the_next_episode_and_at_padding():
     is_init = row(1, 0, 0, 1, 0, 0, 0, dtype=torch.bool)
     terminated = row(0, 0, 1, 0, 0, 0, 0, dtype=torch.bool)
     valid = row(1, 1, 1, 1, 1, 0, 0, dtype=torch.bool)
-    left, ends = episode_tail(is_init, terminated, valid)
-    assert left.tolist() == [[2, 1, 0, 1, 0, 0, 0]]
-    assert ends.tolist() == [[True, True, True, False, False, False, False]]
+    remaining, terminates = episode_tail(is_init, terminated, valid)
+    assert remaining.tolist() == [[2, 1, 0, 1, 0, 0, 0]]
+    assert terminates.tolist() == [[True, True, True, False, False, False, False]]
 
 
 def test_rewards_are_discounted_and_the_value_behind_them_is_added():
     reward, value = row(0, 1, 2, 3, 4), row(10, 20, 30, 40, 50)
-    left, ends = row(4, 3, 2, 1, 0, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.bool)
-    z = n_step_return(reward, value, left, ends, n=2, discount=0.5)
+    tail = EpisodeTail(row(4, 3, 2, 1, 0, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.bool))
+    z = n_step_return(reward, value, tail, n=2, discount=0.5)
     assert z.tolist() == [[1 + 1 + 7.5, 2 + 1.5 + 10, 3 + 2 + 12.5, 4 + 25, 50]]
 
 
 def test_nothing_follows_a_termination():
     reward, value = row(0, 1, 2, 4), row(9, 9, 9, 9)
-    left, ends = row(3, 2, 1, 0, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)
-    assert n_step_return(reward, value, left, ends, n=10, discount=0.5).tolist() == [[3, 4, 4, 0]]
-    assert n_step_return(reward, value, left, ends, n=1, discount=0.5).tolist() == [[5.5, 6.5, 4, 0]]
+    tail = EpisodeTail(row(3, 2, 1, 0, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool))
+    assert n_step_return(reward, value, tail, n=10, discount=0.5).tolist() == [[3, 4, 4, 0]]
+    assert n_step_return(reward, value, tail, n=1, discount=0.5).tolist() == [[5.5, 6.5, 4, 0]]
 
 
 def test_two_players_count_each_other_s_rewards_and_values_negative():
     # The first player moves at 0 and 2, and wins with the third move: that is the second player's loss.
     reward, value = row(0, 0, 0, 1), row(0.1, 0.2, 0.3, 0.0)
-    left, ends = row(3, 2, 1, 0, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)
-    assert n_step_return(reward, value, left, ends, 10, 1.0, players=2).tolist() == [[1, -1, 1, 0]]
-    short = n_step_return(reward, value, left, ends, 1, 1.0, players=2)
+    tail = EpisodeTail(row(3, 2, 1, 0, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool))
+    assert n_step_return(reward, value, tail, 10, 1.0, players=2).tolist() == [[1, -1, 1, 0]]
+    short = n_step_return(reward, value, tail, 1, 1.0, players=2)
     torch.testing.assert_close(short, row(-0.2, -0.3, 1.0, 0.0))
 
 
 def test_a_target_needs_a_step():
     zero = torch.zeros(1, 2)
     with pytest.raises(ValueError, match="at least 1"):
-        n_step_return(zero, zero, zero.long(), zero.bool(), 0, 1.0)
+        n_step_return(zero, zero, EpisodeTail(zero.long(), zero.bool()), 0, 1.0)
 
 
 @given(FLAGS, st.integers(1, 12), st.sampled_from([1, 2]))
@@ -58,8 +65,8 @@ def test_targets_are_what_a_walk_along_the_episode_gives(flags, n, players):
     length, discount = len(flags), 0.9
     generator = torch.Generator().manual_seed(length)
     reward, value = torch.randn(2, 1, length, generator=generator, dtype=torch.float64)
-    left, ends = episode_tail(is_init, terminated, valid)
-    found = n_step_return(reward, value, left, ends, n, discount, players)
+    tail = episode_tail(is_init, terminated, valid)
+    found = n_step_return(reward, value, tail, n, discount, players)
     for start in range(length):
         at, total, factor = start, 0.0, 1.0
         while at + 1 < length and at - start < n and not is_init[0, at + 1] and valid[0, at] and valid[0, at + 1]:

@@ -316,7 +316,7 @@ def tdmpc2():
 def muzero_general():
     meta, tensors = golden_vectors.load("muzero_general_fc")
     c = meta["config"]
-    config = MuZeroConfig(
+    config = MuZeroConfig().vary(
         units=c["encoding_size"],
         representation=tuple(c["fc_representation_layers"]),
         dynamics=tuple(c["fc_dynamics_layers"]),

@@ -472,7 +472,7 @@ def world_models():
 def muzero_general():
     meta, tensors = load("muzero_general_fc")
     c = meta["config"]
-    config = MuZeroConfig(
+    config = MuZeroConfig().vary(
         units=c["encoding_size"],
         representation=tuple(c["fc_representation_layers"]),
         dynamics=tuple(c["fc_dynamics_layers"]),

@@ -81,16 +81,31 @@ from wmcomponents.models.tokens.iris.model import IRIS as IRIS
 from wmcomponents.models.tokens.iris.objective import IRISLoss as IRISLoss
 from wmcomponents.models.tokens.objective import TokenWorldLoss as TokenWorldLoss
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel as ValueEquivalentModel
+from wmcomponents.models.value_equivalent.config import ValueEquivalentLossConfig as ValueEquivalentLossConfig
+from wmcomponents.models.value_equivalent.config import ValueEquivalentOptimizerConfig as ValueEquivalentOptimizerConfig
+from wmcomponents.models.value_equivalent.efficientzero.config import EfficientZeroConfig as EfficientZeroConfig
+from wmcomponents.models.value_equivalent.efficientzero.config import EfficientZeroLossConfig as EfficientZeroLossConfig
+from wmcomponents.models.value_equivalent.efficientzero.config import (
+    EfficientZeroNetworkConfig as EfficientZeroNetworkConfig,
+)
+from wmcomponents.models.value_equivalent.efficientzero.config import (
+    EfficientZeroOptimizerConfig as EfficientZeroOptimizerConfig,
+)
 from wmcomponents.models.value_equivalent.efficientzero.model import EfficientZero as EfficientZero
-from wmcomponents.models.value_equivalent.efficientzero.model import EfficientZeroConfig as EfficientZeroConfig
 from wmcomponents.models.value_equivalent.efficientzero.objective import EfficientZeroLoss as EfficientZeroLoss
+from wmcomponents.models.value_equivalent.muzero.config import MuZeroConfig as MuZeroConfig
+from wmcomponents.models.value_equivalent.muzero.config import MuZeroLossConfig as MuZeroLossConfig
+from wmcomponents.models.value_equivalent.muzero.config import MuZeroNetworkConfig as MuZeroNetworkConfig
+from wmcomponents.models.value_equivalent.muzero.config import MuZeroOptimizerConfig as MuZeroOptimizerConfig
 from wmcomponents.models.value_equivalent.muzero.model import MuZero as MuZero
-from wmcomponents.models.value_equivalent.muzero.model import MuZeroConfig as MuZeroConfig
 from wmcomponents.models.value_equivalent.muzero.objective import MuZeroLoss as MuZeroLoss
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss as ValueEquivalentLoss
 from wmcomponents.models.value_equivalent.priorities import initial_priorities as initial_priorities
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2Config as TDMPC2Config
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig as TDMPC2LossConfig
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2NetworkConfig as TDMPC2NetworkConfig
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2OptimizerConfig as TDMPC2OptimizerConfig
 from wmcomponents.models.value_equivalent.tdmpc2.model import TDMPC2 as TDMPC2
-from wmcomponents.models.value_equivalent.tdmpc2.model import TDMPC2Config as TDMPC2Config
 from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss as TDMPC2Loss
 from wmcomponents.pretrained import PretrainedModel
 

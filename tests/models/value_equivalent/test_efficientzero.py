@@ -28,7 +28,7 @@ def test_atari_is_the_official_network():
     assert model.projection.projector.in_features == 2304
     assert model.reward_head.support.dead_zone == 1e-3
     assert "continue" not in model.capabilities
-    assert model.config.discount == 0.997**4
+    assert model.config.loss.discount == 0.997**4
 
 
 def test_boards_keep_their_size_and_vectors_take_the_networks_of_v2():

@@ -30,7 +30,7 @@ def build(checkpoint=None, **changes):
         **changes,
     )
     weights = {k.removeprefix("state_dict."): v for k, v in tensors.items() if k.startswith("state_dict.")}
-    spec = Composite(pixels=Bounded(0, 255, (height, width, planes // config.frames), dtype=torch.uint8))
+    spec = Composite(pixels=Bounded(0, 255, (height, width, planes // config.network.frames), dtype=torch.uint8))
     model = EfficientZero.from_official(
         checkpoint or weights, config=config, observation_spec=spec, action_spec=OneHot(c["actions"])
     )

@@ -1,7 +1,5 @@
 """MuZero as a world model."""
 
-import dataclasses
-
 import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
@@ -102,7 +100,7 @@ def test_a_search_reads_policy_and_value_at_once():
 
 
 def test_a_choice_that_is_no_choice_cannot_be_a_fraction():
-    config = dataclasses.replace(MuZeroConfig.tiny(), action_planes="fraction")
+    config = MuZeroConfig.tiny(action_planes="fraction")
     with pytest.raises(ValueError, match="one_hot"):
         MuZero(config, BOARD, Bounded(-1, 1, (2,)))
 
@@ -110,4 +108,4 @@ def test_a_choice_that_is_no_choice_cannot_be_a_fraction():
 def test_planes_of_one_cell_cannot_be_scaled_each_by_its_own_range():
     small = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
     with pytest.raises(ValueError, match="no range"):
-        MuZero(MuZeroConfig(channels=4, blocks=1), small, OneHot(2))
+        MuZero(MuZeroConfig().vary(channels=4, blocks=1), small, OneHot(2))

@@ -20,7 +20,7 @@ def weights(tensors):
 def fully_connected(checkpoint=None, **changes):
     meta, tensors = load("muzero_general_fc")
     c = meta["config"]
-    config = MuZeroConfig(
+    config = MuZeroConfig().vary(
         units=c["encoding_size"],
         representation=tuple(c["fc_representation_layers"]),
         dynamics=tuple(c["fc_dynamics_layers"]),
@@ -39,7 +39,7 @@ def fully_connected(checkpoint=None, **changes):
 def residual(checkpoint=None, **changes):
     meta, tensors = load("muzero_general_resnet")
     c = meta["config"]
-    config = MuZeroConfig(
+    config = MuZeroConfig().vary(
         blocks=c["num_blocks"],
         channels=c["num_channels"],
         reduced=c["reduced_channels"],

@@ -6,7 +6,15 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from wmcomponents.functional.n_step import EpisodeTail, episode_tail
-from wmcomponents.models import EfficientZero, EfficientZeroConfig, MuZero, MuZeroConfig, MuZeroLoss
+from wmcomponents.models import (
+    EfficientZero,
+    EfficientZeroConfig,
+    MuZero,
+    MuZeroConfig,
+    MuZeroLoss,
+    MuZeroLossConfig,
+    MuZeroOptimizerConfig,
+)
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.testing.toy import ToyWorldModel
 
@@ -48,13 +56,9 @@ def targets(loss, td):
     model, arrivals = loss.world_model, loss.arrivals(td)
     action = model.action_vector(arrivals.action)
     batch, length = action.shape[:2]
-    episode = loss_ahead(arrivals)
+    tail = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
     starts = torch.arange(length).expand(batch, length)
-    return loss.targets(arrivals, action, torch.full((batch, length), 100.0), episode, starts), episode
-
-
-def loss_ahead(arrivals):
-    return episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+    return loss.targets(arrivals, action, torch.full((batch, length), 100.0), tail, starts), tail
 
 
 def test_targets_of_one_episode_that_ends():
@@ -80,9 +84,9 @@ def test_with_a_continue_head_nothing_is_asked_beyond_the_end():
 
 
 def test_an_unroll_does_not_cross_into_the_next_episode_or_beyond_the_data():
-    found, episode = targets(muzero().objective(), sequences(inits=[0, 2], ends=[], steps=5))
+    found, tail = targets(muzero().objective(), sequences(inits=[0, 2], ends=[], steps=5))
     assert found.masks["reward"][0, 0].tolist() == [False, True, True, False]
-    assert episode.left[0].tolist()[:3] == [2, 1, 0]
+    assert tail.steps_remaining[0].tolist()[:3] == [2, 1, 0]
     assert found.masks["reward"][0, -2].tolist() == [False, True, False, False]
     assert not found.masks["value"][0, 1, 1]
 
@@ -150,8 +154,8 @@ def test_a_transition_of_no_priority_is_no_padding():
     td = sequences(inits=[0], steps=4)
     weighted = td.clone().set("priority_weight", torch.tensor([1.0, 0.0, 1.0, 1.0]).expand(2, 4))
     loss = muzero().objective()
-    (plain, episode), (found, same) = targets(loss, td), targets(loss, weighted)
-    assert torch.equal(episode.left, same.left) and torch.equal(plain.value, found.value)
+    (plain, tail), (found, same) = targets(loss, td), targets(loss, weighted)
+    assert torch.equal(tail.steps_remaining, same.steps_remaining) and torch.equal(plain.value, found.value)
     assert loss.arrivals(weighted).weight[0].tolist() == [1, 0, 1, 1, 1] and loss.arrivals(weighted).real.all()
 
 
@@ -166,11 +170,11 @@ def test_a_reward_that_is_no_number_makes_no_number_of_the_loss(build, reward):
 
 
 def test_muzero_weighs_steps_by_the_game_s_length_and_efficientzero_by_k():
-    before = EpisodeTail(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
-    weights = muzero().objective().step_weights(before)
+    tail = EpisodeTail(torch.tensor([[5, 1, 0, 1]]), torch.tensor([[True, True, True, False]]))
+    weights = muzero().objective().step_weights(tail)
     assert weights[0, :, 0].tolist() == [1, 1, 1, 1]
     assert weights[0, :, 1].tolist() == pytest.approx([1 / 3, 1 / 2, 1, 1 / 3])
-    assert efficientzero().objective().step_weights(before).flatten().tolist() == pytest.approx([1 / 3] * 4)
+    assert efficientzero().objective().step_weights(tail).flatten().tolist() == pytest.approx([1 / 3] * 4)
 
 
 def test_the_latent_s_gradient_is_shortened_at_every_step():
@@ -298,14 +302,36 @@ def test_two_players_who_move_in_turn_win_and_lose_the_same_game():
 
 
 def test_models_of_other_families_are_refused():
-    with pytest.raises(TypeError, match="MuZero's family"):
+    with pytest.raises(
+        TypeError, match="MuZeroLoss trains a ValueEquivalentModel; ToyWorldModel is no ValueEquivalentModel"
+    ):
         MuZeroLoss(ToyWorldModel(SPEC, OneHot(2)))
 
 
-@pytest.mark.parametrize("wrong", [{"unroll": 0}, {"td_steps": 0}, {"starts": -1}, {"optimizer": "lion"}])
+@pytest.mark.parametrize("wrong", [{"unroll": 0}, {"td_steps": 0}, {"starts": -1}, {"target_interval": 0}])
 def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="got"):
-        MuZeroLoss(muzero(), **wrong)
+    with pytest.raises(ValueError, match="starts at least 0; got"):
+        MuZeroLoss(muzero(), MuZeroLossConfig(**wrong))
+    with pytest.raises(ValueError, match="algorithm is 'sgd' or 'adam'; got 'lion'"):
+        MuZeroLoss(muzero(), optimizer=MuZeroOptimizerConfig(algorithm="lion"))
+
+
+def test_a_loss_without_a_config_has_the_papers_numbers():
+    loss = MuZeroLoss(muzero())
+    assert (loss.unroll, loss.td_steps, loss.discount, float(loss.value_scale)) == (5, 10, 0.997, 0.25)
+    assert loss.make_optimizer().param_groups[0]["lr"] == 0.05
+
+
+def test_a_config_of_one_level_is_read_into_todays_parts():
+    """Where the optimiser's algorithm was called as the part is called now."""
+    for kind in (MuZeroConfig, EfficientZeroConfig):
+        regrouped = kind.regrouped({"units": 3, "unroll": 2, "optimizer": "adam", "lr": 0.5})
+        assert regrouped == {
+            "network": {"units": 3},
+            "loss": {"unroll": 2},
+            "optimizer": {"algorithm": "adam", "lr": 0.5},
+        }
+        assert kind.regrouped({"optimizer": {"algorithm": "sgd"}}) == {"optimizer": {"algorithm": "sgd"}}
 
 
 IMAGE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
@@ -347,7 +373,7 @@ def test_images_are_augmented_in_training_unless_told_not_to_and_vectors_never()
     assert torch.equal(compared[:, :1], begun)
     compared, begun = other._encode(stack, starts)
     assert not torch.equal(compared[:, :1], begun) and begun.requires_grad and not compared.requires_grad
-    official = EfficientZeroConfig.atari()
+    official = EfficientZeroConfig.atari().loss
     assert (official.shift, official.intensity) == (4, 0.05)
     vectors = efficientzero(shift=4, intensity=0.05, starts=1).objective()
     assert bool(torch.isfinite(vectors(sequences())["loss_policy"]))

@@ -146,18 +146,18 @@ def test_configs_that_do_not_fit_are_refused(config, spec, words):
 
 
 def test_presets_of_many_tasks_know_their_sizes():
-    assert TDMPC2Config.mt30(19).latent == 512 and TDMPC2Config.mt80(19).latent == 768
-    assert TDMPC2Config.mt30(1).task_size == 96 and TDMPC2Config.mt30(48).task_size == 64
-    assert TDMPC2Config.mt80().discounts == (0.99,) * 30 + (0.95,) * 50
+    assert TDMPC2Config.mt30(19).network.latent == 512 and TDMPC2Config.mt80(19).network.latent == 768
+    assert TDMPC2Config.mt30(1).network.task_size == 96 and TDMPC2Config.mt30(48).network.task_size == 64
+    assert TDMPC2Config.mt80().loss.discounts == (0.99,) * 30 + (0.95,) * 50
     with pytest.raises(ValueError, match="1, 5, 19, 48 and 317"):
         TDMPC2Config.mt30(2)
 
 
 def test_configs_are_frozen_and_varied_by_replacement():
     config = TDMPC2Config.size19(members=2)
-    assert config.encoder_layers == 3 and config.members == 2
+    assert config.network.encoder_layers == 3 and config.network.members == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.units = 3
+        config.network.units = 3
 
 
 def test_standardised_models_fit_their_scale_to_data_once():

@@ -131,8 +131,8 @@ def test_presets_have_the_official_shapes_and_numbers_of_parameters(name):
     make = {"mt30": TDMPC2Config.mt30, "mt80": TDMPC2Config.mt80}.get(suite)
     config = TDMPC2Config.size5() if make is None else make(int(size))
     spec = Composite(observation=Unbounded(official["obs_dim"]))
-    if config.task_size:
-        spec["task"] = Categorical(len(config.action_sizes))
+    if config.network.task_size:
+        spec["task"] = Categorical(len(config.network.action_sizes))
     action = Bounded(-1, 1, (official["config"]["action_dim"],))
     with torch.device("meta"):
         model = TDMPC2(config, spec, action)
@@ -173,7 +173,7 @@ def test_official_files_of_every_layout_give_the_official_outputs(tmp_path, layo
     state, t = checkpoint(layout)
     torch.save({"model": state}, tmp_path / "official.pt")
     model = wmcomponents.load_official("tdmpc2", tmp_path / "official.pt")
-    assert not model.training and model.config.episodic
+    assert not model.training and model.config.network.episodic
     x = torch.cat([model.encode({"observation": t["in.obs"]}, None), t["in.action"]], -1)
     torch.testing.assert_close(model.q.logits(x).movedim(-2, 0), t["out.Q_all_logits"], rtol=1e-4, atol=2e-5)
     torch.testing.assert_close(
@@ -186,8 +186,9 @@ def test_official_files_of_every_layout_give_the_official_outputs(tmp_path, layo
 
 def test_several_tasks_are_read_with_their_masks():
     _, _, model = recorded("tdmpc2_update_multitask")
-    assert model.config.action_sizes == (4, 2, 3) and model.config.episode_lengths == (500, 100, 25)
-    assert model.config.discounts == (0.99, 0.95, 0.95)
+    assert model.config.network.action_sizes == (4, 2, 3)
+    assert model.config.loss.episode_lengths == (500, 100, 25)
+    assert model.config.loss.discounts == (0.99, 0.95, 0.95)
 
 
 @pytest.mark.parametrize("layout", ["today", "2023"])

@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, TDMPC2Config, TDMPC2Loss
+from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, TDMPC2Config, TDMPC2Loss, TDMPC2LossConfig
 
 B, T, H = 3, 12, 4
 SIZES = {"latent": 16, "encoder_units": 16, "units": 16, "bins": 21, "horizon": H}
@@ -281,12 +281,12 @@ def test_long_embeddings_are_shortened_by_a_step():
 
 
 def test_other_models_other_counts_and_other_data_are_refused():
-    with pytest.raises(TypeError, match="TDMPC2"):
+    with pytest.raises(TypeError, match="TDMPC2Loss trains a TDMPC2Model; DreamerV3 has no .*target_q"):
         TDMPC2Loss(DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2)))
     with pytest.raises(ValueError, match="one discount"):
-        TDMPC2Loss(model(), discounts=(0.9, 0.9))
+        TDMPC2Loss(model(), TDMPC2LossConfig(episode_lengths=(100, 500)))
     with pytest.raises(ValueError, match="horizon"):
-        TDMPC2Loss(model(), horizon=0)
+        TDMPC2Loss(model(), TDMPC2LossConfig(horizon=0))
     objective = model().objective()
     with pytest.raises(ValueError, match=r"\[B, T\]"):
         objective(batch(objective.world_model).reshape(-1))

@@ -7,12 +7,12 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.codecs import ActionVector, Frames, History, RewardUnit, Support, policy_distribution, with_planes
+from wmcomponents.codecs import ActionVector, Frames, History, policy_distribution, with_planes
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
-from wmcomponents.functional.value_transform import inverse_value_transform
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead, SimSiamProjection, ValuePrefixHead
+from wmcomponents.nn import PlainStem
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
@@ -213,40 +213,6 @@ class ValueEquivalentModel(PretrainedModel):
         return with_planes([self.frames.floats(f) for f in frames], numbers, len(self.frames.space)), memory
 
 
-def reward_and_value(
-    reward_limit: int,
-    value_limit: int,
-    rewards: str,
-    discount: float,
-    *,
-    steps: int = 1,
-    dead_zone: float = 0.0,
-) -> tuple[Support, Support]:
-    """The supports of reward and value: integers on the scale of MuZero's h, in the units that rewards come in.
-
-    Args:
-        reward_limit: the outermost integer of the reward's support.
-        value_limit: of the value's.
-        rewards: ``"plain"``, or ``"scaled"``: in units of a power of ten where the data's rewards do not fit into the
-            one support, or their sums into the other.
-        discount: gamma of those sums.
-        steps: rewards that the first support holds the sum of.
-        dead_zone: see :class:`~wmcomponents.codecs.Support`.
-
-    Raises:
-        ValueError: for another kind of rewards.
-    """
-    if rewards not in ("plain", "scaled"):
-        raise ValueError(f"rewards must be 'plain' or 'scaled'; got {rewards!r}.")
-
-    def unit() -> RewardUnit | None:
-        if rewards == "plain":
-            return None
-        limits = torch.tensor([reward_limit, value_limit], dtype=torch.float64, device="cpu")
-        reward, value = inverse_value_transform(limits).tolist()
-        return RewardUnit(reward / steps, value * (1.0 - discount) if discount < 1.0 else reward)
-
-    return (
-        Support.integers(reward_limit, dead_zone, unit()),
-        Support.integers(value_limit, dead_zone, unit()),
-    )
+def has_plain_stem(representation: Representation) -> bool:
+    """Whether images or boards enter a representation by a convolution that keeps their resolution."""
+    return isinstance(representation, ConvRepresentation) and isinstance(representation.stem, PlainStem)

@@ -3,45 +3,26 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.n_step import EpisodeTail, episode_tail, n_step_return
 from wmcomponents.functional.scale_gradient import scale_gradient
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
+from wmcomponents.models.value_equivalent.config import ValueEquivalentLossConfig, ValueEquivalentOptimizerConfig
+from wmcomponents.models.value_equivalent.search import searched_values, with_search
+from wmcomponents.models.value_equivalent.targets import Targets, gather_steps, unroll_targets
 from wmcomponents.nn.mode import EvalMode
-from wmcomponents.objectives.arrivals import Arrivals
-from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.objectives import Arrivals, ModelLoss, PeriodicCopy, Terms, check_model, copy_weights
 from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
-from wmcomponents.world_model import State, WorldModel
+from wmcomponents.world_model import State
 
 
-class Targets(NamedTuple):
-    """What the model is held to at S starts, K steps on; index 0 of K + 1 is the start itself.
-
-    Attributes:
-        reward: of the step that led there, ``[B, S, K + 1]``; 0 at the start.
-        value: ``[B, S, K + 1]``.
-        policy: ``[B, S, K + 1, A]``.
-        cont: whether the episode goes on there, ``[B, S, K + 1]``.
-        action: vectors of the actions that led there, ``[B, S, K + 1, A]``; random beyond an episode's end.
-        masks: by loss, which of these are known, bool ``[B, S, K + 1]``.
-    """
-
-    reward: Tensor
-    value: Tensor
-    policy: Tensor
-    cont: Tensor
-    action: Tensor
-    masks: dict[str, Tensor]
-
-
-class ValueEquivalentLoss(ModelLoss):
+class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
     r"""Base of the losses that unroll a latent K steps and ask it for rewards, values and policies.
 
     .. math:: L = \sum_{k=0}^{K} w_k \left(L^{p}_k + c_v L^{v}_k + L^{r}_k + c_c L^{cont}_k + c_s L^{sim}_k\right)
@@ -63,25 +44,9 @@ class ValueEquivalentLoss(ModelLoss):
 
     Args:
         world_model: a model of MuZero's family.
-        unroll: K.
-        td_steps: n of the value target.
-        discount: gamma.
-        state_gradient: factor on the latent's gradient at every step.
-        policy_scale: weight of the policy loss.
-        value_scale: c_v.
-        reward_scale: weight of the reward loss.
-        continue_scale: c_c.
-        consistency_scale: c_s.
-        starts: positions of each sequence that are unrolled, drawn anew each time; 0 takes all.
-        target_interval: updates between copies of the network into the target network.
-        optimizer: ``"sgd"`` or ``"adam"``.
-        lr: learning rate of :meth:`make_optimizer`.
-        warmup: its warm-up steps.
-        weight_decay: L2.
-        max_norm: largest norm of the gradient; ``None`` does not clip it.
-        decay_rate: factor on the learning rate every ``decay_steps`` updates.
-        decay_steps: see above; 0 does not decay.
-        staircase: whether the decay comes at once.
+        config: numbers of the loss.
+        optimizer: numbers of :meth:`make_optimizer`.
+        consistency_scale: c_s, weight of the consistency loss.
         seed: of starts and random actions.
         reduction: of the losses: ``"mean"``, ``"sum"`` or ``"none"`` (``[B, S]``).
 
@@ -99,60 +64,42 @@ class ValueEquivalentLoss(ModelLoss):
     tensor_keys: _AcceptedKeys
     default_keys = _AcceptedKeys
 
+    policy_scale: Tensor
+    value_scale: Tensor
+    reward_scale: Tensor
+    continue_scale: Tensor
+    consistency_scale: Tensor
+
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: ValueEquivalentModel,
+        config: ValueEquivalentLossConfig,
         *,
-        unroll: int = 5,
-        td_steps: int = 5,
-        discount: float = 0.997,
-        state_gradient: float = 0.5,
-        policy_scale: float = 1.0,
-        value_scale: float = 0.25,
-        reward_scale: float = 1.0,
-        continue_scale: float = 1.0,
+        optimizer: ValueEquivalentOptimizerConfig,
         consistency_scale: float = 0.0,
-        starts: int = 1,
-        target_interval: int = 100,
-        optimizer: str = "sgd",
-        lr: float = 0.05,
-        warmup: int = 0,
-        weight_decay: float = 1e-4,
-        max_norm: float | None = None,
-        decay_rate: float = 1.0,
-        decay_steps: int = 0,
-        staircase: bool = False,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if not hasattr(world_model, "transition") or not hasattr(world_model, "prediction"):
-            raise TypeError(
-                f"this loss trains world models of MuZero's family (models.ValueEquivalentModel); "
-                f"{type(world_model).__name__} is none: use its own objective()."
-            )
-        if unroll < 1 or td_steps < 1 or starts < 0 or target_interval < 1:
+        check_model(world_model, ValueEquivalentModel, type(self))
+        c = config
+        if c.unroll < 1 or c.td_steps < 1 or c.starts < 0 or c.target_interval < 1:
             raise ValueError(
-                f"unroll, td_steps and target_interval are at least 1, starts at least 0; got {unroll}, {td_steps}, "
-                f"{target_interval}, {starts}."
+                f"unroll, td_steps and target_interval are at least 1, starts at least 0; got {c.unroll}, "
+                f"{c.td_steps}, {c.target_interval}, {c.starts}."
             )
-        if optimizer not in ("sgd", "adam"):
-            raise ValueError(f"optimizer is 'sgd' or 'adam'; got {optimizer!r}.")
-        self.unroll, self.td_steps, self.starts, self.target_interval = unroll, td_steps, starts, target_interval
-        self.discount, self.state_gradient = discount, state_gradient
-        self._optimizer = (optimizer, lr, warmup, weight_decay)
-        self._schedule = {
-            "max_norm": max_norm,
-            "decay_rate": decay_rate,
-            "decay_steps": decay_steps,
-            "staircase": staircase,
-        }
+        if optimizer.algorithm not in ("sgd", "adam"):
+            raise ValueError(f"algorithm is 'sgd' or 'adam'; got {optimizer.algorithm!r}.")
+        self.unroll, self.td_steps, self.starts = c.unroll, c.td_steps, c.starts
+        self.discount, self.state_gradient = c.discount, c.state_gradient
+        self.target_update = PeriodicCopy(c.target_interval)
+        self.optimizer = optimizer
         super().__init__(
             world_model,
             coefficients={
-                "policy_scale": policy_scale,
-                "value_scale": value_scale,
-                "reward_scale": reward_scale,
-                "continue_scale": continue_scale,
+                "policy_scale": c.policy_scale,
+                "value_scale": c.value_scale,
+                "reward_scale": c.reward_scale,
+                "continue_scale": c.continue_scale,
                 "consistency_scale": consistency_scale,
             },
             seed=seed,
@@ -168,11 +115,11 @@ class ValueEquivalentLoss(ModelLoss):
         """Whether steps beyond a termination are learned as states without reward and value; else they are masked."""
 
     @abstractmethod
-    def step_weights(self, before: EpisodeTail) -> Tensor:
+    def step_weights(self, tail: EpisodeTail) -> Tensor:
         """w_k of every start, ``[B, S, K + 1]`` or what broadcasts to it.
 
         Args:
-            before: what is known of the episode after each start, ``[B, S]`` each.
+            tail: what is known of the episode after each start, ``[B, S]`` each.
         """
 
     def _written(self) -> list[NestedKey]:
@@ -183,111 +130,83 @@ class ValueEquivalentLoss(ModelLoss):
     # -- what the training loop asks -----------------------------------------------------------------------------------
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """The family's optimiser, with its schedule."""
-        kind, own_lr, own_warmup, decay = self._optimizer
-        params = [p for p in self.parameters() if p.requires_grad]
-        make = ScheduledSGD if kind == "sgd" else ScheduledAdam
-        lr, warmup = own_lr if lr is None else lr, own_warmup if warmup is None else warmup
-        return make(params, lr, weight_decay=decay, warmup=warmup, **self._schedule)
+        """The family's optimiser, with its schedule.
+
+        Args:
+            lr: learning rate; the config's if not given.
+            warmup: updates over which the rate grows from 0; the config's if not given.
+        """
+        c = self.optimizer
+        make = ScheduledSGD if c.algorithm == "sgd" else ScheduledAdam
+        return make(
+            [p for p in self.parameters() if p.requires_grad],
+            c.lr if lr is None else lr,
+            weight_decay=c.weight_decay,
+            max_norm=c.max_norm,
+            warmup=c.warmup if warmup is None else warmup,
+            decay_rate=c.decay_rate,
+            decay_steps=c.decay_steps,
+            staircase=c.staircase,
+        )
 
     def before_update(self, step: int) -> None:
         """At the start the target network is the network, with the scales that were fitted to the data."""
         if step == 0:
-            self.refresh_target()
+            copy_weights(self.target_world_model_params, self.world_model_params)
 
     def after_update(self, step: int) -> None:
         """Every ``target_interval`` updates the target network becomes the network."""
-        if (step + 1) % self.target_interval == 0:
-            self.refresh_target()
-
-    @torch.no_grad()
-    def refresh_target(self) -> None:
-        """Copy weights and statistics into the target network."""
-        own = self.world_model_params.flatten_keys(".")
-        for name, value in self.target_world_model_params.flatten_keys(".").items():
-            value.data.copy_(own[name].data)
+        self.target_update.update(self.target_world_model_params, self.world_model_params, step)
 
     # -- the loss ------------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of a batch of sequences, summed over the unroll: ``[B, S]``."""
+        """The terms of a batch of sequences ``[B, T]``, summed over the unroll: ``[B, S]``."""
         arrivals = self.arrivals(tensordict)
         model = self.world_model
         action = model.action_vector(arrivals.action)
         state = model.initial_state(action.shape[:1], action.device)
         stack, _ = model.stack_sequence(state, action, arrivals.observation, arrivals.is_init)
-        episode = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
-        starts = self._draw_starts(episode.left)
-        targets = self.targets(arrivals, action, self.bootstrap_value(arrivals, stack), episode, starts)
-        weight = arrivals.weight * self._usable(arrivals, episode)
-        losses, info = self.terms(
-            stack, targets, starts, self.step_weights(EpisodeTail(*(_at(x, starts) for x in episode)))
-        )
-        return Terms(losses, info, _at(weight, starts))
+        tail = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+        starts = self._draw_starts(tail.steps_remaining)
+        targets = self.targets(arrivals, action, self.bootstrap_value(arrivals, stack), tail, starts)
+        weight = arrivals.weight * self._usable(arrivals, tail)
+        step_weights = self.step_weights(EpisodeTail(*(gather_steps(value, starts) for value in tail)))
+        losses, info = self.terms(stack, targets, starts, step_weights)
+        return Terms(losses, info, gather_steps(weight, starts))
 
     def arrivals(self, tensordict: TensorDictBase, further: Sequence[str] = ()) -> Arrivals:
-        """The batch as arrivals; a search's results come as observations, with ``search_mask`` where there are any."""
-        keys, shape = self.tensor_keys, tensordict.batch_size
-        search = {"search_policy": keys.search_policy, "search_value": keys.search_value}
-        found = {name: tensordict.get(key) for name, key in search.items() if tensordict.get(key, None) is not None}
-        if found:
-            mask = tensordict.get(keys.search_mask, None)
-            # Nobody searched from an observation that is known under "next" alone.
-            found["search_mask"] = torch.ones(shape, device=tensordict.device) if mask is None else mask
-            found["search_mask"] = found["search_mask"].reshape(*shape, 1).bool()
-            tensordict = tensordict.copy()
-            for name, value in found.items():
-                value = value.reshape(*shape, -1)
-                tensordict.set(name, value).set(("next", name), torch.zeros_like(value))
+        """The batch as arrivals; a search's results come as observations, with ``search_mask`` where there are any.
+
+        Args:
+            tensordict: sequences ``[B, T]``.
+            further: keys of what is shown beside the observations.
+        """
+        keys = self.tensor_keys
+        tensordict, found = with_search(tensordict, keys.search_policy, keys.search_value, keys.search_mask)
         return super().arrivals(tensordict, [*further, *found])
 
-    def targets(
-        self, arrivals: Arrivals, action: Tensor, value: Tensor, episode: EpisodeTail, starts: Tensor
-    ) -> Targets:
-        """What the model is held to.
+    def targets(self, arrivals: Arrivals, action: Tensor, value: Tensor, tail: EpisodeTail, starts: Tensor) -> Targets:
+        """What the model is held to, ``[B, S, K + 1]``.
 
         Args:
             arrivals: ``[B, L]``.
-            action: vectors of their actions, ``[B, L, A]``.
-            value: of each arrival, to bootstrap from, ``[B, L]``.
-            episode: what follows each arrival, ``[B, L]``.
-            starts: ``[B, S]``.
+            action: vectors of the actions that led to them, ``[B, L, A]``.
+            value: value of each arrival, to bootstrap from, ``[B, L]``.
+            tail: what is known of the episode after each arrival, ``[B, L]``.
+            starts: indices of the starts, int64 ``[B, S]``.
         """
-        model = self.world_model
-        reward = arrivals.reward.squeeze(-1)
-        returns = n_step_return(reward, value, episode.left, episode.ends, self.td_steps, self.discount, model.players)
-        policy = torch.cat([action[:, 1:], torch.zeros_like(action[:, :1])], 1)
-        has_policy = episode.left > 0
-        if "search_policy" in arrivals.observation:
-            searched = arrivals.observation["search_mask"].squeeze(-1)
-            found = arrivals.observation["search_policy"].to(action.dtype)
-            policy, has_policy = torch.where(searched.unsqueeze(-1), found, policy), has_policy & searched
-        left, ends = (_at(x, starts).unsqueeze(-1) for x in episode)
-        steps = torch.arange(self.unroll + 1, device=starts.device)
-        at = starts.unsqueeze(-1) + steps.clamp(max=self.unroll).minimum(left)  # never past what is known
-        is_known, is_past = steps <= left, (steps >= left) & ends
-        is_beyond = (steps > left) & ends
-        own = picked(has_policy, at) & (steps < left)
-        absorbed = is_past if self.absorbing else torch.zeros_like(is_past)
-        wanted = torch.where(
-            own.unsqueeze(-1), picked(policy, at), model.policy_distribution.uniform(picked(policy, at))
-        )
-        random = model.policy_distribution.random(at.shape, self.generator)
-        led = torch.where(is_known.unsqueeze(-1), picked(action, at), random)
-        follows = is_known & (steps > 0)
-        return Targets(
-            reward=torch.where(follows, picked(reward, at), 0.0),
-            value=torch.where(is_past, 0.0, picked(returns, at)),
-            policy=wanted,
-            cont=1.0 - picked(arrivals.terminated.squeeze(-1).to(reward.dtype), at),
-            action=led,
-            masks={
-                "policy": own | absorbed,
-                "value": (steps < left) | absorbed,
-                "reward": follows | (is_beyond if self.absorbing else torch.zeros_like(is_beyond)),
-                "continue": follows,
-                "consistency": follows,
-            },
+        reward, players = arrivals.reward.squeeze(-1), self.world_model.players
+        return unroll_targets(
+            arrivals,
+            action,
+            n_step_return(reward, value, tail, self.td_steps, self.discount, players),
+            tail,
+            starts,
+            unroll=self.unroll,
+            absorbing=self.absorbing,
+            policy=self.world_model.policy_distribution,
+            generator=self.generator,
         )
 
     def terms(
@@ -306,81 +225,104 @@ class ValueEquivalentLoss(ModelLoss):
         """
         model = self.world_model
         encoded, latent = self._encode(stack, starts)
-        memory = cast(State, model.fresh_memory(starts.unsqueeze(-1)))
-        wanted = model.reward_head.targets(targets.reward[..., 1:])
-        sums: dict[str, list[Tensor]] = {}
+        memory = model.fresh_memory(starts.unsqueeze(-1))
+        reward_targets = model.reward_head.targets(targets.reward[..., 1:])
         weights = weights.expand(targets.reward.shape)
+        sums: dict[str, list[Tensor]] = {}
         info = {}
         for k in range(self.unroll + 1):
-            errors: dict[str, Tensor] = {}
+            losses: dict[str, Tensor] = {}
             if k > 0:
-                latent, unscaled = model.transition.compute(latent, targets.action[:, :, k])
-                # Where nothing is scaled both are one tensor, and its whole gradient is shortened.
-                is_one = latent is unscaled
-                latent = scale_gradient(latent, self.state_gradient)
-                logits, reward, memory = model.reward_head.advance(latent if is_one else unscaled, memory)
-                errors["reward"] = self.reward_scale * model.reward_head.support.loss(logits, wanted[..., k - 1])
+                latent, logits, reward, memory = self._step(latent, targets.action[:, :, k], memory)
+                losses["reward"] = self.reward_scale * model.reward_head.support.loss(
+                    logits, reward_targets[..., k - 1]
+                )
+                index = (starts + k).clamp(max=stack.shape[1] - 1)
+                met = None if encoded is None else gather_steps(encoded, index)
+                losses.update(self._latent_losses(latent, met, targets, k))
                 if k == 1:
                     info["reward_error"] = (reward.squeeze(-1) - targets.reward[..., 1]).abs()
-                if model.continue_head is not None:
-                    raw = model.continue_head.raw(model.flat(latent))
-                    errors["continue"] = self.continue_scale * model.continue_head.loss(
-                        raw, targets.cont[:, :, k].unsqueeze(-1)
-                    )
-                if model.projection is not None:
-                    at = (starts + k).clamp(max=stack.shape[1] - 1)
-                    truth = picked(cast(Tensor, encoded), at)
-                    errors["consistency"] = self.consistency_scale * model.projection.loss(latent, truth)
-            policy, value = model.prediction.raw(latent)
-            errors["policy"] = self.policy_scale * model.policy_distribution.loss(policy, targets.policy[:, :, k])
-            errors["value"] = self.value_scale * model.prediction.support.loss(value, targets.value[..., k])
-            for name, error in errors.items():
-                masked = torch.where(targets.masks[name][..., k], error, torch.zeros_like(error))
+            losses.update(self._prediction_losses(latent, targets, k))
+            for name, loss in losses.items():
+                masked = torch.where(targets.masks[name][..., k], loss, torch.zeros_like(loss))
                 sums.setdefault(name, []).append(weights[..., k] * masked)
         info["value_target"] = targets.value[..., 0]
         return {name: torch.stack(parts).sum(0) for name, parts in sums.items()}, info
 
+    def _step(self, latent: Tensor, action: Tensor, memory: State) -> tuple[Tensor, Tensor, Tensor, State]:
+        """One step of the unroll: next latent, logits and mean of its reward, and the reward head's memory."""
+        latent, unscaled = self.world_model.transition.compute(latent, action)
+        # Where nothing is scaled both are one tensor, and its whole gradient is shortened.
+        is_one = latent is unscaled
+        latent = scale_gradient(latent, self.state_gradient)
+        logits, reward, memory = self.world_model.reward_head.advance(latent if is_one else unscaled, memory)
+        return latent, logits, reward, memory
+
+    def _latent_losses(self, latent: Tensor, encoded: Tensor | None, targets: Targets, k: int) -> dict[str, Tensor]:
+        """What a latent that was arrived at is held to, each ``[B, S]``: termination, and agreement with the encoder.
+
+        Args:
+            latent: of step k, ``[B, S, *latent shape]``.
+            encoded: latent of the observation that was met there; read where the model has a projection.
+            targets: ``[B, S, K + 1]``.
+            k: step of the unroll.
+        """
+        model, losses = self.world_model, {}
+        if model.continue_head is not None:
+            raw = model.continue_head.raw(model.flat(latent))
+            cont = targets.cont[:, :, k].unsqueeze(-1)
+            losses["continue"] = self.continue_scale * model.continue_head.loss(raw, cont)
+        if model.projection is not None and encoded is not None:
+            losses["consistency"] = self.consistency_scale * model.projection.loss(latent, encoded)
+        return losses
+
+    def _prediction_losses(self, latent: Tensor, targets: Targets, k: int) -> dict[str, Tensor]:
+        """Policy and value of a latent ``[B, S, *latent shape]`` at step k, each ``[B, S]``."""
+        model = self.world_model
+        policy, value = model.prediction.raw(latent)
+        return {
+            "policy": self.policy_scale * model.policy_distribution.loss(policy, targets.policy[:, :, k]),
+            "value": self.value_scale * model.prediction.support.loss(value, targets.value[..., k]),
+        }
+
     def _encode(self, stack: Tensor, starts: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Latents of every step where they are asked for (else none), and those of the starts."""
+        """Latents of every step ``[B, L, ...]`` where they are asked for, else none; and of the starts ``[B, S, ...]``.
+
+        Args:
+            stack: what h reads, ``[B, L, C, *space]``.
+            starts: ``[B, S]``.
+        """
         model = self.world_model
         if self.starts and model.projection is None:
-            return None, model.representation.compute(picked(stack, starts))
+            return None, model.representation.compute(gather_steps(stack, starts))
         encoded = model.representation.compute(stack)
-        return encoded.detach(), picked(encoded, starts)
+        return encoded.detach(), gather_steps(encoded, starts)
 
     @torch.no_grad()
     def bootstrap_value(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
-        """The value of each step: the search's where there is one, else the target network's; ``[B, L]``."""
+        """The value of each step: the search's where there is one, else the target network's; ``[B, L]``.
+
+        Args:
+            arrivals: ``[B, L]``.
+            stack: what h reads, ``[B, L, C, *space]``.
+        """
         model = self.world_model
         with placed(self.target_world_model_params, model), EvalMode(model):
             value = model.value({"latent": model.flat(model.representation.compute(stack))}).squeeze(-1)
-        if "search_value" in arrivals.observation:
-            given = arrivals.observation["search_value"].squeeze(-1).to(value.dtype)
-            value = torch.where(arrivals.observation["search_mask"].squeeze(-1), given, value)
-        return value
+        return searched_values(arrivals, value)
 
-    def _draw_starts(self, left: Tensor) -> Tensor:
+    def _draw_starts(self, steps_remaining: Tensor) -> Tensor:
         """Indices of the starts, int64 ``[B, S]``: all, or random ones from which something follows where possible."""
-        batch, length = left.shape
+        batch, length = steps_remaining.shape
         if not self.starts:
-            return torch.arange(length, device=left.device).expand(batch, length)
+            return torch.arange(length, device=steps_remaining.device).expand(batch, length)
         reach = max(1, length - self.unroll)
-        return torch.randint(reach, (batch, self.starts), generator=self.generator, device=left.device)
+        return torch.randint(reach, (batch, self.starts), generator=self.generator, device=steps_remaining.device)
 
-    def _usable(self, arrivals: Arrivals, episode: EpisodeTail) -> Tensor:
+    def _usable(self, arrivals: Arrivals, tail: EpisodeTail) -> Tensor:
         """Where something follows, and the history's frames are the real ones: 1.0, else 0.0; ``[B, L]``."""
         first = arrivals.is_init.squeeze(-1)
         steps = torch.arange(first.shape[1], device=first.device).expand_as(first)
-        begun = first.long().cummax(1).values.bool()
-        return ((episode.left > 0) & (begun | (steps >= self.world_model.history.past))).to(arrivals.weight.dtype)
-
-
-def _at(x: Tensor, index: Tensor) -> Tensor:
-    """``[B, L]`` at ``[B, S]``."""
-    return x.gather(1, index)
-
-
-def picked(x: Tensor, index: Tensor) -> Tensor:
-    """``[B, L, ...]`` at ``[B, *index]``: ``[B, *index, ...]``."""
-    rows = aligned(torch.arange(x.shape[0], device=x.device), index)
-    return x[rows, index]
+        has_begun = first.long().cummax(1).values.bool()
+        has_history = has_begun | (steps >= self.world_model.history.past)
+        return ((tail.steps_remaining > 0) & has_history).to(arrivals.weight.dtype)

@@ -1,14 +1,12 @@
 """Priorities of transitions for replay, before any was trained on (MuZero and its family)."""
 
-from typing import Any, cast
-
 import torch
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from wmcomponents.functional.n_step import episode_tail, n_step_return
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
-from wmcomponents.objectives.arrivals import check_sequences
+from wmcomponents.objectives.arrivals import Transitions
 
 LEAST = 1e-6
 """Added, so that no transition is never sampled (EfficientZero)."""
@@ -36,32 +34,38 @@ def initial_priorities(objective: ValueEquivalentLoss, tensordict: TensorDictBas
     Reference: Schrittwieser et al., MuZero (2020), appendix G; Ye et al., EfficientZero (2021), appendix A.3.
 
     """
-    keys = objective.tensor_keys
-    below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (keys.terminated, keys.done)]
-    check_sequences(tensordict, [keys.is_init, *below])
+    transitions = objective.transitions(tensordict)
     rows, steps = tensordict.batch_size
-    is_over = tensordict.get(below[0]) | tensordict.get(below[1])
-    mask = tensordict.get(keys.mask, None)
-    real = torch.ones_like(is_over).reshape(rows, steps) if mask is None else mask.reshape(rows, steps).bool()
     # Every end inside a row gives an arrival of its own, which pushes the last ones out: padding makes room for them.
-    starts = tensordict.get(keys.is_init).reshape(rows, steps)[:, 1:]
-    spare = int((is_over.reshape(rows, steps)[:, :-1] | starts | (real[:, 1:] != real[:, :-1])).sum(1).max()) + 1
-    wide = cast(TensorDictBase, torch.cat(cast(Any, [tensordict, *[tensordict[:, -1:]] * spare]), 1))
-    nothing = torch.zeros(rows, spare, dtype=torch.bool, device=real.device)
-    wide.set(keys.mask, torch.cat([real, nothing], 1))
-    number = torch.arange(1, steps + spare + 1, device=real.device).expand(rows, -1)
-    wide.set("number", number).set(("next", "number"), torch.zeros_like(number))
-    arrivals = objective.arrivals(wide, ["number"])
+    padded = _padded(tensordict, transitions.real, objective.tensor_keys.mask, _spare_steps(transitions))
+    arrivals = objective.arrivals(padded, ["number"])
     model = objective.world_model
     action = model.action_vector(arrivals.action)
     stack, _ = model.stack_sequence(
         model.initial_state((rows,), action.device), action, arrivals.observation, arrivals.is_init
     )
     value = objective.bootstrap_value(arrivals, stack)
-    episode = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
-    target = n_step_return(
-        arrivals.reward.squeeze(-1), value, *episode, objective.td_steps, objective.discount, model.players
-    )
-    priority = torch.zeros(rows, steps + spare + 1, dtype=value.dtype, device=value.device)
+    tail = episode_tail(arrivals.is_init.squeeze(-1), arrivals.terminated.squeeze(-1), arrivals.real)
+    reward = arrivals.reward.squeeze(-1)
+    target = n_step_return(reward, value, tail, objective.td_steps, objective.discount, model.players)
+    priority = torch.zeros_like(value)
     priority.scatter_(1, arrivals.observation["number"], (value - target).abs() + LEAST)
-    return priority[:, 1 : steps + 1] * real
+    return priority[:, 1 : steps + 1] * transitions.real
+
+
+def _spare_steps(transitions: Transitions) -> int:
+    """Most episode ends inside a row, and one more."""
+    ends, begins, real = transitions.ends, transitions.begins, transitions.real
+    inside = ends[:, :-1] | begins[:, 1:] | (real[:, 1:] != real[:, :-1])
+    return int(inside.sum(1).max()) + 1
+
+
+def _padded(tensordict: TensorDictBase, real: Tensor, mask_key: NestedKey, spare: int) -> TensorDictBase:
+    """Sequences ``[B, T + spare]``; ``number`` counts their transitions from 1, and is 0 for what is under ``next``."""
+    rows, steps = tensordict.batch_size
+    index = torch.arange(steps + spare, device=real.device).clamp(max=steps - 1)
+    padded = tensordict.apply(lambda value: value[:, index], batch_size=[rows, steps + spare])
+    assert padded is not None  # where nothing is filtered
+    padded.set(mask_key, torch.cat([real, real.new_zeros(rows, spare)], 1))
+    number = torch.arange(1, steps + spare + 1, device=real.device).expand(rows, -1)
+    return padded.set("number", number).set(("next", "number"), torch.zeros_like(number))

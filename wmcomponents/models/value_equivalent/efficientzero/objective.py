@@ -1,14 +1,17 @@
 """EfficientZero's loss (Ye et al., Mastering Atari Games with Limited Data, 2021, eq. 4 and appendix A)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from wmcomponents.functional import scaled_brightness, shifted_images
 from wmcomponents.functional.n_step import EpisodeTail
-from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss, picked
-from wmcomponents.world_model import WorldModel
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
+from wmcomponents.models.value_equivalent.efficientzero.config import (
+    EfficientZeroLossConfig,
+    EfficientZeroOptimizerConfig,
+)
+from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
+from wmcomponents.models.value_equivalent.targets import gather_steps
 
 
 class EfficientZeroLoss(ValueEquivalentLoss):
@@ -21,23 +24,45 @@ class EfficientZeroLoss(ValueEquivalentLoss):
 
     Args:
         world_model: an EfficientZero.
-        shift: pixels by which a stack of images is moved at most, in each direction; 0 moves none.
-        intensity: spread of the random factor on its brightness.
-        options: of the base class.
+        config: numbers of the loss.
+        optimizer: numbers of :meth:`make_optimizer`.
+        seed: of starts, random actions and augmentations.
+        reduction: of the losses: ``"mean"``, ``"sum"`` or ``"none"`` (``[B, S]``).
     """
 
-    def __init__(self, world_model: WorldModel, *, shift: int = 4, intensity: float = 0.05, **options: Any) -> None:
-        self.shift, self.intensity = shift, intensity
-        super().__init__(world_model, **options)
+    def __init__(
+        self,
+        world_model: ValueEquivalentModel,
+        config: EfficientZeroLossConfig | None = None,
+        *,
+        optimizer: EfficientZeroOptimizerConfig | None = None,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        config = EfficientZeroLossConfig() if config is None else config
+        optimizer = EfficientZeroOptimizerConfig() if optimizer is None else optimizer
+        self.shift, self.intensity = config.shift, config.intensity
+        super().__init__(
+            world_model,
+            config,
+            optimizer=optimizer,
+            consistency_scale=config.consistency_scale,
+            seed=seed,
+            reduction=reduction,
+        )
 
     @property
     def absorbing(self) -> bool:
         """Nothing is learned beyond an episode's end."""
         return False
 
-    def step_weights(self, before: EpisodeTail) -> Tensor:
-        """1 / K for every step."""
-        return torch.full((1, 1, self.unroll + 1), 1.0 / self.unroll, device=before.left.device)
+    def step_weights(self, tail: EpisodeTail) -> Tensor:
+        """1 / K for every step, ``[1, 1, K + 1]``.
+
+        Args:
+            tail: what is known of the episode after each start, ``[B, S]``; tells the device.
+        """
+        return torch.full((1, 1, self.unroll + 1), 1.0 / self.unroll, device=tail.steps_remaining.device)
 
     def augmented(self, stack: Tensor) -> Tensor:
         """Stacks of images ``[*B, C, H, W]``, each moved and brightened by its own noise."""
@@ -55,4 +80,4 @@ class EfficientZeroLoss(ValueEquivalentLoss):
             return super()._encode(stack, starts)
         with torch.no_grad():
             compared = model.representation.compute(self.augmented(stack))
-        return compared, model.representation.compute(self.augmented(picked(stack, starts)))
+        return compared, model.representation.compute(self.augmented(gather_steps(stack, starts)))

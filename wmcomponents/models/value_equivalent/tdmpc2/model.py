@@ -3,8 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -18,8 +17,8 @@ from wmcomponents.codecs.observation_groups import ObservationGroups
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import SimNormDynamics
 from wmcomponents.encoders import SimNormEncoder
-from wmcomponents.functional import episode_discount
 from wmcomponents.heads import CategoricalPolicyPrior, GaussianPolicyPrior, QEnsemble, SymlogTwoHotHead, TerminationHead
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2Config
 from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss
 from wmcomponents.models.value_equivalent.tdmpc2.official import RULES, plain_state, sizes, specs
 from wmcomponents.nn import TaskEmbedding
@@ -28,149 +27,6 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State, item
 
 TASK = "task"
 """Observation key of the index of the task, where a model knows several."""
-
-
-@dataclass(frozen=True)
-class TDMPC2Config:
-    """Sizes and objective of a TD-MPC2 world model; the defaults are the official default, 5M parameters, one task.
-
-    Attributes:
-        latent: size of the latent.
-        encoder_units: width of the encoder's hidden layers.
-        encoder_layers: layers of the encoder, the last one included.
-        units: width of the hidden layers of dynamics, heads, policy prior and value functions.
-        members: value functions in the ensemble.
-        group: size of a simplex of the latent.
-        bins: bins of reward and value.
-        limit: the outermost bins lie at this distance from 0 in symlog space.
-        dropout: in the first layer of the value functions, in training.
-        channels: of the image encoder's convolutions. For 64x64 images alone, ``latent`` is 16 times this.
-        task_size: size of a task's embedding; 0 for a model of one task.
-        action_sizes: with several tasks: how many entries of the action each of them has; the others are ignored.
-        episodic: whether there is a termination head.
-        vectors: how numbers enter: ``"raw"``, as in the paper, or ``"standardize"`` (zero mean and unit variance,
-            fitted to data before training).
-        rewards: ``"plain"``, as in the paper, or ``"scaled"``: such as the bins cannot hold in units of a power of ten,
-            found in data before training.
-        horizon: H, transitions that the model is rolled out for in training.
-        rho: weight of a step relative to the one before it.
-        episode_lengths: agent steps of an episode, of each task; the discounts follow from them.
-        largest_discount: the discounts' upper bound.
-        consistency_scale: weight of the latent's prediction error in the objective.
-        reward_scale: weight of the reward's.
-        value_scale: weight of the value's.
-        encoder_lr_scale: learning rate of the encoder, relative to the rest.
-    """
-
-    latent: int = 512
-    encoder_units: int = 256
-    encoder_layers: int = 2
-    units: int = 512
-    members: int = 5
-    group: int = 8
-    bins: int = 101
-    limit: float = 10.0
-    dropout: float = 0.01
-    channels: int = 32
-    task_size: int = 0
-    action_sizes: tuple[int, ...] = ()
-    episodic: bool = False
-    vectors: Literal["raw", "standardize"] = "raw"
-    rewards: Literal["plain", "scaled"] = "plain"
-    horizon: int = 3
-    rho: float = 0.5
-    episode_lengths: tuple[int, ...] = (500,)
-    largest_discount: float = 0.995
-    consistency_scale: float = 20.0
-    reward_scale: float = 0.1
-    value_scale: float = 0.1
-    encoder_lr_scale: float = 0.3
-
-    @classmethod
-    def tiny(cls, **changes: Any) -> "TDMPC2Config":
-        """For small environments on a CPU: minutes, not hours. Not a scaled-down paper.
-
-        Vectors are standardised. The model is rolled out further than in the paper, with a slower fade, and rewards
-        have ten times the weight, since it is dreamt in rather than planned with.
-        """
-        sizes = {"latent": 128, "encoder_units": 64, "units": 64, "members": 2, "channels": 8, "dropout": 0.0}
-        kinds = {"vectors": "standardize", "rewards": "scaled", "episodic": True}
-        training = {"horizon": 8, "rho": 0.95, "reward_scale": 1.0}
-        return cls(**{**sizes, **kinds, **training, **changes})
-
-    @classmethod
-    def size1(cls, **changes: Any) -> "TDMPC2Config":
-        """1M parameters (official preset, like all below)."""
-        return cls(**{"units": 384, "latent": 128, "members": 2, **changes})
-
-    @classmethod
-    def size5(cls, **changes: Any) -> "TDMPC2Config":
-        """5M parameters, the official default; all official checkpoints of one task are of this size."""
-        return cls(**changes)
-
-    @classmethod
-    def size19(cls, **changes: Any) -> "TDMPC2Config":
-        """19M parameters; the checkpoint of 30 tasks has ``latent=512``."""
-        sizes = {"encoder_units": 1024, "units": 1024, "latent": 768, "encoder_layers": 3}
-        return cls(**{**sizes, **changes})
-
-    @classmethod
-    def size48(cls, **changes: Any) -> "TDMPC2Config":
-        """48M parameters."""
-        sizes = {"encoder_units": 1792, "units": 1792, "latent": 768, "encoder_layers": 4}
-        return cls(**{**sizes, **changes})
-
-    @classmethod
-    def size317(cls, **changes: Any) -> "TDMPC2Config":
-        """317M parameters."""
-        sizes = {"encoder_units": 4096, "units": 4096, "latent": 1376, "encoder_layers": 5, "members": 8}
-        return cls(**{**sizes, **changes})
-
-    @staticmethod
-    def mt30(size: int = 5, action_sizes: Sequence[int] = (6,) * 30, **changes: Any) -> "TDMPC2Config":
-        """The official model of 30 DMControl tasks, of a size in {1, 5, 19, 48, 317}.
-
-        Args:
-            size: million parameters, roughly.
-            action_sizes: entries of the action that each task has; a checkpoint says them.
-            **changes: other entries of the config.
-        """
-        task = {"task_size": 96 if size in (1, 317) else 64, "episode_lengths": (500,) * 30}
-        latent = {"latent": 512} if size == 19 else {}
-        return _sized(size, **{**task, **latent, "action_sizes": tuple(action_sizes), **changes})
-
-    @staticmethod
-    def mt80(size: int = 5, action_sizes: Sequence[int] = (6,) * 80, **changes: Any) -> "TDMPC2Config":
-        """The official model of 30 DMControl and 50 Meta-World tasks, of a size in {1, 5, 19, 48, 317}.
-
-        Args:
-            size: million parameters, roughly.
-            action_sizes: entries of the action that each task has; a checkpoint says them.
-            **changes: other entries of the config.
-        """
-        task = {"task_size": 96, "episode_lengths": (500,) * 30 + (100,) * 50}
-        return _sized(size, **{**task, "action_sizes": tuple(action_sizes), **changes})
-
-    @property
-    def discounts(self) -> tuple[float, ...]:
-        """Of each task, by the heuristic of its episodes' length."""
-        return tuple(episode_discount(length, high=self.largest_discount) for length in self.episode_lengths)
-
-
-def _sized(size: int, **changes: Any) -> TDMPC2Config:
-    if size not in (1, 5, 19, 48, 317):
-        raise ValueError(f"TD-MPC2's sizes are 1, 5, 19, 48 and 317 (million parameters); got {size}.")
-    return getattr(TDMPC2Config, f"size{size}")(**changes)
-
-
-def _unit(config: TDMPC2Config) -> RewardUnit | None:
-    """Of rewards and of their sums, which the bins have to hold too."""
-    if config.rewards not in ("plain", "scaled"):
-        raise ValueError(f"rewards must be 'plain' or 'scaled'; got {config.rewards!r}.")
-    if config.rewards == "plain":
-        return None
-    largest = math.expm1(config.limit)
-    return RewardUnit(largest, largest * (1.0 - max(config.discounts)))
 
 
 class TDMPC2(PretrainedModel):
@@ -206,34 +62,35 @@ class TDMPC2(PretrainedModel):
     action_mask: Tensor | None
 
     def __init__(self, config: TDMPC2Config, observation_spec: Composite, action_spec: TensorSpec) -> None:
-        c = config
-        self.tasks = _tasks(c, observation_spec)
-        state_spec = Composite(latent=Unbounded(torch.Size([c.latent + c.task_size])))
+        n = config.network
+        self.tasks = _tasks(config, observation_spec)
+        state_spec = Composite(latent=Unbounded(torch.Size([n.latent + n.task_size])))
         if self.tasks:
             state_spec["task_index"] = Categorical(self.tasks, shape=torch.Size([1]))
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=state_spec)
-        self.config = c
+        self.config = config
         shown = Composite({key: leaf for key, leaf in items_of(observation_spec) if not self.tasks or key != TASK})
         numbers = ObservationGroups.from_spec(shown).vector_size
         self.action_vector = ActionVector(action_spec)
-        size, feat = self.action_vector.size, c.latent + c.task_size
-        self.register_buffer("action_mask", _masks(c, size), persistent=False)
-        self.task_embedding = TaskEmbedding(self.tasks, c.task_size) if self.tasks else None
+        size, feat = self.action_vector.size, n.latent + n.task_size
+        self.register_buffer("action_mask", _action_masks(n.action_sizes, size), persistent=False)
+        self.task_embedding = TaskEmbedding(self.tasks, n.task_size) if self.tasks else None
         self.encoder = SimNormEncoder(
             shown,
-            latent=c.latent,
-            units=c.encoder_units,
-            layers=c.encoder_layers,
-            channels=c.channels,
-            group=c.group,
-            context=c.task_size,
-            transform=Standardize(numbers) if c.vectors == "standardize" else None,
+            latent=n.latent,
+            units=n.encoder_units,
+            layers=n.encoder_layers,
+            channels=n.channels,
+            group=n.group,
+            context=n.task_size,
+            transform=Standardize(numbers) if n.vectors == "standardize" else None,
         )
-        self.dynamics = SimNormDynamics(feat + size, c.latent, c.units, c.group)
-        self.reward_head = SymlogTwoHotHead(feat + size, c.units, bins=c.bins, limit=c.limit, unit=_unit(c))
-        self.termination_head = TerminationHead(c.latent, c.units) if c.episodic else None
-        self.policy = _policy(self.action_vector, feat, c.units)
-        self.q = QEnsemble(feat + size, c.units, c.members, c.bins, c.limit, c.dropout, _unit(c))
+        self.dynamics = SimNormDynamics(feat + size, n.latent, n.units, n.group)
+        unit = _reward_unit(config)
+        self.reward_head = SymlogTwoHotHead(feat + size, n.units, bins=n.bins, limit=n.limit, unit=unit)
+        self.termination_head = TerminationHead(n.latent, n.units) if n.episodic else None
+        self.policy = _policy(self.action_vector, feat, n.units)
+        self.q = QEnsemble(feat + size, n.units, n.members, n.bins, n.limit, n.dropout, _reward_unit(config))
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
 
     @property
@@ -305,7 +162,7 @@ class TDMPC2(PretrainedModel):
         reward = self.reward_head.mean(self.reward_head.raw(x))
         if task is None:
             return Prediction({"latent": latent}, reward, cont)
-        latent = torch.cat([latent, feat[..., self.config.latent :]], -1)
+        latent = torch.cat([latent, feat[..., self.config.network.latent :]], -1)
         return Prediction({"latent": latent, "task_index": state["task_index"].clone()}, reward, cont)
 
     def features(self, state: State) -> Tensor:
@@ -320,17 +177,7 @@ class TDMPC2(PretrainedModel):
 
     def objective(self) -> TDMPC2Loss:
         """The paper's objective for this model."""
-        c = self.config
-        return TDMPC2Loss(
-            self,
-            horizon=c.horizon,
-            rho=c.rho,
-            consistency_scale=c.consistency_scale,
-            reward_scale=c.reward_scale,
-            value_scale=c.value_scale,
-            discounts=c.discounts,
-            encoder_lr_scale=c.encoder_lr_scale,
-        )
+        return TDMPC2Loss(self, self.config.loss, optimizer=self.config.optimizer)
 
     @classmethod
     def from_official(
@@ -358,21 +205,19 @@ class TDMPC2(PretrainedModel):
         """
         state = plain_state(weights)
         seen, acted = specs(state)
-        config = TDMPC2Config(**{**sizes(state), **changes})
+        config = TDMPC2Config().vary(**{**sizes(state), **changes})
         model = cls(config, seen if observation_spec is None else observation_spec, action_spec or acted)
         return load_mapped(model, state, RULES, keeps=(r"encoder\.transform\..+",))
 
 
 def _tasks(config: TDMPC2Config, observation_spec: Composite) -> int:
     """How many tasks; 0 for one that has no embedding."""
-    c, count = config, len(config.action_sizes)
-    if bool(c.task_size) != bool(count):
-        raise ValueError(
-            f"a model of several tasks has a task_size and action_sizes; got {c.task_size}, {count} sizes."
-        )
+    task_size, count, lengths = config.network.task_size, len(config.network.action_sizes), config.loss.episode_lengths
+    if bool(task_size) != bool(count):
+        raise ValueError(f"a model of several tasks has a task_size and action_sizes; got {task_size}, {count} sizes.")
     if not count:
-        if len(c.episode_lengths) != 1:
-            raise ValueError(f"one task has one length of episodes; got {c.episode_lengths}.")
+        if len(lengths) != 1:
+            raise ValueError(f"one task has one length of episodes; got {lengths}.")
         return 0
     leaf = observation_spec.get(TASK, None)
     if not isinstance(leaf, Categorical) or leaf.n != count or tuple(leaf.shape):
@@ -380,18 +225,28 @@ def _tasks(config: TDMPC2Config, observation_spec: Composite) -> int:
             f"a model of {count} tasks observes which it is: give the observation_spec an entry {TASK!r}, "
             f"Categorical({count}); got {leaf}."
         )
-    if len(c.episode_lengths) != count:
-        raise ValueError(f"{count} tasks have {count} lengths of episodes; got {len(c.episode_lengths)}.")
+    if len(lengths) != count:
+        raise ValueError(f"{count} tasks have {count} lengths of episodes; got {len(lengths)}.")
     return count
 
 
-def _masks(config: TDMPC2Config, size: int) -> Tensor | None:
+def _action_masks(sizes: Sequence[int], size: int) -> Tensor | None:
     """1 where a task's action has an entry, ``[tasks, A]``."""
-    if not config.action_sizes:
+    if not sizes:
         return None
-    if max(config.action_sizes) > size or min(config.action_sizes) < 1:
-        raise ValueError(f"action_sizes lie in 1..{size}, the size of the action; got {config.action_sizes}.")
-    return (torch.arange(size) < torch.tensor(config.action_sizes)[:, None]).float()
+    if max(sizes) > size or min(sizes) < 1:
+        raise ValueError(f"action_sizes lie in 1..{size}, the size of the action; got {tuple(sizes)}.")
+    return (torch.arange(size) < torch.tensor(sizes)[:, None]).float()
+
+
+def _reward_unit(config: TDMPC2Config) -> RewardUnit | None:
+    """Of rewards and of their sums, which the bins have to hold too."""
+    if config.network.rewards not in ("plain", "scaled"):
+        raise ValueError(f"rewards must be 'plain' or 'scaled'; got {config.network.rewards!r}.")
+    if config.network.rewards == "plain":
+        return None
+    largest = math.expm1(config.network.limit)
+    return RewardUnit(largest, largest * (1.0 - max(config.loss.discounts)))
 
 
 def _policy(action: ActionVector, features: int, units: int) -> GaussianPolicyPrior | CategoricalPolicyPrior:

@@ -1,8 +1,7 @@
 """TD-MPC2's objective (Hansen, Su, Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control, eq. 3 to 6)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -11,37 +10,16 @@ from torch.optim import Optimizer
 
 from wmcomponents.functional import percentile_range, shifted_images
 from wmcomponents.functional.broadcast import keep_where
-from wmcomponents.objectives.arrivals import check_sequences
-from wmcomponents.objectives.model_loss import ModelLoss, Terms
+from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig, TDMPC2OptimizerConfig
+from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws, draw
+from wmcomponents.models.value_equivalent.tdmpc2.protocol import TDMPC2Model
+from wmcomponents.models.value_equivalent.tdmpc2.windows import Windows, cut_windows
+from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, check_model
 from wmcomponents.optim import ClippedAdam
-from wmcomponents.world_model import Observation, WorldModel
+from wmcomponents.world_model import Observation
 
 SHIFT = 3
 """Pixels by which images are moved at most, in each direction."""
-
-
-@dataclass
-class Windows:
-    """N windows of H transitions.
-
-    Attributes:
-        observation: before each transition, ``[N, H, ...]`` each; read where ``begins``.
-        begins: whether the latent begins anew there, from the observation: where a window or an episode begins, bool
-            ``[N, H]``.
-        following: the observation after each transition, ``[N, H, ...]`` each.
-        action: the action taken in each transition, ``[N, H, ...]``.
-        reward: received for it, ``[N, H, 1]``.
-        terminated: whether it ended its episode by termination, bool ``[N, H, 1]``.
-        weight: of each transition, ``[N, H]``; 0 where data were padding.
-    """
-
-    observation: Observation
-    begins: Tensor
-    following: Observation
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    weight: Tensor
 
 
 class Latents(NamedTuple):
@@ -58,28 +36,7 @@ class Latents(NamedTuple):
     tasks: Tensor | None
 
 
-@dataclass
-class Draws:
-    """Everything random in one update.
-
-    Attributes:
-        target_noise: of the policy's actions in the value targets, ``[N, H, ...]``.
-        target_members: the two target value functions whose smaller one counts, int64 ``[2]``.
-        policy_noise: of the actions in the policy's loss, ``[N, H + 1, ...]``.
-        policy_members: the two value functions whose mean counts there, int64 ``[2]``.
-        value_keep: dropout in the value loss, ``[members, N, H, units]``; or ``None``.
-        policy_keep: dropout in the policy's loss, ``[2, N, H + 1, units]``; or ``None``.
-    """
-
-    target_noise: Tensor
-    target_members: Tensor
-    policy_noise: Tensor
-    policy_members: Tensor
-    value_keep: Tensor | None = None
-    policy_keep: Tensor | None = None
-
-
-class TDMPC2Loss(ModelLoss):
+class TDMPC2Loss(ModelLoss[TDMPC2Model]):
     r"""World-model objective of TD-MPC2 and the loss of its policy prior, on TorchRL-layout sequences.
 
     .. math::
@@ -111,16 +68,8 @@ class TDMPC2Loss(ModelLoss):
 
     Args:
         world_model: a :class:`wmcomponents.models.TDMPC2`.
-        horizon: H, transitions in a window.
-        rho: weight of a step relative to the one before it.
-        consistency_scale: c_z.
-        reward_scale: c_r.
-        value_scale: c_q.
-        termination_scale: c_d.
-        entropy_scale: c_e.
-        tau: share by which targets, and S, move at each update.
-        discounts: gamma, one for each task.
-        encoder_lr_scale: learning rate of the encoder, relative to the rest.
+        config: numbers of the objective.
+        optimizer: numbers of :meth:`make_optimizer`.
         seed: of the noise.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[N, H]``, the policy's
             ``[N, H + 1]``). Diagnostics are means.
@@ -143,45 +92,37 @@ class TDMPC2Loss(ModelLoss):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: TDMPC2Model,
+        config: TDMPC2LossConfig | None = None,
         *,
-        horizon: int = 3,
-        rho: float = 0.5,
-        consistency_scale: float = 20.0,
-        reward_scale: float = 0.1,
-        value_scale: float = 0.1,
-        termination_scale: float = 1.0,
-        entropy_scale: float = 1e-4,
-        tau: float = 0.01,
-        discounts: tuple[float, ...] = (0.99,),
-        encoder_lr_scale: float = 0.3,
+        optimizer: TDMPC2OptimizerConfig | None = None,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        lacking = [name for name in ("encode", "q", "target_q", "policy") if not hasattr(world_model, name)]
-        if lacking:
-            raise TypeError(f"this loss trains models.TDMPC2; a {type(world_model).__name__} has no {lacking[0]!r}.")
-        if horizon < 1:
-            raise ValueError(f"horizon is at least 1; got {horizon}.")
-        tasks = max(1, cast(Any, world_model).tasks)
-        if len(discounts) != tasks:
-            raise ValueError(f"one discount for each of {tasks} task(s); got {len(discounts)}.")
+        check_model(world_model, TDMPC2Model, type(self))
+        c = TDMPC2LossConfig() if config is None else config
+        if c.horizon < 1:
+            raise ValueError(f"horizon is at least 1; got {c.horizon}.")
+        tasks = max(1, world_model.tasks)
+        if len(c.discounts) != tasks:
+            raise ValueError(f"one discount for each of {tasks} task(s); got {len(c.discounts)}: see episode_lengths.")
         super().__init__(
             world_model,
             coefficients={
-                "rho": rho,
-                "consistency_scale": consistency_scale,
-                "reward_scale": reward_scale,
-                "value_scale": value_scale,
-                "termination_scale": termination_scale,
-                "entropy_scale": entropy_scale,
+                "rho": c.rho,
+                "consistency_scale": c.consistency_scale,
+                "reward_scale": c.reward_scale,
+                "value_scale": c.value_scale,
+                "termination_scale": c.termination_scale,
+                "entropy_scale": c.entropy_scale,
             },
             seed=seed,
             reduction=reduction,
         )
-        self.horizon, self.tau, self.encoder_lr_scale = horizon, tau, encoder_lr_scale
+        self.horizon, self.average = c.horizon, ExponentialAverage(c.tau)
+        self.optimizer = TDMPC2OptimizerConfig() if optimizer is None else optimizer
         device = next(world_model.parameters()).device
-        self.register_buffer("discounts", torch.tensor(discounts, device=device))
+        self.register_buffer("discounts", torch.tensor(c.discounts, device=device))
         self.register_buffer("policy_scale", torch.ones((), device=device))
         self._next_scale: Tensor | None = None
 
@@ -196,13 +137,14 @@ class TDMPC2Loss(ModelLoss):
     # -- what the training loop asks ---------------------------------------------------------------------------------
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """Adam, its gradients clipped at a norm of 20: the policy's by themselves, all others together.
+        """Adam, its gradients clipped: the policy's by themselves, all others together.
 
         Args:
-            lr: learning rate; 3e-4 if not given.
-            warmup: warm-up steps; none if not given.
+            lr: learning rate; the config's if not given.
+            warmup: updates over which the rate grows from 0; the config's if not given.
         """
-        lr = 3e-4 if lr is None else lr
+        c = self.optimizer
+        lr = c.lr if lr is None else lr
         groups: dict[str, list[Tensor]] = {"encoder": [], "policy": [], "": []}
         for name, parameter in self.world_model_params.flatten_keys(".").items():
             if parameter.requires_grad:
@@ -210,24 +152,20 @@ class TDMPC2Loss(ModelLoss):
                 groups[part if part in groups else ""].append(parameter)
         return ClippedAdam(
             [
-                {"params": groups["encoder"], "lr": self.encoder_lr_scale * lr},
+                {"params": groups["encoder"], "lr": c.encoder_lr_scale * lr},
                 {"params": groups[""]},
-                {"params": groups["policy"], "eps": 1e-5, "clip": "policy"},
+                {"params": groups["policy"], "eps": c.policy_eps, "clip": "policy"},
             ],
             lr,
-            max_norm=20.0,
-            warmup=warmup or 0,
+            max_norm=c.max_norm,
+            warmup=c.warmup if warmup is None else warmup,
         )
 
     @torch.no_grad()
     def after_update(self, step: int) -> None:
         """Move the target value functions towards the trained ones, and S to what the last batch said."""
-        params = self.world_model_params.flatten_keys(".")
-        # Constants and what was fitted to data are the same in both; a flag cannot be between two others.
-        moving = [(str(name), value) for name, value in params.items() if value.is_floating_point()]
-        pairs = [(params["target_" + name], value) for name, value in moving if name.startswith("q.")]
-        targets, values = (list(tensors) for tensors in zip(*pairs, strict=True))
-        cast(Any, torch)._foreach_lerp_([value.detach() for value in targets], values, self.tau)
+        params = self.world_model_params
+        self.average.update(params.get("target_q"), params.get("q"), step)
         if self._next_scale is not None:
             self.policy_scale.copy_(self._next_scale)
             self._next_scale = None
@@ -245,55 +183,28 @@ class TDMPC2Loss(ModelLoss):
         return Terms({**losses, **policy}, {**info, **more}, weight)
 
     def windows(self, tensordict: TensorDictBase) -> Windows:
-        """Sequences ``[B, T]``, cut into windows."""
-        keys = self.tensor_keys
-        below = {name: ("next", getattr(keys, name)) for name in ("reward", "terminated", "done")}
-        after = {key: ("next", key) for key in self.observation_keys}
-        check_sequences(
-            tensordict, [*self.observation_keys, keys.action, keys.is_init, *after.values(), *below.values()]
-        )
-        rows, time = tensordict.batch_size
-        horizon = min(self.horizon, time)
-        count = time // horizon
+        """Sequences ``[B, T]``, cut into windows.
 
-        def cut(key: NestedKey, tail: tuple[int, ...] | None = None) -> Tensor:
-            value = tensordict.get(key)[:, : count * horizon]
-            return value.reshape(rows * count, horizon, *(value.shape[2:] if tail is None else tail))
-
-        reward, terminated, done = (cut(key, (1,)) for key in below.values())
-        begins = cut(keys.is_init, (1,)).squeeze(-1).clone()
-        begins[:, 0] = True
-        begins[:, 1:] |= (done | terminated)[:, :-1, 0]
-        weight = torch.ones_like(begins, dtype=torch.float32)
-        if tensordict.get(keys.priority_weight, None) is not None:
-            weight = cut(keys.priority_weight, ()).float()
-        observation = {key: cut(key) for key in self.observation_keys}
-        following = {key: cut(after[key]) for key in self.observation_keys}
-        action = cut(keys.action)
-        if tensordict.get(keys.mask, None) is not None:
-            mask = cut(keys.mask, ()).bool()
-            begins[:, 1:] |= ~mask[:, :-1]
-            weight = weight * mask
-            observation = {key: keep_where(value, mask) for key, value in observation.items()}
-            following = {key: keep_where(value, mask) for key, value in following.items()}
-            action, reward = keep_where(action, mask), keep_where(reward, mask)
-        return Windows(observation, begins, following, action, reward, terminated, weight)
+        Raises:
+            ValueError: if the batch is not ``[B, T]``.
+            KeyError: if a key is missing.
+        """
+        after: dict[str, NestedKey] = {key: ("next", key) for key in self.observation_keys}
+        transitions = self.transitions(tensordict, [*self.observation_keys, *after.values()])
+        observation = {key: tensordict.get(key) for key in self.observation_keys}
+        following = {key: tensordict.get(place) for key, place in after.items()}
+        action = tensordict.get(self.tensor_keys.action)
+        if tensordict.get(self.tensor_keys.mask, None) is not None:  # padding may hold anything, NaN included
+            observation, following = (
+                {key: keep_where(value, transitions.real) for key, value in shown.items()}
+                for shown in (observation, following)
+            )
+            action = keep_where(action, transitions.real)
+        return cut_windows(transitions, observation, following, action, self.horizon)
 
     def draw(self, rows: int, time: int) -> Draws:
         """What is random in an update on ``rows`` windows of ``time`` transitions."""
-        q, policy, generator = self.world_model.q, self.world_model.policy, self.generator
-
-        def two() -> Tensor:
-            return torch.randperm(q.members, generator=generator, device=generator.device)[:2]
-
-        return Draws(
-            target_noise=policy.draw((rows, time), generator),
-            target_members=two(),
-            policy_noise=policy.draw((rows, time + 1), generator),
-            policy_members=two(),
-            value_keep=q.draw_keep((rows, time), q.members, generator),
-            policy_keep=q.draw_keep((rows, time + 1), min(2, q.members), generator),
-        )
+        return draw(self.world_model.q, self.world_model.policy, rows, time, self.generator)
 
     def model_terms(self, windows: Windows, draws: Draws) -> tuple[dict[str, Tensor], dict[str, Tensor], Latents]:
         """Every weighted term of the model's objective, element by element.
@@ -303,7 +214,7 @@ class TDMPC2Loss(ModelLoss):
         """
         model = self.world_model
         tasks = model.task_of(windows.observation)
-        if tasks is not None:
+        if model.task_embedding is not None and tasks is not None:
             model.task_embedding.renormalize_(tasks)
         with torch.no_grad():
             following = model.encode(self._moved(windows.following), tasks)
@@ -346,7 +257,7 @@ class TDMPC2Loss(ModelLoss):
         seen = self._moved({key: value[rows, steps] for key, value in windows.observation.items()})
         fresh = model.encode(seen, None if tasks is None else tasks[rows, steps])
         start = fresh.new_zeros(*begins.shape, fresh.shape[-1]).index_put((rows, steps), fresh)
-        context = None if tasks is None else model.task_embedding(tasks)
+        context = None if model.task_embedding is None else model.task_embedding(tasks)
         origins, afters = [], []
         for t in range(begins.shape[1]):
             z = start[:, t] if t == 0 else torch.where(begins[:, t, None], start[:, t], afters[-1])
@@ -388,7 +299,7 @@ class TDMPC2Loss(ModelLoss):
         raw = model.q.logits(x, draws.policy_members, keep=draws.policy_keep, detach=True)
         value = model.q.mean(raw).mean(-1)
         spread = percentile_range(value[:, 0].detach(), None if weight is None else weight[:, 0] > 0).clamp(min=1.0)
-        scale = torch.where(spread.isnan(), self.policy_scale, torch.lerp(self.policy_scale, spread, self.tau))
+        scale = torch.where(spread.isnan(), self.policy_scale, self.average.blend(self.policy_scale, spread))
         self._next_scale = scale
         loss = -(self.rho**latents.age) * (value / scale + self.entropy_scale * chosen.bonus)
         return {"policy": loss}, {"policy_entropy": chosen.entropy, "policy_scale": scale.expand_as(loss)}

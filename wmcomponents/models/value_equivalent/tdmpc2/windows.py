@@ -1,0 +1,65 @@
+"""Sequences cut into the windows that TD-MPC2 is rolled out along."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from wmcomponents.objectives.arrivals import Transitions
+from wmcomponents.world_model import Observation
+
+
+@dataclass
+class Windows:
+    """N windows of H transitions.
+
+    Attributes:
+        observation: before each transition, ``[N, H, ...]`` each; read where ``begins``.
+        begins: whether the latent begins anew there, from the observation: where a window or an episode begins, bool
+            ``[N, H]``.
+        following: the observation after each transition, ``[N, H, ...]`` each.
+        action: the action taken in each transition, ``[N, H, ...]``.
+        reward: received for it, ``[N, H, 1]``.
+        terminated: whether it ended its episode by termination, bool ``[N, H, 1]``.
+        weight: weight of each transition, ``[N, H]``; 0 where data were padding.
+    """
+
+    observation: Observation
+    begins: Tensor
+    following: Observation
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    weight: Tensor
+
+
+def cut_windows(
+    transitions: Transitions, observation: Observation, following: Observation, action: Tensor, horizon: int
+) -> Windows:
+    """Sequences ``[B, T]`` as windows side by side; what is left over at the end is not used.
+
+    Args:
+        transitions: rewards, ends and weights, ``[B, T]``.
+        observation: before each transition, ``[B, T, ...]`` each.
+        following: after each transition, ``[B, T, ...]`` each.
+        action: taken in each transition, ``[B, T, ...]``.
+        horizon: H; a shorter sequence is one window.
+    """
+    rows, time = transitions.reward.shape
+    horizon = min(horizon, time)
+    count = time // horizon
+
+    def cut(value: Tensor) -> Tensor:
+        return value[:, : count * horizon].reshape(rows * count, horizon, *value.shape[2:])
+
+    begins = cut(transitions.begins).clone()
+    begins[:, 0] = True
+    begins[:, 1:] |= cut(transitions.ends)[:, :-1] | ~cut(transitions.real)[:, :-1]
+    return Windows(
+        observation={key: cut(value) for key, value in observation.items()},
+        begins=begins,
+        following={key: cut(value) for key, value in following.items()},
+        action=cut(action),
+        reward=cut(transitions.reward).unsqueeze(-1),
+        terminated=cut(transitions.terminated).unsqueeze(-1),
+        weight=cut(transitions.weight),
+    )
