@@ -310,7 +310,7 @@ def test_the_first_dreamerv3_and_every_gradient_agree_with_the_2023_code(kind):
     latent = (
         CategoricalLatent(c["stoch"], c["discrete"], unimix=0.01)
         if is_discrete
-        else GaussianLatent(c["stoch"], spread=SigmoidStd())
+        else GaussianLatent(c["stoch"], std=SigmoidStd())
     )
     sizes = {"units": c["hidden"], "layers": 1, "norm": "keras_layer", "act": "silu", "bias": False}
     gru = NormGRU(c["hidden"], c["deter"], bias=False)

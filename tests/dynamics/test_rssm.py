@@ -303,13 +303,13 @@ def test_the_model_compiles_whole_to_the_same_numbers(build):
     torch.testing.assert_close(imagine(deter, stoch, action, noise), rssm.imagine_step(deter, stoch, action, noise))
 
 
-@pytest.mark.parametrize("spread", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
-def test_spreads_are_positive_and_their_slopes_are_their_derivatives(spread):
+@pytest.mark.parametrize("std", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
+def test_standard_deviations_are_positive_and_their_slopes_are_their_derivatives(std):
     raw = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
-    value = spread(raw)
+    value = std(raw)
     assert (value > 0).all()
     (slope,) = torch.autograd.grad(value.sum(), raw)
-    torch.testing.assert_close(spread.slope(raw.detach()), slope)
+    torch.testing.assert_close(std.derivative(raw.detach()), slope)
 
 
 def test_a_learned_episode_begins_at_the_mode_of_the_prior_of_a_learned_state():

@@ -70,9 +70,9 @@ def test_values_and_every_gradient_agree_with_autograd(with_noise, classes, unim
 
 
 @pytest.mark.parametrize("with_noise", [True, False])
-@pytest.mark.parametrize("spread", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
-def test_a_gaussian_latent_is_scanned_too(with_noise, spread):
-    latent = GaussianLatent(6, spread=spread)
+@pytest.mark.parametrize("std", [SoftplusStd(), SigmoidStd()], ids=["softplus", "sigmoid"])
+def test_a_gaussian_latent_is_scanned_too(with_noise, std):
+    latent = GaussianLatent(6, std=std)
     cell, prior = BlockGRUCell(16, latent.size, ACTION, 8, blocks=4), Prior(16, latent.params, 8)
     rssm = RSSM(cell, latent, prior, RecurrentPosterior(16, EMBED, latent.params, 8))
     assert_scan_is_loop(scramble(rssm).double(), with_noise)

@@ -93,13 +93,11 @@ def arrivals_from(
         ValueError: if the batch is not ``[B, T]``.
         KeyError: if a key is missing.
     """
-    below = [("next", key) if isinstance(key, str) else ("next", *key) for key in (reward, terminated, done)]
-    check_sequences(
-        tensordict, [*observation_keys, action, is_init, *(("next", key) for key in observation_keys), *below]
-    )
+    outcome = [under_next(key) for key in (reward, terminated, done)]
+    check_sequences(tensordict, [*observation_keys, action, is_init, *map(under_next, observation_keys), *outcome])
     shape = tensordict.batch_size
     first = tensordict.get(is_init).reshape(*shape, 1)
-    next_reward, next_terminated, next_done = (tensordict.get(key).reshape(*shape, 1) for key in below)
+    next_reward, next_terminated, next_done = (tensordict.get(key).reshape(*shape, 1) for key in outcome)
     valid = tensordict.get(mask, None)
     valid = None if valid is None else valid.reshape(shape).bool()
     index = arrival_index(_ends((next_done | next_terminated).squeeze(-1), first.squeeze(-1), valid))
@@ -113,25 +111,30 @@ def arrivals_from(
     observation = {
         key: gather_arrivals(index, tensordict.get(key), tensordict.get(("next", key))) for key in observation_keys
     }
-    led = gather_causes(index, tensordict.get(action))
-    received = gather_causes(index, next_reward)
+    previous_action = gather_causes(index, tensordict.get(action))
+    arrival_reward = gather_causes(index, next_reward)
     real = torch.ones_like(start.squeeze(-1))
     if valid is not None:
         real = gather_arrivals(index, valid, valid)
-        # What led here may be padding only where this is padding too.
+        # The transition that led here is padding only where this is padding too.
         observation = {key: keep_where(value, real) for key, value in observation.items()}
-        led, received = keep_where(led, real), keep_where(received, real)
+        previous_action, arrival_reward = keep_where(previous_action, real), keep_where(arrival_reward, real)
         weight = torch.where(real, weight, torch.zeros_like(weight))
     return Arrivals(
         observation=observation,
-        action=led,
+        action=previous_action,
         is_init=start | after_end,
-        reward=received,
+        reward=arrival_reward,
         terminated=gather_causes(index, next_terminated),
         reward_known=known | start,
         weight=weight,
         real=real,
     )
+
+
+def under_next(key: NestedKey) -> NestedKey:
+    """The key below ``"next"``."""
+    return ("next", key) if isinstance(key, str) else ("next", *key)
 
 
 def check_sequences(tensordict: TensorDictBase, needed: Sequence[NestedKey]) -> None:

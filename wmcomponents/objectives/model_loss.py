@@ -15,7 +15,7 @@ from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
 from typing_extensions import get_protocol_members, is_protocol
 
-from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences
+from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences, under_next
 from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import LaProp
 from wmcomponents.world_model import keys_of
@@ -44,7 +44,7 @@ class Terms(NamedTuple):
 
     Attributes:
         losses: the weighted terms whose sum is minimised, by name, each ``[B, L]`` like ``weight``, or shorter in time.
-        info: diagnostics, likewise.
+        info: diagnostics by name, each ``[B, L]`` like ``weight``, or shorter in time.
         weight: of each element, ``[B, L]``; 0 where the data were padding. By name where terms have elements of their
             own, each of its term's shape.
     """
@@ -153,11 +153,10 @@ class ModelLoss(LossModule, Generic[M]):
             KeyError: if a key is missing.
         """
         keys = self.tensor_keys
-        names = (keys.reward, keys.terminated, keys.done)
-        below = [("next", key) if isinstance(key, str) else ("next", *key) for key in names]
-        check_sequences(tensordict, [keys.action, keys.is_init, *below, *further])
+        outcome = [under_next(key) for key in (keys.reward, keys.terminated, keys.done)]
+        check_sequences(tensordict, [keys.action, keys.is_init, *outcome, *further])
         shape = tensordict.batch_size
-        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*below, keys.is_init))
+        reward, terminated, done, first = (tensordict.get(key).reshape(shape) for key in (*outcome, keys.is_init))
         mask, priority = tensordict.get(keys.mask, None), tensordict.get(keys.priority_weight, None)
         real = torch.ones_like(done) if mask is None else mask.reshape(shape).bool()
         weight = real.float() if priority is None else priority.reshape(shape).float() * real
@@ -200,8 +199,8 @@ class ModelLoss(LossModule, Generic[M]):
     def in_keys(self) -> list[NestedKey]:
         """Keys read."""
         keys = self.tensor_keys
-        follow = [("next", key) for key in (*self.observation_keys, keys.reward, keys.terminated, keys.done)]
-        return [*self.observation_keys, keys.action, keys.is_init, *cast("list[NestedKey]", follow)]
+        below_next = map(under_next, (*self.observation_keys, keys.reward, keys.terminated, keys.done))
+        return [*self.observation_keys, keys.action, keys.is_init, *below_next]
 
     @in_keys.setter
     def in_keys(self, value: Any) -> None:

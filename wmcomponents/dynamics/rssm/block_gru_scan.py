@@ -88,10 +88,10 @@ class BlockGRUScan(CellScan):
         torch.sigmoid(self.raw_update, out=update)
         torch.lerp(own, candidate, update, out=out)
 
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         """Make room for gradients."""
-        self.embeds.rewind()
-        self.mixed.rewind()
+        self.embeds.prepare_backward()
+        self.mixed.prepare_backward()
         self.raw_grad = self.raw.new_empty(len(self.steps), *self.raw.shape)
         self.post_grad_blocks = self._blocks(self.mixed.post_grad)
         self.shared_grad = self.embeds.post_grad.flatten(1)
@@ -118,13 +118,13 @@ class BlockGRUScan(CellScan):
         own_grad.add_(torch.bmm(self._blocks(pre_grad), self.own_weight.transpose(1, 2)))
         return deter_grad.addmm_(deter_pre_grad, self.deter_weight), stoch_pre_grad @ self.stoch_weight
 
-    def finish(self) -> Gradients:
+    def parameter_gradients(self) -> Gradients:
         """Gradients of all weights the step uses; those of the actions' share follow from ``prepared_grad``."""
         self.prepared_grad = self.mixed.pre_grad
         deter_pre_grad, stoch_pre_grad = self.embeds.pre_grad.unbind(2)
         grads = linear_gradients(*self.deter_in, self.deter, deter_pre_grad)
         grads |= linear_gradients(*self.stoch_in, self.stoch, stoch_pre_grad)
-        grads |= self.embeds.finish() | self.mixed.finish()
+        grads |= self.embeds.parameter_gradients() | self.mixed.parameter_gradients()
         own, post, pre_grad = (self._rows(self._blocks(x)) for x in (self.deter, self.mixed.post, self.mixed.pre_grad))
         weight_grad = torch.zeros_like(self.hidden[0])
         weight_grad[:, : own.shape[-1]] = torch.bmm(own.transpose(1, 2), pre_grad)

@@ -46,7 +46,7 @@ class _Filter(torch.autograd.Function):
         _ = ctx.saved_tensors  # raises if any of them was changed in place since the forward pass
         cells, posteriors, latents = ctx.scans
         for scan in ctx.scans:
-            scan.rewind()
+            scan.prepare_backward()
         deter_grad, stoch_grad = torch.zeros_like(deters_grad[0]), torch.zeros_like(stochs_grad[0])
         keep = ctx.is_init.logical_not().to(deter_grad.dtype)
         arrived = list(zip(deters_grad, stochs_grad, raws_grad, keep, strict=True))
@@ -57,7 +57,7 @@ class _Filter(torch.autograd.Function):
             deter_grad, stoch_grad = cells.backward(t, deter_grad)
             deter_grad.mul_(kept)
             stoch_grad.mul_(kept)
-        found = cells.finish() | posteriors.finish()
+        found = cells.parameter_gradients() | posteriors.parameter_gradients()
         inputs = (None, deter_grad, stoch_grad, cells.prepared_grad, posteriors.prepared_grad, None, None)
         return *inputs, *(found.get(parameter) for parameter in ctx.parameters)
 

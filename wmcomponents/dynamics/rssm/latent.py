@@ -59,16 +59,16 @@ class Latent(nn.Module, ABC):
         """``[*B, params]`` and noise ``[*B, *noise_shape]`` (None: the mode) to a differentiable ``[*B, *shape]``."""
 
     def mode(self, raw: Tensor) -> Tensor:
-        """The most likely sample, ``[*B, *shape]``, with the gradient that a learned initial state takes from it."""
+        """``[*B, params]`` to the most likely ``[*B, *shape]``, with the gradient of a learned initial state."""
         return self.sample(raw, None)
 
     @abstractmethod
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
-        """KL(p || q) in nats, summed over the whole variable: ``[*B]``."""
+        """KL(p || q) in nats of two ``[*B, params]``, summed over the whole variable: ``[*B]``."""
 
     @abstractmethod
     def entropy(self, raw: Tensor) -> Tensor:
-        """Entropy in nats, summed over the whole variable: ``[*B]``."""
+        """Entropy in nats of ``[*B, params]``, summed over the whole variable: ``[*B]``."""
 
 
 class CategoricalLatent(Latent):
@@ -112,22 +112,22 @@ class CategoricalLatent(Latent):
         return True
 
     def scan(self, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> LatentScan:
-        """Unrolled over time."""
+        """This latent unrolled over time: ``raw [T, B, params]``, ``stoch [T, B, S]``."""
         return _CategoricalScan(self, raw, noise, stoch)
 
     def logits(self, raw: Tensor) -> Tensor:
-        """Normalised log probabilities after mixing, ``[*B, groups, classes]``."""
+        """``[*B, params]`` to normalised log probabilities after mixing, ``[*B, groups, classes]``."""
         return unimix_log_probs(raw.unflatten(-1, self.shape), self.unimix)
 
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
-        """One-hot vectors ``[*B, groups, classes]`` from uniform noise ``[*B, groups]``; None: the most likely ones."""
+        """``[*B, params]`` and uniform noise ``[*B, groups]`` (None: the mode) to one-hot ``[*B, groups, classes]``."""
         probs = unimix_probs(raw.unflatten(-1, self.shape), self.unimix)
         value = probs.detach()
         hard = mode_one_hot(value) if noise is None else inverse_cdf_one_hot(value, noise)
         return straight_through(hard, probs)
 
     def mode(self, raw: Tensor) -> Tensor:
-        """The most likely one-hot vectors with the gradient of the mixed log probabilities.
+        """``[*B, params]`` to the most likely one-hot vectors, with the gradient of the mixed log probabilities.
 
         Not that of the probabilities, which samples have: so it is in the code of the first DreamerV3.
         """
@@ -135,11 +135,11 @@ class CategoricalLatent(Latent):
         return straight_through(mode_one_hot(logits.detach()), logits)
 
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
-        """KL of the mixed distributions, summed over groups: ``[*B]``."""
+        """KL of the mixed distributions of two ``[*B, params]``, summed over groups: ``[*B]``."""
         return categorical_kl(self.logits(raw_p), self.logits(raw_q)).sum(-1)
 
     def entropy(self, raw: Tensor) -> Tensor:
-        """Entropy of the mixed distributions, summed over groups: ``[*B]``."""
+        """Entropy of the mixed distribution of ``[*B, params]``, summed over groups: ``[*B]``."""
         return categorical_entropy(self.logits(raw)).sum(-1)
 
     def extra_repr(self) -> str:
@@ -155,13 +155,13 @@ class _CategoricalScan(LatentScan):
     """
 
     def __init__(self, latent: CategoricalLatent, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> None:
-        self.straight, self.noise = 1.0 - latent.unimix, noise
+        self.learned_share, self.noise = 1.0 - latent.unimix, noise
         raw, stoch = raw.unflatten(-1, latent.shape), stoch.unflatten(-1, latent.shape)
         self.probs = torch.empty_like(raw)
         self.steps = list(zip(raw.unbind(), self.probs.unbind(), stoch.unbind(), strict=True))
         if noise is not None:
             floor = torch.arange(1, latent.classes, device=raw.device) * (latent.unimix / latent.classes)
-            threshold = (noise.unsqueeze(-1) - floor) / max(self.straight, 1e-9)
+            threshold = (noise.unsqueeze(-1) - floor) / max(self.learned_share, 1e-9)
             self.thresholds = threshold.to(raw.dtype).unbind()
             edges = raw.new_ones(*noise.shape[1:], latent.classes + 1)
             edges[..., -1] = 0.0
@@ -180,14 +180,14 @@ class _CategoricalScan(LatentScan):
         torch.le(mass[..., :-1], self.thresholds[t] * total, out=self.inner)
         torch.sub(self.lower, self.upper, out=stoch)
 
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         pass
 
     def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
         _, probs, _ = self.steps[t]
         weighted = probs * grad.view_as(probs)
         weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1.0)
-        return torch.add(raw_grad, weighted.flatten(-2), alpha=self.straight)
+        return torch.add(raw_grad, weighted.flatten(-2), alpha=self.learned_share)
 
 
 class StdParameter(nn.Module, ABC):
@@ -195,22 +195,22 @@ class StdParameter(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, raw: Tensor) -> Tensor:
-        """Positive, elementwise, as a new tensor."""
+        """Raw numbers ``[*B]`` to positive ones ``[*B]``, elementwise, as a new tensor."""
 
     @abstractmethod
-    def slope(self, raw: Tensor) -> Tensor:
-        """The derivative of :meth:`forward`, elementwise, as a new tensor."""
+    def derivative(self, raw: Tensor) -> Tensor:
+        """The derivative of :meth:`forward` in ``raw`` ``[*B]``, elementwise, as a new tensor ``[*B]``."""
 
 
 class SoftplusStd(StdParameter):
     """``log(1 + exp(s))``: PlaNet, Dreamer V1."""
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Positive, elementwise."""
+        """``[*B]`` to positive numbers ``[*B]``, elementwise."""
         return F.softplus(raw)
 
-    def slope(self, raw: Tensor) -> Tensor:
-        """Its derivative."""
+    def derivative(self, raw: Tensor) -> Tensor:
+        """``[*B]`` to the derivative there, ``[*B]``."""
         return torch.sigmoid(raw)
 
 
@@ -218,22 +218,22 @@ class SigmoidStd(StdParameter):
     """``2 sigmoid(s / 2)``, at most 2: Dreamer V2, DreamerV3 of 2023."""
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Positive, elementwise."""
+        """``[*B]`` to positive numbers ``[*B]``, elementwise."""
         return 2.0 * torch.sigmoid(0.5 * raw)
 
-    def slope(self, raw: Tensor) -> Tensor:
-        """Its derivative."""
+    def derivative(self, raw: Tensor) -> Tensor:
+        """``[*B]`` to the derivative there, ``[*B]``."""
         half = torch.sigmoid(0.5 * raw)
         return half * (1.0 - half)
 
 
 class GaussianLatent(Latent):
-    """A diagonal Gaussian: ``raw`` is [mean, s] with standard deviation ``spread(s) + min_std``.
+    """A diagonal Gaussian: ``raw`` is [mean, s] with standard deviation ``std(s) + min_std``.
 
     Args:
         size: number of dimensions.
         min_std: smallest standard deviation.
-        spread: from s to what is added to it; :class:`SoftplusStd` if not given.
+        std: from s to the standard deviation above ``min_std``; :class:`SoftplusStd` if not given.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), section 3.
 
@@ -243,9 +243,9 @@ class GaussianLatent(Latent):
         tensor([1., 2.])
     """
 
-    def __init__(self, size: int = 30, min_std: float = 0.1, spread: StdParameter | None = None) -> None:
+    def __init__(self, size: int = 30, min_std: float = 0.1, std: StdParameter | None = None) -> None:
         super().__init__()
-        self.min_std, self.spread = min_std, spread or SoftplusStd()
+        self.min_std, self.std = min_std, std or SoftplusStd()
         self.params, self.shape, self.noise_shape = 2 * size, (size,), (size,)
 
     def noise_spec(self) -> TensorSpec:
@@ -258,25 +258,25 @@ class GaussianLatent(Latent):
         return True
 
     def scan(self, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> LatentScan:
-        """Unrolled over time."""
+        """This latent unrolled over time: ``raw [T, B, params]``, ``stoch [T, B, S]``."""
         return _GaussianScan(self, raw, noise, stoch)
 
     def mean_std(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each ``[*B, size]``."""
-        mean, std = raw.chunk(2, -1)
-        return mean, self.spread(std) + self.min_std
+        """``[*B, params]`` to mean and standard deviation, each ``[*B, size]``."""
+        mean, raw_std = raw.chunk(2, -1)
+        return mean, self.std(raw_std) + self.min_std
 
     def sample(self, raw: Tensor, noise: Tensor | None) -> Tensor:
-        """``mean + std * noise``; None: the mean."""
+        """``mean + std * noise`` for ``[*B, params]`` and noise ``[*B, size]``: ``[*B, size]``; None: the mean."""
         mean, std = self.mean_std(raw)
         return mean if noise is None else torch.addcmul(mean, std, noise)
 
     def kl(self, raw_p: Tensor, raw_q: Tensor) -> Tensor:
-        """KL summed over dimensions: ``[*B]``."""
+        """KL of two ``[*B, params]``, summed over dimensions: ``[*B]``."""
         return gaussian_kl(*self.mean_std(raw_p), *self.mean_std(raw_q))
 
     def entropy(self, raw: Tensor) -> Tensor:
-        """Entropy summed over dimensions: ``[*B]``."""
+        """Entropy of ``[*B, params]``, summed over dimensions: ``[*B]``."""
         return gaussian_entropy(self.mean_std(raw)[1])
 
     def extra_repr(self) -> str:
@@ -288,18 +288,18 @@ class _GaussianScan(LatentScan):
     """Samples of a Gaussian latent, unrolled over time."""
 
     def __init__(self, latent: GaussianLatent, raw: Tensor, noise: Tensor | None, stoch: Tensor) -> None:
-        mean, width = raw.chunk(2, -1)
+        mean, raw_std = raw.chunk(2, -1)
         noise = torch.zeros_like(stoch) if noise is None else noise.to(raw.dtype)
-        self.min_std, self.spread = latent.min_std, latent.spread
-        self.steps = list(zip(mean, width, noise, stoch, strict=True))
+        self.min_std, self.std = latent.min_std, latent.std
+        self.steps = list(zip(mean, raw_std, noise, stoch, strict=True))
 
     def forward(self, t: int) -> None:
-        mean, width, noise, stoch = self.steps[t]
-        torch.addcmul(mean, self.spread(width).add_(self.min_std), noise, out=stoch)
+        mean, raw_std, noise, stoch = self.steps[t]
+        torch.addcmul(mean, self.std(raw_std).add_(self.min_std), noise, out=stoch)
 
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         pass
 
     def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
-        _, width, noise, _ = self.steps[t]
-        return raw_grad + torch.cat([grad, self.spread.slope(width).mul_(noise).mul_(grad)], -1)
+        _, raw_std, noise, _ = self.steps[t]
+        return raw_grad + torch.cat([grad, self.std.derivative(raw_std).mul_(noise).mul_(grad)], -1)

@@ -163,8 +163,8 @@ class _RecurrentPosteriorScan(PosteriorScan):
         torch.addmm(prepared, deter, self.weight.T, out=self.pre)
         torch.addmm(self.out_bias, self.hidden.forward(t, self.pre), self.out_weight.T, out=raw)
 
-    def rewind(self) -> None:
-        self.hidden.rewind()
+    def prepare_backward(self) -> None:
+        self.hidden.prepare_backward()
         self.raw_grad = torch.empty_like(self.raw)
         self.raw_grads = self.raw_grad.unbind()
 
@@ -172,12 +172,12 @@ class _RecurrentPosteriorScan(PosteriorScan):
         torch.mm(self.raw_grads[t].copy_(grad), self.out_weight, out=self.hidden.post_grad)
         return torch.addmm(deter_grad, self.hidden.backward(t), self.weight)
 
-    def finish(self) -> Gradients:
+    def parameter_gradients(self) -> Gradients:
         self.prepared_grad = self.hidden.pre_grad
         weight = torch.zeros_like(self.full_weight)
         weight[:, : self.deter.shape[-1]] = weight_gradient(self.deter, self.hidden.pre_grad)
         out = linear_gradients(*self.out, self.hidden.post, self.raw_grad)
-        return {self.full_weight: weight} | self.hidden.finish() | out
+        return {self.full_weight: weight} | self.hidden.parameter_gradients() | out
 
 
 class AbsolutePosterior(Posterior):

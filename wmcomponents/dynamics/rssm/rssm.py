@@ -203,7 +203,7 @@ class RSSM(Component):
             Deter, stoch, raw posterior ``[*B, params]``.
         """
         flat = stoch.flatten(-len(self.latent.shape))
-        deter, flat = _begun(deter, flat, is_init, self._begin())
+        deter, flat = _reset(deter, flat, is_init, self._initial_row())
         deter = self.cell(deter, flat, action.masked_fill(is_init, 0.0))
         raw = self.posterior(deter, embed)
         return deter, self.latent.sample(raw, noise), raw
@@ -259,7 +259,7 @@ class RSSM(Component):
             deter, stoch, raw = self._filter_loop(*inputs)
         return batch_major(deter), batch_major(stoch).unflatten(-1, shape), batch_major(raw)
 
-    def _begin(self) -> tuple[Tensor, Tensor] | None:
+    def _initial_row(self) -> tuple[Tensor, Tensor] | None:
         """The learned initial state of one row, ``[D]`` and flat ``[S]``; None where it is zeros."""
         if self.initial is None:
             return None
@@ -282,10 +282,10 @@ class RSSM(Component):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What :func:`filter_scan` computes, by a plain loop for autograd and the compiler; time-major."""
         noises = [None] * len(actions) if noise is None else noise.unbind()
-        begin = self._begin()
+        initial = self._initial_row()
         steps = []
         for action, embed, start, base in zip(actions.unbind(), embeds.unbind(), is_init.unbind(), noises, strict=True):
-            deter = self.cell.step(*_begun(deter, stoch, start, begin), action)
+            deter = self.cell.step(*_reset(deter, stoch, start, initial), action)
             raw = self.posterior.step(deter, embed)
             stoch = self.latent.sample(raw, base).flatten(1)
             steps.append((deter, stoch, raw))
@@ -299,11 +299,13 @@ class RSSM(Component):
         return self.imagine_step(deter, stoch, action, noise)
 
 
-def _begun(deter: Tensor, stoch: Tensor, is_init: Tensor, begin: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+def _reset(
+    deter: Tensor, stoch: Tensor, is_init: Tensor, initial: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
     """State and flat sample, replaced by the initial ones where an episode begins."""
-    if begin is None:
+    if initial is None:
         return deter.masked_fill(is_init, 0.0), stoch.masked_fill(is_init, 0.0)
-    return torch.where(is_init, begin[0], deter), torch.where(is_init, begin[1], stoch)
+    return torch.where(is_init, initial[0], deter), torch.where(is_init, initial[1], stoch)
 
 
 class RSSMObserve(Component):

@@ -31,7 +31,7 @@ class CellScan(ABC):
         """Read ``deter[t]`` and ``stoch[t]``, write ``out[t]``."""
 
     @abstractmethod
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         """Between the last forward and the first backward step: make room for gradients."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class CellScan(ABC):
         """From the gradient of ``out[t]``, new tensors with those of ``deter[t]`` and ``stoch[t]``."""
 
     @abstractmethod
-    def finish(self) -> Gradients:
+    def parameter_gradients(self) -> Gradients:
         """After the last backward step: gradients of the parameters, from all steps at once."""
 
 
@@ -57,7 +57,7 @@ class PosteriorScan(ABC):
         """Read ``deter[t]``, write ``raw[t]``."""
 
     @abstractmethod
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         """Between the last forward and the first backward step: make room for gradients."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class PosteriorScan(ABC):
         """From the gradient of ``raw[t]``, the sum of that of ``deter[t]`` and ``deter_grad``, as a new tensor."""
 
     @abstractmethod
-    def finish(self) -> Gradients:
+    def parameter_gradients(self) -> Gradients:
         """After the last backward step: gradients of the parameters, from all steps at once."""
 
 
@@ -77,7 +77,7 @@ class LatentScan(ABC):
         """Read ``raw[t]``, write ``stoch[t]``."""
 
     @abstractmethod
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         """Between the last forward and the first backward step: make room for gradients."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class NormAct:
         torch.mul(torch.mul(pre, inverse, out=unit), self.weight, out=scaled)
         return torch.ops.aten.silu.out(scaled, out=post)
 
-    def rewind(self) -> None:
+    def prepare_backward(self) -> None:
         """Make room for gradients."""
         self.pre_grad, self.post_grad = torch.empty_like(self.unit), torch.empty_like(self.unit[0])
         self.weight_grad = torch.zeros_like(self.unit[0])
@@ -130,7 +130,7 @@ class NormAct:
         along = torch.linalg.vecdot(grad.mul_(self.weight), unit).unsqueeze(-1)
         return torch.mul(grad.addcmul_(unit, along, value=-self.share), inverse, out=self.pre_grads[t])
 
-    def finish(self) -> Gradients:
+    def parameter_gradients(self) -> Gradients:
         """Gradients of the normalisations' weights."""
         grads = self.weight_grad.sum(0).view(len(self.weights), -1)
         return dict(zip(self.weights, grads, strict=True))

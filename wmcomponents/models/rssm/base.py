@@ -1,7 +1,7 @@
 """What the world models built around a recurrent state-space model have in common."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -13,32 +13,9 @@ from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.dynamics import RSSM
 from wmcomponents.encoders import MultiEncoder
+from wmcomponents.heads import Head
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
-
-
-class Head(Protocol):
-    """What a scalar head offers: raw outputs, the expected value ``[*B, 1]``, the error ``[*B]``."""
-
-    def raw(self, feat: Tensor) -> Tensor:
-        """Raw outputs ``[*B, R]``."""
-        ...
-
-    def mean(self, raw: Tensor) -> Tensor:
-        """Expected value ``[*B, 1]``."""
-        ...
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Error against targets ``[*B, 1]``: ``[*B]``."""
-        ...
-
-
-class NumberHead(Head, Protocol):
-    """What a head of numbers of any size offers besides: a look at data."""
-
-    def prepare(self, target: Tensor) -> None:
-        """Estimate from data ``[N, 1]`` what is estimated, once; warn of numbers that cannot be said."""
-        ...
 
 
 class Filtered(NamedTuple):
@@ -69,8 +46,8 @@ class RSSMWorldModel(PretrainedModel):
         encoder: observations to an embedding.
         dynamics: the RSSM.
         decoder: state to observations, or ``None``.
-        reward_head: features to the reward, or ``None``; has ``prepare``, ``raw``, ``mean`` and ``loss``.
-        continue_head: features to a probability, or ``None``; has ``raw``, ``mean`` and ``loss``.
+        reward_head: features to the reward, or ``None``.
+        continue_head: features to a probability, or ``None``.
         discount: what the continue head's target was multiplied with in training: its output divided by this is
             P(not terminated).
     """
@@ -85,7 +62,7 @@ class RSSMWorldModel(PretrainedModel):
         encoder: MultiEncoder,
         dynamics: RSSM,
         decoder: MultiDecoder | None,
-        reward_head: NumberHead | None,
+        reward_head: Head | None,
         continue_head: Head | None,
         discount: float = 1.0,
     ) -> None:

@@ -61,7 +61,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
     ) -> dict[str, Tensor]:
-        """KL, its mean over the batch clipped."""
+        """KL ``[B, L]``, its mean over the batch clipped."""
         kl = self.world_model.dynamics.latent.kl(filtered.posterior, prior)
         return {"divergence": self.kl_scale * averaged_free_nats(kl, self.free_nats, arrivals.weight)}
 

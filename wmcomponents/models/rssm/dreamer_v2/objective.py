@@ -68,7 +68,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
     ) -> dict[str, Tensor]:
-        """The two sides of the KL, each with its mean over the batch clipped."""
+        """The two sides of the KL ``[B, L]``, each with its mean over the batch clipped."""
         kl = self.world_model.dynamics.latent.kl
         free = partial(averaged_free_nats, nats=self.free_nats, weight=arrivals.weight)
         mixed = mixed_kl(kl, filtered.posterior, prior, self.balance, free)

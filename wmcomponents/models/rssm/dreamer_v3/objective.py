@@ -48,7 +48,7 @@ class BalancedKLModelLoss(RSSMModelLoss):
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
     ) -> dict[str, Tensor]:
-        """KL clipped for each element, once for the prior and once for the posterior."""
+        """KL ``[B, L]`` clipped for each element, once for the prior and once for the posterior."""
         dyn, rep = balanced_kl(self.world_model.dynamics.latent.kl, filtered.posterior, prior, self.free_nats)
         return {"dyn": self.dyn_scale * dyn, "rep": self.rep_scale * rep}
 

@@ -81,7 +81,7 @@ class DreamerV3Preprint(RSSMWorldModel):
             continue_head=BernoulliHead(dynamics.feat_size, **dense),
         )
         fan_average_init_(self)
-        nn.init.zeros_(reward_head.out.weight)
+        nn.init.zeros_(reward_head.get_parameter("out.weight"))
         self.config = config
 
     def objective(self) -> DreamerV3PreprintModelLoss:
@@ -92,4 +92,4 @@ class DreamerV3Preprint(RSSMWorldModel):
 def _latent(config: DreamerV3PreprintNetworkConfig) -> Latent:
     if config.latent == "categorical":
         return CategoricalLatent(config.groups, config.classes, config.unimix)
-    return GaussianLatent(config.groups, spread=SigmoidStd())
+    return GaussianLatent(config.groups, std=SigmoidStd())

@@ -90,7 +90,7 @@ class PlaNetModelLoss(RSSMModelLoss):
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None
     ) -> dict[str, Tensor]:
-        """What is left of each element's KL, and of that of latent overshooting."""
+        """Excess over the free nats of each element's KL, and of that of latent overshooting, ``[B, L]``."""
         kl = self.world_model.dynamics.latent.kl(filtered.posterior, prior)
         losses = {"divergence": self.kl_scale * excess_nats(kl, self.free_nats)}
         if self.distance > 1:
@@ -98,13 +98,13 @@ class PlaNetModelLoss(RSSMModelLoss):
         return losses
 
     def _overshoot(self, filtered: Filtered, arrivals: Arrivals, noise: Noise | None) -> Tensor:
-        """What is left of the KL at the distances 2..D, ``[B, L]``; its weighted mean is that over all valid pairs."""
+        """Excess KL at the distances 2..D, ``[B, L]``; its weighted mean is that over all pairs within an episode."""
         dynamics, length = self.world_model.dynamics, arrivals.is_init.shape[1]
         deter, stoch, action = filtered.deter, filtered.stoch, filtered.action
         target, weight = filtered.posterior.detach(), arrivals.weight
         total, count = torch.zeros_like(weight), weight.new_zeros(())
-        goes_on = ~arrivals.is_init.squeeze(-1)
-        joined = torch.ones_like(goes_on)
+        continues = ~arrivals.is_init.squeeze(-1)
+        same_episode = torch.ones_like(continues)
         base = None if noise is None else noise[OVERSHOOTING]
         for distance in range(1, min(self.distance, length - 1) + 1):
             # Row i of what remains began at arrival i and now arrives at i + distance.
@@ -114,13 +114,13 @@ class PlaNetModelLoss(RSSMModelLoss):
                 action[:, distance:],
                 None if base is None else base[:, distance:, distance - 1],
             )
-            joined = joined[:, : length - distance] & goes_on[:, distance:]
+            same_episode = same_episode[:, : length - distance] & continues[:, distance:]
             if distance == 1:
                 continue  # the divergence itself
             kl = excess_nats(dynamics.latent.kl(target[:, distance:], prior), self.free_nats)
-            left = torch.where(joined, kl, torch.zeros_like(kl))
-            total = total + torch.nn.functional.pad(left, (distance, 0))
-            count = count + (joined * weight[:, distance:]).sum()
+            counted = torch.where(same_episode, kl, torch.zeros_like(kl))
+            total = total + torch.nn.functional.pad(counted, (distance, 0))
+            count = count + (same_episode * weight[:, distance:]).sum()
         return total * (weight.sum() / count.clamp_min(1e-8))
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
