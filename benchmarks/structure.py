@@ -1,7 +1,7 @@
 """What the source looks like, counted: rooms, imports, lengths, branches, shapes, names. No code is run.
 
 python -m benchmarks.structure            counts this tree
-python -m benchmarks.structure BEFORE     counts a folder or git revision beside it and writes the JSON of the page
+python -m benchmarks.structure BEFORE     counts a folder or git revision beside it and writes the page and its JSON
 """
 
 import argparse
@@ -207,44 +207,103 @@ def at(revision: str) -> dict:
         return counted(Path(folder))
 
 
-def table(before: dict | None, now: dict) -> str:
-    """Markdown of one or two counts."""
+WHOLE = {
+    "files": "files",
+    "lines": "lines",
+    "files_above_300": "files above 300 lines",
+    "longest_file": "longest file",
+    "functions": "functions",
+    "longest_function": "longest function, lines",
+    "complexity_above_10": "functions of complexity above 10",
+    "complexity_above_10_percent": "the same, %",
+    "complexity_above_20": "of complexity above 20",
+    "hardest_function": "highest complexity",
+    "take_tensors": "public functions that take tensors",
+    "with_shapes_percent": "of them with shapes, %",
+}
+"""What is counted of the source as a whole, and what it is called in the table."""
+
+TABLES = {"whole": "The source as a whole", "rooms": "Rooms", "names": "Names that were given up"}
+LEADS = {
+    "whole": "Complexity is McCabe's: branches of a function, and one.",
+    "rooms": (
+        "What lies in a room side by side, and how many imports tie these entries to each other: what must be looked "
+        "through to find one's way in it. An entry is a file or a folder."
+    ),
+    "names": "How often each stands in the package's source: in code, docstrings, comments and errors.",
+}
+
+
+def tables(before: dict | None, now: dict) -> dict[str, str]:
+    """Markdown tables of one or two counts, by the names of :data:`TABLES`."""
     columns = [each for each in (before, now) if each is not None]
-    head = ["", *(["before"] if before else []), "now"]
-    rows = [head, ["---"] * len(head)]
-    words = {
-        "files": "files",
-        "lines": "lines",
-        "files_above_300": "files above 300 lines",
-        "longest_file": "longest file",
-        "functions": "functions",
-        "longest_function": "longest function, lines",
-        "complexity_above_10": "functions of complexity above 10",
-        "complexity_above_10_percent": "the same, %",
-        "complexity_above_20": "of complexity above 20",
-        "hardest_function": "highest complexity",
-        "take_tensors": "public functions that take tensors",
-        "with_shapes_percent": "of them with shapes, %",
+    rows = {
+        "whole": [[label, *(_cell(each[key]) for each in columns)] for key, label in WHOLE.items()],
+        "rooms": [
+            [f"`{room}/`", *(_room(each["rooms"].get(room)) for each in columns)]
+            for room in sorted({room for each in columns for room in each["rooms"]})
+        ],
+        "names": [[name, *(str(each["old_names"][name]) for each in columns)] for name in now["old_names"]],
     }
-    for key, label in words.items():
-        cells = [each[key] for each in columns]
-        rows.append(
-            [label, *(f"{cell[1]:,} (`{cell[0]}`)" if isinstance(cell, list) else f"{cell:,}" for cell in cells)]
+    first = {"whole": "", "rooms": "room: entries, imports", "names": "uses of"}
+    when = ["before", "now"][-len(columns) :]
+    return {
+        name: "\n".join(
+            "| " + " | ".join(row) + " |" for row in [[first[name], *when], ["---"] * (1 + len(when)), *found]
         )
-    for label in now["old_names"]:
-        rows.append([f"uses of {label}", *(str(each["old_names"][label]) for each in columns)])
-    everywhere = sorted({room for each in columns for room in each["rooms"]})
-    for room in everywhere:
-        cells = [each["rooms"].get(room) for each in columns]
-        rows.append(
-            [f"`{room}/`: entries, imports between them"]
-            + ["-" if cell is None else f"{cell['entries']}, {cell['imports']}" for cell in cells]
+        for name, found in rows.items()
+    }
+
+
+def _cell(value: int | float | list) -> str:
+    return f"{value[1]:,} (`{value[0]}`)" if isinstance(value, list) else f"{value:,}"
+
+
+def _room(found: dict[str, int] | None) -> str:
+    return "-" if found is None else f"{found['entries']}, {found['imports']}"
+
+
+def page(found: dict) -> str:
+    """Markdown of a comparison, as it stands in the JSON."""
+    before, now = found["before"], found["now"]
+    parts = [
+        "# Structure",
+        "How the source was laid out before it got its second layout, and how it is now. "
+        "[Decisions](../explanation/decisions.md) says why; the raw figures: [structure.json](structure.json).",
+        "\n".join(f"- {line}" for line in _opening(before, now)),
+    ]
+    parts += [f"## {TABLES[name]}\n\n{LEADS[name]}\n\n{text}" for name, text in tables(before, now).items()]
+    parts.append(
+        "## How it was counted\n\n"
+        f"`python -m benchmarks.structure {before['revision']}` reads the source of both revisions and runs none of "
+        "it. A function has shapes if all its tensors are annotated with them, or if its docstring states one, as "
+        "``[*B, F]``."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(before: dict, now: dict) -> Iterator[str]:
+    for room in ("models", "nn", "dynamics", "objectives"):
+        was, is_ = before["rooms"][room], now["rooms"][room]
+        yield (
+            f"**`{room}/`**: {is_['entries']} entries tied by {is_['imports']} imports, "
+            f"of {was['entries']} by {was['imports']}."
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    yield (
+        f"**Shapes** are told by {now['with_shapes_percent']:.0f} % of the public functions that take tensors, "
+        f"of {before['with_shapes_percent']:.0f} %."
+    )
+    yield (
+        f"**Complexity** is above 10 in {now['complexity_above_10_percent']} % of functions, "
+        f"of {before['complexity_above_10_percent']} %, and above 20 in {now['complexity_above_20']}, "
+        f"of {before['complexity_above_20']}."
+    )
+    left, was = sum(now["old_names"].values()), sum(before["old_names"].values())
+    yield f"**Names** that were given up stand {left} times in the source, of {was}."
 
 
 def main() -> None:
-    """Count, print, and with a revision to compare with write the page's JSON."""
+    """Count, print, and with a revision to compare with write the page and its JSON."""
     parser = argparse.ArgumentParser(description="count what the source looks like")
     parser.add_argument("before", nargs="?", help="a git revision or folder to count beside this tree")
     parser.add_argument("--functions", action="store_true", help="list what is above 10 branches or lacks shapes")
@@ -258,8 +317,10 @@ def main() -> None:
         return
     now, before = counted(ROOT), at(given.before) if given.before else None
     if before is not None:
-        OUT.write_text(json.dumps({"before": {"revision": given.before, **before}, "now": now}, indent=1) + "\n")
-    print(table(before, now))
+        found = {"before": {"revision": given.before, **before}, "now": now}
+        OUT.write_text(json.dumps(found, indent=1) + "\n")
+        OUT.with_suffix(".md").write_text(page(found))
+    print(*tables(before, now).values(), sep="\n\n")
 
 
 if __name__ == "__main__":
