@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 from wmcomponents.models import MODELS, make_model
-from wmcomponents.objectives.model_loss import StagedModelLoss
+from wmcomponents.objectives.staged import StagedModelLoss
 
 VECTOR = Composite(observation=Unbounded(3))
 IMAGE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))

@@ -39,7 +39,7 @@ def check_stages(objective: Any, steps: int | dict[str, int], option: str = "--s
     Raises:
         UsageError: naming the stages and how many steps there must be.
     """
-    from wmcomponents.objectives.model_loss import StagedModelLoss
+    from wmcomponents.objectives.staged import StagedModelLoss
 
     if not isinstance(objective, StagedModelLoss):
         if isinstance(steps, dict):

@@ -21,7 +21,7 @@ from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import unfinished
 from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.objectives import ModelLoss
-from wmcomponents.objectives.model_loss import StagedModelLoss
+from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.optim import LaProp
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint

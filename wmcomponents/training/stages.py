@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from wmcomponents._arguments import whole
-from wmcomponents.objectives.model_loss import StagedModelLoss
+from wmcomponents.objectives.staged import StagedModelLoss
 
 
 class UntrainedStageWarning(UserWarning):

@@ -7,11 +7,13 @@ from tensordict import NestedKey
 from torch import Tensor
 
 from wmcomponents.component import Component
-from wmcomponents.dynamics.rssm.cell import BlockGRUCell, Cell
+from wmcomponents.dynamics.rssm.block_gru_cell import BlockGRUCell
+from wmcomponents.dynamics.rssm.categorical_latent import CategoricalLatent
+from wmcomponents.dynamics.rssm.cell import Cell
 from wmcomponents.dynamics.rssm.dense_gru_cell import DenseGRUCell
 from wmcomponents.dynamics.rssm.filter_scan import filter_scan
 from wmcomponents.dynamics.rssm.initial import LearnedInitialState
-from wmcomponents.dynamics.rssm.latent import CategoricalLatent, Latent
+from wmcomponents.dynamics.rssm.latent import Latent
 from wmcomponents.dynamics.rssm.prior_posterior import Posterior, Prior, RecurrentPosterior
 from wmcomponents.nn import GatedUnit, Norm
 from wmcomponents.nn.layers.activation import Activation
@@ -306,84 +308,3 @@ def _reset(
     if initial is None:
         return deter.masked_fill(is_init, 0.0), stoch.masked_fill(is_init, 0.0)
     return torch.where(is_init, initial[0], deter), torch.where(is_init, initial[1], stoch)
-
-
-class RSSMObserve(Component):
-    """One filtering step of an :class:`RSSM`, with names; the parameters are the RSSM's.
-
-    Keys:
-        | key | shape | dtype | |
-        |---|---|---|---|
-        | "deter" | [*B, D] | float | read (previous), written |
-        | "stoch" | [*B, *latent.shape] | float | read (previous), written |
-        | "action" | [*B, A] | float, led to the observation | read |
-        | "embed" | [*B, E] | float | read |
-        | "is_init" | [*B, 1] | bool | read |
-        | "noise" | [*B, *latent.noise_shape] | float | read, may be absent: the mode |
-        | "posterior" | [*B, latent.params] | float, raw | written |
-
-    Args:
-        rssm: the model.
-        in_keys: deter, stoch, action, embed, is_init, noise.
-        out_keys: deter, stoch, raw posterior.
-    """
-
-    def __init__(
-        self,
-        rssm: RSSM,
-        in_keys: Sequence[NestedKey] = ("deter", "stoch", "action", "embed", "is_init", "noise"),
-        out_keys: Sequence[NestedKey] = ("deter", "stoch", "posterior"),
-    ) -> None:
-        super().__init__(in_keys, out_keys, optional_keys=in_keys[5:])
-        self.rssm = rssm
-
-    def compute(
-        self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`RSSM.observe_step`."""
-        return self.rssm.observe_step(deter, stoch, action, embed, is_init, noise)
-
-
-class RSSMObserveSequence(Component):
-    """T filtering steps of an :class:`RSSM`, with names; the parameters are the RSSM's.
-
-    Keys:
-        | key | shape | dtype | |
-        |---|---|---|---|
-        | ("initial", "deter") | [*B, D] | float, before the first step | read |
-        | ("initial", "stoch") | [*B, *latent.shape] | float, before the first step | read |
-        | "action" | [*B, T, A] | float, each led to its observation | read |
-        | "embed" | [*B, T, E] | float | read |
-        | "is_init" | [*B, T, 1] | bool | read |
-        | "noise" | [*B, T, *latent.noise_shape] | float | read, may be absent: the mode |
-        | "deter" | [*B, T, D] | float | written |
-        | "stoch" | [*B, T, *latent.shape] | float | written |
-        | "posterior" | [*B, T, latent.params] | float, raw | written |
-
-    Args:
-        rssm: the model.
-        in_keys: initial deter, initial stoch, action, embed, is_init, noise.
-        out_keys: deter, stoch, raw posterior.
-    """
-
-    def __init__(
-        self,
-        rssm: RSSM,
-        in_keys: Sequence[NestedKey] = (
-            ("initial", "deter"),
-            ("initial", "stoch"),
-            "action",
-            "embed",
-            "is_init",
-            "noise",
-        ),
-        out_keys: Sequence[NestedKey] = ("deter", "stoch", "posterior"),
-    ) -> None:
-        super().__init__(in_keys, out_keys, optional_keys=in_keys[5:])
-        self.rssm = rssm
-
-    def compute(
-        self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`RSSM.observe_sequence`."""
-        return self.rssm.observe_sequence(deter, stoch, action, embed, is_init, noise)

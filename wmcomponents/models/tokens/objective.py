@@ -14,7 +14,8 @@ from wmcomponents.models.tokens.base import CachedTransformerModel
 from wmcomponents.models.tokens.config import TokenLossConfig, TokenOptimizerConfig
 from wmcomponents.nn import code_counts, perplexity
 from wmcomponents.objectives.arrivals import Transitions
-from wmcomponents.objectives.model_loss import StagedModelLoss, Terms, check_model
+from wmcomponents.objectives.model_loss import Terms, check_model
+from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.optim import ClippedAdamW, decayed_names
 
 MAX_NORM, DECAY = 10.0, 0.01

@@ -14,7 +14,8 @@ from wmcomponents.encoders import VAEEncoder
 from wmcomponents.heads import BernoulliHead, MSEHead
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig, WorldModelsOptimizerConfig
 from wmcomponents.objectives.arrivals import Arrivals
-from wmcomponents.objectives.model_loss import StagedModelLoss, Terms, TrainableModel, check_model
+from wmcomponents.objectives.model_loss import Terms, TrainableModel, check_model
+from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import NoiseSource, State, Verb
 
