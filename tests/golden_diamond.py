@@ -10,7 +10,12 @@ from tests.golden_vectors import load
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models import Diamond, DiamondConfig
-from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, RewardEndConfig, UpsamplerConfig
+from wmcomponents.models.diffusion.diamond.config import (
+    DenoiserConfig,
+    NoiseLevelConfig,
+    RewardEndConfig,
+    UpsamplerConfig,
+)
 from wmcomponents.models.diffusion.diamond.official import our_name
 from wmcomponents.pretrained import load_mapped
 
@@ -89,27 +94,29 @@ def world_model(name: str, vectors: Mapping[str, Tensor], info: dict) -> Diamond
         **levels,
         sigma_offset=c.get("sigma_offset_noise", 0.3),
         noised_context=is_csgo,
-        loc=spread.get("loc", -0.4),
     )
+    noise = NoiseLevelConfig(loc=spread.get("loc", -0.4))
     context = inner.get("num_steps_conditioning", 2)
     if "rew_end" in name:
         pixels, prefix, part = (c["img_size"], c["img_size"]), "", "reward_end"
-        config = DiamondConfig(
+        config = DiamondConfig().vary(
             denoiser=DenoiserConfig(cond=8, depths=(1,), channels=(8,), attends=(False,)),
             reward_end=RewardEndConfig(hidden=c["lstm_dim"], **levels),
         )
     elif "upsampler" in name:
         pixels, prefix, part = (10, 14), "inner_model.", "upsampler"
         sizes = DenoiserConfig(cond=8, depths=(1,), channels=(8,), attends=(False,))
-        upsampler = UpsamplerConfig(c["upsampling_factor"], context, 1, denoiser)
-        config = DiamondConfig(context=2, denoiser=sizes, reward_end=None, upsampler=upsampler)
+        upsampler = UpsamplerConfig(c["upsampling_factor"], context, denoiser)
+        config = DiamondConfig().vary(
+            context=2, denoiser=sizes, reward_end=None, upsampler=upsampler, upsampler_noise=noise
+        )
     else:
         pixels, prefix, part = (
             tuple(vectors["in/obs" if "loss" in name else "in/prev_obs"].shape[-2:]),
             "inner_model.",
             "",
         )
-        config = DiamondConfig(context=context, denoiser=denoiser, reward_end=None)
+        config = DiamondConfig().vary(context=context, denoiser=denoiser, reward_end=None, noise=noise)
     actions = inner["num_actions"]
     spec = Binary(actions) if is_csgo else OneHot(actions)
     model = Diamond(config, Composite(pixels=Bounded(0, 255, (*pixels, 3), dtype=torch.uint8)), spec)

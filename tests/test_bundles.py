@@ -21,7 +21,15 @@ from wmcomponents.models.loading import load
 
 SAVED = Path(__file__).parent / "saved"
 """A folder for each name of the catalogue; written by ``python -m tests.saved_at e92d95a --keep tests/saved``."""
+LEVELS = ("loc", "scale", "sigma_min", "sigma_max")
 RENAMED: dict[str, dict[str, str]] = {
+    "Diamond": {
+        **{f"denoiser.{name}": f"loss.noise.{name}" for name in LEVELS},
+        **{f"upsampler.denoiser.{name}": f"loss.upsampler_noise.{name}" for name in LEVELS},
+        "upsampler.autoregressive": "loss.upsampler_autoregressive",
+        "reward_end.steps": "loss.reward_steps",
+        "reward_end.windows": "loss.reward_windows",
+    },
     "EfficientZero": {"optimizer": "optimizer.algorithm"},
     "MuZero": {"optimizer": "optimizer.algorithm"},
     "WorldModels": {"growth_channels": "network.vision.decoder_channels"},
@@ -48,7 +56,8 @@ def today(field: str, fields: dict[str, Any], family: str) -> str:
     """The path of a field of an earlier config: renamed, the same, or the same in one of the config's parts now."""
     if field in RENAMED.get(family, {}) or field in fields:
         return RENAMED.get(family, {}).get(field, field)
-    moved = [path for path in fields if path.endswith(f".{field}")]
+    ends = [path for path in fields if path.endswith(f".{field}")]
+    moved = [path for path in ends if path.count(".") == min(end.count(".") for end in ends)]  # not a part's own part
     assert len(moved) == 1, f"{family}'s {field} is {moved or 'nowhere'} now: name its place in RENAMED"
     return moved[0]
 

@@ -66,7 +66,7 @@ TASKS = {"task_size": 4, "action_sizes": (2, 1, 2), "episode_lengths": (500, 100
 
 
 DIAMOND_LEVELS = {"cond": 8, "depths": (1,), "channels": (8,), "attends": (False,)}
-DIAMOND_SIZES = DiamondConfig(
+DIAMOND_SIZES = DiamondConfig().vary(
     denoiser=DenoiserConfig(**DIAMOND_LEVELS),
     reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
     sampler=EDMSampler(steps=1),  # compiled as one graph, step by step

@@ -8,6 +8,10 @@ from wmcomponents.models.diffusion.diamond.config import FINE_DYNAMICS as FINE_D
 from wmcomponents.models.diffusion.diamond.config import FINE_UPSAMPLER as FINE_UPSAMPLER
 from wmcomponents.models.diffusion.diamond.config import DenoiserConfig as DenoiserConfig
 from wmcomponents.models.diffusion.diamond.config import DiamondConfig as DiamondConfig
+from wmcomponents.models.diffusion.diamond.config import DiamondLossConfig as DiamondLossConfig
+from wmcomponents.models.diffusion.diamond.config import DiamondNetworkConfig as DiamondNetworkConfig
+from wmcomponents.models.diffusion.diamond.config import DiamondOptimizerConfig as DiamondOptimizerConfig
+from wmcomponents.models.diffusion.diamond.config import NoiseLevelConfig as NoiseLevelConfig
 from wmcomponents.models.diffusion.diamond.config import RewardEndConfig as RewardEndConfig
 from wmcomponents.models.diffusion.diamond.config import UpsamplerConfig as UpsamplerConfig
 from wmcomponents.models.diffusion.diamond.model import Diamond as Diamond

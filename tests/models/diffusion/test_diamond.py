@@ -15,6 +15,7 @@ from wmcomponents.models.diffusion.diamond.config import (
     FINE_DYNAMICS,
     FINE_UPSAMPLER,
     DenoiserConfig,
+    NoiseLevelConfig,
     RewardEndConfig,
     UpsamplerConfig,
 )
@@ -22,17 +23,21 @@ from wmcomponents.testing import check_world_model
 from wmcomponents.world_model import CapabilityError
 
 LEVELS = {"depths": (1, 1), "channels": (8, 16), "attends": (False, False)}
-SMALL = DiamondConfig(
-    denoiser=DenoiserConfig(cond=16, **LEVELS), reward_end=RewardEndConfig(hidden=8, cond=8, steps=4, **LEVELS)
+SMALL = DiamondConfig().vary(
+    denoiser=DenoiserConfig(cond=16, **LEVELS),
+    reward_end=RewardEndConfig(hidden=8, cond=8, **LEVELS),
+    reward_steps=4,
 )
-UPSAMPLED = DiamondConfig(
+UPSAMPLED = DiamondConfig().vary(
     context=2,
     autoregressive=1,
-    denoiser=DenoiserConfig(cond=16, sigma_offset=0.1, noised_context=True, loc=-1.2, **LEVELS),
+    denoiser=DenoiserConfig(cond=16, sigma_offset=0.1, noised_context=True, **LEVELS),
+    noise=NoiseLevelConfig(loc=-1.2),
+    upsampler_noise=NoiseLevelConfig(loc=-1.2),
     reward_end=None,
     upsampler=UpsamplerConfig(
         factor=2,
-        denoiser=DenoiserConfig(cond=16, sigma_offset=0.1, noised_context=True, loc=-1.2, **LEVELS),
+        denoiser=DenoiserConfig(cond=16, sigma_offset=0.1, noised_context=True, **LEVELS),
         sampler=EDMSampler(steps=2, sigma_min=1.0, s_churn=10.0, s_tmin=1.0, s_tmax=5.0, s_noise=0.9),
     ),
     sampler=EDMSampler(steps=2, s_cond=0.05),
@@ -54,7 +59,7 @@ def with_nonzero_weights(model, seed=0):
 
 def small(seed=0, **changes):
     torch.manual_seed(seed)
-    return with_nonzero_weights(Diamond(replace(SMALL, **changes), image(16), OneHot(4))).eval()
+    return with_nonzero_weights(Diamond(SMALL.vary(**changes), image(16), OneHot(4))).eval()
 
 
 def frames(*batch, size=16, seed=0):
@@ -152,7 +157,7 @@ def test_a_step_of_the_dream_gives_the_official_sample(name, order):
 
 @torch.no_grad()
 def test_noise_on_the_context_accumulates_over_the_steps_of_a_sample():
-    model = with_nonzero_weights(Diamond(replace(UPSAMPLED, upsampler=None), image(16), OneHot(4)))
+    model = with_nonzero_weights(Diamond(UPSAMPLED.vary(upsampler=None), image(16), OneHot(4)))
     pixels, acts = frames(2, 2), choices(2, 1)
     state = filtered(model, pixels, acts)
     noise = model.noise_source("imagine")((2,), torch.Generator().manual_seed(0))
@@ -327,11 +332,11 @@ def test_what_is_no_single_image_is_refused():
     with pytest.raises(ValueError, match="divides"):
         Diamond(UPSAMPLED, image(33), OneHot(4))
     with pytest.raises(ValueError, match="no multiple"):
-        Diamond(replace(SMALL, context=3), image(16), OneHot(4))
+        Diamond(SMALL.vary(context=3), image(16), OneHot(4))
     with pytest.raises(ValueError, match="at least one frame"):
-        Diamond(replace(SMALL, context=0), image(16), OneHot(4))
+        Diamond(SMALL.vary(context=0), image(16), OneHot(4))
     with pytest.raises(ValueError, match="no more past frames"):
-        Diamond(replace(UPSAMPLED, upsampler=replace(UPSAMPLED.upsampler, context=3)), image(32), OneHot(4))
+        Diamond(UPSAMPLED.vary(upsampler=replace(UPSAMPLED.network.upsampler, context=3)), image(32), OneHot(4))
 
 
 def test_a_context_of_one_frame_keeps_no_actions():

@@ -7,8 +7,8 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Binary, Bounded, Composite, OneHot
 
-from wmcomponents.models import Diamond, DiamondLoss, DreamerV3, DreamerV3Config
-from wmcomponents.models.diffusion.diamond.objective import _targets
+from wmcomponents.models import Diamond, DiamondLoss, DiamondLossConfig, DreamerV3, DreamerV3Config
+from wmcomponents.models.diffusion.diamond.segments import target_weight
 from wmcomponents.objectives.arrivals import arrivals_from
 
 from tests.models.diffusion.test_diamond import SMALL, UPSAMPLED, image  # isort: skip
@@ -17,6 +17,15 @@ from tests.models.diffusion.test_diamond import SMALL, UPSAMPLED, image  # isort
 def model(config=SMALL, size=16, action_spec=None):
     torch.manual_seed(0)
     return Diamond(config, image(size), OneHot(4) if action_spec is None else action_spec)
+
+
+ONCE = DiamondLossConfig(segments=1, reward_windows=1)
+"""One window of each sequence."""
+
+
+def objective(net, **changes):
+    """The losses on one window of each sequence, unless told otherwise."""
+    return DiamondLoss(net, replace(ONCE, **changes))
 
 
 def sequences(rows=2, steps=12, size=16, ends=(), begins=(), first=True):
@@ -50,7 +59,7 @@ def numbers(segments):
 
 
 def test_a_window_holds_consecutive_frames_and_the_actions_taken_at_them():
-    loss = DiamondLoss(model(), segments=40)
+    loss = objective(model(), segments=40)
     segments = drawn(loss, sequences(first=False))
     shown = numbers(segments)
     assert shown.shape == (80, 6) and bool((shown[:, 1:] == shown[:, :-1] + 1).all())
@@ -60,7 +69,7 @@ def test_a_window_holds_consecutive_frames_and_the_actions_taken_at_them():
 
 
 def test_before_an_episode_there_is_padding_and_before_a_cut_nothing_is_drawn():
-    loss = DiamondLoss(model(), segments=60)
+    loss = objective(model(), segments=60)
     segments = drawn(loss, sequences(ends=(6,), begins=(7,)))
     shown = numbers(segments)
     row0 = shown[:60]
@@ -83,21 +92,21 @@ def test_padding_of_the_data_is_never_a_target():
     mask = torch.ones(2, 12, dtype=torch.bool)
     mask[0, 8:] = False
     data["collector", "mask"] = mask
-    loss = DiamondLoss(model(), segments=60)
+    loss = objective(model(), segments=60)
     segments = drawn(loss, data)
     assert int(numbers(segments)[:60].max()) <= 8
     noisy = data.clone()
     noisy["pixels"][0, 9:] = 255
     noisy["next", "reward"][0, 8:] = float("nan")
-    for name, value in DiamondLoss(model(), segments=4)(noisy).items():
-        torch.testing.assert_close(value, DiamondLoss(model(), segments=4)(data)[name])
+    for name, value in objective(model(), segments=4)(noisy).items():
+        torch.testing.assert_close(value, objective(model(), segments=4)(data)[name])
 
 
 def test_a_frame_of_no_priority_stands_in_the_windows_of_others():
     data = sequences()
     data["priority_weight"] = torch.ones(2, 12)
     data["priority_weight"][0, 5] = 0.0
-    segments = drawn(DiamondLoss(model(), segments=60), data)
+    segments = drawn(objective(model(), segments=60), data)
     shown = numbers(segments)[:60]
     assert 5 not in shown[:, -1] and bool((shown == 5).any())
     assert bool(segments.real[:60][shown == 5].all()) and segments.weight[:60][shown == 5].eq(0).all()
@@ -105,18 +114,18 @@ def test_a_frame_of_no_priority_stands_in_the_windows_of_others():
 
 def test_targets_count_each_step_alike_whatever_is_masked():
     weight = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
-    torch.testing.assert_close(_targets(weight, 1), torch.tensor([[1.0, 0.5], [0.0, 0.5]]))
-    assert _targets(torch.zeros(2, 3), 1).eq(0).all()
+    torch.testing.assert_close(target_weight(weight, 1), torch.tensor([[1.0, 0.5], [0.0, 0.5]]))
+    assert target_weight(torch.zeros(2, 3), 1).eq(0).all()
 
 
 def test_sequences_too_short_for_a_window_are_refused():
     with pytest.raises(ValueError, match="at least 5 steps"):
-        DiamondLoss(model())(sequences(steps=4))
+        objective(model())(sequences(steps=4))
 
 
 def test_what_the_model_makes_enters_the_next_context_without_gradient():
     net = model()
-    loss = DiamondLoss(net, segments=2)
+    loss = objective(net, segments=2)
     contexts = []
     raw = net.denoiser.raw
 
@@ -153,11 +162,11 @@ def test_the_parts_share_nothing():
 
 def test_rewards_count_by_their_sign_and_windows_forget_between_episodes():
     net = model()
-    loss = DiamondLoss(net, reward_steps=12, reward_windows=1)
+    loss = objective(net, reward_steps=12, reward_windows=1)
     data = sequences(ends=(5,), begins=(6,))
     louder = data.clone()
     louder["next", "reward"] *= 7.0
-    torch.testing.assert_close(loss(data)["loss_reward"], DiamondLoss(net, reward_steps=12)(louder)["loss_reward"])
+    torch.testing.assert_close(loss(data)["loss_reward"], objective(net, reward_steps=12)(louder)["loss_reward"])
     with loss.world_model_params.to_module(net), torch.no_grad():
         whole, ends, weight = loss._reward_end(data)
         tail, _, _ = loss._reward_end(data[:, 6:])
@@ -168,7 +177,7 @@ def test_rewards_count_by_their_sign_and_windows_forget_between_episodes():
 
 def test_the_final_frame_is_the_one_under_next():
     net = model()
-    loss = DiamondLoss(net, reward_steps=12)
+    loss = objective(net, reward_steps=12)
     data = sequences(ends=(5,), begins=(6,))
     other = data.clone()
     other["next", "pixels"][0, 5] = 200
@@ -180,20 +189,20 @@ def test_the_final_frame_is_the_one_under_next():
 
 def test_reductions_agree():
     data = sequences(ends=(5,), begins=(6,))
-    mean, parts = DiamondLoss(model())(data), DiamondLoss(model(), reduction="none")(data)
+    mean, parts = objective(model())(data), DiamondLoss(model(), ONCE, reduction="none")(data)
     for key in mean.keys():
         torch.testing.assert_close(parts[key].sum() / (2 if key == "loss_denoising" else parts[key].numel()), mean[key])
 
 
 def test_the_same_seed_gives_the_same_loss():
     data = sequences()
-    one, other = DiamondLoss(model(), seed=3)(data), DiamondLoss(model(), seed=3)(data)
+    one, other = DiamondLoss(model(), ONCE, seed=3)(data), DiamondLoss(model(), ONCE, seed=3)(data)
     assert all(torch.equal(one[key], other[key]) for key in one.keys())
-    assert not torch.equal(DiamondLoss(model(), seed=4)(data)["loss_denoising"], one["loss_denoising"])
+    assert not torch.equal(DiamondLoss(model(), ONCE, seed=4)(data)["loss_denoising"], one["loss_denoising"])
 
 
 def test_an_upsampler_is_trained_beside_on_large_frames():
-    config = replace(UPSAMPLED, segments=1)
+    config = UPSAMPLED.vary(segments=1)
     net = Diamond(config, image(32), Binary(6))
     data = sequences(size=32)
     data["action"] = torch.ones(2, 12, 6, dtype=torch.bool)
@@ -225,5 +234,8 @@ def test_the_optimiser_is_the_papers():
 
 def test_other_models_are_refused():
     other = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Bounded(-1, 1, (3,))), OneHot(2))
-    with pytest.raises(TypeError, match="frame denoiser"):
+    with pytest.raises(
+        TypeError,
+        match="trains a FrameDiffusionModel; DreamerV3 has no code, denoiser, .*its own objective",
+    ):
         DiamondLoss(other)

@@ -5,16 +5,16 @@ import torch
 
 from tests.golden_diamond import channels_last, one_hot, world_model
 from tests.golden_vectors import load
-from wmcomponents.models.diffusion.diamond.objective import FrameSegments, StepNoise, _targets
 from wmcomponents.models.diffusion.diamond.official import our_name
+from wmcomponents.models.diffusion.diamond.segments import DenoisingNoise, FrameSegments, target_weight
 
 
 def step_noise(vectors, i):
     recorded = {key.removeprefix(f"rec/step{i}/"): v for key, v in vectors.items() if key.startswith(f"rec/step{i}/")}
     context = None
     if "cond_noise" in recorded:
-        context = StepNoise(*(recorded[key] for key in ("sigma_cond_normal", "cond_offset_normal", "cond_noise")))
-    return StepNoise(recorded["sigma_normal"], recorded["offset_normal"], recorded["noise"], context)
+        context = DenoisingNoise(*(recorded[key] for key in ("sigma_cond_normal", "cond_offset_normal", "cond_noise")))
+    return DenoisingNoise(recorded["sigma_normal"], recorded["offset_normal"], recorded["noise"], context)
 
 
 def tolerances(info):
@@ -37,7 +37,7 @@ def test_the_denoising_loss_and_its_gradients_are_the_official_ones(name):
     noise = [step_noise(vectors, i) for i in range(2)]
     with loss.world_model_params.to_module(loss.world_model):
         errors = loss.denoising(segments, noise)
-    weight = _targets(segments.weight, 1)
+    weight = target_weight(segments.weight, 1)
     total = (errors * weight).sum() / weight.sum()
     torch.testing.assert_close(total, vectors["out/loss"], **tolerances(info))
     total.backward()
@@ -66,7 +66,7 @@ def test_each_step_of_the_denoising_loss_is_the_official_one():
         context = torch.cat(frames[i : i + 2], 1)
         with torch.no_grad(), loss.world_model_params.to_module(model):
             _, frames[i + 2] = loss._denoise(
-                denoiser, model.config.denoiser, frames[i + 2], context, actions[:, i : i + 2], step_noise(vectors, i)
+                denoiser, model.config.loss.noise, frames[i + 2], context, actions[:, i : i + 2], step_noise(vectors, i)
             )
         denoiser.raw = raw
         torch.testing.assert_close(seen["noisy"], vectors[f"out/step{i}/noisy_next_obs"], **tolerances(info))

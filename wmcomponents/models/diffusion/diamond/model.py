@@ -9,22 +9,23 @@ import torch
 import torch.nn.functional as F
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
+from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.codecs import ActionVector
 from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.codecs.observation import DiscreteCodec
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
-from wmcomponents.denoisers.edm import frames_as_channels
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.edm import from_bytes, to_bytes
 from wmcomponents.functional.edm_sampler import EDMSampler
 from wmcomponents.functional.windows import windows_along
 from wmcomponents.heads import RewardEndHead
-from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, DiamondConfig
+from wmcomponents.models.diffusion.diamond.config import DenoiserConfig, DiamondConfig, DiamondNetworkConfig
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss
 from wmcomponents.models.diffusion.diamond.official import RULES
+from wmcomponents.models.diffusion.diamond.sampling import SamplingNoise, context_of, draw_frame
+from wmcomponents.models.diffusion.diamond.specs import check_network, noise_spec, small_shape, state_spec
 from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.memory_format import keep_channels_last
 from wmcomponents.pretrained import PretrainedModel, load_mapped
@@ -65,46 +66,34 @@ class Diamond(PretrainedModel):
 
     config_class = DiamondConfig
     config: DiamondConfig
+    reward_end: RewardEndHead | None
+    upsampler: EDMDenoiser | None
     no_action: Tensor
 
     def __init__(self, config: DiamondConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
-        c = config
-        key, self._shape = image_of(observation_spec, "Diamond")
-        height, width, planes = self._shape
-        factor = 1 if c.upsampler is None else c.upsampler.factor
-        if height % factor or width % factor:
-            raise ValueError(f"an upsampler by {factor} shows sides that {factor} divides; got {height} x {width}.")
-        if c.context < 1:
-            raise ValueError(f"the denoiser sees at least one frame; got context={c.context}.")
-        _check_upsampler(c)
-        small = (height // factor, width // factor, planes)
-        action = ActionVector(action_spec)
-        entries: dict[str, TensorSpec] = {
-            "frames": _bytes(c.context, small),
-            "seen": Bounded(0, c.context, torch.Size([1]), dtype=torch.int64),
-        }
-        if c.context > 1:
-            entries["actions"] = Unbounded(torch.Size([c.context - 1, action.size]))
-        if c.reward_end is not None:
-            entries |= {key: Unbounded(torch.Size([c.reward_end.hidden])) for key in ("h", "c")}
-        if c.upsampler is not None:
-            entries["large"] = _bytes(c.upsampler.context, self._shape)
-        noise = _noise_spec(c, small, self._shape)
+        net = config.network
+        check_network(net)
+        self.image_key, self._shape = image_of(observation_spec, "Diamond")
+        self.small_shape, action = small_shape(net, self._shape), ActionVector(action_spec)
         super().__init__(
-            observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries), noise_spec=noise
+            observation_spec=observation_spec,
+            action_spec=action_spec,
+            state_spec=state_spec(net, self.small_shape, self._shape, action.size),
+            noise_spec=noise_spec(net, self.small_shape, self._shape),
         )
         self.config = config
-        self.key = key
-        self.small_shape = small
         self.action_vector = action
         self.register_buffer("no_action", _no_action(action), persistent=False)
-        self.denoiser = _denoiser(c.denoiser, planes, c.context, action.size)
+        channels = self._shape[2]
+        self.denoiser = _denoiser(net.denoiser, channels, net.context, action.size)
         self.reward_end = self.upsampler = None
-        if c.reward_end is not None:
-            r = c.reward_end
-            self.reward_end = RewardEndHead(small, action.size, r.hidden, r.cond, r.depths, r.channels, r.attends)
-        if c.upsampler is not None:
-            self.upsampler = _denoiser(c.upsampler.denoiser, planes, c.upsampler.context + 1, 0)
+        if net.reward_end is not None:
+            r = net.reward_end
+            self.reward_end = RewardEndHead(
+                self.small_shape, action.size, r.hidden, r.cond, r.depths, r.channels, r.attends
+            )
+        if net.upsampler is not None:
+            self.upsampler = _denoiser(net.upsampler.denoiser, channels, net.upsampler.context + 1, 0)
         keep_channels_last(self)
 
     # -- how it is sampled -------------------------------------------------------------------------------------------
@@ -115,28 +104,28 @@ class Diamond(PretrainedModel):
 
         Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
         """
-        return self.config.sampler
+        return self.config.network.sampler
 
     @sampler.setter
     def sampler(self, value: EDMSampler) -> None:
-        self._configure(replace(self.config, sampler=value))
+        self._configure(replace(self.config.network, sampler=value))
 
     @property
     def upsampler_sampler(self) -> EDMSampler | None:
-        """Likewise of the upsampler; ``None`` without one."""
-        return None if self.config.upsampler is None else self.config.upsampler.sampler
+        """How large frames are drawn from small ones; ``None`` without an upsampler."""
+        return None if self.config.network.upsampler is None else self.config.network.upsampler.sampler
 
     @upsampler_sampler.setter
     def upsampler_sampler(self, value: EDMSampler) -> None:
-        if self.config.upsampler is None:
+        upsampler = self.config.network.upsampler
+        if upsampler is None:
             raise ValueError("this Diamond has no upsampler, whose sampler could be set; set .sampler.")
-        self._configure(replace(self.config, upsampler=replace(self.config.upsampler, sampler=value)))
+        self._configure(replace(self.config.network, upsampler=replace(upsampler, sampler=value)))
 
-    def _configure(self, config: DiamondConfig) -> None:
-        _check_upsampler(config)
-        self.config = config
-        spec = _noise_spec(config, self.small_shape, self._shape)
-        self.noise_spec = Composite(observe=Composite(), imagine=spec["imagine"]).to(self.noise_spec.device)
+    def _configure(self, network: DiamondNetworkConfig) -> None:
+        check_network(network)
+        self.config = replace(self.config, network=network)
+        self.noise_spec = noise_spec(network, self.small_shape, self._shape).to(self.noise_spec.device)
 
     # -- the protocol ------------------------------------------------------------------------------------------------
 
@@ -152,20 +141,7 @@ class Diamond(PretrainedModel):
 
     def objective(self) -> DiamondLoss:
         """The paper's losses for this model."""
-        c, up = self.config, self.config.upsampler
-        return DiamondLoss(
-            self,
-            segments=c.segments,
-            autoregressive=c.autoregressive,
-            reward_steps=c.reward_end.steps if c.reward_end is not None else 0,
-            reward_windows=c.reward_end.windows if c.reward_end is not None else 0,
-            upsampler_autoregressive=up.autoregressive if up is not None else 0,
-            lr=c.lr,
-            weight_decay=c.weight_decay,
-            warmup=c.warmup,
-            max_norm=c.max_norm,
-            reward_max_norm=c.reward_max_norm,
-        )
+        return DiamondLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
         """No frame, no action: the first choice stands for it, as in the paper."""
@@ -182,7 +158,7 @@ class Diamond(PretrainedModel):
         after = self.observe_sequence(
             state,
             action.unsqueeze(time),
-            {self.key: observation[self.key].unsqueeze(time)},
+            {self.image_key: observation[self.image_key].unsqueeze(time)},
             is_init.unsqueeze(time),
             None,
         )
@@ -192,8 +168,8 @@ class Diamond(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The filter along a sequence: windows of frames and actions; the memory's convolutions all at once."""
-        time, n = is_init.ndim - 2, self.config.context
-        pixels, vector = observation[self.key], self.action_vector(action)
+        time, n = is_init.ndim - 2, self.config.network.context
+        pixels, vector = observation[self.image_key], self.action_vector(action)
         small = pixels if self.upsampler is None else self.downsampled(pixels)
         seen, count = [], state["seen"]
         for first in is_init.unbind(time):
@@ -235,12 +211,18 @@ class Diamond(PretrainedModel):
     def decode(self, state: State) -> Observation:
         """The last frame."""
         frames = state["frames" if self.upsampler is None else "large"]
-        return {self.key: frames.select(frames.ndim - 4, -1).clone()}
+        return {self.image_key: frames.select(frames.ndim - 4, -1).clone()}
 
     # -- parts of the verbs, which the objective shares --------------------------------------------------------------
 
     def code(self, frame: Tensor, action: Tensor, following: Tensor) -> Tensor:
-        """What the memory reads of transitions between float frames ``[*B, H, W, C]``: ``[*B, F]``."""
+        """What the memory reads of transitions, ``[*B, F]``.
+
+        Args:
+            frame: x_t, floats ``[*B, H, W, C]``.
+            action: vectors of a_t, ``[*B, A]``.
+            following: x_{t+1}, floats ``[*B, H, W, C]``.
+        """
         assert self.reward_end is not None
         lead = frame.shape[:-3]
         before, after = (x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2) for x in (frame, following))
@@ -251,71 +233,50 @@ class Diamond(PretrainedModel):
 
     def downsampled(self, pixels: Tensor) -> Tensor:
         """Large frames as small ones, uint8 ``[*B, H, W, C]``: bicubic, rounded."""
-        height, width, planes = self.small_shape
+        height, width, channels = self.small_shape
         planar = pixels.reshape(-1, *self._shape).permute(0, 3, 1, 2).to(torch.float32)
         small = F.interpolate(planar, (height, width), mode="bicubic", antialias=True).round().clamp(0.0, 255.0)
-        return small.to(torch.uint8).permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], height, width, planes)
+        return small.to(torch.uint8).permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], height, width, channels)
 
     def upsampled(self, small: Tensor) -> Tensor:
         """Small float images ``[n, C, H, W]`` as the upsampler's network sees them: bicubic, not clamped."""
-        assert self.config.upsampler is not None
-        return F.interpolate(small, scale_factor=float(self.config.upsampler.factor), mode="bicubic")
+        assert self.config.network.upsampler is not None
+        return F.interpolate(small, scale_factor=float(self.config.network.upsampler.factor), mode="bicubic")
 
     def _dream(self, state: State, vector: Tensor, noise: Mapping[str, Tensor]) -> State:
         """Frames, actions and their number after a step."""
         lead, axis = vector.shape[:-1], vector.ndim - 1
         flat = {key: value.reshape(-1, *value.shape[axis:]) for key, value in (*state.items(), *noise.items())}
         rows = flat["seen"].shape[0]
-        seen = flat["seen"].clamp(max=self.config.context)
+        seen = flat["seen"].clamp(max=self.config.network.context)
         actions = vector.reshape(rows, 1, -1)
         if "actions" in state:
             actions = torch.cat([flat["actions"], actions], 1)
-        after = {"seen": (seen + 1).clamp(max=self.config.context)}
+        after = {"seen": (seen + 1).clamp(max=self.config.network.context)}
         if "actions" in state:
             after["actions"] = actions[:, 1:]
-        fresh: dict[str, list[Tensor]] = {"frames": [], "large": []}
-        for part in self._shares(rows, vector.device):
-            x = self._draw(flat, actions, part)
-            fresh["frames"].append(to_bytes(x).permute(0, 2, 3, 1))
-            if self.upsampler is not None:
-                fresh["large"].append(to_bytes(self._draw_large(flat, x, part)).permute(0, 2, 3, 1))
-        for key, pieces in fresh.items():
-            if pieces:
-                following = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-                after[key] = torch.cat([flat[key][:, 1:], following.unsqueeze(1)], 1)
+        drawn = [self._draw(flat, actions, part) for part in self._shares(rows, vector.device)]
+        for key, frames in zip(("frames", "large"), zip(*drawn, strict=True), strict=False):
+            following = frames[0] if len(frames) == 1 else torch.cat(frames)
+            after[key] = torch.cat([flat[key][:, 1:], following.unsqueeze(1)], 1)
         return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
 
-    def _draw(self, flat: Mapping[str, Tensor], actions: Tensor, part: slice) -> Tensor:
-        """The next (small) frame of some rows, ``[n, C, H, W]``."""
-        context = _context(flat["frames"][part], flat["seen"][part])
-        sampler, acts = self.sampler, actions[part]
-        start, churn = _base(flat, "frame", part, context[:, : self.small_shape[2]]), _planar(flat.get("churn"), part)
-        contexts, sigma_context = [context] * sampler.steps, None
-        if sampler.s_cond > 0:
-            sigma_context = context.new_full((len(context),), sampler.s_cond)
-            added = flat.get("context_noise")
-            if added is not None:  # [n, steps, context, H, W, C], each on top of those before
-                steps = (sampler.s_cond * added[part]).cumsum(1).unbind(1)
-                contexts = [context + frames_as_channels(step) for step in steps]
-
-        def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
-            return self.denoiser.denoise(x, x.new_full((len(x),), sigma), contexts[step], acts, sigma_context)
-
-        return sampler.sample(denoise, start, churn)
-
-    def _draw_large(self, flat: Mapping[str, Tensor], small: Tensor, part: slice) -> Tensor:
-        """The next large frame, from the small one ``[n, C, H, W]``."""
-        upsampler, sampler = self.upsampler, self.upsampler_sampler
-        assert upsampler is not None and sampler is not None
-        large = flat["large"][part]
-        past = _context(large, flat["seen"][part].clamp(max=large.shape[1]))
-        context = torch.cat([past, self.upsampled(small)], 1)
-        start = _base(flat, "large_frame", part, context[:, : self.small_shape[2]])
-
-        def denoise(x: Tensor, sigma: float, step: int) -> Tensor:
-            return upsampler.denoise(x, x.new_full((len(x),), sigma), context)
-
-        return sampler.sample(denoise, start, _planar(flat.get("large_churn"), part))
+    def _draw(self, flat: Mapping[str, Tensor], actions: Tensor, rows: slice) -> tuple[Tensor, ...]:
+        """The next frame of some rows, uint8 ``[n, H, W, C]``; with an upsampler the small one and the large one."""
+        seen, channels = flat["seen"][rows], self.small_shape[2]
+        context = context_of(flat["frames"][rows], seen)
+        noise = SamplingNoise.of(flat, rows, context[:, :channels])
+        x = draw_frame(self.denoiser, self.sampler, context, actions[rows], noise)
+        small = to_bytes(x).permute(0, 2, 3, 1)
+        sampler = self.upsampler_sampler
+        if self.upsampler is None or sampler is None:
+            return (small,)
+        large = flat["large"][rows]
+        past = context_of(large, seen.clamp(max=large.shape[1]))
+        context = torch.cat([past, self.upsampled(x)], 1)
+        noise = SamplingNoise.of(flat, rows, context[:, :channels], "large_")
+        x = draw_frame(self.upsampler, sampler, context, None, noise)
+        return small, to_bytes(x).permute(0, 2, 3, 1)
 
     def _shares(self, rows: int, device: torch.device) -> list[slice]:
         """Rows to be taken at once."""
@@ -335,7 +296,7 @@ class Diamond(PretrainedModel):
         Args:
             weights: an agent's checkpoint: one flat mapping; what belongs to the actor-critic is left out.
             observation_spec: of the environment: 64x64 images for Atari, 150x280 for CS:GO.
-            action_spec: likewise: a choice of the game's own actions, or 51 bits.
+            action_spec: of the environment: a choice of the game's own actions, or 51 bits.
             config: sizes; those of the paper that go with the weights if not given.
 
         Raises:
@@ -345,21 +306,6 @@ class Diamond(PretrainedModel):
             is_csgo = any(str(key).startswith("upsampler.") for key in weights)
             config = DiamondConfig.csgo() if is_csgo else DiamondConfig.atari()
         return load_mapped(cls(config, observation_spec, action_spec), weights, RULES)
-
-
-def _check_upsampler(config: DiamondConfig) -> None:
-    """Refuse what the upsampler would not do."""
-    up = config.upsampler
-    if up is not None and up.context > config.context:
-        raise ValueError(
-            f"the upsampler sees no more past frames than the denoiser; got {up.context} and {config.context}: change "
-            f"upsampler.context or context."
-        )
-    if up is not None and up.sampler.s_cond > 0:
-        raise ValueError(
-            f"the upsampler's past frames carry no noise; got s_cond={up.sampler.s_cond}: set it in the sampler of "
-            f"small frames, or to 0 here."
-        )
 
 
 def _no_action(action: ActionVector) -> Tensor:
@@ -373,14 +319,10 @@ def _no_action(action: ActionVector) -> Tensor:
     return vector
 
 
-def _bytes(count: int, shape: tuple[int, ...]) -> TensorSpec:
-    return Bounded(0, 255, torch.Size((count, *shape)), dtype=torch.uint8)
-
-
-def _denoiser(config: DenoiserConfig, planes: int, context: int, action: int) -> EDMDenoiser:
+def _denoiser(config: DenoiserConfig, channels: int, context: int, action: int) -> EDMDenoiser:
     c = config
     network = FrameNetwork(
-        image_channels=planes,
+        image_channels=channels,
         context=context,
         action=action,
         action_steps=context,
@@ -391,39 +333,3 @@ def _denoiser(config: DenoiserConfig, planes: int, context: int, action: int) ->
         attends=c.attends,
     )
     return EDMDenoiser(network, c.sigma_data, c.sigma_offset)
-
-
-def _noise_spec(config: DiamondConfig, small: tuple[int, ...], large: tuple[int, ...]) -> Composite:
-    """The z of a dream's step: only what its samplers use."""
-    sampler, upsampler = config.sampler, config.upsampler and config.upsampler.sampler
-    entries: dict[str, TensorSpec] = {"frame": Unbounded(torch.Size(small))}
-    if sampler.churns:
-        entries["churn"] = Unbounded(torch.Size((sampler.steps, *small)))
-    if sampler.s_cond > 0:
-        entries["context_noise"] = Unbounded(torch.Size((sampler.steps, config.context, *small)))
-    if config.reward_end is not None:
-        entries["reward"] = Bounded(0, 1, torch.Size([1]))
-    if upsampler is not None:
-        entries["large_frame"] = Unbounded(torch.Size(large))
-        if upsampler.churns:
-            entries["large_churn"] = Unbounded(torch.Size((upsampler.steps, *large)))
-    return Composite(imagine=Composite(entries))
-
-
-def _context(frames: Tensor, seen: Tensor) -> Tensor:
-    """Frames ``[n, t, H, W, C]`` as a network reads them, ``[n, tC, H, W]``: zero where there is none."""
-    count = frames.shape[1]
-    known = torch.arange(count, device=frames.device) >= count - seen
-    floats = torch.where(known[:, :, None, None, None], from_bytes(frames), 0.0)
-    return frames_as_channels(floats)
-
-
-def _base(flat: Mapping[str, Tensor], key: str, part: slice, like: Tensor) -> Tensor:
-    """Where sampling begins, ``[n, C, H, W]``; zero without noise."""
-    noise = flat.get(key)
-    return torch.zeros_like(like) if noise is None else noise[part].permute(0, 3, 1, 2)
-
-
-def _planar(noise: Tensor | None, part: slice) -> Tensor | None:
-    """Noise of each step, ``[n, steps, H, W, C]``, as ``[steps, n, C, H, W]``."""
-    return None if noise is None else noise[part].permute(1, 0, 4, 2, 3)

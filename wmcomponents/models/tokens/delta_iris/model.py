@@ -58,7 +58,7 @@ class DeltaIRIS(CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTra
         >>> image = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
         >>> model = DeltaIRIS(DeltaIRISConfig.tiny(), image, OneHot(3))
         >>> sorted(model.capabilities)
-        ['continue', 'decode', 'inplace', 'features', 'objective', 'reward']
+        ['continue', 'decode', 'features', 'inplace', 'objective', 'reward']
     """
 
     config_class = DeltaIRISConfig

@@ -55,7 +55,7 @@ class IRIS(CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransfor
         >>> image = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
         >>> model = IRIS(IRISConfig.tiny(), image, OneHot(3))
         >>> sorted(model.capabilities)
-        ['continue', 'decode', 'inplace', 'features', 'objective', 'reward']
+        ['continue', 'decode', 'features', 'inplace', 'objective', 'reward']
     """
 
     config_class = IRISConfig
