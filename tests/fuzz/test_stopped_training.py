@@ -63,22 +63,28 @@ def started(arguments, log, told=None):
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored for what it runs behind it
         Trainer._next_due = lambda self, cost: time.monotonic() + EVERY
-        tell = report.dream_report
-        report.dream_report = lambda *args, **options: tell(
-            *args, **options, steps=200, horizon=5, film_steps=5, samples=2
-        )
-        demo_steps.STEPS_AT_A_TIME = 25
-        if told is not None:
-            tell_of(EpisodeStream, "take", lambda steps: os.write(told, b"s" * len(steps)))
-            tell_of(Trainer, "update", lambda _: os.write(told, b"u"))
-            from stable_baselines3 import PPO
-
-            tell_of(PPO, "train", lambda _: os.write(told, b"r"))
+        tell = (lambda kind, count=1: None) if told is None else lambda kind, count=1: os.write(told, kind * count)
+        tell_of(Trainer, "update", lambda _: tell(b"u"))
+        if arguments[0] == "demo":
+            prepare_demo(tell)
         code = main(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def prepare_demo(tell):
+    """Make a demo short, and let it tell of its work."""
+    from stable_baselines3 import PPO
+
+    from wmcomponents.cli import demo_rounds
+
+    draw = report.dream_report
+    report.dream_report = lambda *args, **options: draw(*args, **options, steps=200, horizon=5, film_steps=5, samples=2)
+    demo_steps.STEPS_AT_A_TIME, demo_rounds.POOL = 25, 256
+    tell_of(EpisodeStream, "take", lambda steps: tell(b"s", len(steps)))
+    tell_of(PPO, "train", lambda _: tell(b"r"))
 
 
 def tell_of(owner, name, tell):
