@@ -108,11 +108,16 @@ class DreamAgent:
         return self._ppo.num_timesteps
 
     def _begin(self, number: int, dream: DreamVecEnv) -> None:
-        """A rollout's luck: that of its dreams, of the agent's actions (torch) and of its batches (NumPy)."""
-        seed = derived_seed(self._seed, "rollout", number, self._ppo.num_timesteps)
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        dream.simulator.seed(seed)
+        """A rollout's luck: that of its dreams, of the agent's actions (torch) and of its batches (NumPy).
+
+        Each has its own seed: two generators of torch with one seed would draw the same numbers.
+        """
+        dreams, actions, batches = (
+            derived_seed(self._seed, what, number, self._ppo.num_timesteps) for what in ("dreams", "actions", "batches")
+        )
+        dream.simulator.seed(dreams)
+        torch.manual_seed(actions)
+        np.random.seed(batches)
 
     def _save(self, number: int, dream: DreamVecEnv) -> None:
         ppo = self._ppo

@@ -185,8 +185,8 @@ class Demo:
 
     def starts(self, number: int) -> ReplayStarts:
         """Where the dreams of a round begin: real states, by the model as it is now."""
-        seed = derived_seed(self.config.seed, "starts", number)
-        self.replay.set_rng(torch.Generator().manual_seed(seed))
+        sampling, seed = (derived_seed(self.config.seed, what, number) for what in ("sampling", "starts"))
+        self.replay.set_rng(torch.Generator().manual_seed(sampling))
         return ReplayStarts(self.model, self.replay.sample, pool_size=POOL, burn_in=BURN_IN, seed=seed).refresh()
 
     def _dream(self, starts: Starts, *, rows: int, horizon: int) -> DreamVecEnv:

@@ -10,7 +10,7 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import TransformedEnv
 
 from wmcomponents._interruption import Request
-from wmcomponents.data.episodes import EpisodeCount, EpisodeStream, equal_steps
+from wmcomponents.data.episodes import EpisodeCount, EpisodeStream, derived_seed, equal_steps
 
 STEPS_AT_A_TIME = 100
 """Real steps between two looks at whether to stop."""
@@ -114,14 +114,16 @@ class RoundOfSteps:
         return stream
 
     def _stream(self, policy: Any) -> EpisodeStream:
-        # An agent of Stable-Baselines3 draws its actions from torch's global generator.
+        def begins(seed: int) -> None:  # an agent of Stable-Baselines3 draws its actions from the global generator
+            torch.manual_seed(derived_seed(seed, "actions"))
+
         return EpisodeStream(
             self._make_env(),
             policy,
             seed=self._seed,
             stream=self._number,
             episode=self.count.ended,
-            begins=torch.manual_seed,
+            begins=begins,
         )
 
     def _held(self, first: int, last: int) -> TensorDictBase:
