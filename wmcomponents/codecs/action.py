@@ -40,19 +40,19 @@ class ActionVector(nn.Module):
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__()
         try:
-            self.described = codec_from_spec(spec)
+            self.codec = codec_from_spec(spec)
         except ValueError as error:
             raise ValueError(f"Action: {error}") from error
-        self.size = self.described.size
+        self.size = self.codec.size
         center = radius = None
-        if isinstance(self.described, VectorCodec):
-            center, radius = _center_and_radius(self.described.low, self.described.high)
+        if isinstance(self.codec, VectorCodec):
+            center, radius = _center_and_radius(self.codec.low, self.codec.high)
         self.register_buffer("center", center, persistent=False)
         self.register_buffer("radius", radius, persistent=False)
 
     def forward(self, action: Tensor) -> Tensor:
         """``[*B, *action shape]`` to ``[*B, size]``, float."""
-        vector = self.described.encode(action)
+        vector = self.codec.encode(action)
         if self.center is None or self.radius is None:
             return vector
         return (vector - self.center) / self.radius
@@ -62,11 +62,11 @@ class ActionVector(nn.Module):
 
         The middle of every bounded interval; no choice at all where the action is a choice: an all-zero one-hot, or -1.
         """
-        shape = (*batch_size, *self.described.shape)
-        if isinstance(self.described, DiscreteCodec) and not self.described.is_one_hot:
-            return torch.full(shape, -1, dtype=self.described.dtype)
-        none = torch.zeros(shape, dtype=self.described.dtype)
-        return none if self.center is None else none + self.center.view(self.described.shape).to(none)
+        shape = (*batch_size, *self.codec.shape)
+        if isinstance(self.codec, DiscreteCodec) and not self.codec.is_one_hot:
+            return torch.full(shape, -1, dtype=self.codec.dtype)
+        none = torch.zeros(shape, dtype=self.codec.dtype)
+        return none if self.center is None else none + self.center.view(self.codec.shape).to(none)
 
 
 def _center_and_radius(low: Tensor | None, high: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

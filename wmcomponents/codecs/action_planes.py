@@ -14,7 +14,7 @@ ActionPlanesName = Literal["fraction", "one_hot"]
 
 
 class ActionPlanes(nn.Module, ABC):
-    """From an action's vector (``nn.ActionVector``) to the numbers that fill its planes.
+    """From an action's vector (:class:`ActionVector`) to the numbers that fill its planes.
 
     Args:
         size: length of the vector.
@@ -66,7 +66,7 @@ class OneHotPlanes(ActionPlanes):
 
 
 def make_action_planes(action: ActionVector, planes: ActionPlanesName) -> ActionPlanes:
-    """The code of a name.
+    """The planes of a name.
 
     Args:
         action: turns actions into vectors.
@@ -77,8 +77,8 @@ def make_action_planes(action: ActionVector, planes: ActionPlanesName) -> Action
     """
     if planes == "one_hot":
         return OneHotPlanes(action.size)
-    described = action.described
-    if not isinstance(described, DiscreteCodec) or len(described.classes) != 1:
+    codec = action.codec
+    if not isinstance(codec, DiscreteCodec) or len(codec.classes) != 1:
         raise ValueError(
             f"only a single choice is a fraction a / |A|; the action has {action.size} numbers: use "
             f"action_planes='one_hot', which gives each a plane."

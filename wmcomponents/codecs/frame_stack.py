@@ -104,7 +104,7 @@ class FrameActionHistory(History):
     Args:
         frame: shape of one, (C, *space).
         past: how many frames besides the current one.
-        code: of actions, each number of which fills a plane.
+        action_planes: of actions, each number of which fills a plane.
         action_size: length of an action's vector.
         dtype: of a frame.
     """
@@ -113,12 +113,12 @@ class FrameActionHistory(History):
         self,
         frame: Sequence[int],
         past: int,
-        code: ActionPlanes,
+        action_planes: ActionPlanes,
         action_size: int,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(frame[0] + past * (frame[0] + code.planes), past)
-        self.frame, self.code, self.action_size, self.dtype = tuple(frame), code, action_size, dtype
+        super().__init__(frame[0] + past * (frame[0] + action_planes.planes), past)
+        self.frame, self.action_planes, self.action_size, self.dtype = tuple(frame), action_planes, action_size, dtype
 
     def specs(self) -> dict[str, TensorSpec]:
         """``frames``, the last ones, and ``actions``, the vectors of the actions before each; newest first."""
@@ -136,7 +136,11 @@ class FrameActionHistory(History):
         past = keep_where(past, ~is_init)
         actions = keep_where(actions, ~is_init)
         frames = torch.cat([frame.unsqueeze(axis), past.narrow(axis, 0, self.past - 1)], axis)
-        return [frame, *past.unbind(axis)], list(self.code(actions).unbind(-2)), {"frames": frames, "actions": actions}
+        return (
+            [frame, *past.unbind(axis)],
+            list(self.action_planes(actions).unbind(-2)),
+            {"frames": frames, "actions": actions},
+        )
 
 
 def with_planes(frames: Sequence[Tensor], numbers: Sequence[Tensor], space: int) -> Tensor:

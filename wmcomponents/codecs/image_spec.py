@@ -7,8 +7,8 @@ from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.codecs.image_layout import spatial_axis
 
-COLOURS = (1, 3, 4)
-"""Grey, RGB, RGBA."""
+CHANNELS = (1, 3, 4)
+"""Of grey, RGB and RGBA images."""
 
 
 def image_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[str, tuple[int, int, int]]:
@@ -29,9 +29,9 @@ def image_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[
     """
     entries = [(str(key), leaf) for key, leaf in spec.items()]
     if len(entries) == 1 and _is_image(entries[0][1]):
-        key, (height, width, planes) = entries[0][0], entries[0][1].shape
+        key, (height, width, channels) = entries[0][0], entries[0][1].shape
         if (height == width or not is_square) and not _is_channel_first(entries[0][1].shape):
-            return key, (height, width, planes)
+            return key, (height, width, channels)
     shown = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in entries}
     raise ValueError(
         f"{family} dreams one {'square ' if is_square else ''}uint8 image [H, {'H' if is_square else 'W'}, C] and "
@@ -40,7 +40,7 @@ def image_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[
 
 
 def _is_channel_first(shape: Sequence[int]) -> bool:
-    return len(shape) == 3 and shape[0] in COLOURS and shape[2] not in COLOURS
+    return len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS
 
 
 def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:

@@ -151,17 +151,17 @@ class Standardize(Transform):
         return f"{self.loc.shape[0]}"
 
 
-def vector_transform(kind: str, observation_spec: Composite) -> Transform:
+def vector_transform(name: str, observation_spec: Composite) -> Transform:
     """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
 
     Raises:
         ValueError: for another name.
     """
-    if kind == "standardize":
+    if name == "standardize":
         return Standardize(ObservationGroups.from_spec(observation_spec).vector_size)
-    if kind not in _TRANSFORMS:
-        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {kind!r}.")
-    return _TRANSFORMS[kind]()
+    if name not in _TRANSFORMS:
+        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {name!r}.")
+    return _TRANSFORMS[name]()
 
 
 _TRANSFORMS: dict[str, type[Transform]] = {"symlog": Symlog, "identity": IdentityTransform}

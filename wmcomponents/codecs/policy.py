@@ -107,6 +107,6 @@ class SquashedGaussianPolicy(PolicyDistribution):
 
 def policy_distribution(action: ActionVector) -> PolicyDistribution:
     """The policy of a kind of action: categorical for choices, a squashed Gaussian for numbers."""
-    if isinstance(action.described, DiscreteCodec):
-        return CategoricalPolicy(action.described.classes)
+    if isinstance(action.codec, DiscreteCodec):
+        return CategoricalPolicy(action.codec.classes)
     return SquashedGaussianPolicy(action.size)

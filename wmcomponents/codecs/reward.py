@@ -25,7 +25,7 @@ class RewardDistribution(nn.Module):
     draws: bool
 
     def prepare(self, reward: Tensor) -> None:
-        """Warn of rewards that this kind does not tell apart; of none here.
+        """Warn of rewards that these classes do not tell apart; of none here.
 
         Args:
             reward: of the data.

@@ -67,16 +67,16 @@ class RewardUnit(Transform):
         return f"{float(self.unit):g}" if not self.unit.is_meta else ""
 
 
-def reward_transform(kind: str) -> Transform | None:
+def reward_transform(name: str) -> Transform | None:
     """The map that rewards pass: ``"plain"``: none; ``"tanh"``; or ``"scaled"``, fitted to data by ``prepare``.
 
     Raises:
         ValueError: for another name.
     """
-    kinds: dict[str, type[Transform] | None] = {"plain": None, "tanh": TanhTransform, "scaled": RewardUnit}
-    if kind not in kinds:
-        raise ValueError(f"rewards must be one of {[*kinds]}; got {kind!r}.")
-    made = kinds[kind]
+    transforms: dict[str, type[Transform] | None] = {"plain": None, "tanh": TanhTransform, "scaled": RewardUnit}
+    if name not in transforms:
+        raise ValueError(f"rewards must be one of {[*transforms]}; got {name!r}.")
+    made = transforms[name]
     return None if made is None else made()
 
 

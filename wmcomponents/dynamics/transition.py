@@ -139,7 +139,7 @@ class ConvTransition(Component):
 
     Args:
         channels: of the latent.
-        code: how an action fills planes.
+        action_planes: how an action fills planes.
         blocks: residual blocks.
         skip: whether the latent is added before the first ReLU (EfficientZero, LightZero); not in muzero-general.
         scale: of the latent; none if not given.
@@ -159,7 +159,7 @@ class ConvTransition(Component):
     def __init__(
         self,
         channels: int,
-        code: ActionPlanes,
+        action_planes: ActionPlanes,
         blocks: int = 1,
         skip: bool = False,
         scale: nn.Module | None = None,
@@ -167,8 +167,8 @@ class ConvTransition(Component):
         out_keys: Sequence[NestedKey] = OUT_KEYS,
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.code, self.skip = code, skip
-        self.conv = conv3x3(channels + code.planes, channels, bias=False)
+        self.action_planes, self.skip = action_planes, skip
+        self.conv = conv3x3(channels + action_planes.planes, channels, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         self.blocks = residual_blocks(channels, blocks)
         self.scale = nn.Identity() if scale is None else scale
@@ -177,6 +177,6 @@ class ConvTransition(Component):
         """The next latent, scaled and unscaled."""
         lead, shape = latent.shape[:-3], latent.shape[-3:]
         flat = latent.reshape(-1, *shape)
-        x = self.bn(self.conv(joined(flat, self.code(action).reshape(flat.shape[0], -1))))
+        x = self.bn(self.conv(joined(flat, self.action_planes(action).reshape(flat.shape[0], -1))))
         unscaled = self.blocks((x + flat if self.skip else x).relu())
         return self.scale(unscaled).reshape(*lead, *shape), unscaled.reshape(*lead, *shape)

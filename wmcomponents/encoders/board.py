@@ -66,9 +66,9 @@ class BoardEncoder(Component):
         self.dense = Dense(height * width * depth, units, norm, act, bias)
         self.out_features = units
 
-    def compute(self, planes: Tensor) -> Tensor:
+    def compute(self, board: Tensor) -> Tensor:
         """``[*B, H, W, C]`` to ``[*B, units]``."""
-        lead = planes.shape[:-3]
-        x = planes.reshape(-1, *self.shape).permute(0, 3, 1, 2).to(self.conv.weight.dtype)
+        lead = board.shape[:-3]
+        x = board.reshape(-1, *self.shape).permute(0, 3, 1, 2).to(self.conv.weight.dtype)
         x = self.post(self.conv(x)).permute(0, 2, 3, 1)
         return self.dense(x.reshape(*lead, -1))

@@ -52,8 +52,8 @@ class ShallowConvEncoder(Component):
         out_keys: Sequence[NestedKey] = ("embed",),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        height, width, colours = shape
-        self.shape = (height, width, colours)
+        height, width, image_channels = shape
+        self.shape = (height, width, image_channels)
         sides = [height, width]
         for kernel, stride in zip(KERNELS, STRIDES, strict=True):
             sides = [(side - kernel) // stride + 1 for side in sides]
@@ -62,7 +62,7 @@ class ShallowConvEncoder(Component):
                 f"an image of {height}x{width} is too small for TD-MPC2's convolutions; resize it to 64x64, as in the "
                 f"paper."
             )
-        inputs = (colours, channels, channels, channels)
+        inputs = (image_channels, channels, channels, channels)
         self.conv = nn.ModuleList(
             nn.Conv2d(i, channels, kernel, stride) for i, kernel, stride in zip(inputs, KERNELS, STRIDES, strict=True)
         )

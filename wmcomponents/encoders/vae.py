@@ -29,7 +29,7 @@ class VAEEncoder(Component):
     Args:
         features: from observations to their features.
         latent: size of z: 32 for CarRacing, 64 for Doom.
-        spread: standard deviation of z around which training begins; small where digits matter, so that what they say
+        init_std: standard deviation of z around which training begins; small where digits matter, so that what they say
             is not drowned in noise at first.
         in_keys: the observations in the order of the sorted spec keys, and the noise.
         out_keys: z, mu, logvar.
@@ -52,7 +52,7 @@ class VAEEncoder(Component):
         self,
         features: MultiEncoder,
         latent: int = 32,
-        spread: float = 1.0,
+        init_std: float = 1.0,
         in_keys: Sequence[NestedKey] | None = None,
         out_keys: Sequence[NestedKey] = ("z", "mu", "logvar"),
     ) -> None:
@@ -64,7 +64,7 @@ class VAEEncoder(Component):
         self.features, self.latent = features, latent
         self.mu, self.logvar = nn.Linear(features.out_features, latent), nn.Linear(features.out_features, latent)
         nn.init.zeros_(self.mu.bias)
-        nn.init.constant_(self.logvar.bias, 2.0 * math.log(spread))
+        nn.init.constant_(self.logvar.bias, 2.0 * math.log(init_std))
 
     def encode(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """``{key: [*B, *shape]}`` to ``mu`` and ``logvar``, each ``[*B, latent]``."""

@@ -21,8 +21,8 @@ class Measure(ABC):
     metric: str
     typical: Tensor
 
-    def __init__(self, kind: ObservationCodec) -> None:
-        self.kind = kind
+    def __init__(self, codec: ObservationCodec) -> None:
+        self.codec = codec
 
     @abstractmethod
     def fit(self, data: Tensor) -> "Measure":
@@ -80,11 +80,11 @@ class ImageMeasure(Measure):
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
         """Mean squared error of values in [0, 1]."""
-        return (self.kind.encode(shown) - self.kind.encode(truth)).square().flatten(1).mean(1).double()
+        return (self.codec.encode(shown) - self.codec.encode(truth)).square().flatten(1).mean(1).double()
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor:
         """Mean squared error of the pixels that changed in any channel."""
-        shown, truth, last = (self.kind.encode(image) for image in (shown, truth, last))
+        shown, truth, last = (self.codec.encode(image) for image in (shown, truth, last))
         return _mean_where((shown - truth).square().mean(-1).double(), (truth != last).any(-1))
 
 
@@ -96,10 +96,10 @@ class SymbolMeasure(Measure):
     def fit(self, data: Tensor) -> "SymbolMeasure":
         """The most common values."""
         values = data.cpu().flatten(0, 1)
-        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
+        if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
             hottest = [
                 torch.nn.functional.one_hot(part.sum(0).argmax(-1), part.shape[-1])
-                for part in values.long().split(self.kind.classes, -1)
+                for part in values.long().split(self.codec.classes, -1)
             ]
             self.typical = torch.cat(hottest, -1).to(values.dtype)
         else:
@@ -109,16 +109,16 @@ class SymbolMeasure(Measure):
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
         """Share that is wrong; a cell of a board is wrong if any of its planes is."""
         differs = shown.to(truth.dtype) != truth
-        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
-            wrong = torch.stack([part.any(-1) for part in differs.split(self.kind.classes, -1)], -1)
+        if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
+            wrong = torch.stack([part.any(-1) for part in differs.split(self.codec.classes, -1)], -1)
         else:
             wrong = differs.any(-1) if differs.ndim == 4 else differs
         return wrong.reshape(len(wrong), -1).double().mean(1)
 
     def average(self, shown: Tensor) -> Tensor:
         """What most dreams show, symbol by symbol."""
-        if isinstance(self.kind, DiscreteCodec) and self.kind.is_one_hot:
-            votes = shown.double().mean(1).split(self.kind.classes, -1)
+        if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
+            votes = shown.double().mean(1).split(self.codec.classes, -1)
             winners = [torch.nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in votes]
             return torch.cat(winners, -1).to(shown.dtype)
         return shown.long().mode(1).values.to(shown.dtype)
@@ -131,13 +131,13 @@ class SymbolMeasure(Measure):
         return _mean_where(wrong, (truth != last).any(-1))
 
 
-def measure_of(kind: ObservationCodec) -> Measure:
+def measure_of(codec: ObservationCodec) -> Measure:
     """The measure of a kind of observation."""
-    if isinstance(kind, VectorCodec):
-        return VectorMeasure(kind)
-    if isinstance(kind, ImageCodec):
-        return ImageMeasure(kind)
-    return SymbolMeasure(kind)
+    if isinstance(codec, VectorCodec):
+        return VectorMeasure(codec)
+    if isinstance(codec, ImageCodec):
+        return ImageMeasure(codec)
+    return SymbolMeasure(codec)
 
 
 def _mean_where(values: Tensor, where: Tensor) -> Tensor:

@@ -88,8 +88,8 @@ class Probe(nn.Module):
 
     def __init__(self, features: int, model: WorldModel, units: int = 128) -> None:
         super().__init__()
-        self.kinds = nn.ModuleDict(codecs_from_spec(model.observation_spec))
-        self.sizes = [cast(ObservationCodec, kind).size for kind in self.kinds.values()]
+        self.codecs = nn.ModuleDict(codecs_from_spec(model.observation_spec))
+        self.sizes = [cast(ObservationCodec, codec).size for codec in self.codecs.values()]
         self.net = nn.Sequential(
             *(nn.Linear(features, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU()),
             nn.Linear(units, sum(self.sizes)),
@@ -100,33 +100,33 @@ class Probe(nn.Module):
 
     def forward(self, features: Tensor) -> Observation:
         """Features ``[*B, F]`` to the most likely observations ``[*B, ...]``."""
-        return {key: self._kind(key).decode(raw) for key, raw in self._raw(features).items()}
+        return {key: self._codec(key).decode(raw) for key, raw in self._raw(features).items()}
 
     def error(self, features: Tensor, observation: Observation) -> Tensor:
         """The mean error of a batch ``[N, F]``: squared in units of the spread, or cross entropy."""
         total = features.new_zeros(())
         for (key, raw), spread in zip(self._raw(features).items(), self._split(self.raw_spread), strict=True):
-            kind = self._kind(key)
-            truth = kind.encode(observation[key])
-            if isinstance(kind, VectorCodec):
+            codec = self._codec(key)
+            truth = codec.encode(observation[key])
+            if isinstance(codec, VectorCodec):
                 total = total + ((raw - truth) / spread).square().sum(-1).mean()
             else:
-                total = total + kind.error(raw, truth).mean()
+                total = total + codec.error(raw, truth).mean()
         return total
 
     def fit_scales(self, features: Tensor, observation: Observation) -> None:
         """Centre and spread of the features, and of the vectors among the observations; from ``[N, ...]``."""
         self.feature_mean, self.feature_spread = features.mean(0), features.std(0).clamp_min(1e-6)
         means, spreads = [], []
-        for key in self.kinds:
-            kind, truth = self._kind(key), self._kind(key).encode(observation[key]).flatten(1)
-            is_vector = isinstance(kind, VectorCodec)
+        for key in self.codecs:
+            codec, truth = self._codec(key), self._codec(key).encode(observation[key]).flatten(1)
+            is_vector = isinstance(codec, VectorCodec)
             means.append(truth.mean(0) if is_vector else torch.zeros_like(truth[0]))
             spreads.append(truth.std(0).clamp_min(1e-6) if is_vector else torch.ones_like(truth[0]))
         self.raw_mean, self.raw_spread = torch.cat(means), torch.cat(spreads)
 
-    def _kind(self, key: str) -> ObservationCodec:
-        return cast(ObservationCodec, self.kinds[key])
+    def _codec(self, key: str) -> ObservationCodec:
+        return cast(ObservationCodec, self.codecs[key])
 
     def _split(self, flat: Tensor) -> tuple[Tensor, ...]:
         return flat.split(self.sizes, -1)
@@ -134,10 +134,10 @@ class Probe(nn.Module):
     def _raw(self, features: Tensor) -> Observation:
         flat = self.net((features - self.feature_mean) / self.feature_spread) * self.raw_spread + self.raw_mean
         shaped = {}
-        for key, raw in zip(self.kinds, self._split(flat), strict=True):
-            kind = self._kind(key)
-            is_board = kind.encode(torch.zeros(kind.shape, dtype=kind.dtype)).ndim == 3
-            shaped[key] = raw.reshape(*raw.shape[:-1], *kind.shape) if is_board else raw
+        for key, raw in zip(self.codecs, self._split(flat), strict=True):
+            codec = self._codec(key)
+            is_board = codec.encode(torch.zeros(codec.shape, dtype=codec.dtype)).ndim == 3
+            shaped[key] = raw.reshape(*raw.shape[:-1], *codec.shape) if is_board else raw
         return shaped
 
 

@@ -78,9 +78,9 @@ class RewardEndHead(Component):
             raise ValueError(
                 f"depths, channels and attends have one entry for each level; got {depths}, {channels}, {attends}."
             )
-        height, width, planes = shape
+        height, width, image_channels = shape
         self.hidden, self.rewards = hidden, SignReward()
-        self.conv_in = conv3x3(2 * planes, channels[0])
+        self.conv_in = conv3x3(2 * image_channels, channels[0])
         self.action_table = nn.Parameter(torch.randn(action, cond))
         self.blocks, self.downsamples = nn.ModuleList(), nn.ModuleList()
         before = (channels[0], *channels[:-1])

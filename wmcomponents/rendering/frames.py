@@ -44,12 +44,12 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
 
 def _as_image(value: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """An image of any layout and dtype as uint8 ``(H, W, 3 or 1)``, of a stack the last frame; others unchanged."""
-    kind = codec_from_spec(spec)
-    if not isinstance(kind, ImageCodec) or (kind.is_plain and value.shape[-1] in (1, 3)):
+    codec = codec_from_spec(spec)
+    if not isinstance(codec, ImageCodec) or (codec.is_plain and value.shape[-1] in (1, 3)):
         return value
-    levels = kind.levels(torch.as_tensor(value)).round().to(torch.uint8).numpy()
+    levels = codec.levels(torch.as_tensor(value)).round().to(torch.uint8).numpy()
     channels = levels.shape[-1]
-    if kind.is_plain and channels == 4:
+    if codec.is_plain and channels == 4:
         return levels[..., :3]  # the fourth of a single frame is its transparency
     return levels[..., -3:] if channels % 3 == 0 else levels[..., -1:]
 

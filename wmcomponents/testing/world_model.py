@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from wmcomponents.testing.checks import capabilities, inplace, layout, modes, randomness, rows, time, values
-from wmcomponents.testing.probe import Probe
+from wmcomponents.testing.model_probe import ModelProbe
 from wmcomponents.testing.report import Clause, Conformance, examine
 from wmcomponents.testing.sampling import untouched_globals
 from wmcomponents.world_model import WorldModel
 
 # A model that is not a function of its arguments makes every comparison of two answers meaningless, so what looks for
 # memory and for randomness of its own comes first.
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     *layout.CLAUSES,
     *capabilities.CLAUSES,
     *values.CLAUSES,
@@ -103,7 +103,7 @@ def check_world_model(
     with untouched_globals():
         try:
             model.eval()
-            return examine(Probe(model, seed, batch_sizes, compile), type(model).__name__, CLAUSES)
+            return examine(ModelProbe(model, seed, batch_sizes, compile), type(model).__name__, CLAUSES)
         finally:
             for module, training in flags:
                 module.training = training

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.nn.chunks import row_chunks
-from wmcomponents.nn.conv.frame_cnn import FrameDecoder, FrameEncoder, unit_planes
+from wmcomponents.nn.conv.frame_cnn import FrameDecoder, FrameEncoder, channels_first
 from wmcomponents.tokenizers.image import Q, Tokenized, byte_image
 
 
@@ -103,7 +103,7 @@ class DeltaTokenizer(Component, Generic[Q]):
             following: x_{t+1}, uint8 ``[*B, H, W, C]``.
         """
         lead = action.shape
-        before, after = (unit_planes(x.reshape(-1, *x.shape[-3:])) for x in (pixels, following))
+        before, after = (channels_first(x.reshape(-1, *x.shape[-3:])) for x in (pixels, following))
         tokens, codes, _ = self.tokenize(before, action.reshape(-1), after)
         return tokens.reshape(*lead, *tokens.shape[1:]), codes.reshape(*lead, *codes.shape[1:])
 
@@ -162,7 +162,7 @@ class DeltaTokenizer(Component, Generic[Q]):
         before, after = (x.reshape(-1, *x.shape[-3:]) for x in (pixels, following))
         found = []
         for part in row_chunks(len(flat), math.prod(self.shape[:2]), flat.device, rows):
-            z = self.encode(unit_planes(before[part]), flat[part], unit_planes(after[part]))
+            z = self.encode(channels_first(before[part]), flat[part], channels_first(after[part]))
             found.append(self.quantizer.tokens(z))
         return torch.cat(found).reshape(*lead, self.length)
 
@@ -196,5 +196,5 @@ class DeltaTokenizer(Component, Generic[Q]):
         return torch.cat([self._pixels(pixels[share], action[share], tokens[share]) for share in shares])
 
     def _pixels(self, pixels: Tensor, action: Tensor, tokens: Tensor) -> Tensor:
-        image = self.decode(unit_planes(pixels), action, self.quantizer.lookup(tokens))
+        image = self.decode(channels_first(pixels), action, self.quantizer.lookup(tokens))
         return byte_image(image.permute(0, 2, 3, 1)).contiguous()

@@ -17,7 +17,7 @@ from wmcomponents.dynamics.tokens.block_transformer import (
 )
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.chunks import row_chunks
-from wmcomponents.nn.conv.frame_cnn import FrameEncoder, unit_planes
+from wmcomponents.nn.conv.frame_cnn import FrameEncoder, channels_first
 
 
 class DeltaTransformer(BlockTransformer):
@@ -85,7 +85,7 @@ class DeltaTransformer(BlockTransformer):
         in_keys: Sequence[NestedKey] = ("pixels", "action_token", "tokens"),
         out_keys: Sequence[NestedKey] = ("token_logits", "reward_logits", "terminated_logits"),
     ) -> None:
-        height, width, colours = shape
+        height, width, image_channels = shape
         if max_blocks < 2:
             raise ValueError(
                 f"the context holds at least two blocks, or nothing could be remembered; got {max_blocks}."
@@ -114,14 +114,14 @@ class DeltaTransformer(BlockTransformer):
             out_keys=out_keys,
         )
         self.tokens = tokens
-        self.frame_encoder = FrameEncoder(colours, features, channels, mults, halves)
+        self.frame_encoder = FrameEncoder(image_channels, features, channels, mults, halves)
         self.frame_norm = nn.LayerNorm(dim)
 
     def frame_vector(self, pixels: UInt8[Tensor, "*batch h w c"]) -> Float[Tensor, "*batch dim"]:
         """What the transformer sees of frames: ``[*B, H, W, C]`` as ``[*B, dim]``."""
         lead, flat = pixels.shape[:-3], pixels.reshape(-1, *pixels.shape[-3:])
         shares = row_chunks(len(flat), math.prod(flat.shape[1:3]), flat.device)
-        z = torch.cat([self.frame_encoder(unit_planes(flat[share])) for share in shares])
+        z = torch.cat([self.frame_encoder(channels_first(flat[share])) for share in shares])
         return self.frame_norm(z.permute(0, 2, 3, 1).flatten(1)).reshape(*lead, self.dim)
 
     # -- whole sequences -----------------------------------------------------------------------------------------------

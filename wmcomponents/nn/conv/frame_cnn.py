@@ -17,7 +17,7 @@ class FrameEncoder(nn.Sequential):
     """Planes to a grid of features: a convolution, then residual blocks, some followed by a halving.
 
     Args:
-        channels_in: planes of the input.
+        channels_in: channels of the input.
         features: channels of the output.
         channels: at the beginning; a multiple of 32.
         mults: of ``channels``, one for each residual block.
@@ -50,11 +50,11 @@ class FrameEncoder(nn.Sequential):
 
 
 class FrameDecoder(nn.Sequential):
-    """A grid of features to planes: the mirror of :class:`FrameEncoder`, which doubles before a block.
+    """A grid of features to an image: the mirror of :class:`FrameEncoder`, which doubles before a block.
 
     Args:
         features: channels of the input.
-        channels_out: planes of the output.
+        channels_out: channels of the output.
         channels: at the end; a multiple of 32.
         mults: as the encoder's, the largest resolution first.
         halves: as the encoder's; here the block's level begins with a doubling.
@@ -87,7 +87,7 @@ def _widths(channels: int, mults: Sequence[int], halves: Sequence[bool]) -> list
     return [channels, *(channels * mult for mult in mults)]
 
 
-def unit_planes(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+def channels_first(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
     """Bytes as numbers in [0, 1], channels first; laid out so in memory, since convolutions differ in last digits."""
-    planes = pixels.permute(0, 3, 1, 2)
-    return planes.to(torch.float32, memory_format=torch.contiguous_format).div(255.0)
+    image = pixels.permute(0, 3, 1, 2)
+    return image.to(torch.float32, memory_format=torch.contiguous_format).div(255.0)

@@ -47,7 +47,7 @@ class PlainStem(nn.Module):
     """One convolution at full resolution, batch normalisation, ReLU: how boards enter.
 
     Args:
-        in_channels: planes of the stacked observation.
+        in_channels: channels of the stacked observation.
         channels: of the latent.
     """
 
@@ -76,7 +76,7 @@ class ResidualStem(nn.Module):
     As in muzero-general, neither normalisation nor activation follows the strided convolutions.
 
     Args:
-        in_channels: planes of the stacked observation.
+        in_channels: channels of the stacked observation.
         channels: of the latent.
 
     Reference: Schrittwieser et al., MuZero (2020), appendix F.
@@ -105,7 +105,7 @@ class PooledStem(nn.Module):
     """muzero-general's light downsampling: two convolutions with max pools, then an average pool to a sixteenth.
 
     Args:
-        in_channels: planes of the stacked observation.
+        in_channels: channels of the stacked observation.
         channels: of the latent.
         shape: height and width of the observation, at least 48 each.
     """
@@ -137,7 +137,7 @@ class NormalizedStem(nn.Module):
     """EfficientZero's downsampling by 16: normalised, lighter, the second halving inside a residual block.
 
     Args:
-        in_channels: planes of the stacked observation.
+        in_channels: channels of the stacked observation.
         channels: of the latent.
 
     Reference: Ye et al., EfficientZero (2021), appendix A.1.

@@ -8,12 +8,12 @@ from tensordict import TensorDict
 from torch import nn
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Answer, Probe, TestInputs, flat
+from wmcomponents.testing.model_probe import Answer, ModelProbe, TestInputs, flat
 from wmcomponents.testing.report import Clause, Failure
 from wmcomponents.world_model import CapabilityError
 
 
-def declared(probe: Probe) -> Iterator[Failure]:
+def declared(probe: ModelProbe) -> Iterator[Failure]:
     """Reward and continuation come exactly if declared; an undeclared verb raises ``CapabilityError``."""
     model, situation = probe.model, probe.situation()
     answer = probe.ask("imagine", situation)
@@ -61,7 +61,7 @@ def declared(probe: Probe) -> Iterator[Failure]:
 
 
 @torch.no_grad()
-def tensordict_form(probe: Probe) -> Iterator[Failure]:
+def tensordict_form(probe: ModelProbe) -> Iterator[Failure]:
     """``module(verb)`` writes into a TensorDict what the verb returns."""
     for situation in (probe.situation(salt=60), probe.situation(salt=61).mode()):
         for verb in probe.verbs:
@@ -90,7 +90,7 @@ def _tensordict(verb: str, situation: TestInputs) -> TensorDict:
     return TensorDict(entries, batch_size=situation.batch)
 
 
-def _read(probe: Probe, verb: str, written: Any) -> Answer:
+def _read(probe: ModelProbe, verb: str, written: Any) -> Answer:
     model = probe.model
     if verb == "decode":
         return flat("observation", {str(key): written[key] for key in model.observation_spec.keys()})
@@ -103,6 +103,6 @@ def _read(probe: Probe, verb: str, written: Any) -> Answer:
     return answer | {name: written["next", key] for key, name in names if key in model.capabilities}
 
 
-TENSORDICT: tuple[Clause[Probe], ...] = (Clause(("capabilities/tensordict-form",), tensordict_form),)
+TENSORDICT: tuple[Clause[ModelProbe], ...] = (Clause(("capabilities/tensordict-form",), tensordict_form),)
 
-CLAUSES: tuple[Clause[Probe], ...] = (Clause(("capabilities/honest",), declared),)
+CLAUSES: tuple[Clause[ModelProbe], ...] = (Clause(("capabilities/honest",), declared),)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from wmcomponents.testing.checks.layout import stripped
-from wmcomponents.testing.probe import Answer, Probe, TestInputs, ask
+from wmcomponents.testing.model_probe import Answer, ModelProbe, TestInputs, ask
 from wmcomponents.testing.report import Clause, Failure, Skip
 
 STEPS = 4
 
 
-def as_pure(probe: Probe) -> Iterator[Failure]:
+def as_pure(probe: ModelProbe) -> Iterator[Failure]:
     """Along a few steps the in-place step gives what the pure one gives, exactly, and the pure one spoils no state."""
     _needed(probe)
     starts = [probe.situation(salt=90), probe.situation((), salt=91), probe.situation((2, 3), salt=92)]
@@ -52,7 +52,7 @@ def as_pure(probe: Probe) -> Iterator[Failure]:
             inplace = replace(inplace, state=stripped(got, "state"), action=action, imagine_noise=noise)
 
 
-def alone(probe: Probe) -> Iterator[Failure]:
+def alone(probe: ModelProbe) -> Iterator[Failure]:
     """What an in-place step returns may lie in the state given, and nowhere else: the next one would write over it."""
     _needed(probe)
     model = probe.model
@@ -85,13 +85,13 @@ def alone(probe: Probe) -> Iterator[Failure]:
         )
 
 
-def _needed(probe: Probe) -> None:
+def _needed(probe: ModelProbe) -> None:
     if "inplace" not in probe.model.capabilities:
         raise Skip(f"{type(probe.model).__name__} has no step in place")
 
 
 @torch.no_grad()
-def _answer(probe: Probe, verb: str, situation: TestInputs) -> Answer:
+def _answer(probe: ModelProbe, verb: str, situation: TestInputs) -> Answer:
     return ask(probe.model, "imagine", situation, getattr(probe.model, verb))
 
 
@@ -107,7 +107,7 @@ def _first_difference(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     return ""
 
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("inplace/as-pure",), as_pure),
     Clause(("inplace/alone",), alone),
 )

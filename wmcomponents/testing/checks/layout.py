@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.testing.probe import Answer, Probe, TestInputs
+from wmcomponents.testing.model_probe import Answer, ModelProbe, TestInputs
 from wmcomponents.testing.report import Clause, Failure
 from wmcomponents.testing.sampling import bounds, is_uniform
 from wmcomponents.world_model import CAPABILITIES, Prediction
@@ -16,7 +16,7 @@ LAYOUTS = ("layout/keys", "layout/shape", "layout/device")
 TRAILING = ("reward", "cont", "value")
 
 
-def specs_well_formed(probe: Probe) -> Iterator[Failure]:
+def specs_well_formed(probe: ModelProbe) -> Iterator[Failure]:
     """The four specs exist, are flat, describe one row, and say which noise is wanted."""
     model = probe.model
     for name in ("observation_spec", "state_spec"):
@@ -49,7 +49,7 @@ def _odd_noise(noise: Composite) -> Iterator[Failure]:
                 )
 
 
-def specs_names(probe: Probe) -> Iterator[Failure]:
+def specs_names(probe: ModelProbe) -> Iterator[Failure]:
     """No name stands for two things, so that the verbs have a TensorDict form."""
     model = probe.model
     state, observation = set(model.state_spec.keys()), set(model.observation_spec.keys())
@@ -68,7 +68,7 @@ def specs_names(probe: Probe) -> Iterator[Failure]:
             )
 
 
-def capabilities_known(probe: Probe) -> Iterator[Failure]:
+def capabilities_known(probe: ModelProbe) -> Iterator[Failure]:
     """The model declares nothing but what the protocol knows."""
     unknown = set(probe.model.capabilities) - set(CAPABILITIES)
     if unknown:
@@ -81,14 +81,14 @@ def capabilities_known(probe: Probe) -> Iterator[Failure]:
         )
 
 
-def initial_state(probe: Probe) -> Iterator[Failure]:
+def initial_state(probe: ModelProbe) -> Iterator[Failure]:
     """The state before anything was seen has the declared layout for any batch size."""
     for batch in probe.batch_sizes:
         state = probe.model.initial_state(batch, probe.device)
         yield from _entries("initial_state", "state", state, probe.model.state_spec, batch, probe.device)
 
 
-def verbs_run(probe: Probe) -> Iterator[Failure]:
+def verbs_run(probe: ModelProbe) -> Iterator[Failure]:
     """Every verb answers, in the shape of answer that the protocol names."""
     for situation in probe.situations():
         for verb in probe.verbs:
@@ -96,17 +96,17 @@ def verbs_run(probe: Probe) -> Iterator[Failure]:
                 yield from _kind(probe, verb, given)
 
 
-def structure(probe: Probe) -> Iterator[Failure]:
+def structure(probe: ModelProbe) -> Iterator[Failure]:
     """Exactly the declared keys, in their shapes, on the model's device."""
     yield from (failure for failure in _layout(probe) if failure.clause not in ("layout/dtype", "layout/trailing-one"))
 
 
-def details(probe: Probe) -> Iterator[Failure]:
+def details(probe: ModelProbe) -> Iterator[Failure]:
     """The declared dtypes; reward, continuation and value end in a dimension of size one."""
     yield from (failure for failure in _layout(probe) if failure.clause in ("layout/dtype", "layout/trailing-one"))
 
 
-def values_finite(probe: Probe) -> Iterator[Failure]:
+def values_finite(probe: ModelProbe) -> Iterator[Failure]:
     """Nothing is NaN or infinite, at the edges of the noise either."""
     for situation in (probe.situation(), probe.situation(salt=1).mode(), *_edges(probe)):
         for verb in probe.verbs:
@@ -122,7 +122,7 @@ def values_finite(probe: Probe) -> Iterator[Failure]:
                     )
 
 
-def values_in_space(probe: Probe) -> Iterator[Failure]:
+def values_in_space(probe: ModelProbe) -> Iterator[Failure]:
     """States and decoded observations lie inside their specs; continuation is a probability."""
     model = probe.model
     for situation in (probe.situation(), probe.situation(salt=1).mode()):
@@ -155,7 +155,7 @@ def values_in_space(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def _layout(probe: Probe) -> Iterator[Failure]:
+def _layout(probe: ModelProbe) -> Iterator[Failure]:
     model = probe.model
     for situation in probe.situations():
         batch = situation.batch
@@ -173,7 +173,7 @@ def _layout(probe: Probe) -> Iterator[Failure]:
                     yield from _scalar(verb, name, answer[name], batch, probe.device)
 
 
-def _edges(probe: Probe) -> Iterator[TestInputs]:
+def _edges(probe: ModelProbe) -> Iterator[TestInputs]:
     """Situations whose uniform noise is exactly 0, or the last number below 1."""
     situation = probe.situation(salt=2)
     for value in (0.0, 1.0 - 2.0**-24):
@@ -185,7 +185,7 @@ def _edges(probe: Probe) -> Iterator[TestInputs]:
         yield edge
 
 
-def _kind(probe: Probe, verb: str, situation: TestInputs) -> Iterator[Failure]:
+def _kind(probe: ModelProbe, verb: str, situation: TestInputs) -> Iterator[Failure]:
     """Run a verb and look at the kind of its answer, before anything reads it."""
     model = probe.model
     with torch.no_grad():
@@ -302,7 +302,7 @@ def _short(leaf: TensorSpec) -> str:
     return f"{type(leaf).__name__} {tuple(leaf.shape)}"
 
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("specs/well-formed",), specs_well_formed, foundation=True),
     Clause(("specs/names",), specs_names),
     Clause(("capabilities/known",), capabilities_known),

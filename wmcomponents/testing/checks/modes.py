@@ -9,11 +9,11 @@ import torch
 
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Probe, ask
+from wmcomponents.testing.model_probe import ModelProbe, ask
 from wmcomponents.testing.report import Clause, Failure, Skip
 
 
-def grad_modes(probe: Probe) -> Iterator[Failure]:
+def grad_modes(probe: ModelProbe) -> Iterator[Failure]:
     """The values do not depend on whether gradients are recorded."""
     situation = probe.situation(salt=70)
     modes: dict[str, Callable[[], Any]] = {"enable_grad": torch.enable_grad, "inference_mode": torch.inference_mode}
@@ -33,7 +33,7 @@ def grad_modes(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def compiled(probe: Probe) -> Iterator[Failure]:
+def compiled(probe: ModelProbe) -> Iterator[Failure]:
     """The verbs compile as one graph, with the eager values."""
     if not probe.compile:
         raise Skip("asked for with compile=True")
@@ -57,7 +57,7 @@ def compiled(probe: Probe) -> Iterator[Failure]:
     torch.compiler.reset()
 
 
-def saved(probe: Probe) -> Iterator[Failure]:
+def saved(probe: ModelProbe) -> Iterator[Failure]:
     """A saved and loaded model gives the same answers."""
     model = probe.model
     if not isinstance(model, PretrainedModel):
@@ -77,7 +77,7 @@ def saved(probe: Probe) -> Iterator[Failure]:
             )
 
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("modes/grad",), grad_modes),
     Clause(("modes/compile",), compiled),
     Clause(("saving/round-trip",), saved),

@@ -8,7 +8,7 @@ import torch
 from torchrl.data import Composite
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Answer, Probe
+from wmcomponents.testing.model_probe import Answer, ModelProbe
 from wmcomponents.testing.report import Clause, Failure, Skip
 from wmcomponents.testing.sampling import global_generators, moved_generators, reseed_globals
 from wmcomponents.world_model import Verb
@@ -16,7 +16,7 @@ from wmcomponents.world_model import Verb
 OWN_NOISE = "declare the randomness in noise_spec and read it from the verb's noise argument."
 
 
-def no_global_rng(probe: Probe) -> Iterator[Failure]:
+def no_global_rng(probe: ModelProbe) -> Iterator[Failure]:
     """No verb moves a global generator."""
     for situation in (probe.situation(), probe.situation().mode()):
         for verb in probe.verbs:
@@ -33,7 +33,7 @@ def no_global_rng(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def repeatable(probe: Probe) -> Iterator[Failure]:
+def repeatable(probe: ModelProbe) -> Iterator[Failure]:
     """The same arguments give the same answer, whatever the global generators hold; with noise=None too."""
     for clause, situation in (
         ("randomness/repeatable", probe.situation()),
@@ -51,7 +51,7 @@ def repeatable(probe: Probe) -> Iterator[Failure]:
                 yield Failure(clause, verb, f"one and the same answer to {asked}", text, OWN_NOISE)
 
 
-def noise_matters(probe: Probe) -> Iterator[Failure]:
+def noise_matters(probe: ModelProbe) -> Iterator[Failure]:
     """Declared noise changes something. A flat ``noise_spec`` serves both verbs and must matter in one of them."""
     model = probe.with_nonzero_weights
     specs = {verb: cast(Composite, model.noise_spec[verb]) for verb in ("observe", "imagine")}
@@ -83,9 +83,9 @@ def _outline(spec: Composite) -> dict[str, tuple]:
     return {str(key): (tuple(leaf.shape), leaf.dtype, type(leaf)) for key, leaf in spec.items()}
 
 
-NOISE: tuple[Clause[Probe], ...] = (Clause(("randomness/noise-matters",), noise_matters),)
+NOISE: tuple[Clause[ModelProbe], ...] = (Clause(("randomness/noise-matters",), noise_matters),)
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("randomness/no-global-rng",), no_global_rng),
     Clause(("randomness/repeatable", "randomness/mode"), repeatable, foundation=True),
 )

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs
+from wmcomponents.testing.model_probe import ROWS, Answer, ModelProbe, TestInputs
 from wmcomponents.testing.report import Clause, Failure
 
 APART = "reduce over a row's own dims only (dim=-1, never dim=0 or the whole tensor); no statistics of the batch."
 
 
-def rowwise(probe: Probe) -> Iterator[Failure]:
+def rowwise(probe: ModelProbe) -> Iterator[Failure]:
     """A batch ``[B]`` or ``[B, T]`` answers as its rows do alone, without leading dims."""
     for batch in ((3,), (2, 3), *(size for size in probe.batch_sizes if size)):
         for salt, given in enumerate((probe.situation(batch, salt=50), probe.situation(batch, salt=51).mode())):
@@ -32,7 +32,7 @@ def rowwise(probe: Probe) -> Iterator[Failure]:
                         )
 
 
-def permuted(probe: Probe) -> Iterator[Failure]:
+def permuted(probe: ModelProbe) -> Iterator[Failure]:
     """Reordering the rows reorders the answers."""
     order = torch.randperm(ROWS, generator=probe.generator(52)).to(probe.device)
     situation = probe.situation(salt=53)
@@ -44,7 +44,7 @@ def permuted(probe: Probe) -> Iterator[Failure]:
             yield Failure("rows/permuted", verb, "permuted rows give permuted answers", text, APART)
 
 
-def independent(probe: Probe) -> Iterator[Failure]:
+def independent(probe: ModelProbe) -> Iterator[Failure]:
     """Changing some rows leaves the answers of the others."""
     situation, other = probe.situation(salt=54), probe.situation(salt=55)
     kept = torch.arange(ROWS, device=probe.device) < ROWS // 2
@@ -81,7 +81,7 @@ def _of(answer: Answer, kept: Tensor) -> Answer:
     return {name: value[kept] for name, value in answer.items()}
 
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("rows/alone",), rowwise),
     Clause(("rows/permuted",), permuted),
     Clause(("rows/independent",), independent),

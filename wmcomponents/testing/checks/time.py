@@ -9,13 +9,13 @@ from torch import Tensor
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.testing.checks.layout import stripped
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import ROWS, Answer, Probe, TestInputs, flat
+from wmcomponents.testing.model_probe import ROWS, Answer, ModelProbe, TestInputs, flat
 from wmcomponents.testing.report import Clause, Failure
 
 STEPS = 5
 
 
-def not_frozen(probe: Probe) -> Iterator[Failure]:
+def not_frozen(probe: ModelProbe) -> Iterator[Failure]:
     """Over a few imagined steps the state changes, and so does something that can be seen of it."""
     model, generator = probe.with_nonzero_weights, probe.generator(30)
     situation = probe.situation(salt=31, model=model)
@@ -43,7 +43,7 @@ def not_frozen(probe: Probe) -> Iterator[Failure]:
         )
 
 
-def action_at_once(probe: Probe) -> Iterator[Failure]:
+def action_at_once(probe: ModelProbe) -> Iterator[Failure]:
     """s_{t+1} = imagine(s_t, a_t): a_t shapes the very next step, and is not only stored for the step after."""
     fields = _fields(probe, "imagine")
     own = [name for name, field in fields.items() if bool((field.action & ~field.only_action).any())]
@@ -61,7 +61,7 @@ def action_at_once(probe: Probe) -> Iterator[Failure]:
     )
 
 
-def observe_action(probe: Probe) -> Iterator[Failure]:
+def observe_action(probe: ModelProbe) -> Iterator[Failure]:
     """A filter that carries its past forward does so with the action that led here, not with an earlier one."""
     observed, imagined = _fields(probe, "observe"), _fields(probe, "imagine")
     stored = [name for name, field in observed.items() if bool(field.only_action.any())]
@@ -81,7 +81,7 @@ def observe_action(probe: Probe) -> Iterator[Failure]:
         )
 
 
-def observation_matters(probe: Probe) -> Iterator[Failure]:
+def observation_matters(probe: ModelProbe) -> Iterator[Failure]:
     """The filter looks at what it is shown."""
     model = probe.with_nonzero_weights
     situation = probe.situation(salt=32, model=model)
@@ -99,7 +99,7 @@ def observation_matters(probe: Probe) -> Iterator[Failure]:
             )
 
 
-def is_init_erases(probe: Probe) -> Iterator[Failure]:
+def is_init_erases(probe: ModelProbe) -> Iterator[Failure]:
     """Where ``is_init`` is true, neither the state nor the action given matters; elsewhere rows are as without it."""
     model = probe.with_nonzero_weights
     situation, past = probe.situation(salt=34, model=model), probe.situation(salt=35, model=model)
@@ -136,7 +136,7 @@ def is_init_erases(probe: Probe) -> Iterator[Failure]:
         )
 
 
-def sequence(probe: Probe) -> Iterator[Failure]:
+def sequence(probe: ModelProbe) -> Iterator[Failure]:
     """``observe_sequence`` over T steps equals T calls of ``observe``, with episodes that begin in between.
 
     ``observe_last`` gives the last of these states.
@@ -190,7 +190,7 @@ class _Field:
         self.only_action = self.action & ~_any_row(base, others)
 
 
-def _fields(probe: Probe, verb: str) -> dict[str, _Field]:
+def _fields(probe: ModelProbe, verb: str) -> dict[str, _Field]:
     """For each element of what a verb returns: does it depend on the action, on the state, on the action alone?"""
     model = probe.with_nonzero_weights
     base = probe.situation(salt=40, model=model)
@@ -217,7 +217,7 @@ def _outcome_depends(fields: dict[str, _Field]) -> bool:
     return any(bool(fields[name].action.any()) for name in ("reward", "cont") if name in fields)
 
 
-def _decoded_depends(probe: Probe) -> bool:
+def _decoded_depends(probe: ModelProbe) -> bool:
     if "decode" not in probe.verbs:
         return False
     model = probe.with_nonzero_weights
@@ -229,7 +229,7 @@ def _decoded_depends(probe: Probe) -> bool:
     return any(not torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 
-def _seen(probe: Probe, situation: TestInputs) -> Answer:
+def _seen(probe: ModelProbe, situation: TestInputs) -> Answer:
     """What can be seen of a state: decoded, as features, or in what it predicts; without these, the state itself."""
     model, seen = probe.with_nonzero_weights, {}
     for verb in ("decode", "features", "value"):
@@ -240,7 +240,7 @@ def _seen(probe: Probe, situation: TestInputs) -> Answer:
     return seen or flat("state", situation.state)
 
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("time/not-frozen",), not_frozen),
     Clause(("time/action-at-once",), action_at_once),
     Clause(("time/observe-action",), observe_action),

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from wmcomponents.testing.compare import difference
-from wmcomponents.testing.probe import Answer, Probe, TestInputs, ask
+from wmcomponents.testing.model_probe import Answer, ModelProbe, TestInputs, ask
 from wmcomponents.testing.report import Clause, Failure
 
 
-def no_mutation(probe: Probe) -> Iterator[Failure]:
+def no_mutation(probe: ModelProbe) -> Iterator[Failure]:
     """Inputs are bitwise unchanged after a verb, gradients on or off."""
     for salt, situation in enumerate(_both(probe)):
         for verb in probe.verbs:
@@ -38,7 +38,7 @@ def no_mutation(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def no_alias(probe: Probe) -> Iterator[Failure]:
+def no_alias(probe: ModelProbe) -> Iterator[Failure]:
     """Outputs share memory with no input, no parameter and no buffer."""
     model = probe.model
     own = {f"parameter {name}": p for name, p in model.named_parameters()}
@@ -53,7 +53,7 @@ def no_alias(probe: Probe) -> Iterator[Failure]:
     yield from _shared("initial_state", state, own)
 
 
-def no_hidden_state(probe: Probe) -> Iterator[Failure]:
+def no_hidden_state(probe: ModelProbe) -> Iterator[Failure]:
     """An answer depends on the arguments of its call alone, not on the calls before it."""
     calls = [(verb, probe.situation(salt=10 + k)) for k in range(3) for verb in probe.verbs]
     calls += [(verb, situation.mode()) for verb, situation in calls if verb in ("observe", "imagine")]
@@ -76,7 +76,7 @@ def no_hidden_state(probe: Probe) -> Iterator[Failure]:
                 )
 
 
-def model_unchanged(probe: Probe) -> Iterator[Failure]:
+def model_unchanged(probe: ModelProbe) -> Iterator[Failure]:
     """Running a verb changes no parameter, no buffer and no train/eval flag."""
     model = probe.model
     situation = probe.situation()
@@ -105,11 +105,11 @@ def model_unchanged(probe: Probe) -> Iterator[Failure]:
             model.eval()
 
 
-def _both(probe: Probe) -> tuple[TestInputs, TestInputs]:
+def _both(probe: ModelProbe) -> tuple[TestInputs, TestInputs]:
     return probe.situation(salt=1), probe.situation(salt=2).mode()
 
 
-def _tensors(probe: Probe) -> dict[str, Tensor]:
+def _tensors(probe: ModelProbe) -> dict[str, Tensor]:
     return dict(probe.model.named_parameters()) | dict(probe.model.named_buffers())
 
 
@@ -142,9 +142,11 @@ def _change(before: Tensor, after: Tensor) -> str:
     return f"{count} entries changed; at {place} {before[place].item()} became {after[place].item()}"
 
 
-MEMORY: tuple[Clause[Probe], ...] = (Clause(("state-is-a-value/no-hidden-state",), no_hidden_state, foundation=True),)
+MEMORY: tuple[Clause[ModelProbe], ...] = (
+    Clause(("state-is-a-value/no-hidden-state",), no_hidden_state, foundation=True),
+)
 
-CLAUSES: tuple[Clause[Probe], ...] = (
+CLAUSES: tuple[Clause[ModelProbe], ...] = (
     Clause(("state-is-a-value/no-mutation",), no_mutation),
     Clause(("state-is-a-value/no-alias",), no_alias),
     Clause(("state-is-a-value/model-unchanged",), model_unchanged),

@@ -311,9 +311,9 @@ class Diamond(PretrainedModel):
 def _no_action(action: ActionVector) -> Tensor:
     """The vector that stands where there was no action: the first choice; zeros where there is no choice."""
     vector = torch.zeros(action.size)
-    if isinstance(action.described, DiscreteCodec):
+    if isinstance(action.codec, DiscreteCodec):
         first = 0
-        for classes in action.described.classes:
+        for classes in action.codec.classes:
             vector[first] = 1.0
             first += classes
     return vector

@@ -12,7 +12,7 @@ from wmcomponents.models.tokens.base import CachedTransformerModel
 from wmcomponents.models.tokens.delta_iris.config import DeltaIRISLossConfig, DeltaIRISOptimizerConfig
 from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
 from wmcomponents.nn import CosineQuantizer
-from wmcomponents.nn.conv.frame_cnn import unit_planes
+from wmcomponents.nn.conv.frame_cnn import channels_first
 from wmcomponents.objectives.arrivals import check_sequences
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
@@ -155,7 +155,7 @@ class DeltaIRISLoss(TokenWorldLoss[DeltaIRISModel]):
             weight: ``[N]``; 0 for padding.
         """
         tokenizer = self.world_model.tokenizer
-        x, y = unit_planes(pixels), unit_planes(following)
+        x, y = channels_first(pixels), channels_first(following)
         z = tokenizer.encode(x, action, y)
         codes, tokens, commitment = tokenizer.quantizer(z)
         losses = self.image_errors(y, tokenizer.decode(x, action, codes))

@@ -81,19 +81,25 @@ def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
     blocks = shape_of(weights, "world_model.head_rewards.indices", 1, FAMILY)[0]
     words = shape_of(weights, "world_model.head_latents.indices", 1, FAMILY)[0]
     rewards = shape_of(weights, "world_model.head_rewards.head_module.2.bias", 1, FAMILY)[0]
-    encoder, colours, features = _network(weights, "tokenizer.encoder.encoder")
+    encoder, image_channels, features = _network(weights, "tokenizer.encoder.encoder")
     context_encoder, _, context = _network(weights, "tokenizer.frame_cnn.encoder")
     frame_encoder, _, frame_features = _network(weights, "world_model.frame_cnn.0.encoder")
     side = math.isqrt(pixels)
     latent_side = side // 2 ** sum(encoder["halves"])
     acted = shape_of(weights, "tokenizer.decoder_act_emb.weight", 2, FAMILY)[1]
-    if side * side != pixels or latent_side < 1 or rewards not in KINDS or words % max(1, blocks) or colours % 2 == 0:
+    if (
+        side * side != pixels
+        or latent_side < 1
+        or rewards not in KINDS
+        or words % max(1, blocks)
+        or image_channels % 2 == 0
+    ):
         raise BadModelError(
             f"the sizes of this checkpoint are not a Delta-IRIS's: {pixels} pixels of an action's plane, {rewards} "
             f"logits of the reward, {words} of tokens in {blocks} blocks."
         )
     return {
-        **{"shape": (side, side, (colours - 1) // 2), "actions": actions, "tokens": words // blocks},
+        **{"shape": (side, side, (image_channels - 1) // 2), "actions": actions, "tokens": words // blocks},
         **{**encoder, "features": features, "context": context, "action_channels": acted // latent_side**2},
         **{"context_channels": context_encoder["channels"], "vocabulary": vocabulary, "code": code},
         **{
@@ -108,12 +114,12 @@ def sizes(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _network(weights: Mapping[str, Any], name: str) -> tuple[dict[str, Any], int, int]:
-    """Channels, multiples and halvings of an encoder; the planes that it reads; the features that it writes."""
-    channels, planes = shape_of(weights, f"{name}.0.weight", 4, FAMILY)[:2]
+    """Channels, multiples and halvings of an encoder; the channels that it reads; the features that it writes."""
+    channels, image_channels = shape_of(weights, f"{name}.0.weight", 4, FAMILY)[:2]
     mults, halves, number = [], [], 1
     while f"{name}.{number}.f.5.weight" in weights:
         mults.append(shape_of(weights, f"{name}.{number}.f.5.weight", 4, FAMILY)[0] // max(1, channels))
         halves.append(f"{name}.{number + 1}.conv.weight" in weights)
         number += 1 + halves[-1]
     features = shape_of(weights, f"{name}.{number + 2}.weight", 4, FAMILY)[0]
-    return {"channels": channels, "mults": tuple(mults), "halves": tuple(halves)}, planes, features
+    return {"channels": channels, "mults": tuple(mults), "halves": tuple(halves)}, image_channels, features

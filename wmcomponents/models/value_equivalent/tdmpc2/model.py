@@ -250,6 +250,6 @@ def _reward_unit(config: TDMPC2Config) -> RewardUnit | None:
 
 
 def _policy(action: ActionVector, features: int, units: int) -> GaussianPolicyPrior | CategoricalPolicyPrior:
-    if isinstance(action.described, DiscreteCodec):
-        return CategoricalPolicyPrior(features, action.described.classes, units)
+    if isinstance(action.codec, DiscreteCodec):
+        return CategoricalPolicyPrior(features, action.codec.classes, units)
     return GaussianPolicyPrior(features, action.size, units)

@@ -107,8 +107,8 @@ def specs(state: Mapping[str, Any]) -> tuple[Composite, TensorSpec]:
     """
     tasks, task_size = shape_of(state, "_task_emb.weight", 2, FAMILY) if "_task_emb.weight" in state else (0, 0)
     if "_encoder.rgb.2.weight" in state:
-        colours = shape_of(state, "_encoder.rgb.2.weight", 4, FAMILY)[1]
-        observed = Composite(pixels=Bounded(0, 255, torch.Size([64, 64, colours]), dtype=torch.uint8))
+        image_channels = shape_of(state, "_encoder.rgb.2.weight", 4, FAMILY)[1]
+        observed = Composite(pixels=Bounded(0, 255, torch.Size([64, 64, image_channels]), dtype=torch.uint8))
     else:
         inputs = shape_of(state, "_encoder.state.0.weight", 2, FAMILY)[1]
         observed = Composite(observation=Unbounded(inputs - task_size))

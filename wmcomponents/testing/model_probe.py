@@ -83,7 +83,7 @@ class TestInputs:
         return named
 
 
-class Probe:
+class ModelProbe:
     """Puts a world model into random situations that conform to its specs.
 
     The model is examined in eval mode, as every driver runs it.
