@@ -78,7 +78,7 @@ class BlockGRUCell(Cell):
         return has_one_kind and len(self.hidden) == 1 and is_norm_act(self.norms[0], self.act)
 
     def scan(self, deter: Tensor, stoch: Tensor, prepared: Tensor, out: Tensor) -> CellScan:
-        """Unrolled over time."""
+        """The cell unrolled over time, on ``[T, B, D]`` each but ``stoch``, which is ``[T, B, S]``."""
         layers = BlockGRULayers(self.deter_in, self.stoch_in, self.first, self.norms[0], self.gates)
         return BlockGRUScan(layers, deter, stoch, prepared, out)
 

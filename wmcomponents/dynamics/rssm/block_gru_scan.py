@@ -99,7 +99,7 @@ class BlockGRUScan(CellScan):
         self.back_steps = list(zip(*(tensor.unbind() for tensor in tensors), strict=True))
 
     def backward(self, t: int, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """One step back."""
+        """From the gradient of ``out[t]`` ``[B, D]``, those of ``deter[t]`` ``[B, D]`` and ``stoch[t]`` ``[B, S]``."""
         _, _, _, own, _, reset, hidden, candidate, update = self.steps[t]
         raw_grad, reset_grad, candidate_grad, update_grad, deter_pre_grad, stoch_pre_grad = self.back_steps[t]
         deter_grad = torch.empty_like(grad)

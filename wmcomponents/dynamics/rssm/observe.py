@@ -41,7 +41,7 @@ class RSSMObserve(Component):
     def compute(
         self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`RSSM.observe_step`."""
+        """:meth:`RSSM.observe_step`: ``deter [*B, D]`` and ``stoch [*B, *latent.shape]`` one step on, raw posterior."""
         return self.rssm.observe_step(deter, stoch, action, embed, is_init, noise)
 
 
@@ -86,5 +86,5 @@ class RSSMObserveSequence(Component):
     def compute(
         self, deter: Tensor, stoch: Tensor, action: Tensor, embed: Tensor, is_init: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`RSSM.observe_sequence`."""
+        """:meth:`RSSM.observe_sequence`: ``deter [*B, T, D]``, ``stoch [*B, T, *latent.shape]`` and raw posteriors."""
         return self.rssm.observe_sequence(deter, stoch, action, embed, is_init, noise)

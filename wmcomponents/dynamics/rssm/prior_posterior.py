@@ -123,7 +123,7 @@ class RecurrentPosterior(Posterior):
         return len(self.mlp.layers) == 1 and is_scannable(self.mlp.layer(0))
 
     def scan(self, deter: Tensor, prepared: Tensor, raw: Tensor) -> PosteriorScan:
-        """Unrolled over time."""
+        """The posterior unrolled over time: ``deter [T, B, D]``, ``prepared [T, B, units]``, ``raw [T, B, params]``."""
         return _RecurrentPosteriorScan(self, deter, prepared, raw)
 
     def forward(self, deter: Tensor, embed: Tensor) -> Tensor:

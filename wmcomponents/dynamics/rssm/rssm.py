@@ -297,7 +297,7 @@ class RSSM(Component):
     def compute(
         self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`imagine_step`."""
+        """:meth:`imagine_step`: ``deter [*B, D]``, ``stoch [*B, *latent.shape]`` and ``action [*B, A]`` one step on."""
         return self.imagine_step(deter, stoch, action, noise)
 
 

@@ -36,7 +36,7 @@ class CellScan(ABC):
 
     @abstractmethod
     def backward(self, t: int, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """From the gradient of ``out[t]``, new tensors with those of ``deter[t]`` and ``stoch[t]``."""
+        """From the gradient ``[B, D]`` of ``out[t]``, those of ``deter[t]`` and ``stoch[t]``, as new tensors."""
 
     @abstractmethod
     def parameter_gradients(self) -> Gradients:
@@ -62,7 +62,10 @@ class PosteriorScan(ABC):
 
     @abstractmethod
     def backward(self, t: int, grad: Tensor, deter_grad: Tensor) -> Tensor:
-        """From the gradient of ``raw[t]``, the sum of that of ``deter[t]`` and ``deter_grad``, as a new tensor."""
+        """The gradient of ``deter[t]``, ``[B, D]``, as a new tensor.
+
+        It is ``deter_grad`` plus what follows from ``grad``, the gradient ``[B, params]`` of ``raw[t]``.
+        """
 
     @abstractmethod
     def parameter_gradients(self) -> Gradients:
@@ -82,7 +85,10 @@ class LatentScan(ABC):
 
     @abstractmethod
     def backward(self, t: int, grad: Tensor, raw_grad: Tensor) -> Tensor:
-        """From the gradient of ``stoch[t]``, the sum of that of ``raw[t]`` and ``raw_grad``, as a new tensor."""
+        """The gradient of ``raw[t]``, ``[B, params]``, as a new tensor.
+
+        It is ``raw_grad`` plus what follows from ``grad``, the gradient ``[B, S]`` of ``stoch[t]``.
+        """
 
 
 class NormAct:
@@ -147,10 +153,10 @@ def is_norm_act(norm: nn.Module, act: nn.Module) -> bool:
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """Gradient of a linear layer's weight (out, in), from its inputs and output gradients of all steps."""
+    """Gradient ``[O, I]`` of a linear layer's weight, from inputs ``[T, B, I]`` and output gradients ``[T, B, O]``."""
     return grad.flatten(0, -2).T @ x.flatten(0, -2)
 
 
 def linear_gradients(weight: Tensor, bias: Tensor, x: Tensor, grad: Tensor) -> Gradients:
-    """Gradients of a linear layer's parameters, from its inputs and output gradients of all steps."""
+    """Gradients of a linear layer's parameters, from inputs ``[T, B, I]`` and output gradients ``[T, B, O]``."""
     return {weight: weight_gradient(x, grad), bias: grad.flatten(0, -2).sum(0)}

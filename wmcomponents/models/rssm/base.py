@@ -123,7 +123,7 @@ class RSSMWorldModel(PretrainedModel):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """One step of the filter; see :meth:`WorldModel.observe`."""
+        """One step of the filter, ``[*B, ...]``; see :meth:`WorldModel.observe`."""
         deter, stoch, _ = self.dynamics.observe_step(
             state["deter"],
             state["stoch"],
@@ -137,7 +137,7 @@ class RSSMWorldModel(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all observations encoded at once; see :meth:`WorldModel.observe_sequence`."""
+        """The filter along ``[*B, T, ...]``, all encoded at once; see :meth:`WorldModel.observe_sequence`."""
         filtered = self.filter_sequence(state, action, self.preprocessed(observation), is_init, noise)
         return {"deter": filtered.deter, "stoch": filtered.stoch}
 
@@ -159,7 +159,7 @@ class RSSMWorldModel(PretrainedModel):
         return Filtered(*states, vector)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        """One step of the dream, ``[*B, ...]``; see :meth:`WorldModel.imagine`."""
         deter, stoch, _ = self.dynamics.imagine_step(
             state["deter"], state["stoch"], self.action_vector(action), None if noise is None else noise["stoch"]
         )
