@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.functional.n_step import EpisodeTail, episode_tail
 from wmcomponents.models import (
     EfficientZero,
@@ -17,8 +18,10 @@ from wmcomponents.models import (
 )
 from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.testing.toy import ToyWorldModel
+from wmcomponents.training import Trainer
 
 SPEC = Composite(observation=Unbounded(3))
+VECTOR = Composite(observation=Unbounded(4))
 BOARD = Composite(board=Bounded(0, 1, (3, 3, 2), dtype=torch.bool))
 SMALL = {"units": 8, "unroll": 3, "starts": 0, "td_steps": 2, "discount": 0.5}
 
@@ -42,14 +45,14 @@ def sequences(*, inits=(), ends=(), batch=2, steps=6, actions=None):
     return td
 
 
-def muzero(**changes):
+def muzero(spec=SPEC, **changes):
     torch.manual_seed(0)
-    return MuZero(MuZeroConfig.tiny(**{**SMALL, **changes}), SPEC, OneHot(2))
+    return MuZero(MuZeroConfig.tiny(**{**SMALL, **changes}), spec, OneHot(2))
 
 
-def efficientzero(**changes):
+def efficientzero(spec=SPEC, **changes):
     torch.manual_seed(0)
-    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **changes}), SPEC, OneHot(2))
+    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **changes}), spec, OneHot(2))
 
 
 def targets(loss, td):
@@ -255,6 +258,26 @@ def test_a_target_network_does_not_move_by_itself_nor_touch_running_statistics()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert all(part.training for part in model.modules())
     assert any(int(b) > 0 for name, b in model.named_buffers() if name.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize("build", [muzero, efficientzero])
+def test_a_run_that_was_stopped_between_two_copies_goes_on_as_if_it_had_not_been(build, tmp_path):
+    env = make_env("CartPole-v1", seed=0)
+    replay = make_replay(60, env, sequence_length=6, batch_size=2, seed=0, print_fn=None)
+    collect(env, replay, 60, seed=0)
+
+    def trainer(out):
+        return Trainer(build(spec=VECTOR, target_interval=4, starts=1), replay, out=out, lr=1e-2, progress=False)
+
+    whole, first = trainer(tmp_path / "whole"), trainer(tmp_path / "parts")
+    whole.train(7)
+    first.train(5)  # the copy after the fourth is two updates old, and not the network
+    second = trainer(tmp_path / "parts")
+    second.train(7)
+    kept = [dict(run.objective.target_world_model_params.flatten_keys(".").items()) for run in (whole, second)]
+    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+    own = second.objective.world_model_params.flatten_keys(".")
+    assert not all(torch.equal(value, own[name]) for name, value in kept[1].items())
 
 
 def test_optimisers_are_the_papers():

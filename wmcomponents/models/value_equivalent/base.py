@@ -102,7 +102,7 @@ class ValueEquivalentModel(PretrainedModel):
         self.prediction.support.prepare(reward)
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
-        """The action whose vector is zero, as the filter takes it where an episode begins."""
+        """The action whose vector is zero, as the filter takes it where an episode begins; ``[*batch_size, ...]``."""
         return self.action_vector.null(batch_size).to(device)
 
     # -- the verbs -----------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class ValueEquivalentModel(PretrainedModel):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """One step of the filter: h of the frames so far; nothing of the latent before enters."""
+        """One step of the filter, ``[*B, ...]``: h of the frames so far; nothing of the latent before enters."""
         stack, memory = self._remember(state, self.action_vector(action), self.frames(observation), is_init)
         after = {"latent": self.flat(self.representation.compute(stack)), **memory, **self.fresh_memory(is_init)}
         if self.players == 2:
@@ -120,7 +120,7 @@ class ValueEquivalentModel(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all stacks encoded at once."""
+        """The filter along a sequence ``[*B, T, ...]``, all stacks encoded at once."""
         time = is_init.ndim - 2
         stack, memory = self.stack_sequence(state, self.action_vector(action), observation, is_init)
         after = {"latent": self.flat(self.representation.compute(stack)), **memory, **self.fresh_memory(is_init)}
@@ -134,7 +134,7 @@ class ValueEquivalentModel(PretrainedModel):
         return {key: after[key] for key in keys_of(self.state_spec)}
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; the reward in env units."""
+        """One step of the dream from states ``[*B, ...]``; the reward in env units, ``[*B, 1]``."""
         latent, unscaled = self.transition.compute(self.shaped(state["latent"]), self.action_vector(action))
         _, reward, memory = self.reward_head.advance(unscaled, {key: state[key] for key in self.memory_keys})
         after = {"latent": self.flat(latent), **memory}

@@ -92,7 +92,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
         self.unroll, self.td_steps, self.starts = c.unroll, c.td_steps, c.starts
         self.discount, self.state_gradient = c.discount, c.state_gradient
         self.target_update = PeriodicCopy(c.target_interval)
-        self.optimizer = optimizer
+        self.optimizer_config = optimizer
         super().__init__(
             world_model,
             coefficients={
@@ -136,7 +136,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
             lr: learning rate; the config's if not given.
             warmup: updates over which the rate grows from 0; the config's if not given.
         """
-        c = self.optimizer
+        c = self.optimizer_config
         make = ScheduledSGD if c.algorithm == "sgd" else ScheduledAdam
         return make(
             [p for p in self.parameters() if p.requires_grad],

@@ -106,7 +106,7 @@ class TDMPC2(PretrainedModel):
             part.prepare(reward)
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
-        """The action whose vector is zero."""
+        """The action whose vector is zero, ``[*batch_size, ...]``."""
         return self.action_vector.null(batch_size).to(device)
 
     # -- tensors in the model's own terms ------------------------------------------------------------------------------
@@ -124,13 +124,18 @@ class TDMPC2(PretrainedModel):
         vector, mask = self.action_vector(action), self.mask_of(task)
         return vector if mask is None else vector * mask
 
+    def embedding_of(self, task: Tensor | None) -> Tensor | None:
+        """The embedding of a task, ``[*B, E]``; ``None`` if there is one alone."""
+        return None if self.task_embedding is None else self.task_embedding(task)
+
     def joined(self, latent: Tensor, task: Tensor | None) -> Tensor:
         """The latent, and the embedding of its task behind it, ``[*B, F]``."""
-        return latent if self.task_embedding is None else torch.cat([latent, self.task_embedding(task)], -1)
+        embedding = self.embedding_of(task)
+        return latent if embedding is None else torch.cat([latent, embedding], -1)
 
     def encode(self, observation: Mapping[str, Tensor], task: Tensor | None) -> Tensor:
         """The latent of an observation, ``[*B, L]``."""
-        return self.encoder.encode(observation, None if self.task_embedding is None else self.task_embedding(task))
+        return self.encoder.encode(observation, self.embedding_of(task))
 
     def _task_in(self, state: State) -> Tensor | None:
         return state["task_index"].squeeze(-1) if self.tasks else None
@@ -140,7 +145,7 @@ class TDMPC2(PretrainedModel):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The encoding of the observation; nothing else is read."""
+        """The encoding of the observation, ``[*B, L]``, or ``[*B, L + E]``; nothing else is read."""
         task = self.task_of(observation)
         seen: State = {"latent": self.joined(self.encode(observation, task), task)}
         return seen if task is None else {**seen, "task_index": task.unsqueeze(-1).clone()}
@@ -148,11 +153,11 @@ class TDMPC2(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The encodings of a sequence, all at once."""
+        """The encodings of a sequence ``[*B, T, ...]``, all at once."""
         return self.observe(state, action, observation, is_init, noise)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        """One step of the dream from states ``[*B, ...]``; see :meth:`WorldModel.imagine`."""
         feat, task = state["latent"], self._task_in(state)
         x = torch.cat([feat, self.vector_of(action, task)], -1)
         latent = self.dynamics.compute(x)

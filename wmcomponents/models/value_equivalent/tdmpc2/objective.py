@@ -120,7 +120,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
             reduction=reduction,
         )
         self.horizon, self.average = c.horizon, ExponentialAverage(c.tau)
-        self.optimizer = TDMPC2OptimizerConfig() if optimizer is None else optimizer
+        self.optimizer_config = TDMPC2OptimizerConfig() if optimizer is None else optimizer
         device = next(world_model.parameters()).device
         self.register_buffer("discounts", torch.tensor(c.discounts, device=device))
         self.register_buffer("policy_scale", torch.ones((), device=device))
@@ -143,7 +143,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
             lr: learning rate; the config's if not given.
             warmup: updates over which the rate grows from 0; the config's if not given.
         """
-        c = self.optimizer
+        c = self.optimizer_config
         lr = c.lr if lr is None else lr
         groups: dict[str, list[Tensor]] = {"encoder": [], "policy": [], "": []}
         for name, parameter in self.world_model_params.flatten_keys(".").items():
@@ -173,7 +173,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
     # -- the objective -------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of a batch of sequences, with fresh noise."""
+        """The terms of a batch of sequences ``[B, T]``, with fresh noise: ``[N, H]``, the policy's ``[N, H + 1]``."""
         windows = self.windows(tensordict)
         draws = self.draw(*windows.weight.shape)
         losses, info, latents = self.model_terms(windows, draws)
@@ -257,12 +257,12 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
         seen = self._moved({key: value[rows, steps] for key, value in windows.observation.items()})
         fresh = model.encode(seen, None if tasks is None else tasks[rows, steps])
         start = fresh.new_zeros(*begins.shape, fresh.shape[-1]).index_put((rows, steps), fresh)
-        context = None if model.task_embedding is None else model.task_embedding(tasks)
+        embedding = model.embedding_of(tasks)
         origins, afters = [], []
         for t in range(begins.shape[1]):
             z = start[:, t] if t == 0 else torch.where(begins[:, t, None], start[:, t], afters[-1])
             origins.append(z)
-            parts = [z, action[:, t]] if context is None else [z, context[:, t], action[:, t]]
+            parts = [z, action[:, t]] if embedding is None else [z, embedding[:, t], action[:, t]]
             afters.append(model.dynamics.compute(torch.cat(parts, -1)))
         steps = torch.arange(begins.shape[1], device=begins.device)
         age = steps - torch.where(begins, steps, 0).cummax(1).values

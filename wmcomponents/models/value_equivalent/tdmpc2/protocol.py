@@ -49,6 +49,10 @@ class TDMPC2Model(TrainableModel, Protocol):
         """The action vector, ``[*B, A]``."""
         ...
 
+    def embedding_of(self, task: Tensor | None) -> Tensor | None:
+        """The embedding of a task, ``[*B, E]``."""
+        ...
+
     def joined(self, latent: Tensor, task: Tensor | None) -> Tensor:
         """Latent ``[*B, L]`` and embedding, ``[*B, F]``."""
         ...
