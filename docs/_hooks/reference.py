@@ -14,23 +14,32 @@ PACKAGE = Path(__file__).resolve().parents[2] / "wmcomponents"
 SECTIONS = ["tutorials", "how-to", "reference", "explanation", "benchmarks", "about"]
 
 
-def sources() -> dict[str, Path]:
-    """Public modules by dotted name: each package and each module at the top.
+APART = ("models/loading.py", "models/official.py")
+"""Modules that know every family by name; ``models`` itself does not pass on what they hold."""
 
-    Each integration has a page of its own, since its package imports none of them.
+
+def sources() -> dict[str, Path]:
+    """Public modules by dotted name: each package and each module at the top, and what stands apart.
+
+    A package that passes on nothing (``integrations``, ``agents``) has a page for each module and package in it, and
+    none while there is nothing in it.
     """
-    paths = [
-        *PACKAGE.glob("*/__init__.py"),
-        *PACKAGE.glob("*.py"),
-        *PACKAGE.glob("integrations/*.py"),
-        *PACKAGE.glob("integrations/*/__init__.py"),
-    ]
+    paths = [PACKAGE / name for name in APART if (PACKAGE / name).is_file()]
+    for top in modules(PACKAGE):
+        is_bare = top.name == "__init__.py" and not reexports(top)
+        below = modules(top.parent) if is_bare else []
+        paths += [] if is_bare and not below else [top, *below]
     found = {}
     for path in paths:
         module = path.parent if path.name == "__init__.py" else path.with_suffix("")
-        if not module.name.startswith("_"):
-            found[".".join(module.relative_to(PACKAGE.parent).parts)] = path
+        found[".".join(module.relative_to(PACKAGE.parent).parts)] = path
     return found
+
+
+def modules(folder: Path) -> list[Path]:
+    """The public modules and packages in a folder."""
+    paths = sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")])
+    return [path for path in paths if not (path.stem if path.parent == folder else path.parent.name).startswith("_")]
 
 
 def reexports(path: Path) -> dict[str, str]:

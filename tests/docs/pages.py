@@ -1,7 +1,9 @@
 """The code in the documentation: blocks by page, as a reader would type them one after the other."""
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -31,6 +33,21 @@ def commands(page: Path, *, everything: bool = False) -> list[str]:
 def name(page: Path) -> str:
     """The page's path below the repository."""
     return str(page.relative_to(ROOT))
+
+
+def hook(name: str) -> ModuleType:
+    """A hook of the site's builder as a module."""
+    spec = importlib.util.spec_from_file_location(f"hook_{name}", ROOT / "docs" / "_hooks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rooms() -> list[list[str]]:
+    """The layers of the house, the highest first, as the contract of the imports has them."""
+    text = (ROOT / "pyproject.toml").read_text()
+    layers = re.search(r"^layers = \[(.*?)^\]", text, re.M | re.S)[1]
+    return [re.findall(r"\((\w+)\)", line) for line in layers.splitlines() if "(" in line]
 
 
 def _filled(match: re.Match) -> str:

@@ -1,20 +1,10 @@
 """Docstrings become Markdown as the site is built."""
 
-import importlib.util
-
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import hook
 
 pytest.importorskip("griffe")
-
-
-def hook(name):
-    spec = importlib.util.spec_from_file_location(f"hook_{name}", ROOT / "docs" / "_hooks" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 docstrings = hook("docstrings")

@@ -4,13 +4,11 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, rooms
 from tests.support import walks
 
 gymnasium = pytest.importorskip("gymnasium")
 PAGE = ROOT / "docs" / "explanation" / "walks.md"
-LAYERS = re.search(r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
-ROOMS = [re.findall(r"\((\w+)\)", line) for line in LAYERS.splitlines() if "(" in line]
 
 
 def table(heading: str) -> dict[str, list[str]]:
@@ -49,7 +47,7 @@ def test_every_call_leads_to_a_file_further_down_the_table(walked):
 
 
 def test_no_call_climbs_to_a_room_above(walked):
-    assert walks.climbs(walked[1], ROOMS) == []
+    assert walks.climbs(walked[1], rooms()) == []
 
 
 def test_a_call_back_would_be_seen():
