@@ -57,6 +57,33 @@ class ActionVector(nn.Module):
             return vector
         return (vector - self.center) / self.radius
 
+    def inverse(self, vector: Tensor) -> Tensor:
+        """The action of a vector ``[*B, size]``, as ``action_spec`` says: ``[*B, *action shape]``.
+
+        Choices become the likeliest alternative, numbers are clipped to their bounds. No gradient passes through a
+        choice; see :meth:`relaxed`.
+        """
+        if self.center is not None and self.radius is not None:
+            vector = self.center + self.radius * vector
+        return self.described.decode(vector)
+
+    def relaxed(self, vector: Tensor) -> Tensor:
+        """An action that :meth:`forward` turns into this very vector ``[*B, size]``, gradients included.
+
+        Numbers are not clipped, one-hot choices stay floats.
+
+        Raises:
+            ValueError: for choices that the environment takes as indices, through which no gradient passes.
+        """
+        if isinstance(self.described, DiscreteCodec) and not self.described.is_one_hot:
+            raise ValueError(
+                "no gradient passes through the index of a choice: build the model with one-hot actions (OneHot), as "
+                "make_env gives them, or learn from the score function."
+            )
+        if self.center is not None and self.radius is not None:
+            vector = self.center + self.radius * vector
+        return vector.reshape((*vector.shape[:-1], *self.described.shape))
+
     def null(self, batch_size: Sequence[int] = ()) -> Tensor:
         """The action whose vector is zero, ``[*batch_size, *action shape]``.
 

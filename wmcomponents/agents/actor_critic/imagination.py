@@ -1,0 +1,277 @@
+"""Learning behaviour in imagination: dream from real states, and improve actor and critic on what was dreamt."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import TensorDictParams, dispatch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchrl.objectives import LossModule
+
+from wmcomponents._arguments import whole
+from wmcomponents.agents.actor_critic.actor import Actor
+from wmcomponents.agents.actor_critic.estimators import GradientEstimator, Reinforce
+from wmcomponents.agents.actor_critic.normalizers import PercentileNormalizer, ReturnNormalizer
+from wmcomponents.agents.actor_critic.targets import FutureReturn, ReturnTargets
+from wmcomponents.agents.actor_critic.terms import actor_term, critic_term
+from wmcomponents.dream.imagine import rollout
+from wmcomponents.heads import Head
+from wmcomponents.nn.mode import EvalMode
+from wmcomponents.objectives import ExponentialAverage, PeriodicCopy, copy_weights
+from wmcomponents.objectives.weights import placed
+from wmcomponents.optim import LaProp
+from wmcomponents.world_model import State, WorldModel, items_of
+
+SLOWLY = ExponentialAverage(0.02)
+"""How DreamerV3's slow critic follows."""
+
+
+class Dreamt(NamedTuple):
+    """What a batch of dreams holds.
+
+    Attributes:
+        features: of s_0 .. s_H, ``[N, H + 1, F]``.
+        vector: of a_0 .. a_{H-1}, ``[N, H, A]``.
+        reward: received on arriving in s_0 .. s_H, ``[N, H + 1]``.
+        cont: discount times the probability of going on from s_0 .. s_H, ``[N, H + 1]``.
+    """
+
+    features: Tensor
+    vector: Tensor
+    reward: Tensor
+    cont: Tensor
+
+
+class ImaginationLoss(LossModule):
+    r"""An actor-critic's objective on dreams that begin in given states.
+
+    Dreams of H steps begin in every state of the batch; the world model stays as it is, its parameters get no gradient.
+    What is a return, how its gradient reaches the actor, what an advantage is measured by, and what the critic follows,
+    are parts; the papers' assemblies are :func:`dreamer_v1_loss`, :func:`dreamer_v2_loss` and :func:`dreamer_v3_loss`.
+
+    Keys read: the model's state keys ``[*B, ...]``, any batch; where present ``terminated`` ``[*B, 1]``, whether the
+    episode ended there for good, and ``reward`` ``[*B, 1]``, received on arriving there.
+
+    Keys written: ``loss_actor``, ``loss_critic``, means over dreams and steps; detached diagnostics ``return`` and
+    ``value`` (means), ``return_scale``, ``entropy`` (nats), ``dream_length`` (steps that a dream is expected to last).
+    Besides ``imagined_return`` ``[*B, 1]``, what each dream earned (the bootstrap of DreamerV3's replay value loss).
+
+    Args:
+        world_model: the model to dream in; offers ``features`` and ``reward``.
+        actor: acts.
+        critic: values features.
+        targets: what a return is.
+        estimator: how its gradient reaches the actor.
+        normalizer: what advantages are divided by.
+        follow: how the slow critic follows; ``None``: there is none.
+        bootstrap: whose values returns are built on: the ``"critic"``'s own (DreamerV3), or the ``"slow"`` one's
+            (DreamerV2).
+        slow_scale: weight of the critic's distance from the slow one; 0 without.
+        entropy_scale: weight of the policy's entropy.
+        horizon: H, steps of a dream.
+        discount: :math:`\gamma`, multiplied with the model's probability of going on.
+        seed: of the dreams.
+
+    Raises:
+        CapabilityError: if the model offers no features or no reward.
+        ValueError: if returns are built on a slow critic and there is none, a gradient is to pass through actions that
+            have none, or a number is out of range.
+        KeyError: on call, if a state key is missing.
+    """
+
+    actor: Actor
+    critic: Head
+    slow_critic: Head
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        actor: Actor,
+        critic: Head,
+        *,
+        targets: ReturnTargets | None = None,
+        estimator: GradientEstimator | None = None,
+        normalizer: ReturnNormalizer | None = None,
+        follow: ExponentialAverage | PeriodicCopy | None = SLOWLY,
+        bootstrap: Literal["critic", "slow"] = "critic",
+        slow_scale: float = 1.0,
+        entropy_scale: float = 3e-4,
+        horizon: int = 15,
+        discount: float = 1.0 - 1.0 / 333,
+        seed: int = 0,
+    ) -> None:
+        world_model.require(
+            "features", "reward", driver="learning in imagination", remedy="write features() and predict rewards."
+        )
+        if follow is None and (bootstrap == "slow" or slow_scale):
+            raise ValueError("a slow critic follows by follow=...; without one, bootstrap='critic' and slow_scale=0.")
+        super().__init__()
+        self.actor, self.critic = actor, critic
+        self.targets = FutureReturn() if targets is None else targets
+        self.estimator = Reinforce() if estimator is None else estimator
+        self.normalizer = PercentileNormalizer() if normalizer is None else normalizer
+        if self.estimator.needs_dynamics:
+            actor.action_vector.relaxed(torch.zeros(actor.action_vector.size))  # refuses what has no gradient
+        self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.follow, self.bootstrap, self.slow_scale = follow, bootstrap, slow_scale
+        self.entropy_scale, self.discount = entropy_scale, discount
+        self.horizon = whole("horizon", horizon, 2, "a number of imagined steps, at least 2")
+        self._world_model = (world_model,)  # in a tuple, so that it is no part of what is trained
+        self._seed, self._generator = seed, cast("torch.Generator | None", None)
+        self._states = [key for key, _ in items_of(world_model.state_spec)]
+        self.out_keys = cast(Any, ["loss_actor", "loss_critic", *_DIAGNOSTICS, "imagined_return"])
+
+    @property
+    def world_model(self) -> WorldModel:
+        """The model that is dreamt in."""
+        return self._world_model[0]
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Keys read."""
+        return [*self._states]
+
+    @in_keys.setter
+    def in_keys(self, value: Any) -> None:
+        raise AttributeError("in_keys are the model's state keys.")
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        """No value is estimated by TorchRL's estimators here."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of the dreams, on the actor's device: ``generator.manual_seed(0)`` repeats them."""
+        device = next(self.actor.parameters()).device
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+        return self._generator
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """DreamerV3's optimiser over actor and critic.
+
+        Args:
+            lr: learning rate; 4e-5 if not given.
+            warmup: steps over which the rate grows from 0; 1,000 if not given.
+        """
+        parts = [*self.actor.parameters(), *self.critic.parameters()]
+        return LaProp(parts, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
+
+    def after_update(self, step: int) -> None:
+        """Let the slow critic follow, after step ``step`` (from 0) was taken."""
+        if self.follow is not None:
+            self.follow.update(self.slow_critic, self.critic, step)
+
+    def reset_slow_critic(self) -> None:
+        """Make the slow critic equal to the critic, as at the beginning."""
+        copy_weights(self.slow_critic, self.critic)
+
+    def dream(self, start: TensorDictBase) -> Dreamt:
+        """Dreams from every state of a batch ``[*B]``, flattened to N rows.
+
+        Gradients reach the actions only where the estimator needs them.
+
+        Args:
+            start: state keys, and ``terminated`` and ``reward`` where known.
+
+        Raises:
+            KeyError: if a state key is missing.
+        """
+        model, state = self.world_model, self._start(start)
+        rows = len(next(iter(state.values())))
+        noise = model.noise_source("imagine")((self.horizon, rows), self.generator)
+        luck = iter(self.actor.distribution.draw((self.horizon, rows), self.generator))
+        vectors: list[Tensor] = []
+
+        def act(now: State) -> Tensor:
+            raw = self.actor.raw(model.features(now).detach())
+            vectors.append(self.actor.distribution.sample(raw, next(luck)))
+            known = self.actor.action_vector
+            return known.relaxed(vectors[-1]) if self.estimator.needs_dynamics else known.inverse(vectors[-1])
+
+        with self._differentiable(), frozen(model), EvalMode(model):
+            states, _, rewards, conts = rollout(model, act, state, self.horizon, noise)
+            features = model.features(states)
+        if rewards is None:
+            raise ValueError(f"{type(model).__name__} says that it predicts rewards, and returned none.")
+        first_reward, first_cont = self._first(start, rewards[:, :1])
+        going_on = torch.ones_like(rewards) if conts is None else conts
+        cont = self.discount * torch.cat([first_cont, going_on], 1).squeeze(-1)
+        return Dreamt(features, torch.stack(vectors, 1), torch.cat([first_reward, rewards], 1).squeeze(-1), cont)
+
+    @dispatch()
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """The losses of dreams from a batch of states ``[*B]``; the input is left as it is."""
+        dreamt = self.dream(tensordict)
+        seen = dreamt.features.detach()
+        with torch.no_grad():
+            slow = self._value(self.slow_critic, seen)
+        raw = self.critic.raw(seen)
+        value = self.critic.mean(raw).squeeze(-1).detach()
+        targets = self.targets(dreamt.reward, dreamt.cont, self._bootstrap(dreamt.features, value, slow))
+        self.normalizer.update(targets.state_value)
+        policy = self.actor.raw(seen[:, :-1])
+        entropy = self.actor.distribution.entropy(policy)
+        log_prob = self.actor.distribution.log_prob(policy, dreamt.vector.detach())
+        baseline = slow if self.bootstrap == "slow" else value
+        actor = actor_term(targets, baseline, log_prob, entropy, self.estimator, self.normalizer, self.entropy_scale)
+        regulariser = slow if self.slow_scale else None
+        critic = critic_term(self.critic, raw, targets, regulariser, self.slow_scale)
+        batch = tensordict.get(self._states[0]).shape[: tensordict.ndim]
+        return TensorDict(
+            {
+                "loss_actor": actor.mean(),
+                "loss_critic": critic.mean(),
+                "return": targets.state_value.mean(),
+                "value": value.mean(),
+                "return_scale": self.normalizer.scale.detach().clone(),
+                "entropy": entropy.mean().detach(),
+                "dream_length": dreamt.cont.detach().cumprod(-1)[:, 1:].sum(-1).mean(),
+                "imagined_return": targets.state_value[:, 0].reshape(*batch, 1),
+            }
+        )
+
+    def _value(self, critic: Head, features: Tensor) -> Tensor:
+        return critic.mean(critic.raw(features)).squeeze(-1)
+
+    def _bootstrap(self, features: Tensor, value: Tensor, slow: Tensor) -> Tensor:
+        """Values that returns are built on, differentiable in the features where the estimator needs it."""
+        if not self.estimator.needs_dynamics:
+            return slow if self.bootstrap == "slow" else value
+        critic = self.slow_critic if self.bootstrap == "slow" else self.critic
+        with frozen(critic):
+            return self._value(critic, features)
+
+    def _differentiable(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.estimator.needs_dynamics else torch.no_grad()
+
+    def _start(self, start: TensorDictBase) -> State:
+        missing = [key for key in self._states if key not in start.keys()]
+        if missing:
+            raise KeyError(f"dreams begin in states of the model, with {self._states}; {missing} are not in the input.")
+        return {key: start.get(key).detach().flatten(0, start.ndim - 1) for key in self._states}
+
+    def _first(self, start: TensorDictBase, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward of arriving in the start, 0 where unknown, and whether its episode goes on, 1 where unknown."""
+        reward, ended = start.get("reward", None), start.get("terminated", None)
+        first = torch.zeros_like(like) if reward is None else reward.reshape(like.shape).to(like.dtype)
+        goes_on = torch.ones_like(like) if ended is None else 1.0 - ended.reshape(like.shape).to(like.dtype)
+        return first, goes_on
+
+
+_DIAGNOSTICS = ("return", "value", "return_scale", "entropy", "dream_length")
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """A module whose parameters are numbers for a while: gradients pass through it, and none reaches them.
+
+    Args:
+        module: whose parameters.
+    """
+    params = TensorDictParams(TensorDict.from_module(module).detach(), no_convert=True)
+    with placed(params, module):
+        yield
