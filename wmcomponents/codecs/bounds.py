@@ -74,11 +74,14 @@ class ActionBounds:
         Raises:
             SpaceError: if a number is not finite, naming the rows.
         """
-        if action.size <= FEW and self._ends is not None:
+        if action.size > FEW:
+            is_finite = math.isfinite(np.vdot(action, action)) or all_finite(action)
+        else:
             numbers = action.ravel().tolist()
-            if self._low <= min(numbers) and max(numbers) <= self._high and math.isfinite(sum(numbers)):
+            is_finite = math.isfinite(sum(numbers)) or all_finite(action)
+            if is_finite and self._ends is not None and self._low <= min(numbers) and max(numbers) <= self._high:
                 return torch.from_numpy(action.copy())
-        if not all_finite(action):
+        if not is_finite:
             self._refuse(torch.from_numpy(np.ascontiguousarray(action)))
         if not action.flags.carray:
             action = action.copy()

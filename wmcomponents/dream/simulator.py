@@ -118,6 +118,7 @@ class Simulator:
         self.starts = PriorStarts(model) if starts is None else starts
         self._reward, self._penalty = choices.reward, choices.penalty
         self._source = model.noise_source("imagine")
+        self._draws_nothing = self._source.empty
         self.compiles = compile
         self._steps_inplace = "inplace" in model.capabilities and self._reward is None and self._penalty is None
         self._imagine, self._imagine_pure = self._steppers()
@@ -469,6 +470,8 @@ class Simulator:
     def _drawn(self, batch_size: Sequence[int]) -> StepNoise:
         """The luck of the next step, as :attr:`noise` says."""
         if self._samples:
+            if self._draws_nothing and self.termination != "sample":
+                return StepNoise({}, None)
             z = self._source(batch_size, self.generator, self.device)
             if self.termination != "sample":
                 return StepNoise(z, None)

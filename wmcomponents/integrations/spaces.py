@@ -125,14 +125,15 @@ class ObservationWriter:
         self.space = space_from_spec(spec)
         self._is_bare = is_bare(spec)
         names = names_of(spec)
-        self._entries = [(key, names[key], EntryCodec(spec[key]).write) for key in names]
+        codecs = {key: EntryCodec(spec[key]) for key in names}
+        self._entries = [(key, names[key], None if codecs[key].is_same else codecs[key].write) for key in names]
 
     def __call__(self, entries: Mapping[str, Any]) -> Any:
         """The observation as the space shows it."""
         if self._is_bare:
             key, _, write = self._entries[0]
-            return write(entries[key])
-        return {name: write(entries[key]) for key, name, write in self._entries}
+            return entries[key] if write is None else write(entries[key])
+        return {name: entries[key] if write is None else write(entries[key]) for key, name, write in self._entries}
 
 
 class ObservationReader:

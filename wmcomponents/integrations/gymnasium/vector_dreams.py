@@ -137,7 +137,8 @@ class DreamVectorEnv(VectorEnv):
         if not simulator.state:
             raise StepAfterDoneError("no episode was begun: call reset() before step().")
         restart = None
-        if mode is not AutoresetMode.SAME_STEP and self._done(mode is AutoresetMode.NEXT_STEP):
+        resets_apart = mode is not AutoresetMode.SAME_STEP
+        if resets_apart and not simulator.all_running and self._done(unseen=mode is AutoresetMode.NEXT_STEP):
             if mode is AutoresetMode.DISABLED:
                 rows = simulator.done.flatten().nonzero().flatten().tolist()
                 raise StepAfterDoneError(f"rows {rows} are finished: reset(options={{'reset_mask': mask}}) them first.")
@@ -147,7 +148,7 @@ class DreamVectorEnv(VectorEnv):
             # No row takes a step, so none draws a step's noise: one row dreams what the single environment dreams.
             return *self._restarted(), {}
         step = self._out(simulator.step(action, restart=restart, lend=self._numpy))
-        if mode is not AutoresetMode.SAME_STEP or not self._done(True):
+        if resets_apart or not self._done(unseen=True):
             return *step, {}
         final, reward, terminated, truncated = step
         infos = self._final_infos(final, simulator.done)
@@ -205,7 +206,7 @@ class DreamVectorEnv(VectorEnv):
         """The current decoded observations, one uint8 frame ``(H, W, 3)`` for each row."""
         return None if self.render_mode is None else tuple(simulator_frames(self.simulator))
 
-    def _done(self, unseen: bool) -> bool:
+    def _done(self, *, unseen: bool) -> bool:
         """Whether a row is done; ``unseen`` where the answer would make a host wait that otherwise would not."""
         if self.simulator.all_running:
             return False
