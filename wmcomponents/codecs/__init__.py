@@ -7,13 +7,13 @@ from wmcomponents.codecs.action_planes import OneHotPlanes as OneHotPlanes
 from wmcomponents.codecs.action_planes import make_action_planes as make_action_planes
 from wmcomponents.codecs.bounds import ActionBounds as ActionBounds
 from wmcomponents.codecs.bounds import all_finite as all_finite
-from wmcomponents.codecs.entry import EntryCodec as EntryCodec
 from wmcomponents.codecs.entry import Real as Real
 from wmcomponents.codecs.entry import SpaceError as SpaceError
-from wmcomponents.codecs.entry import check_real as check_real
 from wmcomponents.codecs.entry import marked as marked
 from wmcomponents.codecs.entry import real_of as real_of
 from wmcomponents.codecs.entry import space_of as space_of
+from wmcomponents.codecs.entry_check import check_real as check_real
+from wmcomponents.codecs.entry_codec import EntryCodec as EntryCodec
 from wmcomponents.codecs.environments import action_spec as action_spec
 from wmcomponents.codecs.environments import is_environment as is_environment
 from wmcomponents.codecs.environments import is_gymnasium as is_gymnasium

@@ -31,15 +31,11 @@ def observation_spec(env: Any) -> Composite:
     """
     if not isinstance(env, EnvBase):
         return specs_from(env)[0]
-    spec = env.observation_spec_unbatched
     gym, base = _gymnasium_of(env), _base_of(env)
     reals = {} if gym is None else _real_entries(gym, base)
-    own = set() if base is None else set(base.observation_spec.keys())
-    kept: dict[str, TensorSpec] = {}
-    for key, leaf in ((cast(str, key), leaf.clone().to("cpu")) for key, leaf in spec.items()):
-        if key in BOOKKEEPING_KEYS and (key == "is_init" or key not in own):
-            continue
-        kept[key] = _entry(leaf, key, *reals[key], base) if key in reals else leaf
+    kept = {
+        key: _entry(leaf, key, *reals[key], base) if key in reals else leaf for key, leaf in _shown(env, base).items()
+    }
     # A transform that writes in place of an entry moves it to the end; the real order is part of the space.
     order = [key for key in reals if key in kept] + [key for key in kept if key not in reals]
     return Composite({key: kept[key] for key in order}, shape=())
@@ -80,12 +76,7 @@ def specs_from(source: Any, action: Any = None) -> tuple[Composite, TensorSpec]:
         TypeError: if ``source`` is none of these.
     """
     if isinstance(source, TensorSpec) or is_space(source):
-        if action is None:
-            raise TypeError(
-                "observations are told, and the action is not: give the action's space or spec beside them."
-            )
-        observed = observation_spec_from_space(source) if is_space(source) else source
-        return cast(Composite, observed), action_spec_from_space(action) if is_space(action) else action
+        return _told(source, action)
     if isinstance(source, EnvBase):
         return observation_spec(source), action_spec(source)
     if is_gymnasium(source):
@@ -96,6 +87,14 @@ def specs_from(source: Any, action: Any = None) -> tuple[Composite, TensorSpec]:
     raise TypeError(
         f"expected an environment, a Gymnasium space or a torchrl spec; got {type(source).__name__}.{remedy}"
     )
+
+
+def _told(observed: Any, action: Any) -> tuple[Composite, TensorSpec]:
+    """The specs of a space or spec of observations, and of one of actions."""
+    if action is None:
+        raise TypeError("observations are told, and the action is not: give the action's space or spec beside them.")
+    observed = observation_spec_from_space(observed) if is_space(observed) else observed
+    return cast(Composite, observed), action_spec_from_space(action) if is_space(action) else action
 
 
 def is_environment(thing: Any) -> bool:
@@ -127,6 +126,14 @@ def _gymnasium_of(env: Any) -> Any:
     base = _base_of(env)
     inner = base._env if isinstance(base, GymWrapper) else None
     return inner if is_gymnasium(inner) and not hasattr(inner, "single_observation_space") else None
+
+
+def _shown(env: Any, base: Any) -> dict[str, TensorSpec]:
+    """The entries of an environment's observation on CPU, without those that transforms write for bookkeeping."""
+    own = set() if base is None else set(base.observation_spec.keys()) - {"is_init"}
+    hidden = BOOKKEEPING_KEYS - own
+    leaves = env.observation_spec_unbatched.items()
+    return {cast(str, key): leaf.clone().to("cpu") for key, leaf in leaves if key not in hidden}
 
 
 def _real_entries(gym: Any, base: Any) -> dict[Any, tuple[Any, str | None]]:

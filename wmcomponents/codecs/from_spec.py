@@ -37,14 +37,7 @@ def codec_from_spec(spec: TensorSpec) -> ObservationCodec:
         return discrete
     if dtype == torch.bool or isinstance(spec, Binary):
         return BoardCodec(shape, dtype) if len(shape) == 3 else BinaryCodec(shape, dtype)
-    low, high = _bounds(spec, dtype)
-    if image_axes(shape, dtype, low, high):
-        white = 255.0 if high is None else float(high.flatten()[0])
-        return ImageCodec(shape, dtype, 255.0 if dtype == torch.uint8 else white)
-    if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
-        return VectorCodec(shape, dtype, low, high)
-    is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
-    return (BoardCodec if is_board else VectorCodec)(shape, dtype, low, high)
+    return _numbers(shape, dtype, *_bounds(spec, dtype))
 
 
 def codecs_from_spec(spec: Composite) -> dict[str, ObservationCodec]:
@@ -80,6 +73,17 @@ def _discrete(spec: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> D
     else:
         return None
     return DiscreteCodec(shape, dtype, classes, is_one_hot)
+
+
+def _numbers(shape: tuple[int, ...], dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> ObservationCodec:
+    """An image, a board, or a vector."""
+    if image_axes(shape, dtype, low, high):
+        white = 255.0 if high is None else float(high.flatten()[0])
+        return ImageCodec(shape, dtype, 255.0 if dtype == torch.uint8 else white)
+    if dtype.is_floating_point or len(shape) != 3 or low is None or high is None:
+        return VectorCodec(shape, dtype, low, high)
+    is_board = bool((high - low <= LARGEST_PLANE_RANGE).all())
+    return (BoardCodec if is_board else VectorCodec)(shape, dtype, low, high)
 
 
 def _bounds(spec: TensorSpec, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:

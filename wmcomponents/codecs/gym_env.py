@@ -8,7 +8,8 @@ from torch import Tensor
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import GymWrapper
 
-from wmcomponents.codecs.entry import EntryCodec, SpaceError
+from wmcomponents.codecs.entry import SpaceError
+from wmcomponents.codecs.entry_codec import EntryCodec
 from wmcomponents.codecs.spaces import action_spec_from_space, names_of, observation_spec_from_space
 
 CPU = torch.device("cpu")

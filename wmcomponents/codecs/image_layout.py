@@ -33,16 +33,20 @@ def image_axes(
     Args:
         shape: shape in the environment.
         dtype: dtype in the environment.
-        low: lower bounds, or None.
-        high: upper bounds, or None.
+        low: lower bounds of ``shape``, or None.
+        high: upper bounds of ``shape``, or None.
     """
     first = spatial_axis(shape)
     if first is None:
         return None
     if dtype == torch.uint8 and len(shape) == 3 and first == 0:
         return 0, 1
+    return (first, first + 1) if _has_levels(dtype, low, high) else None
+
+
+def _has_levels(dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> bool:
+    """Whether numbers are bytes from 0 to 255, or floats from 0 to 1 or 255."""
     if low is None or high is None or not (dtype == torch.uint8 or dtype.is_floating_point):
-        return None
+        return False
     tops = (255.0,) if dtype == torch.uint8 else (1.0, 255.0)
-    spans = bool((low == 0).all()) and any(bool((high == top).all()) for top in tops)
-    return (first, first + 1) if spans else None
+    return bool((low == 0).all()) and any(bool((high == top).all()) for top in tops)

@@ -1,6 +1,7 @@
 """The only observation of models that dream images."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torchrl.data import Composite, TensorSpec
@@ -51,7 +52,10 @@ def _remedy(entries: Sequence[tuple[str, TensorSpec]]) -> str:
             f"Keep one image and drop the rest: gymnasium.wrappers.FilterObservation(env, [{images[0]!r}]); or "
             f"take a family that sees all of it (DreamerV3)."
         )
-    shape, dtype = entries[0][1].shape, entries[0][1].dtype
+    return _remedy_of_one(entries[0][1].shape, cast(torch.dtype, entries[0][1].dtype))
+
+
+def _remedy_of_one(shape: Sequence[int], dtype: torch.dtype) -> str:
     if _is_channel_first(shape):
         return "Move the colours last, [H, W, C]: np.moveaxis(image, 0, -1) in gymnasium.wrappers.TransformObservation."
     if len(shape) == 2 and dtype is torch.uint8:

@@ -6,7 +6,8 @@ from typing import Any, cast
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._extras import require
-from wmcomponents.codecs.entry import BARE_KEYS, Real, SpaceError, marked, real_of, space_of, spec_of, to_json
+from wmcomponents.codecs.entry import BARE_KEYS, Real, SpaceError, marked, real_of, space_of, spec_of
+from wmcomponents.codecs.space_json import to_json
 
 RESERVED = frozenset(
     {"action", "prev_action", "next", "is_init", "reward", "continue", "noise", "done", "terminated", "truncated"}
