@@ -117,14 +117,14 @@ class ExponentialAverage:
             ValueError: if the two do not have the same names.
         """
         pairs = _pairs(target, network)
-        averaged = [(own, other) for own, other in pairs if own.is_floating_point() or own.is_complex()]
+        averaged = [pair for pair in pairs if pair[0].is_floating_point() or pair[0].is_complex()]
         if averaged:
             averages, values = (list(tensors) for tensors in zip(*averaged, strict=True))
             # One call for all of them: hundreds of small ones would cost more than the arithmetic.
             torch._foreach_lerp_(averages, values, self.share(step))  # pyright: ignore[reportPrivateImportUsage]
-        for own, other in pairs:
-            if not (own.is_floating_point() or own.is_complex()):
-                own.copy_(other)
+        for average, value in pairs:
+            if not (average.is_floating_point() or average.is_complex()):
+                average.copy_(value)
 
 
 @torch.no_grad()
@@ -138,19 +138,19 @@ def copy_weights(target: Weights, network: Weights) -> None:
     Raises:
         ValueError: if the two do not have the same names.
     """
-    for own, other in _pairs(target, network):
-        own.copy_(other)
+    for copied, value in _pairs(target, network):
+        copied.copy_(value)
 
 
 def _pairs(target: Weights, network: Weights) -> list[tuple[Tensor, Tensor]]:
-    own, followed = _named(target), _named(network)
-    if own.keys() != followed.keys():
-        alone = sorted(own.keys() ^ followed.keys())
+    follower, followed = _named(target), _named(network)
+    if follower.keys() != followed.keys():
+        alone = sorted(follower.keys() ^ followed.keys())
         raise ValueError(
             f"a target network has the weights of the network it follows; {', '.join(alone[:3])}"
             f"{' ...' if alone[3:] else ''} {'is' if len(alone) == 1 else 'are'} in one of the two alone."
         )
-    return [(own[name].detach(), followed[name].detach()) for name in own]
+    return [(follower[name].detach(), followed[name].detach()) for name in follower]
 
 
 def _named(weights: Weights) -> dict[str, Tensor]:

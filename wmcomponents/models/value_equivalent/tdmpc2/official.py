@@ -44,25 +44,33 @@ def plain_state(weights: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadModelError: if copies of the value functions differ, or bounds are not the ones that the family has.
     """
-    state: dict[str, Any] = {}
-    for key, value in section(weights, "model", optional=True).items():
-        old = re.fullmatch(r"_(target_)?Qs\.params\.(\d+)", key)
-        if old is not None:
-            layer, field = divmod(int(old[2]), len(FIELDS))
-            key = f"{'_target_Qs_params' if old[1] else '_Qs.params'}.{layer}.{FIELDS[field]}"
-        # tensordict's notes on batch size and device; modules without numbers, whose parameters stand under "params".
-        if not re.fullmatch(r"(.*\.)?__\w+|_(target_|detach_)?Qs\.module\..+", key):
-            state[key] = value
-    for key, value in state.items():
-        twin = state.get(key.replace("_detach_Qs_params", "_Qs.params"))
-        if not isinstance(value, Tensor) or not isinstance(twin, Tensor) or value is twin:
-            continue
-        if value.shape != twin.shape or not torch.equal(value, twin):
-            raise BadModelError(f"{key} of the checkpoint is a copy of the trained value functions, and differs.")
-    for key, wanted in (("log_std_min", LOG_STD_LOW), ("log_std_dif", LOG_STD_RANGE)):
-        if key in state and float(state[key]) != wanted:
-            raise BadModelError(f"{key} of the checkpoint is {float(state[key])}; this family has {wanted}.")
+    found = section(weights, "model", optional=True)
+    # tensordict's notes on batch size and device; modules without numbers, whose parameters stand under "params".
+    placeholder = re.compile(r"(.*\.)?__\w+|_(target_|detach_)?Qs\.module\..+")
+    state = {_key_of_today(key): value for key, value in found.items() if not placeholder.fullmatch(key)}
+    _check_copies(state)
+    for key, expected in (("log_std_min", LOG_STD_LOW), ("log_std_dif", LOG_STD_RANGE)):
+        if key in state and float(state[key]) != expected:
+            raise BadModelError(f"{key} of the checkpoint is {float(state[key])}; this family has {expected}.")
     return state
+
+
+def _key_of_today(key: str) -> str:
+    """Files of 2023 number the parameters of the value functions."""
+    numbered = re.fullmatch(r"_(target_)?Qs\.params\.(\d+)", key)
+    if numbered is None:
+        return key
+    layer, field = divmod(int(numbered[2]), len(FIELDS))
+    return f"{'_target_Qs_params' if numbered[1] else '_Qs.params'}.{layer}.{FIELDS[field]}"
+
+
+def _check_copies(state: Mapping[str, Any]) -> None:
+    for key, value in state.items():
+        trained = state.get(key.replace("_detach_Qs_params", "_Qs.params"))
+        if not isinstance(value, Tensor) or not isinstance(trained, Tensor) or value is trained:
+            continue
+        if value.shape != trained.shape or not torch.equal(value, trained):
+            raise BadModelError(f"{key} of the checkpoint is a copy of the trained value functions, and differs.")
 
 
 def sizes(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +105,7 @@ def sizes(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def specs(state: Mapping[str, Any]) -> tuple[Composite, TensorSpec]:
-    """The observation and the action, as far as the shapes of weights tell them.
+    """The specs of observation and action, as far as the shapes of weights tell them.
 
     Args:
         state: as :func:`plain_state` gives it.
