@@ -41,6 +41,12 @@ def test_entries_and_parts_are_varied_by_their_own_names():
         Config().vary(unit=3)
 
 
+@pytest.mark.parametrize("given", ["silu", None, Loss, {"scale": 2.0}])
+def test_entries_of_what_is_no_part_are_refused(given):
+    with pytest.raises(ValueError, match="has no scale: change a part's entries by their names"):
+        Config().vary(loss=given, scale=3.0)
+
+
 def test_what_an_earlier_version_wrote_lands_in_the_parts_of_today():
     written = {
         "act": "relu",

@@ -152,6 +152,11 @@ def _parts(kind: type, prefix: str = "") -> Iterator[str]:
 
 def _replaced(value: Any, changes: Mapping[str, Any]) -> Any:
     """A dataclass with entries replaced; whole parts first, so that an entry of a new part can be changed too."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise ValueError(
+            f"a part of a config was given as {value!r}, which has no {', '.join(changes)}: change a part's entries by "
+            f"their names, or give a whole part, such as config.loss."
+        )
     own = {path: new for path, new in changes.items() if "." not in path}
     value = dataclasses.replace(value, **own)
     deeper: dict[str, dict[str, Any]] = defaultdict(dict)
