@@ -21,12 +21,12 @@ class Arrivals:
         observation: x_t, ``[B, L, ...]`` each.
         action: the action that led to x_t, ``[B, L, ...]``; zero where none did.
         is_init: whether x_t begins its episode, bool ``[B, L, 1]``.
-        reward: received on arriving at x_t, ``[B, L, 1]``; zero at the start of an episode.
+        reward: reward received on arriving at x_t, ``[B, L, 1]``; zero at the start of an episode.
         terminated: whether x_t ended its episode by termination, bool ``[B, L, 1]``.
-        reward_known: where the reward is known: everywhere but at an x_t that neither begins its episode nor follows
+        reward_known: whether the reward is known: everywhere but at an x_t that neither begins its episode nor follows
             another x of it, bool ``[B, L, 1]``.
-        weight: of each element in the losses, ``[B, L]``; 0 where the data were padding, and where a priority says so.
-        real: false where the data were padding, bool ``[B, L]``.
+        weight: weight of each element in the losses, ``[B, L]``; 0 where the data were padding or a priority says so.
+        real: whether the data were no padding, bool ``[B, L]``.
     """
 
     observation: Observation
@@ -45,10 +45,10 @@ class Transitions(NamedTuple):
     Attributes:
         reward: r_{t+1}; zero in padding.
         terminated: whether the episode ends with t + 1 by termination, bool; false in padding.
-        ends: whether it ends with t + 1 at all, bool.
-        begins: whether it begins with t, bool.
-        real: false in padding.
-        weight: of each transition in the losses; 0 in padding.
+        ends: whether the episode ends with t + 1 at all, bool.
+        begins: whether the episode begins with t, bool.
+        real: whether the transition is no padding, bool.
+        weight: weight of each transition in the losses; 0 in padding.
     """
 
     reward: Tensor

@@ -45,7 +45,7 @@ class Terms(NamedTuple):
     Attributes:
         losses: the weighted terms whose sum is minimised, by name, each ``[B, L]`` like ``weight``, or shorter in time.
         info: diagnostics by name, each ``[B, L]`` like ``weight``, or shorter in time.
-        weight: of each element, ``[B, L]``; 0 where the data were padding. By name where terms have elements of their
+        weight: weight of each element, ``[B, L]``; 0 in padding. By name where terms have elements of their
             own, each of its term's shape.
     """
 
@@ -63,9 +63,9 @@ class ModelLoss(LossModule, Generic[M]):
     Args:
         world_model: the model to train.
         coefficients: numbers of the objective, kept as buffers under their names.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (element by element). Diagnostics are
-            means.
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (element by element). Diagnostics
+            are means.
 
     Raises:
         ValueError: for an unknown reduction.
@@ -123,7 +123,7 @@ class ModelLoss(LossModule, Generic[M]):
 
         Args:
             tensordict: the sequences.
-            further: keys of what is shown beside the observations.
+            further: keys of what else is gathered like observations.
 
         Raises:
             ValueError, KeyError: see :func:`wmcomponents.objectives.arrivals.arrivals_from`.
@@ -227,7 +227,7 @@ def check_model(world_model: object, kind: type, loss: type) -> None:
     for them in classes alone, where the parts of an ``nn.Module`` are not.)
 
     Args:
-        world_model: what was given.
+        world_model: the model that was given.
         kind: the class, or the protocol, of the models that the loss trains.
         loss: the loss's class, for the message.
 

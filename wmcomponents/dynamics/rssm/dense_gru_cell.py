@@ -25,8 +25,8 @@ class DenseGRUCell(Cell):
         action: size of the action vector.
         gru: the recurrent unit; its input is the dense layer, its size that of the recurrent state.
         norm: normalisation of the dense layer.
-        act: its activation.
-        bias: whether it has a bias.
+        act: activation of the dense layer.
+        bias: whether the dense layer has a bias.
     """
 
     def __init__(

@@ -69,12 +69,12 @@ def filter_scan(
 
     Args:
         parts: cell, posterior, latent.
-        deter: before the first step, ``[B, D]``.
-        stoch: before the first step, flat, ``[B, S]``.
-        actions: what the cell prepared, ``[T, B, P]``.
-        embeds: what the posterior prepared, ``[T, B, Q]``.
-        is_init: bool ``[T, B, 1]``.
-        noise: ``[T, B, *latent.noise_shape]``; None: the mode.
+        deter: recurrent state before the first step, ``[B, D]``.
+        stoch: flat sample before the first step, ``[B, S]``.
+        actions: actions as the cell prepared them, ``[T, B, P]``.
+        embeds: embeddings as the posterior prepared them, ``[T, B, Q]``.
+        is_init: whether an episode begins with the observation, bool ``[T, B, 1]``.
+        noise: base noise of the samples, ``[T, B, *latent.noise_shape]``; None: the mode.
 
     Returns:
         deter ``[T, B, D]``, stoch ``[T, B, S]``, raw posterior ``[T, B, params]``.

@@ -56,7 +56,7 @@ class GaussianLatent(Latent):
     Args:
         size: number of dimensions.
         min_std: smallest standard deviation.
-        std: from s to the standard deviation above ``min_std``; :class:`SoftplusStd` if not given.
+        std: map from s to the standard deviation above ``min_std``; :class:`SoftplusStd` if not given.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), section 3.
 

@@ -37,10 +37,10 @@ class RSSM(Component):
         | ("next", "prior") | [*B, latent.params] | float, raw | written |
 
     Args:
-        cell: from state and action to the next ``deter``.
+        cell: map from state and action to the next ``deter``.
         latent: the distribution of ``stoch``.
-        prior: from ``deter`` to raw parameters of the latent.
-        posterior: from ``deter`` and embedding to raw parameters of the latent.
+        prior: map from ``deter`` to raw parameters of the latent.
+        posterior: map from ``deter`` and embedding to raw parameters of the latent.
         initial: the state in which episodes begin; None: zeros.
         in_keys: deter, stoch, action, noise.
         out_keys: next deter, next stoch, raw prior.
@@ -169,9 +169,9 @@ class RSSM(Component):
         """One step without observation.
 
         Args:
-            deter: ``[*B, D]``.
-            stoch: ``[*B, *latent.shape]``.
-            action: taken in this state, ``[*B, A]``.
+            deter: recurrent state, ``[*B, D]``.
+            stoch: sample, ``[*B, *latent.shape]``.
+            action: action taken in this state, ``[*B, A]``.
             noise: base noise of the sample, ``[*B, *latent.noise_shape]``; None: the mode.
 
         Returns:
@@ -193,11 +193,11 @@ class RSSM(Component):
         """One step with an observation.
 
         Args:
-            deter: previous, ``[*B, D]``.
-            stoch: previous, ``[*B, *latent.shape]``.
+            deter: previous recurrent state, ``[*B, D]``.
+            stoch: previous sample, ``[*B, *latent.shape]``.
             action: the one that led to the observation, ``[*B, A]``.
             embed: embedding of the observation, ``[*B, E]``.
-            is_init: where an episode begins with the observation, bool ``[*B, 1]``; there the previous state counts as
+            is_init: whether an episode begins with the observation, bool ``[*B, 1]``; then the previous state counts as
                 the initial one and the action as zeros, whatever they hold.
             noise: base noise of the sample, ``[*B, *latent.noise_shape]``; None: the mode.
 
@@ -226,12 +226,12 @@ class RSSM(Component):
         loop instead, unrolled over T: compile what follows the filter rather than the filter.
 
         Args:
-            deter: before the first step, ``[*B, D]``.
-            stoch: before the first step, ``[*B, *latent.shape]``.
-            action: ``action[..., t, :]`` led to observation t, ``[*B, T, A]``.
-            embed: ``[*B, T, E]``.
-            is_init: bool ``[*B, T, 1]``.
-            noise: ``[*B, T, *latent.noise_shape]``; None: the mode.
+            deter: recurrent state before the first step, ``[*B, D]``.
+            stoch: sample before the first step, ``[*B, *latent.shape]``.
+            action: actions that led to the observations, ``[*B, T, A]``.
+            embed: embeddings of the observations, ``[*B, T, E]``.
+            is_init: whether an episode begins with each observation, bool ``[*B, T, 1]``.
+            noise: base noise of the samples, ``[*B, T, *latent.noise_shape]``; None: the mode.
 
         Returns:
             Deter ``[*B, T, D]``, stoch ``[*B, T, *latent.shape]``, raw posterior ``[*B, T, params]``.

@@ -21,7 +21,7 @@ class CellScan(ABC):
     """A recurrent cell unrolled over time, on buffers given at construction: ``deter`` and ``stoch`` in, ``out`` out.
 
     Attributes:
-        prepared_grad: after the last backward step, the gradient of what the cell prepared from the actions.
+        prepared_grad: gradient of what the cell prepared from the actions; there after the last backward step.
     """
 
     prepared_grad: Tensor
@@ -47,7 +47,7 @@ class PosteriorScan(ABC):
     """A posterior unrolled over time, on buffers given at construction: ``deter`` in, ``raw`` out.
 
     Attributes:
-        prepared_grad: after the last backward step, the gradient of what the posterior prepared from the embeddings.
+        prepared_grad: gradient of what the posterior prepared from the embeddings; there after the last backward step.
     """
 
     prepared_grad: Tensor
@@ -96,12 +96,12 @@ class NormAct:
 
     Attributes:
         post: activations of all steps, ``[T, B, *groups, U]``.
-        pre_grad: after the backward steps, gradient of all inputs.
-        post_grad: where :meth:`backward` reads the gradient of one step's activations, ``[B, *groups, U]``.
+        pre_grad: gradient of all inputs, after the backward steps.
+        post_grad: gradient of one step's activations, which :meth:`backward` reads, ``[B, *groups, U]``.
 
     Args:
         like: a tensor of the dtype and device to use.
-        shape: ``[T, B, *groups, U]``.
+        shape: shape of all activations, ``[T, B, *groups, U]``.
         norms: one normalisation, or one for each group.
     """
 

@@ -48,7 +48,7 @@ class RSSMWorldModel(PretrainedModel):
         decoder: state to observations, or ``None``.
         reward_head: features to the reward, or ``None``.
         continue_head: features to a probability, or ``None``.
-        discount: what the continue head's target was multiplied with in training: its output divided by this is
+        discount: factor on the continue head's target in training; the head's output divided by it is
             P(not terminated).
     """
 
@@ -115,8 +115,8 @@ class RSSMWorldModel(PretrainedModel):
         """What the encoder is shown and the decoder learns: the observation, unless a family says otherwise.
 
         Args:
-            observation: as the environment shows it.
-            noise: what training drew (``RSSMModelLoss.draw``); None without randomness, as in the filter.
+            observation: observation of the environment, ``[*B, ...]``.
+            noise: base noise that training drew (``RSSMModelLoss.draw``); None without randomness, as in the filter.
         """
         return observation
 
@@ -148,10 +148,10 @@ class RSSMWorldModel(PretrainedModel):
 
         Args:
             state: the state before the sequence, ``[*B, ...]``.
-            action: ``[*B, T, ...]``; the action at index t is the one that led to observation t.
-            observation: as :meth:`preprocessed` returns it, ``[*B, T, ...]``.
+            action: actions that led to the observations, ``[*B, T, ...]``.
+            observation: observations as :meth:`preprocessed` returns them, ``[*B, T, ...]``.
             is_init: whether an episode begins with the observation, bool ``[*B, T, 1]``.
-            noise: has ``"stoch"``, ``[*B, T, *latent.noise_shape]``; None: the mode.
+            noise: base noise with the entry ``"stoch"``, ``[*B, T, *latent.noise_shape]``; None: the mode.
         """
         vector, embed = self.action_vector(action), self.encoder.embed(observation)
         base = None if noise is None else noise["stoch"]

@@ -44,8 +44,8 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
         reward_scale: weight of the reward's error.
         continue_scale: weight of the continue head's error.
         coefficients: numbers of the divergences, kept as buffers under their names.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
 
     Raises:
@@ -85,8 +85,8 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
         Args:
             filtered: the filtered arrivals.
             prior: raw parameters of the prior at the same recurrent states, ``[B, L, params]``.
-            arrivals: ``[B, L]`` arrivals.
-            noise: everything that was drawn for them, or ``None`` for modes.
+            arrivals: arrivals to learn from, ``[B, L]``.
+            noise: base noise from :meth:`draw`; ``None`` takes modes.
 
         Returns:
             ``[B, L]`` each.
@@ -129,9 +129,9 @@ class RSSMModelLoss(ModelLoss[RSSMWorldModel]):
         """Every weighted term of the objective, element by element.
 
         Args:
-            arrivals: ``[B, L]`` arrivals.
+            arrivals: arrivals to learn from, ``[B, L]``.
             state: the state before the first, ``[B, ...]``.
-            noise: from :meth:`draw`; ``None`` takes modes.
+            noise: base noise from :meth:`draw`; ``None`` takes modes.
 
         Returns:
             Losses and diagnostics, each ``[B, L]``.

@@ -23,9 +23,9 @@ class DreamerV1NetworkConfig:
         reward_layers: hidden layers of the reward head.
         continue_layers: hidden layers of the continue head.
         pcont: whether there is a continue head: none in control tasks, which do not terminate.
-        vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
+        vectors: scaling of vector observations: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
-        rewards: what the reward head learns: ``"plain"`` rewards as in the paper, or ``"scaled"`` ones: above 100 in
+        rewards: targets of the reward head: ``"plain"`` rewards as in the paper, or ``"scaled"`` ones: above 100 in
             units of a power of ten, which is found in data before training.
         decoder: whether the model reconstructs observations.
         discount: factor on the continue head's target; the head's output divided by it is P(not terminated).

@@ -26,8 +26,8 @@ class DreamerV1ModelLoss(RSSMModelLoss):
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         config: weights of the loss; the paper's if not given.
         optimizer: numbers of :meth:`make_optimizer`; the paper's if not given.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
 
     Raises:

@@ -15,17 +15,17 @@ class DreamerV2NetworkConfig:
         hidden: width of the dynamics' dense layers.
         groups: categorical variables of the stochastic state; dimensions of a Gaussian one.
         classes: classes of each categorical variable.
-        latent: ``"categorical"``, or ``"gaussian"``, the paper's ablation.
+        latent: kind of the stochastic state: ``"categorical"``, or ``"gaussian"``, the paper's ablation.
         min_std: smallest standard deviation of a Gaussian latent.
         depth: base channels of the image encoder and decoder.
         mults: channel factors of the image stages.
         units: width of the vector encoder, the vector decoder and the heads.
         layers: layers of the vector encoder, the vector decoder and the heads.
         norm: normalisation of all layers but the recurrent unit, which always has one.
-        rewards: what the reward head learns: the ``"tanh"`` of rewards as on Atari, ``"plain"`` rewards, or
+        rewards: targets of the reward head: the ``"tanh"`` of rewards as on Atari, ``"plain"`` rewards, or
             ``"scaled"`` ones: above 100 in units of a power of ten, which is found in data before training.
         pcont: whether there is a continue head (the paper's discount predictor): none in control tasks.
-        vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
+        vectors: scaling of vector observations: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
         decoder: whether the model reconstructs observations.
         discount: factor on the continue head's target; the head's output divided by it is P(not terminated).

@@ -20,12 +20,12 @@ class DreamerV3NetworkConfig:
         blocks: blocks of the recurrent cell.
         layers: layers of the vector encoder and decoder.
         mults: channel factors of the image stages.
-        stages: what halves and doubles images: ``"pool"``, max-pooling and nearest upsampling, as in the official
+        stages: halving and doubling of images: ``"pool"``, max-pooling and nearest upsampling, as in the official
             presets, or ``"strided"``, strided and transposed convolutions, as in the paper and the official option.
         bins: bins of the reward head.
         unimix: share of the uniform distribution in categorical latents.
-        latent: ``"categorical"``, or ``"gaussian"`` as in PlaNet and Dreamer V1.
-        vectors: how vector observations enter: ``"symlog"`` as in the paper, or ``"standardize"`` (zero mean and unit
+        latent: kind of the stochastic state: ``"categorical"``, or ``"gaussian"`` as in PlaNet and Dreamer V1.
+        vectors: scaling of vector observations: ``"symlog"`` as in the paper, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training), which small models need where a few numbers of small range say
             everything, as in CartPole.
         decoder: whether the model reconstructs observations.

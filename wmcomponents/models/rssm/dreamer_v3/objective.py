@@ -23,8 +23,8 @@ class BalancedKLModelLoss(RSSMModelLoss):
     Args:
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         config: weights of the loss.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``). Diagnostics are
             means.
 
     Raises:
@@ -60,8 +60,8 @@ class DreamerV3ModelLoss(BalancedKLModelLoss):
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         config: weights of the loss; the paper's if not given.
         optimizer: numbers of :meth:`make_optimizer`; the paper's if not given.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
 
     Raises:
         TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.

@@ -18,12 +18,12 @@ class DreamerV3PreprintNetworkConfig:
         layers: layers of the vector encoder, the vector decoder and the heads.
         groups: categorical variables of the stochastic state; dimensions of a Gaussian one.
         classes: classes of each categorical variable.
-        latent: ``"categorical"``, or ``"gaussian"``.
+        latent: kind of the stochastic state: ``"categorical"``, or ``"gaussian"``.
         mults: channel factors of the image stages.
         bins: bins of the reward head.
         unimix: share of the uniform distribution in categorical latents.
-        vectors: how vector observations enter: ``"symlog"`` as in the paper, ``"identity"``, or ``"standardize"`` (zero
-            mean and unit variance, fitted to data before training).
+        vectors: scaling of vector observations: ``"symlog"`` as in the paper, ``"identity"``, or ``"standardize"``
+            (zero mean and unit variance, fitted to data before training).
         decoder: whether the model reconstructs observations.
     """
 

@@ -18,8 +18,8 @@ class DreamerV3PreprintModelLoss(BalancedKLModelLoss):
         world_model: the model to train; parts that it lacks (decoder, reward head, continue head) have no loss.
         config: weights of the loss; the preprint's if not given.
         optimizer: numbers of :meth:`make_optimizer`; the preprint's if not given.
-        seed: of the noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
+        seed: seed of the noise.
+        reduction: form of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[B, T + 1]``).
 
     Raises:
         TypeError: if the model is no :class:`~wmcomponents.models.RSSMWorldModel`.

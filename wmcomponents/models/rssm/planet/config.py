@@ -23,9 +23,9 @@ class PlaNetNetworkConfig:
         norm: normalisation of all layers but the recurrent unit; the paper has none.
         reward_layers: hidden layers of the reward head.
         continues: whether there is a head that predicts the end of episodes; the paper has none.
-        vectors: how vector observations enter: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
+        vectors: scaling of vector observations: ``"identity"``, ``"symlog"``, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training).
-        rewards: what the reward head learns: ``"plain"`` rewards as in the paper, or ``"scaled"`` ones: above 100 in
+        rewards: targets of the reward head: ``"plain"`` rewards as in the paper, or ``"scaled"`` ones: above 100 in
             units of a power of ten, which is found in data before training.
         decoder: whether the model reconstructs observations.
     """
