@@ -272,6 +272,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
     Args:
         module: whose parameters.
     """
-    params = TensorDictParams(TensorDict.from_module(module).detach(), no_convert=True)
+    params = TensorDictParams(cast(Any, TensorDict.from_module(module)).detach(), no_convert=True)
     with placed(params, module):
         yield
