@@ -20,6 +20,15 @@ from wmcomponents.agents.actor_critic.papers import dreamer_v1_loss as dreamer_v
 from wmcomponents.agents.actor_critic.papers import dreamer_v2_loss as dreamer_v2_loss
 from wmcomponents.agents.actor_critic.papers import dreamer_v3_loss as dreamer_v3_loss
 from wmcomponents.agents.actor_critic.papers import dreamer_v3_preprint_loss as dreamer_v3_preprint_loss
+from wmcomponents.agents.actor_critic.recurrent import FrameFeatures as FrameFeatures
+from wmcomponents.agents.actor_critic.recurrent import PooledConvs as PooledConvs
+from wmcomponents.agents.actor_critic.recurrent import RecurrentActorCritic as RecurrentActorCritic
+from wmcomponents.agents.actor_critic.recurrent import RecurrentLosses as RecurrentLosses
+from wmcomponents.agents.actor_critic.recurrent import RecurrentStep as RecurrentStep
+from wmcomponents.agents.actor_critic.recurrent import ResidualConvs as ResidualConvs
+from wmcomponents.agents.actor_critic.recurrent import recurrent_losses as recurrent_losses
+from wmcomponents.agents.actor_critic.recurrent import recurrent_returns as recurrent_returns
+from wmcomponents.agents.actor_critic.recurrent import until_first_end as until_first_end
 from wmcomponents.agents.actor_critic.targets import ArrivalReturn as ArrivalReturn
 from wmcomponents.agents.actor_critic.targets import FutureReturn as FutureReturn
 from wmcomponents.agents.actor_critic.targets import ReturnTargets as ReturnTargets

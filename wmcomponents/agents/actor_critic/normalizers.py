@@ -14,7 +14,7 @@ class ReturnNormalizer(nn.Module, ABC):
 
     @abstractmethod
     def update(self, returns: Tensor) -> None:
-        """Take in the returns of a batch, of any shape."""
+        """Take in the returns of a batch, ``[*B]``."""
 
     @property
     @abstractmethod
@@ -22,7 +22,7 @@ class ReturnNormalizer(nn.Module, ABC):
         """What advantages are divided by, a scalar."""
 
     def forward(self, advantage: Tensor) -> Tensor:
-        """``advantage / scale``, of the same shape."""
+        """``advantage / scale``, ``[*B]``."""
         return advantage / self.scale
 
 
@@ -36,7 +36,7 @@ class NoNormalizer(ReturnNormalizer):
         self.register_buffer("one", torch.ones(()), persistent=False)
 
     def update(self, returns: Tensor) -> None:
-        """Nothing is kept."""
+        """Nothing is kept of the returns ``[*B]``."""
 
     @property
     def scale(self) -> Tensor:
@@ -70,11 +70,11 @@ class RunningNormalizer(ReturnNormalizer):
 
     @abstractmethod
     def statistics(self, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Two numbers of a batch, flat."""
+        """Two numbers of returns ``[N]``."""
 
     @torch.no_grad()
     def update(self, returns: Tensor) -> None:
-        """Take in the returns of a batch, of any shape."""
+        """Take in the returns of a batch, ``[*B]``."""
         for average, value in zip(
             (self.first, self.second), self.statistics(returns.to(self.first.dtype).flatten()), strict=True
         ):
@@ -124,7 +124,7 @@ class PercentileNormalizer(RunningNormalizer):
         self.low, self.high = low, high
 
     def statistics(self, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Both quantiles, by linear interpolation."""
+        """Both quantiles of returns ``[N]``, by linear interpolation."""
         ends = torch.quantile(returns, returns.new_tensor([self.low, self.high]))
         return ends[0], ends[1]
 
@@ -145,7 +145,7 @@ class StdNormalizer(RunningNormalizer):
     """
 
     def statistics(self, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and mean square."""
+        """Mean and mean square of returns ``[N]``."""
         return returns.mean(), returns.square().mean()
 
     @property

@@ -18,7 +18,7 @@ def actor_term(
     normalizer: ReturnNormalizer,
     entropy_scale: float | Tensor,
 ) -> Float[Tensor, "*batch a"]:
-    r"""What the actor minimises for each action that the targets value.
+    r"""What the actor minimises for each action that the targets value, ``[*B, A]``.
 
     .. math:: -w_t \left(J(\log \pi(a_t), R_t, (R_t - v_t) / S) + \eta H(\pi_t)\right)
 
@@ -44,7 +44,7 @@ def critic_term(
     slow_value: Float[Tensor, "*batch h1"] | None = None,
     slow_scale: float | Tensor = 1.0,
 ) -> Float[Tensor, "*batch c"]:
-    """What the critic minimises for each state that the targets value: its error, and its distance from a slow copy.
+    """What the critic minimises for each valued state, ``[*B, C]``: its error, and its distance to a slow copy.
 
     Args:
         head: the critic.

@@ -1,0 +1,285 @@
+"""The actor-critic of IRIS, Delta-IRIS and DIAMOND: convolutions, a long short-term memory, two linear heads."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from wmcomponents.codecs import SquaredError
+from wmcomponents.functional import categorical_entropy, lambda_return
+from wmcomponents.heads import HeadDistribution, NumberDistribution
+from wmcomponents.nn.conv.conv3x3 import conv3x3
+from wmcomponents.nn.conv.frame_cnn import FrameEncoder, channels_first
+
+GROUP = 32
+
+
+class PooledConvs(nn.Sequential):
+    """IRIS's: convolutions, each followed by a maximum over 2x2 and a ReLU, of images in [-1, 1].
+
+    Args:
+        channels_in: channels of the image.
+        channels: of each convolution.
+
+    Reference: Micheli et al., Transformers are Sample-Efficient World Models (IRIS, 2023), appendix A.3.
+    """
+
+    def __init__(self, channels_in: int = 3, channels: Sequence[int] = (32, 32, 64, 64)) -> None:
+        parts: list[nn.Module] = []
+        for before, after in zip((channels_in, *channels), channels, strict=False):
+            parts += [conv3x3(before, after), nn.MaxPool2d(2), nn.ReLU()]
+        super().__init__(*parts)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
+        """Flat features ``[N, F]`` of images in [0, 1]."""
+        return super().forward(2.0 * x - 1.0).flatten(1)
+
+
+class FrameFeatures(nn.Module):
+    """Delta-IRIS's: the convolutions of its tokenizer, flattened place by place.
+
+    Args:
+        channels_in: channels of the image.
+        features: of each place of the grid.
+        channels: of the convolutions.
+        mults: of ``channels``, one for each residual block.
+        halves: whether the grid is halved behind the block.
+
+    Reference: Micheli et al., Efficient World Models with Context-Aware Tokenization (Delta-IRIS, 2024).
+    """
+
+    def __init__(
+        self,
+        channels_in: int = 3,
+        features: int = 16,
+        channels: int = 32,
+        mults: Sequence[int] = (1, 1, 1),
+        halves: Sequence[bool] = (True, True, True),
+    ) -> None:
+        super().__init__()
+        self.cnn = FrameEncoder(channels_in, features, channels, mults, halves)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
+        """Flat features ``[N, H' * W' * features]`` of images in [0, 1]."""
+        return self.cnn(x).permute(0, 2, 3, 1).flatten(1)
+
+
+class SmallResidual(nn.Module):
+    """``skip(x) + conv(silu(norm(x)))``.
+
+    Args:
+        channels_in: channels of the input.
+        channels_out: channels of the output; a 1x1 convolution adapts the input to them.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(max(1, channels_in // GROUP), channels_in)
+        self.conv = conv3x3(channels_in, channels_out)
+        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        """Height and width stay."""
+        return self.skip(x) + self.conv(nn.functional.silu(self.norm(x)))
+
+
+class ResidualConvs(nn.Sequential):
+    """DIAMOND's: a convolution, then small residual blocks, some followed by a maximum over 2x2, of images in [-1, 1].
+
+    Args:
+        channels_in: channels of the image.
+        channels: of each block.
+        halves: whether the maximum follows the block.
+
+    Reference: Alonso et al., Diffusion for World Modeling (DIAMOND, 2024), appendix.
+    """
+
+    def __init__(
+        self,
+        channels_in: int = 3,
+        channels: Sequence[int] = (32, 32, 64, 64),
+        halves: Sequence[bool] = (True, True, True, True),
+    ) -> None:
+        parts: list[nn.Module] = [conv3x3(channels_in, channels[0])]
+        for before, after, does_halve in zip((channels[0], *channels), channels, halves, strict=False):
+            parts += [SmallResidual(before, after), nn.MaxPool2d(2) if does_halve else nn.Identity()]
+        super().__init__(*parts)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
+        """Flat features ``[N, F]`` of images in [0, 1]."""
+        return super().forward(2.0 * x - 1.0).flatten(1)
+
+
+class RecurrentStep(NamedTuple):
+    """What a recurrent actor-critic makes of one image.
+
+    Attributes:
+        logits: of the actions, ``[N, A]``.
+        raw_value: what the critic says, ``[N, value.size]``.
+        hx: output of the memory, ``[N, D]``.
+        cx: its cell, ``[N, D]``.
+    """
+
+    logits: Tensor
+    raw_value: Tensor
+    hx: Tensor
+    cx: Tensor
+
+
+class RecurrentActorCritic(nn.Module):
+    """A policy and a value of images, with one encoder and one memory for both.
+
+    Args:
+        encoder: flat features ``[N, F]`` of images ``[N, C, H, W]`` in [0, 1].
+        features: F.
+        actions: alternatives of the choice.
+        units: D, size of the memory.
+        value: what the critic's raw outputs mean; a number under the squared error if not given.
+        zero_heads: whether actor and critic begin at zero (DIAMOND).
+
+    Example:
+        >>> agent = RecurrentActorCritic(PooledConvs(), 1024, actions=4, units=16)
+        >>> hx, cx = agent.initial_state(2)
+        >>> step = agent.step(torch.zeros(2, 64, 64, 3, dtype=torch.uint8), hx, cx)
+        >>> step.logits.shape, agent.value.mean(step.raw_value).shape
+        (torch.Size([2, 4]), torch.Size([2, 1]))
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        features: int,
+        *,
+        actions: int,
+        units: int = 512,
+        value: HeadDistribution | None = None,
+        zero_heads: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.units = encoder, units
+        self.lstm = nn.LSTMCell(features, units)
+        self.value = NumberDistribution(1, SquaredError()) if value is None else value
+        self.actor, self.critic = nn.Linear(units, actions), nn.Linear(units, self.value.size)
+        if zero_heads:
+            for parameter in (*self.actor.parameters(), *self.critic.parameters()):
+                nn.init.zeros_(parameter)
+
+    def initial_state(self, rows: int, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+        """The empty memory: two times zeros ``[rows, D]``."""
+        zeros = torch.zeros(2, rows, self.units, device=device)
+        return zeros[0], zeros[1]
+
+    def step(
+        self, pixels: UInt8[Tensor, "n h w c"], hx: Float[Tensor, "n d"], cx: Float[Tensor, "n d"]
+    ) -> RecurrentStep:
+        """What it makes of one more image.
+
+        Args:
+            pixels: the image, as the environment shows it.
+            hx: output of the memory so far.
+            cx: its cell so far.
+        """
+        hx, cx = self.lstm(self.encoder(channels_first(pixels)), (hx, cx))
+        return RecurrentStep(self.actor(hx), self.critic(hx), hx, cx)
+
+    @torch.no_grad()
+    def burn_in(
+        self, pixels: UInt8[Tensor, "n t h w c"], known: Bool[Tensor, "n t"] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The memory, two times ``[N, D]``, after real images that came before a dream.
+
+        Args:
+            pixels: the images.
+            known: false where an image is padding, which leaves the memory as it is (IRIS); without, all are read
+                (Delta-IRIS).
+        """
+        hx, cx = self.initial_state(len(pixels), pixels.device)
+        for t, image in enumerate(pixels.unbind(1)):
+            _, _, new_hx, new_cx = self.step(image, hx, cx)
+            is_known = None if known is None else known[:, t, None]
+            hx = new_hx if is_known is None else torch.where(is_known, new_hx, hx)
+            cx = new_cx if is_known is None else torch.where(is_known, new_cx, cx)
+        return hx, cx
+
+
+class RecurrentLosses(NamedTuple):
+    """Means over steps, weighted; their sum is minimised.
+
+    Attributes:
+        actor: of the policy's gradient.
+        critic: of the critic's error.
+        entropy: the negative entropy bonus.
+    """
+
+    actor: Tensor
+    critic: Tensor
+    entropy: Tensor
+
+
+def recurrent_returns(
+    reward: Float[Tensor, "*batch t"],
+    terminated: Bool[Tensor, "*batch t"],
+    next_value: Float[Tensor, "*batch t"],
+    *,
+    discount: float,
+    lam: float = 0.95,
+    truncated: Bool[Tensor, "*batch t"] | None = None,
+) -> Float[Tensor, "*batch t"]:
+    """Lambda returns of dreamt steps that may end, or be cut, on the way; no gradient.
+
+    Args:
+        reward: of each step; DIAMOND's is its sign.
+        terminated: whether the step ended its episode.
+        next_value: value of the image that the step led to, the last one of an episode that ended included.
+        discount: gamma.
+        lam: lambda.
+        truncated: whether the episode was cut there: its return goes on with ``next_value`` alone.
+
+    Reference: IRIS (2023), eq. 6; DIAMOND (2024), appendix.
+    """
+    goes_on = discount * (~terminated).to(reward.dtype)
+    share = torch.full_like(reward, lam) if truncated is None else lam * (~truncated).to(reward.dtype)
+    return lambda_return(reward, goes_on, next_value.detach(), share).detach()
+
+
+def until_first_end(ended: Bool[Tensor, "*batch t"]) -> Bool[Tensor, "*batch t"]:
+    """True up to the first step that ended its episode, which counts: behind it a dream means nothing (Delta-IRIS)."""
+    before = ended.cumsum(-1) - ended.to(torch.int64)
+    return before == 0
+
+
+def recurrent_losses(
+    logits: Float[Tensor, "*batch t a"],
+    action: Int[Tensor, "*batch t"],
+    raw_value: Float[Tensor, "*batch t v"],
+    returns: Float[Tensor, "*batch t"],
+    value: HeadDistribution,
+    *,
+    entropy_scale: float,
+    baseline: Float[Tensor, "*batch t"] | None = None,
+    counts: Bool[Tensor, "*batch t"] | None = None,
+) -> RecurrentLosses:
+    """REINFORCE with a baseline, the critic's error, and the entropy bonus.
+
+    Args:
+        logits: of the actions.
+        action: those taken.
+        raw_value: what the critic said.
+        returns: what the steps earned.
+        value: what the critic's raw outputs mean.
+        entropy_scale: weight of the entropy, in nats.
+        baseline: what was expected; the critic's own value if not given (Delta-IRIS: that of its target network).
+        counts: false where a step means nothing.
+    """
+    log_probs = logits.log_softmax(-1)
+    expected = value.mean(raw_value).squeeze(-1) if baseline is None else baseline
+    taken = log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+    actor = -taken * (returns - expected).detach()
+    critic = value.loss(raw_value, returns.unsqueeze(-1))
+    entropy = categorical_entropy(log_probs)
+    if counts is None:
+        return RecurrentLosses(actor.mean(), critic.mean(), -entropy_scale * entropy.mean())
+    means = [each[counts].mean() for each in (actor, critic, entropy)]
+    return RecurrentLosses(means[0], means[1], -entropy_scale * means[2])
