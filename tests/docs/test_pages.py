@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import shlex
 
 import pytest
@@ -61,3 +62,16 @@ def test_the_learned_example_keeps_the_protocol(monkeypatch):
     example = importlib.import_module("train_your_own_model")
     model = example.Residual(example.ResidualConfig(), Composite(observation=Unbounded(3)), Bounded(-1, 1, (1,)))
     assert check_world_model(model).held
+
+
+def test_the_files_that_pages_name_are_there():
+    known = [
+        f"/{path.relative_to(ROOT)}"
+        for folder in ("wmcomponents", "tests", "examples", "docs", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    missing = []
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        named = re.findall(r"`([\w./-]+\.py)`", page.read_text())
+        missing += [(name(page), file) for file in named if not any(path.endswith(f"/{file}") for path in known)]
+    assert missing == []

@@ -41,3 +41,10 @@ def test_the_list_of_packages_names_all_rooms_lowest_first():
     height = {room: number for number, level in enumerate(reversed(rooms())) for room in level}
     heights = [height[name.split(".")[0]] for name in linked]
     assert heights == sorted(heights)
+
+
+def test_contributing_shows_the_house_as_it_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.search(r"(?:^    [^\n]*\n)+", text[text.index("**Where things go.**") :], re.M)[0]
+    shown = [re.findall(r"(?:^| \| )(\w+)", line.strip().split("  ")[0]) for line in found.splitlines()]
+    assert [sorted(level) for level in shown] == [sorted(level) for level in rooms()]
