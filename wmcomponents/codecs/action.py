@@ -65,7 +65,7 @@ class ActionVector(nn.Module):
         """
         if self.center is not None and self.radius is not None:
             vector = self.center + self.radius * vector
-        return self.described.decode(vector)
+        return self.codec.decode(vector)
 
     def relaxed(self, vector: Tensor) -> Tensor:
         """An action that :meth:`forward` turns into this very vector ``[*B, size]``, gradients included.
@@ -75,14 +75,14 @@ class ActionVector(nn.Module):
         Raises:
             ValueError: for choices that the environment takes as indices, through which no gradient passes.
         """
-        if isinstance(self.described, DiscreteCodec) and not self.described.is_one_hot:
+        if isinstance(self.codec, DiscreteCodec) and not self.codec.is_one_hot:
             raise ValueError(
                 "no gradient passes through the index of a choice: build the model with one-hot actions (OneHot), as "
                 "make_env gives them, or learn from the score function."
             )
         if self.center is not None and self.radius is not None:
             vector = self.center + self.radius * vector
-        return vector.reshape((*vector.shape[:-1], *self.described.shape))
+        return vector.reshape((*vector.shape[:-1], *self.codec.shape))
 
     def null(self, batch_size: Sequence[int] = ()) -> Tensor:
         """The action whose vector is zero, ``[*batch_size, *action shape]``.

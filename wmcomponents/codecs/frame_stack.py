@@ -64,7 +64,7 @@ class NoHistory(History):
     def step(
         self, memory: Mapping[str, Tensor], action: Tensor, frame: Tensor, is_init: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Memory]:
-        """The frame."""
+        """The frame ``[*B, C, *space]`` alone; see :meth:`History.step`."""
         return [frame], [], {}
 
 
@@ -88,7 +88,7 @@ class FrameHistory(History):
     def step(
         self, memory: Mapping[str, Tensor], action: Tensor, frame: Tensor, is_init: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Memory]:
-        """Past frames and this one."""
+        """Past frames and this one, ``[*B, frames * C, *space]``; see :meth:`History.step`."""
         axis = frame.ndim - len(self.frame)
         first = frame.unsqueeze(axis).expand(memory["frames"].shape)
         past = torch.where(aligned(is_init, first), first, memory["frames"])
@@ -130,7 +130,7 @@ class FrameActionHistory(History):
     def step(
         self, memory: Mapping[str, Tensor], action: Tensor, frame: Tensor, is_init: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Memory]:
-        """This frame, past frames and the actions taken there."""
+        """This frame and past ones, each ``[*B, C, *space]``, and the actions taken there, each ``[*B, P]``."""
         axis = frame.ndim - len(self.frame)
         past, actions = memory["frames"], torch.cat([action.unsqueeze(-2), memory["actions"][..., :-1, :]], -2)
         past = keep_where(past, ~is_init)

@@ -46,7 +46,7 @@ class Frames(nn.Module):
         self.dtype = torch.uint8 if is_bytes else torch.float32
 
     def prepare(self, observation: Mapping[str, Tensor]) -> None:
-        """Let the transform of numbers estimate what it estimates from data ``{key: [*B, *shape]}``, once."""
+        """Let the transform of numbers estimate what it estimates from data, ``[*B, *shape]`` by key, once."""
         if self.groups.vector_sizes:
             self.transform.prepare(self.groups.numbers(observation))
 

@@ -33,8 +33,8 @@ def image_axes(
     Args:
         shape: shape in the environment.
         dtype: dtype in the environment.
-        low: lower bounds of ``shape``, or None.
-        high: upper bounds of ``shape``, or None.
+        low: lower bounds, an array of the shape ``[*shape]``, or None.
+        high: upper bounds, ``[*shape]``, or None.
     """
     first = spatial_axis(shape)
     if first is None:

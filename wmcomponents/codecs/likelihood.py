@@ -13,11 +13,17 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def mean(self, raw: Tensor) -> Tensor:
-        """The most likely value, shaped as ``raw``."""
+        """The most likely value of raw outputs ``[*B, *event]``, of the same shape."""
 
     @abstractmethod
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
-        """Error of the true value, summed over the last ``event_dims`` dimensions; no gradient reaches ``target``."""
+        """Error of the true value, summed over the event: ``[*B]``; no gradient reaches ``target``.
+
+        Args:
+            raw: ``[*B, *event]``.
+            target: ``[*B, *event]``.
+            event_dims: number of dimensions of an event.
+        """
 
 
 class SquaredError(Likelihood):
@@ -33,11 +39,11 @@ class SquaredError(Likelihood):
         self.offset = offset
 
     def mean(self, raw: Tensor) -> Tensor:
-        """``raw + offset``."""
+        """``raw + offset``, ``[*B, *event]``."""
         return raw + self.offset if self.offset else raw
 
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
-        """Sum of ``(raw + offset - target)^2``."""
+        """Sum over the event of ``(raw + offset - target)^2``: ``[*B]``."""
         return squared_error(self.mean(raw), target, event_dims)
 
     def extra_repr(self) -> str:
@@ -49,11 +55,11 @@ class SigmoidSquaredError(Likelihood):
     """Squared error of the sigmoid, for values in [0, 1] (images of DreamerV3)."""
 
     def mean(self, raw: Tensor) -> Tensor:
-        """``sigmoid(raw)``."""
+        """``sigmoid(raw)``, ``[*B, *event]``."""
         return raw.sigmoid()
 
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
-        """Sum of ``(sigmoid(raw) - target)^2``."""
+        """Sum over the event of ``(sigmoid(raw) - target)^2``: ``[*B]``."""
         return squared_error(raw.sigmoid(), target, event_dims)
 
 
@@ -65,7 +71,7 @@ class UnitNormal(SquaredError):
     """
 
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
-        """Sum of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``."""
+        """Sum over the event of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``: ``[*B]``."""
         return unit_normal_nll(self.mean(raw), target, event_dims)
 
 
@@ -84,9 +90,9 @@ class QuantizedUnitNormal(UnitNormal):
         self.bits = bits
 
     def mean(self, raw: Tensor) -> Tensor:
-        """The level of ``raw + offset``, in [0, 1] so that 1 stands for 255."""
+        """The level of ``raw + offset`` ``[*B, *event]``, in [0, 1] so that 1 stands for 255."""
         return quantized(super().mean(raw), self.bits) / 255.0
 
     def error(self, raw: Tensor, target: Tensor, event_dims: int = 1) -> Tensor:
-        """Sum of ``(raw + offset - target)^2 / 2 + ln(2 pi) / 2``: levels play no part."""
+        """As :meth:`UnitNormal.error`, ``[*B]``: levels play no part."""
         return unit_normal_nll(super().mean(raw), target, event_dims)

@@ -77,7 +77,7 @@ class VectorCodec(ObservationCodec):
         self.register_buffer("high", high, persistent=False)
 
     def decode(self, raw: Tensor) -> Tensor:
-        """Rounded for integers, clamped to the bounds."""
+        """``[*B, size]`` as ``[*B, *shape]``: rounded for integers, clamped to the bounds."""
         x = raw.reshape((*raw.shape[:-1], *self.shape))
         if not self.dtype.is_floating_point:
             x = x.round()
@@ -86,7 +86,7 @@ class VectorCodec(ObservationCodec):
         return x.to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Error in features."""
+        """What the likelihood says of raw outputs ``[*B, size]``: ``[*B]``."""
         return self.likelihood.error(raw, features)
 
 
@@ -94,11 +94,11 @@ class BinaryCodec(ObservationCodec):
     """Bits that are not a board, under the Bernoulli cross entropy."""
 
     def decode(self, raw: Tensor) -> Tensor:
-        """1 where the logit is positive."""
+        """Logits ``[*B, size]`` as ``[*B, *shape]``: 1 where the logit is positive."""
         return (raw > 0).reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Binary cross entropy of logits."""
+        """Binary cross entropy of logits ``[*B, size]``: ``[*B]``."""
         return bernoulli_cross_entropy(raw, features)
 
 
@@ -123,13 +123,13 @@ class DiscreteCodec(ObservationCodec):
         return self._one_hots(x.reshape((*self.lead(x), len(self.classes))).unbind(-1))
 
     def decode(self, raw: Tensor) -> Tensor:
-        """The most likely classes."""
+        """The most likely classes ``[*B, *shape]`` of logits ``[*B, size]``."""
         winners = [logits.argmax(-1) for logits in raw.split(self.classes, -1)]
         x = self._one_hots(winners) if self.is_one_hot else torch.stack(winners, -1)
         return x.reshape((*raw.shape[:-1], *self.shape)).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Cross entropy of logits, summed over the categories."""
+        """Cross entropy of logits ``[*B, size]``, summed over the categories: ``[*B]``."""
         pairs = zip(raw.split(self.classes, -1), features.split(self.classes, -1), strict=True)
         return torch.stack([categorical_cross_entropy(logits, truth) for logits, truth in pairs]).sum(0)
 
@@ -181,7 +181,7 @@ class ImageCodec(ObservationCodec):
         return turned.reshape(*lead, *self.image_shape)
 
     def layout(self, image: Tensor) -> Tensor:
-        """The inverse of :meth:`image`."""
+        """The inverse of :meth:`image`: ``[*B, H, W, C]`` to ``[*B, *shape]``."""
         if self._is_ordered:
             return image
         lead = image.shape[:-3]
@@ -199,12 +199,12 @@ class ImageCodec(ObservationCodec):
         return self.image(x).to(torch.float32) / self.white
 
     def decode(self, raw: Tensor) -> Tensor:
-        """In the environment's layout and dtype; bytes are rounded to 256 levels."""
+        """``[*B, H, W, C]`` to ``[*B, *shape]`` in the environment's dtype; bytes are rounded to 256 levels."""
         pixels = self.likelihood.mean(raw).clamp(0.0, 1.0) * self.white
         return self.layout(pixels.round() if self.dtype == torch.uint8 else pixels).to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Error in [0, 1]."""
+        """What the likelihood says of images ``[*B, H, W, C]`` in [0, 1]: ``[*B]``."""
         return self.likelihood.error(raw, features, event_dims=3)
 
 
@@ -241,9 +241,9 @@ class BoardCodec(ObservationCodec):
         return (x.to(torch.float32) - self.low) / self.span
 
     def decode(self, raw: Tensor) -> Tensor:
-        """The nearest value of the range; for bits, 1 where the logit is positive."""
+        """Logits ``[*B, H, W, C]`` as the nearest value of the range; for bits, 1 where the logit is positive."""
         return (raw.sigmoid() * self.span + self.low).round().to(self.dtype)
 
     def error(self, raw: Tensor, features: Tensor) -> Tensor:
-        """Binary cross entropy of logits; targets between 0 and 1 are soft."""
+        """Binary cross entropy of logits ``[*B, H, W, C]``: ``[*B]``; targets between 0 and 1 are soft."""
         return bernoulli_cross_entropy(raw, features, event_dims=3)

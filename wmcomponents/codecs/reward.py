@@ -28,7 +28,7 @@ class RewardDistribution(nn.Module):
         """Warn of rewards that these classes do not tell apart; of none here.
 
         Args:
-            reward: of the data.
+            reward: of the data, ``[*B]``.
         """
 
     @abstractmethod
@@ -62,7 +62,7 @@ class SignReward(RewardDistribution):
     size, draws = 3, True
 
     def prepare(self, reward: Tensor) -> None:
-        """Warn of rewards that are neither 0 nor of size 1."""
+        """Warn of rewards ``[*B]`` that are neither 0 nor of size 1."""
         size = reward[reward.isfinite() & (reward != 0)].abs()
         if size.numel() and not bool((size == 1).all()):
             warnings.warn(
@@ -74,7 +74,7 @@ class SignReward(RewardDistribution):
             )
 
     def reward(self, logits: Tensor, noise: Tensor | None = None) -> Tensor:
-        """-1, 0 or 1."""
+        """-1, 0 or 1, ``[*B]``."""
         chosen = logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(logits), noise)
         return (chosen - 1).to(torch.float32)
 
@@ -100,7 +100,7 @@ class SymlogReward(RewardDistribution):
         self.register_buffer("bins", even_bins(bins, limit), persistent=False)
 
     def reward(self, logits: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean in symlog space, in plain units."""
+        """The mean in symlog space, in plain units, ``[*B]``."""
         return symexp(two_hot_mean(logits, self.bins))
 
     def _loss(self, logits: Tensor, reward: Tensor) -> Tensor:

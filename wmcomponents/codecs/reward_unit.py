@@ -45,7 +45,7 @@ class RewardUnit(Transform):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Find the unit, if that was never done; what is not finite does not count."""
+        """Find the unit of data ``[*B]``, if that was never done; what is not finite does not count."""
         size = data[data.isfinite()].detach().cpu().double().abs()
         if bool(self.fitted) or not size.numel():
             return
@@ -55,11 +55,11 @@ class RewardUnit(Transform):
         self.fitted.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """In units."""
+        """Numbers ``[*shape]`` in units."""
         return x / self.unit
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Out of units."""
+        """Numbers ``[*shape]`` out of units."""
         return x * self.unit
 
     def extra_repr(self) -> str:
@@ -102,7 +102,7 @@ def warn_beyond(reward: Tensor, largest: float, consequence: str, remedy: str) -
     """Say it where rewards are larger than ``largest``.
 
     Args:
-        reward: of the data.
+        reward: of the data, ``[*B]``.
         largest: the largest size that is said well.
         consequence: what happens to larger ones.
         remedy: what to do.

@@ -246,7 +246,7 @@ class MultiDecoder(Component):
         return tuple(self.raw(deter, stoch).values())
 
     def mean(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The most likely observation, in the environment's space, shape and dtype: ``{key: [*B, *shape]}``.
+        """The most likely observation, in the environment's space and dtype, ``[*B, *shape]`` by key.
 
         Numbers are transformed back and clamped to the bounds of the spec, images rounded to uint8, boards and bits
         thresholded (or rounded to their range), categories the most likely ones.
@@ -255,14 +255,14 @@ class MultiDecoder(Component):
         return {key: codec.decode(values[key]) for key, codec in self.groups.codecs.items()}
 
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Reconstruction error of each key, summed over the event: ``{key: [*B]}``.
+        """Reconstruction error of each key, summed over the event, ``[*B]``.
 
         For vectors, in transformed space, and for images, in [0, 1], what their part's likelihood says; cross entropy
         for the others.
 
         Args:
             raw: from :meth:`raw`.
-            target: observations as the environment shows them, ``{key: [*B, *shape]}``.
+            target: observations as the environment shows them, ``[*B, *shape]`` by key.
         """
         truth = self.groups.encode(target)
         truth |= self.groups.over_numbers(self.transform, truth)

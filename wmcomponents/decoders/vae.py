@@ -68,13 +68,13 @@ class VAEDecoder(Component):
         return self.multi.raw(z, z[..., :0])
 
     def compute(self, z: Tensor) -> tuple[Tensor, ...]:
-        """The values of :meth:`raw`, in the order of the sorted keys."""
+        """The values of :meth:`raw` of ``[*B, latent]``, in the order of the sorted keys."""
         return tuple(self.raw(z).values())
 
     def mean(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The most likely observation, in the environment's space, shape and dtype: ``{key: [*B, *shape]}``."""
+        """The most likely observation, in the environment's space and dtype, ``[*B, *shape]`` by key."""
         return self.multi.mean(raw)
 
     def loss(self, raw: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Reconstruction error of each key, summed over the event: ``{key: [*B]}``; see :meth:`MultiDecoder.loss`."""
+        """Reconstruction error of each key, summed over the event, ``[*B]``; see :meth:`MultiDecoder.loss`."""
         return self.multi.loss(raw, target)

@@ -182,7 +182,7 @@ class MultiEncoder(Component):
         """Let the transform of numbers estimate what it estimates from data, once.
 
         Args:
-            observation: real ones, by key, ``{key: [*B, *shape]}``.
+            observation: real ones, ``[*B, *shape]`` by key.
         """
         if self.groups.vector_sizes:
             self.transform.prepare(self.groups.numbers(observation))

@@ -72,11 +72,11 @@ class VAEEncoder(Component):
 
     @staticmethod
     def sample(mu: Tensor, logvar: Tensor, noise: Tensor | None) -> Tensor:
-        """``mu + exp(logvar / 2) noise``; without noise the mean, as a new tensor."""
+        """``mu + exp(logvar / 2) noise``, ``[*B, latent]``; without noise the mean, as a new tensor."""
         return mu.clone() if noise is None else mu + (0.5 * logvar).exp() * noise
 
     def compute(self, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations in the order of the sorted spec keys, then the noise or ``None``, to z, mu, logvar."""
+        """Observations in the order of the sorted spec keys, then the noise or ``None``, to three ``[*B, latent]``."""
         *observations, noise = tensors
         mu, logvar = self._moments(self.features.compute(*observations))  # pyright: ignore[reportArgumentType]
         return self.sample(mu, logvar, noise), mu, logvar

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from wmcomponents.functional.broadcast import aligned
@@ -164,11 +164,11 @@ def on_byte_grid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return from_bytes(x.clamp(-1.0, 1.0).add(1.0).div(2.0).mul(255.0).to(torch.uint8))
 
 
-def from_bytes(pixels: Tensor) -> Tensor:
+def from_bytes(pixels: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Bytes as floats in [-1, 1]."""
     return pixels.to(torch.float32).div(255.0).mul(2.0).sub(1.0)
 
 
-def to_bytes(x: Tensor) -> Tensor:
+def to_bytes(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Floats in [-1, 1] as the nearest bytes; undoes :func:`from_bytes` exactly."""
     return x.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)

@@ -95,9 +95,9 @@ class EDMSampler:
 
         Args:
             denoise: D.
-            x: standard normal noise, ``[...]``.
-            churn: standard normal noise for each step, ``[steps, ...]``; ``None`` puts back none of it, as if it were
-                0.
+            x: standard normal noise, ``[*shape]``.
+            churn: standard normal noise for each step, ``[steps, *shape]``; ``None`` puts back none of it, as if it
+                were 0.
         """
         path, sigmas = [x], self.sigmas()
         for i, (sigma, following, gamma) in enumerate(zip(sigmas[:-1], sigmas[1:], self.gammas(), strict=True)):
@@ -114,5 +114,5 @@ class EDMSampler:
         return path
 
     def sample(self, denoise: Denoise, x: Tensor, churn: Tensor | None = None) -> Tensor:
-        """The last x of :meth:`trajectory`."""
+        """The last x ``[*shape]`` of :meth:`trajectory`."""
         return self.trajectory(denoise, x, churn)[-1]

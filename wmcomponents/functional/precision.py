@@ -16,7 +16,7 @@ def full_precision(like: torch.Tensor) -> AbstractContextManager:
     """Products and distances in the precision of what enters them, whatever autocast says: for choices between codes.
 
     Args:
-        like: gives the device.
+        like: gives the device, ``[*shape]``.
     """
     kind = like.device.type
     # Where nothing is computed (the meta device) there is no autocast to ask for.

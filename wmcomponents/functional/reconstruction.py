@@ -23,8 +23,8 @@ def squared_error(
     """Sum over the event of ``(prediction - squash(target))^2``: no factor 1/2, as in DreamerV3's code.
 
     Args:
-        prediction: in the squashed space.
-        target: in the plain space; no gradient reaches it.
+        prediction: in the squashed space, ``[*B, *event]``.
+        target: in the plain space, ``[*B, *event]``; no gradient reaches it.
         event_dims: how many trailing dimensions make one event.
         squash: for example :func:`symlog`; None leaves the target as it is.
     """

@@ -18,7 +18,7 @@ class HeadDistribution(nn.Module, ABC):
         """Fit to data what is fitted, once, and warn of targets that cannot be said well; nothing here.
 
         Args:
-            target: of the data, as :meth:`loss` takes it.
+            target: of the data, ``[*B, N]``.
         """
 
     @abstractmethod

@@ -62,12 +62,12 @@ class RewardHead(Component):
         """Find the unit of rewards, once, where there is one; warn of rewards beyond the support.
 
         Args:
-            reward: of the data, in env units.
+            reward: of the data, in env units, ``[*B, 1]``.
         """
         _prepare(self.support, reward, reward)
 
     def advance(self, latent: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Memory]:
-        """Logits, reward, and the memory afterwards, of one step."""
+        """Logits ``[*B, bins]``, reward ``[*B, 1]``, and the memory after a step to ``[*B, *latent shape]``."""
         logits, reward = self.compute(latent)
         return logits, reward, {}
 
@@ -76,7 +76,7 @@ class RewardHead(Component):
         return reward
 
     def compute(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and reward."""
+        """Logits ``[*B, bins]`` and reward ``[*B, 1]`` of a latent ``[*B, *latent shape]``."""
         lead = latent.shape[: latent.ndim - self.event_dims]
         logits = self.net(latent.reshape(-1, *latent.shape[latent.ndim - self.event_dims :])).reshape(*lead, -1)
         return logits, self.support.mean(logits).unsqueeze(-1)
@@ -166,12 +166,12 @@ class ValuePrefixHead(Component):
         """Find the unit of rewards, once, where there is one; warn of sums of rewards that may lie beyond the support.
 
         Args:
-            reward: of the data, in env units.
+            reward: of the data, in env units, ``[*B, 1]``.
         """
         _prepare(self.support, reward, self.horizon * reward)
 
     def advance(self, latent: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Memory]:
-        """Logits of the prefix, reward, and the memory afterwards, of one step."""
+        """Logits of the prefix ``[*B, bins]``, reward ``[*B, 1]``, and the memory after a step, each ``[*B, ...]``."""
         lead, event = latent.shape[: latent.ndim - self.event_dims], latent.shape[latent.ndim - self.event_dims :]
         size = self.lstm.hidden_size
         before = memory["lstm_h"].reshape(-1, size), memory["lstm_c"].reshape(-1, size)
@@ -192,7 +192,7 @@ class ValuePrefixHead(Component):
     def compute(
         self, latent: Tensor, lstm_h: Tensor, lstm_c: Tensor, value_prefix: Tensor, since_reset: Tensor
     ) -> tuple[Tensor, ...]:
-        """Logits, reward, and the memory afterwards."""
+        """Logits ``[*B, bins]``, reward ``[*B, 1]``, and the four of the memory afterwards."""
         memory = {"lstm_h": lstm_h, "lstm_c": lstm_c, "value_prefix": value_prefix, "since_reset": since_reset}
         logits, reward, following = self.advance(latent, memory)
         return logits, reward, *following.values()

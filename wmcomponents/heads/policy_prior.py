@@ -114,7 +114,7 @@ class GaussianPolicyPrior(Component):
         return mean if mask is None else mean * mask
 
     def compute(self, feat: Tensor, noise: Tensor | None = None) -> Tensor:
-        """An action."""
+        """An action ``[*B, A]`` of features ``[*B, in_features]``."""
         return self.mode(feat) if noise is None else self.choose(feat, noise).action
 
 
@@ -185,9 +185,9 @@ class CategoricalPolicyPrior(Component):
         return Choice(torch.cat(actions, -1), entropy, entropy)
 
     def mode(self, feat: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The most likely choices."""
+        """The most likely choices, ``[*B, A]``."""
         return torch.cat([mode_one_hot(logits) for logits in self.logits(feat)], -1)
 
     def compute(self, feat: Tensor, noise: Tensor | None = None) -> Tensor:
-        """An action."""
+        """An action ``[*B, A]`` of features ``[*B, in_features]``."""
         return self.mode(feat) if noise is None else self.choose(feat, noise).action

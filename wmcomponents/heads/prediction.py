@@ -70,6 +70,6 @@ class PredictionHead(Component):
         return self.support.mean(value_logits).unsqueeze(-1)
 
     def compute(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw policy, value logits, value."""
+        """Raw policy ``[*B, params]``, value logits ``[*B, bins]``, value ``[*B, 1]``."""
         policy, value = self.raw(latent)
         return policy, value, self.mean(value)

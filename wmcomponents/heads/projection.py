@@ -74,6 +74,6 @@ class SimSiamProjection(Component):
         return negative_cosine(self.predictor(self.project(imagined)), self.project(encoded).detach())
 
     def compute(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Projection and prediction."""
+        """Projection and prediction, each ``[*B, units]``, of a latent ``[*B, *latent shape]``."""
         projection = self.project(latent)
         return projection, self.predictor(projection)

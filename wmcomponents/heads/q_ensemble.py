@@ -70,7 +70,7 @@ class QEnsemble(Component):
         """Find the unit, once, where there is one.
 
         Args:
-            reward: of the data, in plain units.
+            reward: of the data, in plain units, ``[*B, 1]``.
         """
         if self.distribution.unit is not None:
             self.distribution.unit.prepare(reward)

@@ -140,7 +140,7 @@ class RewardEndHead(Component):
     def compute(
         self, frame: Tensor, action: Tensor, following: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One transition between frames as environments lay them out."""
+        """One transition between frames ``[*B, H, W, C]``: reward and end logits, h and c, each ``[*B, ...]``."""
         lead = frame.shape[:-3]
         before, after = (x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2) for x in (frame, following))
         code = self.encode(before, action.reshape(-1, action.shape[-1]), after)

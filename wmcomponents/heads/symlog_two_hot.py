@@ -46,7 +46,7 @@ class SymlogTwoHotDistribution(HeadDistribution):
         warn_beyond(target, self.largest, cut, "Build the model with rewards='scaled', or a larger limit")
 
     def placed(self, x: Tensor) -> Tensor:
-        """Numbers in plain units where the bins are: their symlog, in units; of any shape."""
+        """Numbers ``[*shape]`` in plain units where the bins are: their symlog, in units."""
         return symlog(x if self.unit is None else self.unit(x))
 
     def mean(self, raw: Tensor) -> Tensor:

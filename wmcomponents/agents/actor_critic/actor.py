@@ -96,6 +96,6 @@ class Actor(Component):
 
 
 def _usual(action: ActionVector) -> ActionDistribution:
-    if isinstance(action.described, DiscreteCodec):
-        return CategoricalActions(action.described.classes)
+    if isinstance(action.codec, DiscreteCodec):
+        return CategoricalActions(action.codec.classes)
     return BoundedNormalActions(action.size)

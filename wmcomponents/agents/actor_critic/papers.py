@@ -194,5 +194,5 @@ def _sizes(model: WorldModel) -> tuple[int, ActionVector]:
 
 
 def _categorical(action: ActionVector, unimix: float = 0.0) -> ActionDistribution | None:
-    described = action.described
-    return CategoricalActions(described.classes, unimix) if isinstance(described, DiscreteCodec) else None
+    codec = action.codec
+    return CategoricalActions(codec.classes, unimix) if isinstance(codec, DiscreteCodec) else None

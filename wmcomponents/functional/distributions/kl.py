@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def free_nats(kl: Float[Tensor, "*batch"], nats: float | Tensor = 1.0) -> Float[Tensor, "*batch"]:
+def free_nats(kl: Float[Tensor, "*batch"], nats: float | Float[Tensor, ""] = 1.0) -> Float[Tensor, "*batch"]:
     """``max(kl, nats)`` for each element: below the threshold the gradient is zero (DreamerV3, eq. 5).
 
     The divergence is clipped for each batch row and time step, after the sum over latent variables; not for their mean,
@@ -16,13 +16,13 @@ def free_nats(kl: Float[Tensor, "*batch"], nats: float | Tensor = 1.0) -> Float[
     return kl.clamp(min=nats)
 
 
-def excess_nats(kl: Float[Tensor, "*batch"], nats: float | Tensor = 3.0) -> Float[Tensor, "*batch"]:
+def excess_nats(kl: Float[Tensor, "*batch"], nats: float | Float[Tensor, ""] = 3.0) -> Float[Tensor, "*batch"]:
     """``max(kl - nats, 0)`` for each element: gradients as of :func:`free_nats`, a loss that reaches 0 (PlaNet)."""
     return (kl - nats).clamp(min=0.0)
 
 
 def averaged_free_nats(
-    kl: Float[Tensor, "*batch"], nats: float | Tensor = 3.0, weight: Float[Tensor, "*batch"] | None = None
+    kl: Float[Tensor, "*batch"], nats: float | Float[Tensor, ""] = 3.0, weight: Float[Tensor, "*batch"] | None = None
 ) -> Float[Tensor, "*batch"]:
     """Elements whose mean is ``max(mean(kl), nats)``: all of ``kl``, or all ``nats`` without gradient.
 
@@ -79,7 +79,7 @@ def mixed_kl(
 
 
 def balanced_kl(
-    kl: Callable[[Tensor, Tensor], Tensor], posterior: Tensor, prior: Tensor, nats: float | Tensor = 1.0
+    kl: Callable[[Tensor, Tensor], Tensor], posterior: Tensor, prior: Tensor, nats: float | Float[Tensor, ""] = 1.0
 ) -> tuple[Tensor, Tensor]:
     r"""Dynamics and representation losses, each free below ``nats`` (DreamerV3, eq. 5).
 

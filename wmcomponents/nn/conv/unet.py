@@ -121,15 +121,17 @@ class AdaptiveResidualBlocks(nn.ModuleList):
         pairs = zip(in_channels, out_channels, strict=True)
         super().__init__(AdaptiveResidualBlock(i, o, cond, attends) for i, o in pairs)
 
-    def forward(self, x: Tensor, cond: Tensor) -> list[Tensor]:
-        """The output of each block."""
+    def forward(self, x: Float[Tensor, "n c h w"], cond: Float[Tensor, "n k"]) -> list[Tensor]:
+        """The output of each block, ``[n, c, h, w]``."""
         outs = []
         for block in self:
             x = block(x, cond)
             outs.append(x)
         return outs
 
-    def absorb(self, x: Tensor, cond: Tensor, skips: Sequence[Tensor]) -> Tensor:
+    def absorb(
+        self, x: Float[Tensor, "n c h w"], cond: Float[Tensor, "n k"], skips: Sequence[Tensor]
+    ) -> Float[Tensor, "n c2 h w"]:
         """The last output, where each block reads the one before and a skip behind it along the channels."""
         for block, skip in zip(self, skips, strict=True):
             x = block(torch.cat([x, skip], 1), cond)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +29,6 @@ def make_activation(act: Activation) -> nn.Module:
     return _ACTIVATIONS[act]()
 
 
-def silu(x: Tensor) -> Tensor:
+def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """SiLU; in place where no gradient is recorded: for tensors that nothing else reads."""
     return F.silu(x, inplace=not x.requires_grad)

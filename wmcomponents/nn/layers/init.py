@@ -2,13 +2,16 @@
 
 import math
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 # Standard deviation of a unit normal truncated at two sigma is 0.8796; its inverse restores unit variance.
 TRUNCATION_GAIN = 1.1368
 
 
-def trunc_normal_init_(weight: Tensor, fan_in: float, outscale: float = 1.0) -> Tensor:
+def trunc_normal_init_(
+    weight: Float[Tensor, "*shape"], fan_in: float, outscale: float = 1.0
+) -> Float[Tensor, "*shape"]:
     """Fill ``weight`` in place from a normal truncated at two sigma, with variance ``outscale^2 / fan_in``.
 
     Args:

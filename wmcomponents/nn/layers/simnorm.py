@@ -180,6 +180,6 @@ class EnsembleNormedLinear(EnsembleLinear):
 
 
 def chosen(weight: Tensor, members: Tensor | None, detach: bool) -> Tensor:
-    """The weights of some members, within the gradient or outside it."""
+    """The weights ``[M, *shape]`` of some members, within the gradient or outside it."""
     weight = weight if members is None else weight[members]
     return weight.detach() if detach else weight

@@ -39,12 +39,12 @@ class StreamNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take a batch into the running mean."""
+        """Take a batch ``[*B, *shape]`` into the running mean."""
         if self.momentum < 1:
             self.magnitude.lerp_(x.abs().mean().to(self.magnitude.dtype), 1.0 - self.momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` over the magnitude, which in training mode takes ``x`` in first."""
+        """``x`` ``[*B, *shape]`` over the magnitude, which in training mode takes ``x`` in first."""
         if self.training:
             self.update(x)
         return x / (self.magnitude + self.eps)
