@@ -1,5 +1,6 @@
 """From one state to the next."""
 
+from wmcomponents.dynamics.gaussian_ensemble import GaussianMLPEnsemble as GaussianMLPEnsemble
 from wmcomponents.dynamics.mdn_rnn import MDNRNN as MDNRNN
 from wmcomponents.dynamics.mixture import DimensionMixture as DimensionMixture
 from wmcomponents.dynamics.mixture import Mixture as Mixture
