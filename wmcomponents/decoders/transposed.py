@@ -85,7 +85,7 @@ class TransposedConvDecoder(Component):
         self.stoch_dims = len(stoch_shape)
         self.map_shape = (rows.start, columns.start, first)
         features = deter + torch.Size(stoch_shape).numel()
-        self.map_in = linear(features, torch.Size(self.map_shape).numel())
+        self.map_in: nn.Module = linear(features, torch.Size(self.map_shape).numel())
         self.stages = nn.ModuleList(
             TransposedStage(i, o, kernel, padding, norm, act, bias)
             for i, o, kernel in zip(sizes[:-2], sizes[1:-1], kernels[:-1], strict=True)

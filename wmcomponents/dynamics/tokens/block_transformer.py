@@ -249,7 +249,7 @@ class CacheBounds(NamedTuple):
 
 
 def is_free_to_look(length: Tensor) -> bool:
-    """Whether a look at a tensor's numbers costs nothing: on a CPU, where nothing is compiled."""
+    """Whether a look at lengths ``[N, 1]`` costs nothing: on a CPU, where nothing is compiled."""
     return length.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -66,7 +66,7 @@ class CachedTransformerModel(PretrainedModel, Generic[T, D]):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """One step of the filter; see :meth:`WorldModel.observe`."""
+        """One step of the filter, of ``[*B]`` rows; see :meth:`WorldModel.observe`."""
         time = is_init.ndim - 1
         shown = {key: value.unsqueeze(time) for key, value in observation.items()}
         return self.observe_last(state, action.unsqueeze(time), shown, is_init.unsqueeze(time), noise)
@@ -74,20 +74,20 @@ class CachedTransformerModel(PretrainedModel, Generic[T, D]):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all images encoded at once."""
+        """The filter along a sequence ``[*B, T]``, all images encoded at once."""
         states = list(self._along(state, action, observation, is_init))
         return {key: torch.stack([s[key] for s in states], is_init.ndim - 2) for key in states[0]}
 
     def observe_last(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The last state of a sequence; the caches of the others are never held at once."""
+        """The last state of a sequence ``[*B, T]``; the caches of the others are never held at once."""
         for after in self._along(state, action, observation, is_init, keeps=False):
             state = after
         return state
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        """One step of the dream, of ``[*B]`` rows; see :meth:`WorldModel.imagine`."""
         return self.imagine_inplace(owned(state), action, noise)
 
     def action_token(self, action: Tensor) -> Tensor:

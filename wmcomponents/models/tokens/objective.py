@@ -94,7 +94,7 @@ class TokenWorldLoss(StagedModelLoss[W]):
         self._seen, self._is_updating = [], True
 
     def saw(self, *seen: Tensor) -> None:
-        """Keep what a batch of the tokenizer showed for :meth:`after_update`: of all batches of an update."""
+        """Keep what a batch of the tokenizer showed, tensors ``[N, ...]``, for :meth:`after_update`: of all batches."""
         self._seen = [*self._seen, seen] if self._is_updating else [seen]
 
     def seen(self) -> tuple[Tensor, ...] | None:

@@ -153,7 +153,7 @@ class Diamond(PretrainedModel):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """One step of the filter: the frame enters, and the memory takes in the real transition."""
+        """One step of the filter: the frame ``[*B, H, W, C]`` enters, and the memory takes in the real transition."""
         time = is_init.ndim - 1
         after = self.observe_sequence(
             state,
@@ -167,7 +167,7 @@ class Diamond(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence: windows of frames and actions; the memory's convolutions all at once."""
+        """The filter along a sequence ``[*B, T]``: windows of frames and actions; the convolutions all at once."""
         time, n = is_init.ndim - 2, self.config.network.context
         pixels, vector = observation[self.image_key], self.action_vector(action)
         small = pixels if self.upsampler is None else self.downsampled(pixels)
@@ -193,7 +193,7 @@ class Diamond(PretrainedModel):
         return {key: after[key] for key in keys_of(self.state_spec)}
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream: the next frame by diffusion, then what the transition pays and whether it ends."""
+        """One step of the dream, of ``[*B]`` rows: the next frame by diffusion, then reward and end."""
         vector, noise = self.action_vector(action), noise or {}
         after = self._dream(state, vector, noise)
         reward = cont = None

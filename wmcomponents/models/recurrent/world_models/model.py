@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -132,7 +132,7 @@ class WorldModels(PretrainedModel):
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """One step of the filter; see :meth:`WorldModel.observe`."""
+        """One step of the filter, of ``[*B]`` rows; see :meth:`WorldModel.observe`."""
         h, c = self.memory.advance(state["z"], state["h"], state["c"], self.inputs(action, state.get("first")))
         zero = h.new_zeros(())
         h, c = torch.where(is_init, zero, h), torch.where(is_init, zero, c)
@@ -141,7 +141,7 @@ class WorldModels(PretrainedModel):
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The filter along a sequence, all observations encoded at once."""
+        """The filter along a sequence ``[*B, T]``, all observations encoded at once."""
         time = is_init.ndim - 2
         z = self._encode(observation, noise)
         before = torch.cat([state["z"].unsqueeze(time), z.narrow(time, 0, z.shape[time] - 1)], time)
@@ -153,7 +153,7 @@ class WorldModels(PretrainedModel):
         return self._seen(h, c, z, is_init)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """One step of the dream; see :meth:`WorldModel.imagine`."""
+        """One step of the dream, of ``[*B]`` rows; see :meth:`WorldModel.imagine`."""
         component, value = (None, None) if noise is None else (noise["component"], noise["value"])
         inputs = self.inputs(action, state.get("first"))
         z, h, c, _ = self.memory.compute(state["z"], state["h"], state["c"], inputs, component, value)
@@ -170,7 +170,7 @@ class WorldModels(PretrainedModel):
         return torch.cat([state[key] for key in self.config.network.features], -1)
 
     def terminated(self, raw: Tensor) -> Tensor:
-        """P(terminated) from the head's logit, freed of the weight that terminations had in training."""
+        """P(terminated) from the head's logit, both ``[*B, 1]``, freed of terminations' weight in training."""
         return torch.sigmoid(raw - torch.tensor(self.config.loss.termination_weight).log().item())
 
     def inputs(self, action: Tensor, first: Tensor | None) -> Tensor:
@@ -227,5 +227,5 @@ def _images(
     mults = (*reversed(rest), first // 4)
     part = TransposedConvDecoder(latent, nothing, shape, depth=1, mults=mults, likelihood=SigmoidSquaredError())
     if config.dense_act == "relu":
-        part.map_in = cast(Any, nn.Sequential(part.map_in, nn.ReLU()))
+        part.map_in = nn.Sequential(part.map_in, nn.ReLU())
     return part

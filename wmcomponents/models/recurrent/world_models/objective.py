@@ -1,7 +1,7 @@
 """The losses of World Models (Ha and Schmidhuber, 2018): V's first, then M's."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -199,7 +199,7 @@ class WorldModelsLoss(StagedModelLoss[VisionMemoryModel]):
         kl = 0.5 * (mu.square() + logvar.exp() - logvar - 1.0).sum(-1)
         losses = {
             "reconstruction": self.reconstruction_scale * torch.stack(list(errors.values())).sum(0),
-            "kl": kl.clamp(min=cast(Any, self.kl_tolerance * mu.shape[-1])),
+            "kl": kl.clamp(min=self.kl_tolerance * mu.shape[-1]),
         }
         return losses, {"kl": kl, **{f"error_{key}": error for key, error in errors.items()}}
 

@@ -132,7 +132,7 @@ class DeltaIRIS(CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTra
 
     @torch.no_grad()
     def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The same step as :meth:`imagine`, written into the cache that it is given."""
+        """The same step of ``[*B]`` rows as :meth:`imagine`, written into the KV cache that it is given."""
         lead = state["length"].shape[:-1]
         rows, act = rows_of(state), self.action_token(action).reshape(-1)
         made = self.dynamics.imagine(

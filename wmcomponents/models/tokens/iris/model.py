@@ -145,7 +145,7 @@ class IRIS(CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransfor
 
     @torch.no_grad()
     def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The same step, written into the cache that it is given."""
+        """The same step of ``[*B]`` rows as :meth:`imagine`, written into the KV cache that it is given."""
         lead = state["length"].shape[:-1]
         rows = rows_of(state)
         made = self.dynamics.imagine(

@@ -1,7 +1,7 @@
 """The losses of IRIS (Micheli et al., 2023): the tokenizer's, and the transformer's on its tokens."""
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -162,7 +162,7 @@ class IRISLoss(TokenWorldLoss[IRISModel]):
         image = tokenizer.decode(codes)
         losses = {**self.image_errors(x, image), "commitment": commitment}
         if self.perceptual is not None:
-            losses["perceptual"] = cast(Perceptual, self.perceptual)(x, image)
+            losses["perceptual"] = self.perceptual(x, image)
         return self.tokenizer_scores(losses, tokens, weight)
 
     def transformer_terms(self, segments: TokenPieces) -> Terms:
