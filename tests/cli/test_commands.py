@@ -292,7 +292,9 @@ def test_evaluating_writes_a_report_and_a_figure(data, model, tmp_path):
 
 
 def test_info_tells_what_a_model_is(model):
-    result = wmc("info", "--model", model, "--rows", 10).result
+    ran = wmc("info", "--model", model, "--rows", 10)
+    result = ran.result
+    assert "network.deter=128" in "".join(ran.err.split())
     assert result["family"] == "DreamerV3" and result["trained"]["steps"] == 3
     assert sum(result["parameters_by_part"].values()) == result["parameters"]
     assert result["start_states"] == 32

@@ -407,3 +407,12 @@ def test_the_continue_head_learns_discount_times_not_terminated():
 def test_compiling_is_refused_with_the_reason():
     with pytest.raises(NotImplementedError, match="Leave out compile=True"):
         model().objective().compile()
+
+
+def test_the_optimiser_takes_its_numbers_from_the_config_unless_they_are_given():
+    objective = model(lr=1e-2, warmup=5, agc=0.1).objective()
+    for given, expected in (({}, (1e-2, 5, 0.1)), ({"lr": 0.5, "warmup": 0}, (0.5, 0, 0.1))):
+        group = objective.make_optimizer(**given).param_groups[0]
+        assert (group["lr"], group["warmup"], group["agc"]) == expected
+    group = DreamerV3ModelLoss(model()).make_optimizer().param_groups[0]
+    assert (group["lr"], group["warmup"], group["agc"], group["eps"]) == (4e-5, 1000, 0.3, 1e-20)
