@@ -53,8 +53,9 @@ class ImaginationLoss(LossModule):
     What is a return, how its gradient reaches the actor, what an advantage is measured by, and what the critic follows,
     are parts; the papers' assemblies are :func:`dreamer_v1_loss`, :func:`dreamer_v2_loss` and :func:`dreamer_v3_loss`.
 
-    Keys read: the model's state keys ``[*B, ...]``, any batch; where present ``terminated`` ``[*B, 1]``, whether the
-    episode ended there for good, and ``reward`` ``[*B, 1]``, received on arriving there.
+    Keys read: the model's state keys ``[*B, ...]``, any batch; where present ``reward`` ``[*B, 1]``, received on
+    arriving there, and ``continue`` ``[*B, 1]``, the probability that the episode goes on from there (as DreamerV3
+    predicts it), or ``terminated`` ``[*B, 1]``, whether it ended there for good.
 
     Keys written: ``loss_actor``, ``loss_critic``, means over dreams and steps; detached diagnostics ``return`` and
     ``value`` (means), ``return_scale``, ``entropy`` (nats), ``dream_length`` (steps that a dream is expected to last).
@@ -169,26 +170,29 @@ class ImaginationLoss(LossModule):
         """Make the slow critic equal to the critic, as at the beginning."""
         copy_weights(self.slow_critic, self.critic)
 
-    def dream(self, start: TensorDictBase) -> Dreamt:
+    def dream(self, start: TensorDictBase, *, mode: bool = False) -> Dreamt:
         """Dreams from every state of a batch ``[*B]``, flattened to N rows.
 
         Gradients reach the actions only where the estimator needs them.
 
         Args:
-            start: state keys, and ``terminated`` and ``reward`` where known.
+            start: state keys, and what is known of the states (``reward``, ``continue`` or ``terminated``).
+            mode: take the most likely z and action everywhere, in place of drawing them.
 
         Raises:
             KeyError: if a state key is missing.
         """
         model, state = self.world_model, self._start(start)
         rows = len(next(iter(state.values())))
-        noise = model.noise_source("imagine")((self.horizon, rows), self.generator)
-        luck = iter(self.actor.distribution.draw((self.horizon, rows), self.generator))
+        noise, actions = None, self.actor.distribution
+        if not mode:
+            noise = model.noise_source("imagine")((self.horizon, rows), self.generator)
+            luck = iter(actions.draw((self.horizon, rows), self.generator))
         vectors: list[Tensor] = []
 
         def act(now: State) -> Tensor:
             raw = self.actor.raw(model.features(now).detach())
-            vectors.append(self.actor.distribution.sample(raw, next(luck)))
+            vectors.append(actions.mode(raw) if mode else actions.sample(raw, next(luck)))
             known = self.actor.action_vector
             return known.relaxed(vectors[-1]) if self.estimator.needs_dynamics else known.inverse(vectors[-1])
 
@@ -256,10 +260,11 @@ class ImaginationLoss(LossModule):
 
     def _first(self, start: TensorDictBase, like: Tensor) -> tuple[Tensor, Tensor]:
         """Reward of arriving in the start, 0 where unknown, and whether its episode goes on, 1 where unknown."""
-        reward, ended = start.get("reward", None), start.get("terminated", None)
+        reward, goes_on, ended = (start.get(key, None) for key in ("reward", "continue", "terminated"))
         first = torch.zeros_like(like) if reward is None else reward.reshape(like.shape).to(like.dtype)
-        goes_on = torch.ones_like(like) if ended is None else 1.0 - ended.reshape(like.shape).to(like.dtype)
-        return first, goes_on
+        if goes_on is None:
+            goes_on = torch.ones_like(like) if ended is None else 1.0 - ended.to(like.dtype)
+        return first, goes_on.reshape(like.shape).to(like.dtype)
 
 
 _DIAGNOSTICS = ("return", "value", "return_scale", "entropy", "dream_length")
