@@ -296,7 +296,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
         if self.starts and model.projection is None:
             return None, model.representation.compute(gather_steps(stack, starts))
         encoded = model.representation.compute(stack)
-        return encoded.detach(), gather_steps(encoded, starts)
+        return None if model.projection is None else encoded.detach(), gather_steps(encoded, starts)
 
     @torch.no_grad()
     def bootstrap_value(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
