@@ -8,8 +8,6 @@ from wmcomponents.evaluation.film_files import write_gif as write_gif
 from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
 from wmcomponents.evaluation.film_files import write_video as write_video
 from wmcomponents.evaluation.film_files import write_webp as write_webp
-from wmcomponents.evaluation.horizon import CalibrationBin as CalibrationBin
-from wmcomponents.evaluation.horizon import Curve as Curve
 from wmcomponents.evaluation.horizon import HorizonErrors as HorizonErrors
 from wmcomponents.evaluation.horizon import horizon_errors as horizon_errors
 from wmcomponents.evaluation.open_loop import Comparison as Comparison
@@ -25,6 +23,9 @@ from wmcomponents.evaluation.returns import EndlessEpisodeError as EndlessEpisod
 from wmcomponents.evaluation.returns import Returns as Returns
 from wmcomponents.evaluation.returns import evaluate_dream as evaluate_dream
 from wmcomponents.evaluation.returns import evaluate_policy as evaluate_policy
+from wmcomponents.evaluation.tallies import CalibrationBin as CalibrationBin
+from wmcomponents.evaluation.tallies import Curve as Curve
+from wmcomponents.evaluation.tallies import Detection as Detection
 from wmcomponents.evaluation.video import Reel as Reel
 from wmcomponents.evaluation.video import comparison_reels as comparison_reels
 from wmcomponents.evaluation.video import side_by_side as side_by_side

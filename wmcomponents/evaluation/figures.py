@@ -210,8 +210,7 @@ def strip(
         raise ValueError(f"a strip has rows of one, positive length; got {sorted(lengths)}.")
     count = lengths.pop()
     steps = list(range(count)) if steps is None else list(steps)
-    ended = {} if ended is None else ended
-    notes = {} if notes is None else notes
+    ended, notes = ended or {}, notes or {}
     height, width = next(iter(rows.values()))[0].shape[:2]
     cell = 1.3
     path = Path(path)
@@ -224,16 +223,7 @@ def strip(
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
         axes = figure.subplots(len(rows), count, squeeze=False)
         for line, (name, frames) in zip(axes, rows.items(), strict=True):
-            over = ended.get(name, math.inf)
-            for axis, image, step in zip(line, frames, steps, strict=True):
-                smooth = "nearest" if max(height, width) <= 300 else "antialiased"
-                axis.imshow(image, interpolation=smooth, alpha=0.25 if step > over else 1.0)
-                if step > over:
-                    axis.text(0.5, 0.5, "ended", transform=axis.transAxes, ha="center", va="center", fontsize=9)
-                axis.set(xticks=[], yticks=[])
-                axis.grid(False)
-                for spine in axis.spines.values():
-                    spine.set(visible=True, color="#cbd2d9")
+            _draw_frames(line, frames, [step > ended.get(name, math.inf) for step in steps])
             for axis, note in zip(line, notes.get(name, ()), strict=False):
                 axis.set_xlabel(note, fontsize=8, color="#52606d")
             line[0].set_ylabel(name, fontweight="bold", color=DREAM if name == "dream" else INK, fontsize=10)
@@ -244,6 +234,19 @@ def strip(
         with written_whole(path) as file:
             figure.savefig(file, format=path.suffix[1:] or "png")
     return path
+
+
+def _draw_frames(line: Sequence[Any], frames: Sequence[np.ndarray], is_over: Sequence[bool]) -> None:
+    """One row of frames; those behind the end of an episode are faded."""
+    for axis, image, over in zip(line, frames, is_over, strict=True):
+        smooth = "nearest" if max(image.shape[:2]) <= 300 else "antialiased"
+        axis.imshow(image, interpolation=smooth, alpha=0.25 if over else 1.0)
+        if over:
+            axis.text(0.5, 0.5, "ended", transform=axis.transAxes, ha="center", va="center", fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        for spine in axis.spines.values():
+            spine.set(visible=True, color="#cbd2d9")
 
 
 def _error_panels(errors: HorizonErrors) -> list[tuple[str, str, Curve]]:

@@ -1,10 +1,9 @@
 """How far a world model can be trusted: prediction error by the number of steps since it last saw reality."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from tensordict import TensorDictBase
@@ -13,63 +12,16 @@ from torch import Tensor
 from wmcomponents.codecs.from_spec import codecs_from_spec
 from wmcomponents.evaluation.measures import IMAGE_METRIC, Measure, measure_of
 from wmcomponents.evaluation.open_loop import OpenLoopStep, open_loop
-from wmcomponents.world_model import CapabilityError, WorldModel
-
-BINS = 10
-"""Bins of the calibration of predicted termination."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An error by horizon, beside what no model is needed for. Entry i belongs to k = i + 1; NaN where no row is left.
-
-    Attributes:
-        metric: what is measured.
-        model: the world model's error.
-        copy: the error of repeating the last thing observed (for termination: of never ending).
-        mean: the error of always predicting the data's mean (most common value, base rate).
-    """
-
-    metric: str
-    model: list[float]
-    copy: list[float]
-    mean: list[float]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able; NaN becomes null."""
-        return {"metric": self.metric, "model": _json(self.model), "copy": _json(self.copy), "mean": _json(self.mean)}
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Steps whose predicted probability of ending lies in one tenth of [0, 1].
-
-    Attributes:
-        count: how many steps.
-        predicted: their mean predicted probability.
-        observed: the share of them that really ended the episode.
-    """
-
-    count: int
-    predicted: float
-    observed: float
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How well an event is foretold, over all imagined steps.
-
-    Attributes:
-        precision: share of the foretold events that were real; NaN if none was foretold.
-        recall: share of the real events that were foretold; NaN if there was none.
-        foretold: how many the dreams showed, in the average over samples.
-        real: how many there were.
-    """
-
-    precision: float
-    recall: float
-    foretold: float
-    real: int
+from wmcomponents.evaluation.tallies import (
+    CalibrationBin,
+    Curve,
+    Detection,
+    EndTally,
+    ObservationTally,
+    RewardTally,
+    finite_json,
+)
+from wmcomponents.world_model import CapabilityError, Observation, WorldModel
 
 
 @dataclass(frozen=True)
@@ -131,13 +83,13 @@ class HorizonErrors:
             "rows": self.rows,
             "observation": {key: curve.to_json() for key, curve in self.observation.items()},
             "moving": {key: curve.to_json() for key, curve in self.moving.items()},
-            "psnr": {key: _json(self.psnr(key)) for key in images},
+            "psnr": {key: finite_json(self.psnr(key)) for key in images},
             "reward": None if self.reward is None else self.reward.to_json(),
             "termination": None if self.termination is None else self.termination.to_json(),
             "calibration": [vars(bin) for bin in self.calibration],
             "calibration_error": self.calibration_error,
             "detections": {
-                name: {key: _json([value])[0] for key, value in vars(found).items()}
+                name: {key: finite_json([value])[0] for key, value in vars(found).items()}
                 for name, found in self.detections.items()
             },
         }
@@ -189,53 +141,33 @@ def horizon_errors(
     first = next(steps)  # checks the sequences before they are read
     kinds = codecs_from_spec(model.observation_spec) if "decode" in can else {}
     measures = {key: measure_of(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
-    last_seen = {key: sequences[key][:, burn_in - 1] for key in kinds}
-    reward = _RewardTally(sequences, burn_in) if "reward" in can else None
-    ends = _EndTally() if "continue" in can else None
-    tallies = {key: _Tally() for key in kinds}
-    moves: dict[str, _Tally] = {}
-    rows: list[int] = []
     kept = samples if of == "dream" else 1
+    shown = {key: ObservationTally(each, sequences[key][:, burn_in - 1], kept) for key, each in measures.items()}
+    reward = RewardTally(sequences, burn_in) if "reward" in can else None
+    ends = EndTally() if "continue" in can else None
+    rows: list[int] = []
     for step in chain([first], steps):
-        if of == "forecast":
-            step = _forecast(step, samples, measures)
+        step = _forecast(step, samples, measures) if of == "forecast" else step
         alive = step.alive.cpu()
         rows.append(int(alive.sum()))
-        for key, measure in measures.items():
-            assert step.observation is not None
-            truth, shown = step.transition["next", key].cpu(), step.observation[key].cpu()
-            last, typical = last_seen[key].cpu(), measure.typical.expand_as(truth)
-            repeated = truth.repeat_interleave(kept, 0)
-            tallies[key].add(
-                alive,
-                measure.error(shown, repeated).reshape(-1, kept).mean(1),
-                measure.error(last, truth),
-                measure.error(typical, truth),
-            )
-            moved = measure.moving_error(shown, repeated, last.repeat_interleave(kept, 0))
-            if moved is not None:
-                copied, averaged = (measure.moving_error(one, truth, last) for one in (last, typical))
-                assert copied is not None and averaged is not None
-                moves.setdefault(key, _Tally()).add(
-                    alive & copied.isfinite(), moved.reshape(-1, kept).mean(1), copied, averaged
-                )
-        if reward is not None:
-            reward.add(step, alive, kept)
-        if ends is not None:
-            ends.add(step, alive, kept)
+        for key, tally in shown.items():
+            tally.add(alive, step.transition["next", key].cpu(), cast(Observation, step.observation)[key].cpu())
+        for tally in (reward, ends):
+            if tally is not None:
+                tally.add(step, alive, kept)
+    moving = {key: tally.moving() for key, tally in shown.items()}
+    events = {"reward": reward, "termination": ends}
     return HorizonErrors(
         burn_in=burn_in,
         horizon=horizon,
         samples=samples,
         rows=rows,
-        observation={key: tallies[key].curve(measure.metric) for key, measure in measures.items()},
-        moving={key: tally.curve(measures[key].metric) for key, tally in moves.items()},
+        observation={key: tally.curve() for key, tally in shown.items()},
+        moving={key: curve for key, curve in moving.items() if curve is not None},
         reward=None if reward is None else reward.curve("mean absolute error"),
         termination=None if ends is None else ends.curve(),
         calibration=[] if ends is None else ends.calibration(),
-        detections={
-            name: tally.detection() for name, tally in (("reward", reward), ("termination", ends)) if tally is not None
-        },
+        detections={name: tally.detection() for name, tally in events.items() if tally is not None},
     )
 
 
@@ -252,103 +184,3 @@ def _forecast(step: OpenLoopStep, samples: int, measures: dict[str, Measure]) ->
         }
     reward, cont = (None if value is None else mean(value) for value in (step.reward, step.cont))
     return step._replace(observation=observation, reward=reward, cont=cont)
-
-
-class _Tally:
-    """Means over the rows that are left, by horizon."""
-
-    def __init__(self) -> None:
-        self._means: list[list[float]] = []
-
-    def add(self, alive: Tensor, *errors: Tensor) -> None:
-        self._means.append([float(error.double()[alive].mean()) if bool(alive.any()) else math.nan for error in errors])
-
-    def curve(self, metric: str) -> Curve:
-        model, copy, mean = (list(values) for values in zip(*self._means, strict=True))
-        return Curve(metric, model, copy, mean)
-
-
-class _RewardTally(_Tally):
-    """The last reward seen is the one received with the last observation of the prefix, where there is one."""
-
-    def __init__(self, sequences: TensorDictBase, burn_in: int) -> None:
-        super().__init__()
-        rewards = sequences["next", "reward"].cpu().double()
-        self._mean = rewards.mean()
-        self._last = self._mean.expand(rewards.shape[0])
-        if burn_in > 1:
-            fresh = sequences["is_init"][:, burn_in - 1, 0].cpu()
-            self._last = torch.where(fresh, self._mean, rewards[:, burn_in - 2, 0])
-        sizes = rewards.abs()[rewards != 0]
-        self._least = float(sizes.min()) / 2 if len(sizes) else math.inf
-        self._events: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:  # type: ignore[override]
-        assert step.reward is not None
-        truth = step.transition["next", "reward"][:, 0].cpu().double()
-        shown = step.reward[:, 0].cpu().double().reshape(-1, samples)
-        super().add(
-            alive,
-            (shown - truth[:, None]).abs().mean(1),
-            (self._last - truth).abs(),
-            (self._mean - truth).abs(),
-        )
-        self._events.append((truth[alive].abs() >= self._least, shown[alive].abs() >= self._least))
-
-    def detection(self) -> Detection:
-        return _detection(self._events)
-
-
-class _EndTally:
-    """Predicted and real ends of the rows that are left."""
-
-    def __init__(self) -> None:
-        self._ends: list[Tensor] = []  # (rows left,)
-        self._chances: list[Tensor] = []  # (rows left, samples)
-
-    def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:
-        assert step.cont is not None
-        self._ends.append(step.transition["next", "terminated"][:, 0].cpu()[alive].double())
-        self._chances.append((1.0 - step.cont[:, 0].cpu().double()).reshape(-1, samples)[alive])
-
-    def curve(self) -> Curve:
-        rate = torch.cat(self._ends).mean() if any(len(ends) for ends in self._ends) else torch.tensor(math.nan)
-        model, copy, mean = [], [], []
-        for ends, chances in zip(self._ends, self._chances, strict=True):
-            model.append(float((chances - ends[:, None]).square().mean()))
-            copy.append(float(ends.mean()))
-            mean.append(float((rate - ends).square().mean()))
-        return Curve("Brier score", model, copy, mean)
-
-    def detection(self) -> Detection:
-        return _detection([
-            (ends > 0.5, chances > 0.5) for ends, chances in zip(self._ends, self._chances, strict=True)
-        ])  # fmt: skip
-
-    def calibration(self) -> list[CalibrationBin]:
-        chances = torch.cat([chances.reshape(-1) for chances in self._chances])
-        ends = torch.cat([
-            ends[:, None].expand_as(chances).reshape(-1)
-            for ends, chances in zip(self._ends, self._chances, strict=True)
-        ])  # fmt: skip
-        place = (chances * BINS).long().clamp(0, BINS - 1)
-        bins = []
-        for number in range(BINS):
-            inside = place == number
-            if bool(inside.any()):
-                bins.append(
-                    CalibrationBin(int(inside.sum()), float(chances[inside].mean()), float(ends[inside].mean()))
-                )
-        return bins
-
-
-def _detection(events: list[tuple[Tensor, Tensor]]) -> Detection:
-    """From pairs of what happened, bool ``[rows]``, and what was foretold, bool ``[rows, samples]``."""
-    both = sum(float((real[:, None] & foretold).double().mean(1).sum()) for real, foretold in events)
-    foretold = sum(float(shown.double().mean(1).sum()) for _, shown in events)
-    real = sum(int(truth.sum()) for truth, _ in events)
-    return Detection(both / foretold if foretold else math.nan, both / real if real else math.nan, foretold, real)
-
-
-def _json(values: Sequence[float]) -> list[float | None]:
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
