@@ -325,8 +325,8 @@ def test_a_model_that_shows_what_is_not_finite_is_named(model):
     }
     for env, step in calls.values():
         env.reset(seed=0)
-        imagine = env.simulator._imagine
-        env.simulator._imagine = lambda *given, imagine=imagine: _spoilt(imagine(*given))
+        imagine = env.simulator.rules.imagine
+        env.simulator.rules.imagine = lambda *given, imagine=imagine: _spoilt(imagine(*given))
         with pytest.raises(NotFiniteError, match=r"'reward' is not finite in rows \[0\]"):
             step(env)
 

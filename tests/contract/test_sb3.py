@@ -107,7 +107,7 @@ def test_finished_rows_show_the_reset_and_tell_how_they_ended(model):
 
 def test_an_end_at_the_horizon_is_an_end_and_not_a_cut(model):
     env = vec_of(model, horizon=1, termination="threshold", reward=lambda s, a, n: torch.ones(4, 1))
-    env.simulator._imagine = ended(env.simulator._imagine)
+    env.simulator.rules.imagine = ended(env.simulator.rules.imagine)
     env.reset()
     *_, dones, infos = env.step(sampled(env))
     assert dones.all() and not any(info["TimeLimit.truncated"] for info in infos)

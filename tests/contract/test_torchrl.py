@@ -353,13 +353,13 @@ def test_a_first_reset_may_name_every_row(model):
 def test_a_model_that_shows_what_is_not_finite_is_named(model):
     env = stateful(model)
     env.reset()
-    imagine = env.simulator._imagine
+    imagine = env.simulator.rules.imagine
 
     def spoilt(*given):
         prediction = imagine(*given)
         return prediction._replace(reward=prediction.reward * float("nan"))
 
-    env.simulator._imagine = spoilt
+    env.simulator.rules.imagine = spoilt
     with pytest.raises(NotFiniteError, match="'reward' is not finite"):
         env.rollout(1)
 

@@ -8,7 +8,7 @@ import torch
 from torchrl.data import Bounded, Composite, Unbounded
 
 from wmcomponents.dream import PoolStarts, ReplayStarts, Simulator, announce_states, last_states
-from wmcomponents.dream.simulator import LARGE
+from wmcomponents.dream.announce import LARGE
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import Prediction
 
@@ -48,7 +48,7 @@ def test_steps_are_taken_in_place_and_lead_where_pure_ones_lead():
     torch.manual_seed(0)
     simulator = dream()
     pure = copy.deepcopy(simulator)
-    pure._imagine = pure._imagine_pure
+    pure.rules.imagine = pure.rules.imagine_pure
     for _ in range(4):
         one, other = simulator.step(ACTION), pure.step(ACTION)
         assert torch.equal(one.observation["observation"], other.observation["observation"])

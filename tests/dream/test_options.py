@@ -11,8 +11,8 @@ from torchrl.data import Composite, OneHot, Unbounded
 from typing_extensions import Unpack
 
 from wmcomponents.dream import DreamOptions, PoolStarts, Simulator, StepOptions, draw_noise
+from wmcomponents.dream.make import make_simulator
 from wmcomponents.dream.options import StepChoices
-from wmcomponents.dream.simulator import make_simulator
 from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
 from wmcomponents.testing.toy import ToyWorldModel
@@ -57,7 +57,7 @@ def test_every_adapter_takes_the_same_options(adapter):
     given = {"horizon": 4, "view": "both", "termination": "off", "reward": reward, "penalty": reward, "noise": "mode"}
     simulator = ADAPTERS[adapter](model, starts=starts, **given).simulator
     assert simulator.starts is starts
-    assert StepChoices(**{name: getattr(simulator.choices, name) for name in given}) == StepChoices(**given)
+    assert StepChoices(**{name: getattr(simulator.rules.choices, name) for name in given}) == StepChoices(**given)
     assert (simulator.horizon, simulator.view, simulator.termination, simulator.noise) == (4, "both", "off", "mode")
 
 
@@ -116,5 +116,5 @@ def test_compiling_the_model_is_no_option_of_torchrl_s_own():
     # EnvBase takes every ``compile=`` for itself before a constructor sees it.
     pure = TorchRLDreamEnv(toy(), [2], seed=0)
     compiled = TorchRLDreamEnv(toy(), [2], seed=0, compile_model=True)
-    assert not pure.simulator.compiles and compiled.simulator.compiles
+    assert not pure.simulator.rules.compiles and compiled.simulator.rules.compiles
     assert "_compiled_step_and_maybe_reset" not in compiled.__dict__

@@ -352,10 +352,10 @@ def test_a_continuation_that_is_not_finite_is_named_and_not_taken_for_going_on(t
     simulator = chance(termination=termination)
     simulator.reset()
     simulator.model.cont = torch.tensor([[0.5], [value], [0.5], [0.5]])
-    simulator._imagine = lambda s, a, z: Prediction(s, torch.zeros(4, 1), simulator.model.cont)
+    simulator.rules.imagine = lambda s, a, z: Prediction(s, torch.zeros(4, 1), simulator.model.cont)
     with pytest.raises(NotFiniteError, match=r"Chance predicts is not finite in rows \[1\].*weights.*are finite"):
         simulator.step(STILL)
-    simulator._imagine_pure = simulator._imagine
+    simulator.rules.imagine_pure = simulator.rules.imagine
     with pytest.raises(NotFiniteError):
         simulator.predict({"count": torch.zeros(4, 1)}, STILL, (4,))
 
@@ -460,7 +460,7 @@ def test_a_saved_dream_that_is_none_is_refused_and_changes_nothing(fault):
 
 
 def test_a_dream_that_nothing_ends_says_so_once(monkeypatch):
-    monkeypatch.setattr("wmcomponents.dream.simulator.ENDLESS", 20)
+    monkeypatch.setattr("wmcomponents.dream.clock.ENDLESS", 20)
 
     def told(steps, restarts=False, **options):
         simulator = chance(cont=1.0, **options)

@@ -36,7 +36,7 @@ from torchrl.data import (
 
 import wmcomponents
 from tests.contract import models as contract
-from wmcomponents.dream.simulator import make_simulator
+from wmcomponents.dream.make import make_simulator
 from wmcomponents.models import DreamerV3, DreamerV3Config, make_model, presets
 from wmcomponents.models.loading import load, load_starts, load_with_starts
 from wmcomponents.pretrained import (

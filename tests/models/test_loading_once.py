@@ -14,7 +14,7 @@ from torchrl.data import Composite, OneHot, Unbounded
 
 from tests.cli.running import wmc
 from wmcomponents.dream import PriorStarts, Simulator
-from wmcomponents.dream.simulator import make_simulator
+from wmcomponents.dream.make import make_simulator
 from wmcomponents.models import TDMPC2, TDMPC2Config
 from wmcomponents.models.loading import load, load_starts, load_with_starts
 from wmcomponents.pretrained import PretrainedModel, SavedModel, StrictFolder

@@ -30,7 +30,8 @@ from wmcomponents.data import (
     save_replay,
 )
 from wmcomponents.data.episodes import derived_seed
-from wmcomponents.dream.starts import PriorStarts, ReplayStarts, Starts
+from wmcomponents.dream.replay_starts import ReplayStarts
+from wmcomponents.dream.starts import PriorStarts, Starts
 from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
 from wmcomponents.integrations.torchrl import LatentPolicy
 from wmcomponents.models import make_model

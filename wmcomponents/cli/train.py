@@ -114,7 +114,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 
 def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any) -> dict[str, Any]:
-    from wmcomponents.dream.starts import ReplayStarts
+    from wmcomponents.dream.replay_starts import ReplayStarts
     from wmcomponents.models import make_model
     from wmcomponents.training import Trainer
 

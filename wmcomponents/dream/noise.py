@@ -62,6 +62,74 @@ def draw_noise(model: WorldModel, steps: int, rows: int, generator: torch.Genera
     return StepNoise(z, torch.rand((steps, rows, 1), generator=generator, device=generator.device))
 
 
+class DreamNoise:
+    """What is left to chance in one dream: the noise of its steps, and the generator that all else is drawn from too.
+
+    Args:
+        model: the world model.
+        device: of the generator.
+        choice: the noise of the steps; looked at by whoever gives it (:func:`check_choice`).
+        draws_end: whether ends are drawn.
+
+    Attributes:
+        choice: as it was given.
+        played: how many steps of given noise were taken.
+    """
+
+    def __init__(self, model: WorldModel, device: torch.device, choice: NoiseChoice, *, draws_end: bool) -> None:
+        self._source, self._device, self._draws_end = model.noise_source("imagine"), device, draws_end
+        self._draws_nothing = self._source.empty and not draws_end
+        self._generator, self._seeded = torch.Generator(device), False
+        self.play(choice)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Without a seed it takes fresh entropy when it is first used, not when built.
+
+        So workers that are given copies of one dream, not yet begun, dream dreams of their own.
+        """
+        if not self._seeded:
+            self._generator.seed()
+            self._seeded = True
+        return self._generator
+
+    def play(self, choice: NoiseChoice) -> None:
+        """Take the noise of the next steps from here; given noise from its first step."""
+        self._samples = isinstance(choice, str) and choice == "sample"
+        self.choice: NoiseChoice = choice
+        self.played = 0
+
+    def seed(self, seed: int) -> None:
+        """Seed the generator; given noise begins again."""
+        self._generator.manual_seed(seed)
+        self._seeded, self.played = True, 0
+
+    def go_on(self, generator: Tensor, played: int) -> None:
+        """Continue where another dream stands: with the state of its generator, after as many steps of given noise."""
+        self._generator.set_state(generator)
+        self._seeded, self.played = True, played
+
+    def draw(self, batch_size: Sequence[int]) -> StepNoise:
+        """The noise of the next step, ``[*B, ...]``.
+
+        Raises:
+            NoiseUsedUpError: if the noise of T steps was given and T were taken.
+        """
+        if self._samples:
+            if self._draws_nothing:
+                return StepNoise({}, None)
+            generator = self.generator
+            z = self._source(batch_size, generator, self._device)
+            if not self._draws_end:
+                return StepNoise(z, None)
+            return StepNoise(z, torch.rand((*batch_size, 1), generator=generator, device=self._device))
+        if isinstance(self.choice, str):
+            return MODE
+        drawn = at_step(self.choice, self.played, batch_size)
+        self.played += 1
+        return drawn
+
+
 def lead_of(noise: StepNoise) -> tuple[int, int]:
     """T and N of the noise of T steps of N rows; zeros where it holds no tensor, and so is of any number."""
     first = next(iter((noise.z or {}).values()), noise.end) if isinstance(noise, StepNoise) else None
@@ -92,10 +160,12 @@ def at_step(noise: StepNoise, step: int, batch_size: Sequence[int]) -> StepNoise
     return StepNoise(z, None if noise.end is None else laid_out(noise.end))
 
 
-def repeated(noise: StepNoise, copies: int) -> StepNoise:
-    """The noise of T steps for rows of which each is repeated: row i's for rows i*copies to (i+1)*copies - 1."""
-    z = noise.z if noise.z is None else {key: value.repeat_interleave(copies, 1) for key, value in noise.z.items()}
-    return StepNoise(z, None if noise.end is None else noise.end.repeat_interleave(copies, 1))
+def repeated(choice: NoiseChoice, copies: int) -> NoiseChoice:
+    """Noise for rows of which each is repeated: row i's for rows i*copies to (i+1)*copies - 1."""
+    if isinstance(choice, str) or copies == 1:
+        return choice
+    z = choice.z if choice.z is None else {key: value.repeat_interleave(copies, 1) for key, value in choice.z.items()}
+    return StepNoise(z, None if choice.end is None else choice.end.repeat_interleave(copies, 1))
 
 
 def check_choice(model: WorldModel, choice: NoiseChoice) -> None:

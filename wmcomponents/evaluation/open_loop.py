@@ -9,7 +9,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.dream.starts import filtered_states, model_device
+from wmcomponents.dream.replay_starts import filtered_states
+from wmcomponents.dream.starts import model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Observation, State, WorldModel
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from wmcomponents.codecs.from_spec import codecs_from_spec
 from wmcomponents.codecs.observation import ObservationCodec, VectorCodec
-from wmcomponents.dream.starts import filtered_states, model_device
+from wmcomponents.dream.replay_starts import filtered_states
+from wmcomponents.dream.starts import model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel, keys_of
 

@@ -12,8 +12,8 @@ from torchrl.data import Composite, TensorSpec
 from typing_extensions import Unpack
 
 from wmcomponents._extras import require
+from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
-from wmcomponents.dream.simulator import Model, make_simulator
 from wmcomponents.nn.mode import EvalMode
 
 require("stable_baselines3", extra="sb3")

@@ -15,8 +15,9 @@ from typing_extensions import Unpack
 from wmcomponents._arguments import of_kind, whole
 from wmcomponents.codecs import ActionBounds
 from wmcomponents.component import Component
+from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
-from wmcomponents.dream.simulator import Model, Simulator, make_simulator
+from wmcomponents.dream.simulator import Simulator
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.rendering.frames import simulator_frames, state_frames

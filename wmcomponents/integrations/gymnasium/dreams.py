@@ -6,8 +6,8 @@ import numpy as np
 from typing_extensions import Unpack
 
 from wmcomponents._extras import require
+from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
-from wmcomponents.dream.simulator import Model, make_simulator
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wmcomponents._arguments import of_kind
 from wmcomponents._extras import require
-from wmcomponents.dream.simulator import Model
+from wmcomponents.dream.make import Model
 from wmcomponents.dream.starts import model_device, where_rows
 from wmcomponents.models.loading import load
 from wmcomponents.nn.mode import EvalMode

@@ -9,8 +9,9 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from wmcomponents._extras import require
+from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
-from wmcomponents.dream.simulator import DreamStep, Model, make_simulator
+from wmcomponents.dream.simulator import DreamStep
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")

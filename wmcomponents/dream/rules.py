@@ -1,0 +1,156 @@
+"""What holds in every dream of one model under the same options, whatever its rows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrl.data import Composite, Unbounded
+
+from wmcomponents.codecs import all_finite
+from wmcomponents.dream.checks import Layout, not_finite, rows_not_finite
+from wmcomponents.dream.options import StepChoices
+from wmcomponents.dream.starts import model_device
+from wmcomponents.nn.mode import EvalMode
+from wmcomponents.world_model import Noise, Observation, State, WorldModel, items_of
+
+
+class DreamRules:
+    """How a dream goes: a step of its model, the reward, the end of an episode, and what is seen of a state.
+
+    Holds nothing of any row, so that dreams that were forked share it. Whoever calls it holds the model in eval mode.
+
+    Args:
+        model: the world model.
+        choices: the options.
+        compile: compile the model's step.
+
+    Attributes:
+        device: where the model stands.
+        inplace: whether :attr:`imagine` may overwrite the state that it is given: where the model can, and no function
+            of the user's reads the state before.
+        imagine: the model's step.
+        imagine_pure: the model's step that leaves the state before as it is.
+        observation_spec: of what is seen of one row.
+        float_keys: the entries of what is seen that are floats.
+        shares_view: whether what the model shows is part of its state, and so is copied before it is handed out.
+    """
+
+    def __init__(self, model: WorldModel, choices: StepChoices, *, compile: bool = False) -> None:
+        self.model, self.choices, self.compiles = model, choices, compile
+        self.device = model_device(model)
+        self.inplace = "inplace" in model.capabilities and choices.reward is None and choices.penalty is None
+        self.imagine, self.imagine_pure = self._steppers()
+        self.shares_view = False
+        self.shares_view, self.observation_spec = self._first_look()
+        leaves = items_of(self.observation_spec)
+        self.float_keys = [key for key, leaf in leaves if leaf.dtype in (torch.float32, torch.float64)]
+
+    def layout(self, rows: int) -> Layout:
+        """Shapes and dtypes of the states of so many rows."""
+        return {key: ((rows, *leaf.shape), leaf.dtype) for key, leaf in items_of(self.model.state_spec)}
+
+    def advance(
+        self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int], z: Noise | None
+    ) -> tuple[State, Tensor, Tensor | None]:
+        """One step of the model.
+
+        Args:
+            imagine: :attr:`imagine` or :attr:`imagine_pure`.
+            state: s_t, ``[*B, ...]``.
+            action: a_t, ``[*B, ...]``.
+            batch_size: B.
+            z: the model's base noise, ``[*B, ...]``; ``None`` takes the mode.
+
+        Returns:
+            s_{t+1}, r_{t+1} ``[*B, 1]``, and the probability to go on as the model gives it.
+
+        Raises:
+            ValueError: if the reward has another shape.
+        """
+        after, reward, cont = imagine(state, action, z)
+        shape, choices = (*batch_size, 1), self.choices
+        if choices.reward is None:
+            reward = _shaped(reward, shape, "the model's reward")
+        else:
+            # A copy: what a user's function returns may be a slice of the state.
+            reward = _shaped(choices.reward(state, action, after), shape, "what reward= returns").clone()
+        if choices.penalty is not None:
+            reward = reward - _shaped(choices.penalty(state, action, after), shape, "what penalty= returns")
+        return after, reward, cont
+
+    def ended(self, cont: Tensor | None, end: Tensor | None, batch_size: Sequence[int]) -> Tensor:
+        """Which episodes end here, bool ``[*B, 1]``.
+
+        Args:
+            cont: the probability to go on, ``[*B, 1]``.
+            end: uniform numbers, ``[*B, 1]``; read where ends are drawn. ``None`` ends a row that is likelier to end.
+            batch_size: B.
+
+        Raises:
+            NotFiniteError: if the probability is not finite (on a CPU; elsewhere such a row ends).
+            ValueError: if it has another shape.
+        """
+        cont = _shaped(cont, (*batch_size, 1), "the model's continuation")
+        if self.choices.termination != "sample":
+            end = None
+        if self.device.type != "cpu" or torch.compiler.is_compiling():
+            # Not looked at here, so written such that a NaN ends its row.
+            return ~(cont >= 0.5) if end is None else ~(end < cont)
+        if not all_finite(cont):
+            rows = rows_not_finite(cont.detach().numpy().reshape(-1, 1))
+            raise not_finite(f"the probability to go on that {type(self.model).__name__} predicts", rows, self.model)
+        return cont < 0.5 if end is None else end >= cont
+
+    def look(self, state: State, *, lend: bool = False) -> Observation:
+        """What is seen of states ``[*B, ...]``.
+
+        Args:
+            state: the states.
+            lend: whether it may share memory with them.
+        """
+        view = self.choices.view
+        if view == "decoded":
+            seen = self.model.decode(state)
+        elif view == "latent":
+            seen = {"latent": self.model.features(state)}
+        else:
+            seen = {"latent": self.model.features(state), **self.model.decode(state)}
+        return {key: value.clone() for key, value in seen.items()} if self.shares_view and not lend else seen
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A compiled step cannot be pickled, nor copied with its model; it is made again on the other side.
+        return {name: value for name, value in self.__dict__.items() if name not in ("imagine", "imagine_pure")}
+
+    def __setstate__(self, content: dict[str, Any]) -> None:
+        self.__dict__.update(content)
+        self.imagine, self.imagine_pure = self._steppers()
+
+    def _steppers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The step of the rows, in place where that may be, and the pure one."""
+        pure: Any = torch.compile(self.model.imagine) if self.compiles else self.model.imagine
+        if not self.inplace:
+            return pure, pure
+        return torch.compile(self.model.imagine_inplace) if self.compiles else self.model.imagine_inplace, pure
+
+    def _first_look(self) -> tuple[bool, Composite]:
+        """Whether the view shares memory with the state; the spec of one row's observation."""
+        state = self.model.initial_state((1,), self.device)
+        with torch.no_grad(), EvalMode(self.model):
+            seen = self.look(state)
+        held = {value.untyped_storage().data_ptr() for value in state.values()}
+        shares = any(value.untyped_storage().data_ptr() in held for value in seen.values())
+        spec = Composite()
+        if self.choices.view != "decoded":
+            spec["latent"] = Unbounded(seen["latent"].shape[1:], dtype=seen["latent"].dtype)
+        if self.choices.view != "latent":
+            for key, leaf in self.model.observation_spec.items():
+                spec[key] = leaf.clone()
+        return shares, spec.to(self.device)
+
+
+def _shaped(value: Tensor | None, shape: tuple[int, ...], name: str) -> Tensor:
+    if value is None or value.shape != shape:
+        got = None if value is None else tuple(value.shape)
+        raise ValueError(f"{name} must have shape {shape}, one number a row and a last dimension of 1; got {got}.")
+    return value
