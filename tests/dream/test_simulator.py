@@ -536,3 +536,16 @@ def test_a_step_on_a_gpu_never_waits_for_it():
 def test_a_step_before_the_first_reset_says_so():
     with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
         Simulator(PointMass(), batch_size=4).step(STILL)
+
+
+def test_a_fork_is_constructed_from_rules_that_are_shared_and_rows_that_are_not():
+    simulator = chance(horizon=3, seed=0)
+    simulator.reset()
+    twin = simulator.fork()
+    assert twin.rules is simulator.rules and vars(twin).keys() == vars(simulator).keys()
+    mine = {id(value) for value in vars(simulator).values() if isinstance(value, torch.Tensor)}
+    assert not any(id(value) in mine for value in vars(twin).values())
+    with pytest.raises(TypeError, match="pass no others"):
+        Simulator(simulator.model, rules=simulator.rules, horizon=4)
+    with pytest.raises(TypeError, match="of another dream of the same model"):
+        Simulator(Chance(0.5), rules=simulator.rules)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchrl.data import Bounded, Composite
 
 from wmcomponents.dream.checks import layout_of, told
-from wmcomponents.world_model import Noise, WorldModel, items_of
+from wmcomponents.world_model import Noise, NoiseSource, WorldModel, items_of
 
 
 class StepNoise(NamedTuple):
@@ -66,7 +66,7 @@ class DreamNoise:
     """What is left to chance in one dream: the noise of its steps, and the generator that all else is drawn from too.
 
     Args:
-        model: the world model.
+        source: draws the model's base noise.
         device: of the generator.
         choice: the noise of the steps; looked at by whoever gives it (:func:`check_choice`).
         draws_end: whether ends are drawn.
@@ -76,8 +76,8 @@ class DreamNoise:
         played: how many steps of given noise were taken.
     """
 
-    def __init__(self, model: WorldModel, device: torch.device, choice: NoiseChoice, *, draws_end: bool) -> None:
-        self._source, self._device, self._draws_end = model.noise_source("imagine"), device, draws_end
+    def __init__(self, source: NoiseSource, device: torch.device, choice: NoiseChoice, *, draws_end: bool) -> None:
+        self._source, self._device, self._draws_end = source, device, draws_end
         self._draws_nothing = self._source.empty and not draws_end
         self._generator, self._seeded = torch.Generator(device), False
         self.play(choice)
@@ -118,7 +118,7 @@ class DreamNoise:
         if self._samples:
             if self._draws_nothing:
                 return StepNoise({}, None)
-            generator = self.generator
+            generator = self._generator if self._seeded else self.generator
             z = self._source(batch_size, generator, self._device)
             if not self._draws_end:
                 return StepNoise(z, None)

@@ -27,6 +27,7 @@ class DreamRules:
 
     Attributes:
         device: where the model stands.
+        noise_source: draws the base noise of its steps.
         inplace: whether :attr:`imagine` may overwrite the state that it is given: where the model can, and no function
             of the user's reads the state before.
         imagine: the model's step.
@@ -39,6 +40,8 @@ class DreamRules:
     def __init__(self, model: WorldModel, choices: StepChoices, *, compile: bool = False) -> None:
         self.model, self.choices, self.compiles = model, choices, compile
         self.device = model_device(model)
+        self.noise_source = model.noise_source("imagine")
+        self._state_leaves = {key: (tuple(leaf.shape), leaf.dtype) for key, leaf in items_of(model.state_spec)}
         self.inplace = "inplace" in model.capabilities and choices.reward is None and choices.penalty is None
         self.imagine, self.imagine_pure = self._steppers()
         self.shares_view = False
@@ -48,7 +51,7 @@ class DreamRules:
 
     def layout(self, rows: int) -> Layout:
         """Shapes and dtypes of the states of so many rows."""
-        return {key: ((rows, *leaf.shape), leaf.dtype) for key, leaf in items_of(self.model.state_spec)}
+        return {key: ((rows, *shape), dtype) for key, (shape, dtype) in self._state_leaves.items()}
 
     def advance(
         self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int], z: Noise | None

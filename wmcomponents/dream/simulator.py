@@ -117,7 +117,7 @@ class Simulator:
         self.horizon, self.view, self.termination = choices.horizon, choices.view, choices.termination
         starts = PriorStarts(model) if starts is None else starts
         self._starting = Beginnings(model, starts, rules.layout(self.batch_size), self.device)
-        self._noise = DreamNoise(model, self.device, choices.noise, draws_end=self.termination == "sample")
+        self._noise = DreamNoise(rules.noise_source, self.device, choices.noise, draws_end=self.termination == "sample")
         self._clock = Clock(self.batch_size, self.horizon, self.device, ends=self.termination != "off")
         self._no_flags = torch.zeros(self.batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
