@@ -1,0 +1,127 @@
+"""Behaviour that is learned in a frozen world model alone."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch.optim import Optimizer
+
+from wmcomponents._arguments import whole
+from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
+from wmcomponents.dream.starts import Starts
+
+LOSSES = ("loss_actor", "loss_critic")
+
+
+class DivergedBehaviorError(RuntimeError):
+    """A loss, a return or a weight of the behaviour is NaN or infinite; the message names it and the update."""
+
+
+class DreamTrainer:
+    """Improves an actor and a critic in dreams that begin in given states; the world model is never changed.
+
+    The policy that comes out is ``loss.actor``: behind a filter (``integrations.torchrl.LatentPolicy``) it acts in
+    reality.
+
+    Args:
+        loss: the actor-critic's objective in its world model.
+        starts: where dreams begin: of replay (``ReplayStarts``), of a saved model (``PoolStarts``), or the model's own
+            (``PriorStarts``).
+        batch_size: dreams of each update.
+        optimizer: over actor and critic; the paper's (``loss.make_optimizer()``) if not given.
+        seed: of the starts that are drawn; the dreams' own seed is the loss's.
+
+    Raises:
+        ValueError: if ``batch_size`` is below 1.
+
+    Example:
+        >>> from torchrl.data import Composite, OneHot, Unbounded
+        >>> from wmcomponents.agents.actor_critic import dreamer_v3_loss
+        >>> from wmcomponents.dream.starts import PriorStarts
+        >>> from wmcomponents.models import DreamerV3, DreamerV3Config
+        >>> model = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2))
+        >>> trainer = DreamTrainer(dreamer_v3_loss(model, units=16, horizon=3), PriorStarts(model), batch_size=8)
+        >>> sorted(trainer.train(2))[:3]
+        ['dream_length', 'entropy', 'loss_actor']
+    """
+
+    def __init__(
+        self,
+        loss: ImaginationLoss,
+        starts: Starts,
+        *,
+        batch_size: int = 256,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.loss, self.starts = loss, starts
+        self.batch_size = whole("batch_size", batch_size, 1, "a number of dreams, at least 1")
+        self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
+        self.updates = 0
+        self._generator = torch.Generator(loss.generator.device).manual_seed(seed)
+
+    @property
+    def dreamed_steps(self) -> int:
+        """Steps that were dreamt in all."""
+        return self.updates * self.batch_size * self.loss.horizon
+
+    def train(
+        self, updates: int, progress: Callable[[int, Mapping[str, float]], None] | None = None
+    ) -> dict[str, float]:
+        """Take so many updates.
+
+        Args:
+            updates: how many more.
+            progress: called after each update with its number and its losses and diagnostics.
+
+        Returns:
+            Means of the losses and diagnostics over these updates.
+
+        Raises:
+            DivergedBehaviorError: if a number is not finite; the update that would have spread it was not taken.
+        """
+        sums: dict[str, float] = defaultdict(float)
+        for _ in range(whole("updates", updates, 1, "a number of updates, at least 1")):
+            found = self.update()
+            for name, value in found.items():
+                sums[name] += value
+            if progress is not None:
+                progress(self.updates, found)
+        return {name: value / updates for name, value in sums.items()}
+
+    def update(self) -> dict[str, float]:
+        """One update: dream, and step both optimiser and slow critic."""
+        states = self.starts.sample(self.batch_size, self._generator)
+        out = self.loss(TensorDict(dict(states), [self.batch_size]))
+        found = {str(name): float(value.detach()) for name, value in out.items() if value.ndim == 0}
+        odd = [name for name, value in found.items() if not abs(value) < float("inf")]
+        if odd:
+            raise DivergedBehaviorError(
+                f"{', '.join(odd)} of update {self.updates} is not finite. The weights are those of the update before: "
+                f"save them, lower the learning rate, or look at the world model's rewards."
+            )
+        self.optimizer.zero_grad()
+        torch.stack([out[name] for name in LOSSES]).sum().backward()
+        self.optimizer.step()
+        self.loss.after_update(self.updates)
+        self.updates += 1
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that makes a later update: weights, statistics, optimiser, generators, counts."""
+        return {
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+            "generators": [self._generator.get_state(), self.loss.generator.get_state()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken: on a CPU to the bit, if the starts are the same."""
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = int(state["updates"])
+        for generator, saved in zip((self._generator, self.loss.generator), state["generators"], strict=True):
+            generator.set_state(saved)
