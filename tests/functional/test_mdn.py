@@ -29,8 +29,8 @@ def parameters(seed, k, *shape, dtype=torch.float64):
 
 @given(SEEDS, COUNTS)
 def test_the_density_of_a_number_integrates_to_one(seed, k):
-    logits, mean, log_std = (value[0] for value in parameters(seed, k))
     grid = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    logits, mean, log_std = (value[0].expand(len(grid), k) for value in parameters(seed, k))
     density = mixture_log_prob(logits, mean, log_std, grid).exp()
     assert torch.trapezoid(density, grid).item() == pytest.approx(1.0, abs=1e-4)
 

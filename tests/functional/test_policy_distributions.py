@@ -29,7 +29,7 @@ def test_dreamers_action_distribution_agrees_with_its_code():
     for layer in range(c["layers"]):
         x = F.elu(x @ tensors[f"w/h{layer}/kernel"] + tensors[f"w/h{layer}/bias"])
     raw = x @ tensors["w/hout/kernel"] + tensors["w/hout/bias"]
-    mean, std = tanh_normal(*raw.chunk(2, -1), c["init_std"], c["mean_scale"], c["min_std"])
+    mean, std = tanh_normal(*raw.chunk(2, -1), *(float(c[name]) for name in ("init_std", "mean_scale", "min_std")))
     torch.testing.assert_close(mean, tensors["out/mean"], **info["tolerance"])
     torch.testing.assert_close(std, tensors["out/std"], **info["tolerance"])
     log_prob = tanh_normal_log_prob(tensors["in/action"], mean, std)

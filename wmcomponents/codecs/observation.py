@@ -19,8 +19,8 @@ class ObservationCodec(nn.Module, ABC):
         dtype: dtype in the environment.
 
     Attributes:
-        shape: see above.
-        dtype: see above.
+        shape: shape in the environment.
+        dtype: dtype in the environment.
         size: number of features.
     """
 

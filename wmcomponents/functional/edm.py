@@ -56,9 +56,9 @@ def edm_loss_weight(
     r"""EDM's weight :math:`1 / c_{out}^2` of the squared error of D, which makes it the squared error of F.
 
     Args:
-        sigma: as :func:`edm_coefficients` takes it.
-        sigma_data: likewise.
-        sigma_offset: likewise.
+        sigma: noise level.
+        sigma_data: standard deviation of the data.
+        sigma_offset: standard deviation of the noise that all pixels of a channel share.
     """
     return edm_coefficients(sigma, sigma_data, sigma_offset).c_out ** -2
 

@@ -20,7 +20,7 @@ class PredictionHead(Component):
         | key | shape | dtype | |
         |---|---|---|---|
         | "latent" | [*B, *latent shape] | float | read |
-        | "policy" | [*B, params] | float, raw outputs of ``nn.policy`` | written |
+        | "policy" | [*B, params] | float, raw outputs of :class:`PolicyDistribution` | written |
         | "value_logits" | [*B, bins] | float | written |
         | "state_value" | [*B, 1] | float, env units | written |
 

@@ -9,7 +9,7 @@ from torch import Tensor
 LOG_2PI = math.log(2.0 * math.pi)
 
 
-def normal_log_density(z: Float[Tensor, "*shape"], log_std: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def normal_log_density(z: Float[Tensor, "*#shape"], log_std: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape"]:
     r"""Log density of single normal numbers: ``-z^2 / 2 - ln(sigma) - ln(2 pi) / 2``.
 
     Args:
@@ -20,8 +20,8 @@ def normal_log_density(z: Float[Tensor, "*shape"], log_std: Float[Tensor, "*shap
 
 
 def normal_log_prob(
-    value: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_std: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+    value: Float[Tensor, "*#shape"], mean: Float[Tensor, "*#shape"], log_std: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "*#shape"]:
     """Log density of single normal numbers, given the logarithm of the standard deviation."""
     return normal_log_density((value - mean) * (-log_std).exp(), log_std)
 
@@ -37,8 +37,8 @@ def noise_log_prob(noise: Float[Tensor, "*batch n"], log_std: Float[Tensor, "*ba
 
 
 def gaussian_log_prob(
-    value: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+    value: Float[Tensor, "*#batch n"], mean: Float[Tensor, "*#batch n"], std: Float[Tensor, "*#batch n"]
+) -> Float[Tensor, "*#batch"]:
     """Log density of ``value`` under a diagonal Gaussian, summed over the last dimension."""
     return normal_log_density((value - mean) / std, std.log()).sum(-1)
 

@@ -50,8 +50,8 @@ def tanh_normal_sample(
 
 
 def tanh_normal_log_prob(
-    action: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+    action: Float[Tensor, "*#batch n"], mean: Float[Tensor, "*#batch n"], std: Float[Tensor, "*#batch n"]
+) -> Float[Tensor, "*#batch"]:
     """Log density of a squashed ``action`` in [-1, 1]; the ends count as the nearest number inside."""
     end = 1.0 - torch.finfo(action.dtype).eps / 2
     x = action.clamp(-end, end).atanh()
@@ -61,8 +61,8 @@ def tanh_normal_log_prob(
 
 
 def smoothed_tanh_normal_log_prob(
-    action: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+    action: Float[Tensor, "*#batch n"], mean: Float[Tensor, "*#batch n"], std: Float[Tensor, "*#batch n"]
+) -> Float[Tensor, "*#batch"]:
     """:func:`tanh_normal_log_prob` of an action inside (-1, 1), with the slope of :func:`tanh_log_slope`."""
     density = normal_log_density((action.atanh() - mean) / std, std.log())
     return (density - _log_slope(action)).sum(-1)

@@ -20,8 +20,8 @@ def truncated_normal(
 
 
 def truncated_normal_sample(
-    loc: Float[Tensor, "*batch n"], scale: Float[Tensor, "*batch n"], noise: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch n"]:
+    loc: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"], noise: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "*#shape"]:
     """The value below which ``noise``, uniform in [0, 1), of the distribution lies; differentiable.
 
     Kept 1e-6 away from the ends, which lets the gradient pass.
@@ -33,8 +33,8 @@ def truncated_normal_sample(
 
 
 def truncated_normal_log_prob(
-    value: Float[Tensor, "*batch n"], loc: Float[Tensor, "*batch n"], scale: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch n"]:
+    value: Float[Tensor, "*#shape"], loc: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "*#shape"]:
     """Log density of each number; minus infinity outside [-1, 1]. Sum over the last dimension for that of an action."""
     mass = _cut(loc, scale)[3]
     density = -0.5 * ((value - loc) / scale).square() - 0.5 * LOG_2PI - scale.log() - mass.log()

@@ -157,7 +157,7 @@ class ValueEquivalentModel(PretrainedModel):
         return self.predict(state)[1]
 
     def predict(self, state: State) -> tuple[Tensor, Tensor]:
-        """f: raw policy ``[*B, params]`` (logits of choices; see ``nn.policy``) and value ``[*B, 1]``, for a search."""
+        """f: raw policy ``[*B, params]`` (see ``PolicyDistribution``) and value ``[*B, 1]``, for a search."""
         policy, logits = self.prediction.raw(self.shaped(state["latent"]))
         return policy, self.prediction.mean(logits)
 

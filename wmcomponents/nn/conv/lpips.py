@@ -78,7 +78,7 @@ class LPIPS(nn.Module):
 
         Args:
             x: images in [-1, 1].
-            y: likewise.
+            y: those that they are compared with, in [-1, 1].
         """
         return self.distance(self.backbone(self.scaled(x)), self.backbone(self.scaled(y)))
 

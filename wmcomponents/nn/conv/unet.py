@@ -111,8 +111,8 @@ class AdaptiveResidualBlocks(nn.ModuleList):
     """Blocks in a row.
 
     Args:
-        in_channels: of each block.
-        out_channels: likewise.
+        in_channels: channels that each block reads.
+        out_channels: channels that each block writes.
         cond: size of the condition.
         attends: whether they attend.
     """

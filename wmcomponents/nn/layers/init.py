@@ -2,20 +2,17 @@
 
 import math
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 # Standard deviation of a unit normal truncated at two sigma is 0.8796; its inverse restores unit variance.
 TRUNCATION_GAIN = 1.1368
 
 
-def trunc_normal_init_(
-    weight: Float[Tensor, "*shape"], fan_in: float, outscale: float = 1.0
-) -> Float[Tensor, "*shape"]:
+def trunc_normal_init_(weight: Tensor, fan_in: int | float, outscale: float = 1.0) -> Tensor:
     """Fill ``weight`` in place from a normal truncated at two sigma, with variance ``outscale^2 / fan_in``.
 
     Args:
-        weight: any shape.
+        weight: ``[*shape]``.
         fan_in: inputs that reach one output. DreamerV3 counts the full input size of block-diagonal layers, too.
         outscale: factor on the standard deviation; 0 gives zeros.
 

@@ -62,8 +62,8 @@ class EpisodicLSTM(nn.Module):
 
         Args:
             x: inputs.
-            h: before the sequence.
-            c: likewise.
+            h: hidden state before the sequence.
+            c: cell state before the sequence.
             erase: where the state AFTER a step is zero instead, whatever led there.
         """
         lead, n = h.shape[:-1], self.hidden
