@@ -90,7 +90,7 @@ class DiamondLoss(ModelLoss[FrameDiffusionModel]):
 
     Args:
         world_model: a :class:`~wmcomponents.models.Diamond`.
-        config: windows and noise of training; the paper's networks' if not given.
+        config: windows and noise of training; the defaults if not given.
         optimizer: numbers of AdamW; the paper's if not given.
         seed: of windows and noise.
         reduction: of the losses: ``"mean"`` (for denoising over the rows of each target first), ``"sum"`` or
