@@ -139,36 +139,62 @@ def horizon_errors(
         )
     steps = open_loop(model, sequences, burn_in=burn_in, horizon=horizon, samples=samples, generator=generator)
     first = next(steps)  # checks the sequences before they are read
-    kinds = codecs_from_spec(model.observation_spec) if "decode" in can else {}
-    measures = {key: measure_of(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
-    kept = samples if of == "dream" else 1
-    shown = {key: ObservationTally(each, sequences[key][:, burn_in - 1], kept) for key, each in measures.items()}
-    reward = RewardTally(sequences, burn_in) if "reward" in can else None
-    ends = EndTally() if "continue" in can else None
-    rows: list[int] = []
+    tallies = _Tallies(model, sequences, burn_in, kept=samples if of == "dream" else 1)
     for step in chain([first], steps):
-        step = _forecast(step, samples, measures) if of == "forecast" else step
+        tallies.add(_forecast(step, samples, tallies.measures) if of == "forecast" else step)
+    return tallies.errors(burn_in=burn_in, horizon=horizon, samples=samples)
+
+
+class _Tallies:
+    """What the errors of all that a model tells are counted in, step by step.
+
+    Args:
+        model: the world model.
+        sequences: the real sequences, ``[B, T]``.
+        burn_in: real steps before the first imagined one.
+        kept: dreams of each sequence that are compared.
+    """
+
+    def __init__(self, model: WorldModel, sequences: TensorDictBase, burn_in: int, *, kept: int) -> None:
+        can = model.capabilities
+        kinds = codecs_from_spec(model.observation_spec) if "decode" in can else {}
+        self.measures = {key: measure_of(kind).fit(sequences["next", key]) for key, kind in kinds.items()}
+        self._shown = {
+            key: ObservationTally(each, sequences[key][:, burn_in - 1], kept) for key, each in self.measures.items()
+        }
+        self._reward = RewardTally(sequences, burn_in) if "reward" in can else None
+        self._ends = EndTally() if "continue" in can else None
+        self._rows: list[int] = []
+        self._kept = kept
+
+    def add(self, step: OpenLoopStep) -> None:
+        """Count one imagined step of all rows."""
         alive = step.alive.cpu()
-        rows.append(int(alive.sum()))
-        for key, tally in shown.items():
+        self._rows.append(int(alive.sum()))
+        for key, tally in self._shown.items():
             tally.add(alive, step.transition["next", key].cpu(), cast(Observation, step.observation)[key].cpu())
-        for tally in (reward, ends):
+        for tally in (self._reward, self._ends):
             if tally is not None:
-                tally.add(step, alive, kept)
-    moving = {key: tally.moving() for key, tally in shown.items()}
-    events = {"reward": reward, "termination": ends}
-    return HorizonErrors(
-        burn_in=burn_in,
-        horizon=horizon,
-        samples=samples,
-        rows=rows,
-        observation={key: tally.curve() for key, tally in shown.items()},
-        moving={key: curve for key, curve in moving.items() if curve is not None},
-        reward=None if reward is None else reward.curve("mean absolute error"),
-        termination=None if ends is None else ends.curve(),
-        calibration=[] if ends is None else ends.calibration(),
-        detections={name: tally.detection() for name, tally in events.items() if tally is not None},
-    )
+                tally.add(step, alive, self._kept)
+
+    def errors(self, **span: int) -> HorizonErrors:
+        """What was counted.
+
+        Args:
+            **span: burn-in, horizon and samples, as they are told.
+        """
+        moving = {key: tally.moving() for key, tally in self._shown.items()}
+        events = {"reward": self._reward, "termination": self._ends}
+        return HorizonErrors(
+            **span,
+            rows=self._rows,
+            observation={key: tally.curve() for key, tally in self._shown.items()},
+            moving={key: curve for key, curve in moving.items() if curve is not None},
+            reward=None if self._reward is None else self._reward.curve("mean absolute error"),
+            termination=None if self._ends is None else self._ends.curve(),
+            calibration=[] if self._ends is None else self._ends.calibration(),
+            detections={name: tally.detection() for name, tally in events.items() if tally is not None},
+        )
 
 
 def _forecast(step: OpenLoopStep, samples: int, measures: dict[str, Measure]) -> OpenLoopStep:

@@ -1,7 +1,6 @@
 """One resumable training loop for every world model."""
 
 import contextlib
-import dataclasses
 import math
 import os
 import time
@@ -22,13 +21,10 @@ from wmcomponents._whole import unfinished
 from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.objectives import ModelLoss
 from wmcomponents.objectives.staged import StagedModelLoss
-from wmcomponents.optim import LaProp
-from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.logs import make_logger, rewind_csv
-from wmcomponents.training.optimizer_state import options_of
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
-from wmcomponents.training.schedule import ConstantThenDecay
+from wmcomponents.training.setup import check_counts, optimizer_of, settings_of
 from wmcomponents.training.stages import planned
 from wmcomponents.world_model import WorldModel
 
@@ -115,39 +111,14 @@ class Trainer:
         self.model = model
         self.replay = replay
         self.objective = model.objective() if objective is None else objective
-        if checkpoint_every < 1 or log_every < 1:
-            raise ValueError(f"checkpoint_every and log_every are at least 1; got {checkpoint_every}, {log_every}.")
-        if accumulate < 1:
-            raise ValueError(f"accumulate is at least 1; got {accumulate}.")
-        if precision not in ("float32", "bf16"):
-            raise ValueError(f"precision is 'float32' or 'bf16'; got {precision!r}.")
-        params = [p for p in self.objective.parameters() if p.requires_grad]
-        if not params:
-            raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
-        for name, number in (("lr", lr), ("warmup", warmup)):
-            if number is not None and not (isinstance(number, (int, float)) and 0 <= number < math.inf):
-                raise ValueError(f"{name} is a number of at least 0, or None for the paper's; got {number!r}.")
-        if optimizer is not None:
-            of_kind("optimizer", optimizer, Optimizer, "an optimiser with the objective's parameters in it")
-            self.optimizer = optimizer
-        elif isinstance(self.objective, ModelLoss):
-            self.optimizer = self.objective.make_optimizer(lr, warmup)
-        else:
-            self.optimizer = LaProp(params, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
+        check_counts(checkpoint_every, log_every, accumulate, precision)
+        self.optimizer = optimizer_of(self.objective, optimizer, lr, warmup, of=type(model).__name__)
         self.schedule = schedule
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self._settings: dict[str, Any] = {
-            "seed": seed,
-            "accumulate": accumulate,
-            "precision": precision,
-            "schedule": str(schedule) if isinstance(schedule, ConstantThenDecay) else None,
-            "options of the optimizer": options_of(self.optimizer),
-        }
+        decisive: dict[str, Any] = {"seed": seed, "accumulate": accumulate, "precision": precision}
         if optimizer is None:
-            self._settings.update(lr=lr, warmup=warmup)
-        # A model put together by hand has no config.
-        if isinstance(model, PretrainedModel) and model.config is not None:
-            self._settings["config"] = dataclasses.asdict(model.config)
+            decisive.update(lr=lr, warmup=warmup)
+        self._settings = settings_of(model, self.optimizer, schedule, decisive)
         self.out = None if out is None else Path(out)
         self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds
         self.log_every = log_every

@@ -1,5 +1,6 @@
 """The states of all generators that decide what a run draws next."""
 
+import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
@@ -43,30 +44,32 @@ def prepared_random(
     words += [f"it has rng/{name}" for name in saved if name not in own and name != "cuda"]
     restore: list[Callable[[], Any]] = []
     for name, state in saved.items():
-        if name not in own:
-            continue
-        generator = generators.get(name)
-        kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
-        try:
-            torch.Generator(kind).set_state(state)
-        except (RuntimeError, TypeError) as error:
-            if generator is None or not is_moved or state.dtype != torch.uint8 or state.ndim != 1:
-                words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
-            else:
-                seed = int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "little")
-                restore.append(lambda generator=generator, seed=seed: generator.manual_seed(seed))
-        else:
-            setting = (
-                generator.set_state
-                if generator is not None
-                else torch.set_rng_state
-                if name == "torch"
-                else lambda value: torch.cuda.set_rng_state(value, device)
-            )
-            restore.append(lambda setting=setting, state=state: setting(state))
+        if name in own:
+            generator = generators.get(name)
+            kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
+            try:
+                torch.Generator(kind).set_state(state)
+                restore.append(functools.partial(_setter(name, generator, device), state))
+            except (RuntimeError, TypeError) as error:
+                if generator is not None and is_moved and state.dtype == torch.uint8 and state.ndim == 1:
+                    restore.append(functools.partial(generator.manual_seed, _seed_of(state)))
+                else:
+                    words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
     if is_moved and not words:
         restore.append(lambda: warnings.warn(MOVED.format(device.type), stacklevel=4))
     return restore, words
+
+
+def _setter(name: str, generator: torch.Generator | None, device: torch.device) -> Callable[[Tensor], Any]:
+    """What sets the state of a generator: of the one that is given, or of torch's own for a device."""
+    if generator is not None:
+        return generator.set_state
+    return torch.set_rng_state if name == "torch" else lambda value: torch.cuda.set_rng_state(value, device)
+
+
+def _seed_of(state: Tensor) -> int:
+    """A seed that is the same for the same state."""
+    return int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "little")
 
 
 def device_of(model: nn.Module) -> torch.device:
