@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests import saved_at
-from tests.bundles import CATALOGUE, Record
-from tests.saved_at import GIVEN, differences, recorded, replayed
+from tests.support import saved_at
+from tests.support.bundles import CATALOGUE, Record
+from tests.support.saved_at import GIVEN, differences, recorded, replayed
 from wmcomponents.functional import symlog
 from wmcomponents.models import MODELS
 from wmcomponents.models.loading import load
 
 SAVED = Path(__file__).parent / "saved"
-"""A folder for each name of the catalogue; written by ``python -m tests.saved_at e92d95a --keep tests/saved``."""
+"""A folder for each name; ``python -m tests.support.saved_at e92d95a --keep tests/saved`` wrote them."""
 LEVELS = ("loc", "scale", "sigma_min", "sigma_max")
 RENAMED: dict[str, dict[str, str]] = {
     "Diamond": {

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks import demo_table, dream_agents, families, learning, openings, pixel_page, pixel_speed, plots, report
-from tests.docs.pages import ROOT
+from tests.support.pages import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 

@@ -3,7 +3,7 @@
 import json
 
 from benchmarks import structure
-from tests.docs.pages import ROOT
+from tests.support.pages import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 SOURCE = '''

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import wmc
+from tests.support.running import train_arguments, wmc
 
 pytest.importorskip("tyro")
 pytest.importorskip("gymnasium")
@@ -24,8 +24,3 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ran = wmc(*train_arguments(data, out))
     assert ran.code == 0, ran.err
     return out / "model"
-
-
-def train_arguments(data: Path, out: Path, steps: int = 3) -> list:
-    sizes = ["--batch-size", 4, "--sequence-length", 16, "--start-states", 32]
-    return ["train", "--data", data, "--out", out, "--steps", steps, *sizes]

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.cli.running import wmc
+from tests.support.running import wmc
 from wmcomponents.cli.policies import BadAgentError, agent_view, load_agent
 from wmcomponents.models.loading import load
 

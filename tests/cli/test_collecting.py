@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.running import wmc
-from tests.fuzz.killing import signalled
+from tests.support.killing import signalled
+from tests.support.running import wmc
 from wmcomponents.cli import collect as command
 from wmcomponents.cli.collecting import Collection
 from wmcomponents.cli.dataset import open_dataset

@@ -7,8 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.cli.conftest import train_arguments
-from tests.cli.running import wmc
+from tests.support.running import train_arguments, wmc
 from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.families import PRESETS
 from wmcomponents.cli.train import training_facts

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import wmc
+from tests.support.running import wmc
 
 KEYS = {"env", "seed", "real_steps", "dream_steps", "seconds", "random_return", "dream_return", "real_return", "files"}
 

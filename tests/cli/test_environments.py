@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.cli.conftest import train_arguments
-from tests.cli.running import wmc
+from tests.support.running import train_arguments, wmc
 
 ENVIRONMENTS = [
     ("Pendulum-v1", "pygame", []),

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from tests.cli.running import wmc
+from tests.support.running import wmc
 from wmcomponents.cli.help import EXAMPLES, WAY, overview
 
 INPUTS = ("--data", "--model", "--compare", "--policy", "--agent")

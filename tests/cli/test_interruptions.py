@@ -7,8 +7,7 @@ import signal
 import pytest
 import torch
 
-from tests.cli.conftest import train_arguments
-from tests.cli.running import learnt, wmc
+from tests.support.running import learnt, train_arguments, wmc
 from wmcomponents import load
 from wmcomponents._lock import one_writer
 from wmcomponents.cli import demo_state

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 import wmcomponents.cli
-from tests.cli.running import wmc
+from tests.support.running import wmc
 from wmcomponents.cli import COMMANDS, EXAMPLES, SUMMARIES, Command
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.world_model import CapabilityError

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.running import wmc
+from tests.support.running import wmc
 
 
 class Places(NamedTuple):

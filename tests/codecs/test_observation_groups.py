@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Binary, Bounded, Categorical, Composite, Unbounded, UnboundedDiscrete
 
-from tests.parts import draw
+from tests.support.parts import draw
 from wmcomponents.codecs import ObservationGroups, UnitNormal
 from wmcomponents.codecs.frames import Frames
 

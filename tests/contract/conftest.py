@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.models import ADAPTED, COMPILED, MODELS
+from tests.support.models import ADAPTED, COMPILED, MODELS
 
 ADAPTERS = ("test_gymnasium", "test_sb3", "test_torchrl")
 

@@ -15,7 +15,7 @@ from torchrl.data import Binary, Bounded, Categorical, Composite, LazyTensorStor
 from torchrl.envs import EnvBase
 from torchrl.objectives import LossModule
 
-from tests.parts import scramble, settle
+from tests.support.parts import scramble, settle
 from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokenizers
 from wmcomponents.codecs import OneHotPlanes, SquaredError, Support
 from wmcomponents.component import Component

@@ -6,7 +6,7 @@ A verb that reads a number on the host, copies to it, or mixes in a tensor of an
 import torch
 from torch import Tensor
 
-from tests.contract.drive import actions, sequences
+from tests.support.drive import actions, sequences
 
 
 def numberless(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

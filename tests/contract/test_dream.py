@@ -7,8 +7,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.contract.drive import actions, assert_same, differ, every_kind_of_starts, sequences, some_states, views
-from tests.contract.models import MODELS
+from tests.support.drive import actions, assert_same, differ, every_kind_of_starts, sequences, some_states, views
+from tests.support.models import MODELS
 from wmcomponents.dream import PoolStarts, Simulator, compiled_rollout, filtered_states, imagine
 
 

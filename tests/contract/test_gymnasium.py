@@ -10,7 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from torchrl.envs.libs.gym import GymWrapper
 
-from tests.contract.drive import some_states, view_of, views
+from tests.support.drive import some_states, view_of, views
+from tests.support.observations import equal, leaves
 from wmcomponents.dream import FixedStarts, NotFiniteError, PoolStarts
 from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv, StepAfterDoneError
 
@@ -24,14 +25,6 @@ def env_of(model, view=None, horizon=5, **options):
 def vector_of(model, rows=4, view=None, horizon=3, **options):
     starts = PoolStarts(some_states(model, 6))
     return DreamVectorEnv(model, rows, starts=starts, view=view or view_of(model), horizon=horizon, **options)
-
-
-def leaves(observation):
-    return list(observation.values()) if isinstance(observation, dict) else [observation]
-
-
-def equal(one, other):
-    return all(np.array_equal(a, b) for a, b in zip(leaves(one), leaves(other), strict=True))
 
 
 def played(env, steps=8, seed=3):

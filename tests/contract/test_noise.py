@@ -5,7 +5,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.contract.drive import actions, some_states, view_of
+from tests.support.drive import actions, some_states, view_of
 from wmcomponents.dream import MODE, FixedStarts, Simulator, StepNoise, draw_noise, imagine
 from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv
 from wmcomponents.integrations.sb3 import DreamVecEnv

@@ -6,11 +6,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from tests.contract.drive import some_states, view_of, views
-from tests.contract.test_gymnasium import equal, leaves
+from tests.support.drive import some_states, view_of, views
+from tests.support.flat_extractor import Flat
+from tests.support.observations import equal, leaves
 from wmcomponents.dream import PoolStarts
 from wmcomponents.integrations.gymnasium import DreamEnv
 from wmcomponents.integrations.sb3 import DreamVecEnv
@@ -144,16 +144,6 @@ def test_rewards_of_a_users_function_are_not_the_state(model):
     before = env.simulator.state[key].clone()
     rewards += 100
     assert torch.equal(env.simulator.state[key], before)
-
-
-class Flat(BaseFeaturesExtractor):
-    """For images below the 36x36 that SB3's own extractor needs."""
-
-    def __init__(self, space):
-        super().__init__(space, sum(spaces.flatdim(entry) for entry in space.values()))
-
-    def forward(self, observations):
-        return torch.cat([value.flatten(1) for value in observations.values()], 1)
 
 
 def policy_of(env):

@@ -1,9 +1,7 @@
 """One test over all spaces: what reality shows and takes, the dream shows and takes, and the way back accepts."""
 
-import copy
 import json
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,8 @@ from torchrl.data import Bounded, Composite
 from torchrl.envs import GymWrapper, TransformedEnv
 from torchrl.envs.transforms import DoubleToFloat
 
-from tests.contract.models import MODELS
+from tests.support.models import MODELS
+from tests.support.showing import Shows
 from wmcomponents.codecs import (
     ActionBounds,
     SpaceError,
@@ -81,28 +80,6 @@ OBSERVATIONS = {
     "Dict of scalars": spaces.Dict(b=spaces.Box(-1, 1, (), np.float64), a=spaces.Box(0, 9, (), np.int64)),
 }
 CASES = [("observes", name) for name in OBSERVATIONS] + [("takes", name) for name in ENTRIES]
-
-
-class Shows(gymnasium.Env):
-    """Members of an observation space at random; takes members of an action space, and nothing else."""
-
-    def __init__(self, observation=VECTOR, action=None, render_mode=None):
-        self.observation_space = copy.deepcopy(observation)
-        self.action_space = copy.deepcopy(spaces.Discrete(2) if action is None else action)
-        self.render_mode = render_mode
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.observation_space.seed(seed)
-        self.t = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        if isinstance(self.action_space, spaces.Box):
-            action = np.asarray(action)  # Gymnasium's vector environments hand out single numbers without an array
-        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        self.t += 1
-        return self.observation_space.sample(), 0.0, False, self.t == 5, {}
 
 
 def equal(space, other):

@@ -26,8 +26,8 @@ from torchrl.modules.planners import CEMPlanner
 from torchrl.objectives import ClipPPOLoss, SACLoss, SoftUpdate
 from torchrl.record import PixelRenderTransform
 
-from tests.contract.drive import actions, assert_same, is_continuous, some_states, view_of, views
-from tests.contract.models import MODELS
+from tests.support.drive import actions, assert_same, is_continuous, some_states, view_of, views
+from tests.support.models import MODELS
 from wmcomponents.component import Component
 from wmcomponents.dream import FixedStarts, NotFiniteError, PoolStarts
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv

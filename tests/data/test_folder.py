@@ -5,10 +5,9 @@ import threading
 import pytest
 import torch
 
-from tests.fuzz.test_killed_while_saving import buffer, last_number, walk
-from wmcomponents._lock import FolderInUseError
+from tests.support.counting_replay import buffer, last_number, walk
 from wmcomponents._whole import NoPlaceError
-from wmcomponents.data import BadDataError, DataWriter, load_replay, read_description, save_replay
+from wmcomponents.data import BadDataError, DataWriter, FolderInUseError, load_replay, read_description, save_replay
 from wmcomponents.data import folder as folder_module
 from wmcomponents.data.folder import open_saved
 
@@ -127,7 +126,7 @@ def test_a_disk_that_is_full_leaves_the_save_before(tmp_path, monkeypatch, momen
 
 
 def test_a_limit_on_the_size_of_files_is_an_error_and_not_a_signal(tmp_path):
-    from tests.fuzz.killing import signalled
+    from tests.support.killing import signalled
 
     replay = buffer(False)
     walk(replay, 0, 200)

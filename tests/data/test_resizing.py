@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import ResizeObservation
 
-from tests.contract.test_spaces import Shows
+from tests.support.showing import Shows
 from wmcomponents.codecs import ImageCodec, codec_from_spec
 from wmcomponents.data import make_env, observation_spec
 from wmcomponents.data.resizing import resized

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import Composite, Unbounded
 
-from tests.parts import (
+from tests.support.parts import (
     EVERYTHING,
     LEADS,
     as_tuple,

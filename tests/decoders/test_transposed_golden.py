@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.decoders import TransposedConvDecoder
 from wmcomponents.encoders import ConvEncoder
 from wmcomponents.nn import ValidStage

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.golden_diamond import channels_last, denoiser, one_hot
+from tests.support.golden_diamond import channels_last, denoiser, one_hot
 from wmcomponents.functional import EDMSampler
 
 LEVEL = 2 / 255 + 1e-6

@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
-from tests.cli.running import wmc
-from tests.docs.pages import ROOT
+from tests.support.pages import ROOT
+from tests.support.running import wmc
 from wmcomponents.cli import COMMANDS
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docs.pages import hook
+from tests.support.pages import hook
 
 pytest.importorskip("griffe")
 

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, blocks, commands, name
+from tests.support.pages import PAGES, ROOT, blocks, commands, name
 from wmcomponents.cli import COMMANDS
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python") and page != ROOT / "README.md"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks
+from tests.support.pages import ROOT, blocks
 
 README = ROOT / "README.md"
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT, hook, rooms
+from tests.support.pages import ROOT, hook, rooms
 
 pytest.importorskip("mkdocs")
 

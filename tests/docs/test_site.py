@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import wmcomponents
-from tests.docs.pages import ROOT
+from tests.support.pages import ROOT
 
 pytest.importorskip("mkdocs")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT, rooms
 from tests.support import walks
+from tests.support.pages import ROOT, rooms
 
 gymnasium = pytest.importorskip("gymnasium")
 PAGE = ROOT / "docs" / "explanation" / "walks.md"

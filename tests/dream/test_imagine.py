@@ -7,8 +7,8 @@ from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.data import Bounded, Composite, Unbounded
 
-from tests.contract.drive import some_states
-from tests.contract.models import PointMass
+from tests.support.drive import some_states
+from tests.support.models import PointMass
 from wmcomponents.dream import compiled_rollout, imagine, latent_policy, tensordict_policy
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import CapabilityError

@@ -128,7 +128,7 @@ def test_a_simulator_tells_before_it_takes():
 
 
 def test_starts_from_replay_keep_the_last_states_alone():
-    from tests.contract.drive import sequences
+    from tests.support.drive import sequences
 
     torch.manual_seed(0)
     model = InPlace()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.models import PointMass
+from tests.support.models import PointMass
 from wmcomponents.dream import (
     MODE,
     FixedStarts,

@@ -9,8 +9,8 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.drive import sequences
-from tests.contract.models import PointMass
+from tests.support.drive import sequences
+from tests.support.models import PointMass
 from wmcomponents.dream import (
     FixedStarts,
     NotFiniteError,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.contract.drive import sequences, some_states
-from tests.contract.models import PointMass
+from tests.support.drive import sequences, some_states
+from tests.support.models import PointMass
 from wmcomponents.data.sequences import EmptyReplayError
 from wmcomponents.dream import (
     EmptyStartsError,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.dynamics import GaussianMLPEnsemble
 
 

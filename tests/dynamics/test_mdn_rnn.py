@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.parts import assert_inputs_untouched, assert_rows_are_independent, scramble
+from tests.support.parts import assert_inputs_untouched, assert_rows_are_independent, scramble
 from wmcomponents.dynamics import MDNRNN, DimensionMixture, VectorMixture
 
 MIXTURES = [DimensionMixture(4, 3), VectorMixture(4, 3)]

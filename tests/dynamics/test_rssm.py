@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from tests.parts import LEADS, assert_every_parameter_gets_a_gradient, assert_inputs_untouched, scramble
+from tests.support.parts import LEADS, assert_every_parameter_gets_a_gradient, assert_inputs_untouched, scramble
 from wmcomponents.dynamics import (
     RSSM,
     AbsolutePosterior,

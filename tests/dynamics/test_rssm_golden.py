@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.golden_dreamerv3 import r2dreamer_rssm_state, torch_state
-from tests.golden_vectors import load
+from tests.support.golden_dreamerv3 import r2dreamer_rssm_state, torch_state
+from tests.support.golden_vectors import load
 from wmcomponents.dynamics import RSSM, AbsolutePosterior, BlockGRUCell, CategoricalLatent, Prior
 from wmcomponents.functional import balanced_kl, categorical_kl, free_nats
 

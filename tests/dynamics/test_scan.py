@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from tests.parts import scramble
+from tests.support.parts import scramble
 from wmcomponents.dynamics import (
     RSSM,
     AbsolutePosterior,

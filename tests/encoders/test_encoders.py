@@ -5,7 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, Unbounded, UnboundedDiscrete
 
-from tests.parts import (
+from tests.support.parts import (
     EVERYTHING,
     LEADS,
     assert_every_parameter_gets_a_gradient,

@@ -3,8 +3,8 @@
 import torch
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 
-from tests.golden_dreamerv3 import torch_state
-from tests.golden_vectors import load
+from tests.support.golden_dreamerv3 import torch_state
+from tests.support.golden_vectors import load
 from wmcomponents.decoders import MultiDecoder
 from wmcomponents.encoders import MultiEncoder
 

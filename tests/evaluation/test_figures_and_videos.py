@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.evaluation.worlds import Counter, counting_sequences, point_mass_sequences, transitions
+from tests.support.worlds import Counter, counting_sequences, point_mass_sequences, transitions
 from wmcomponents.evaluation import (
     Reel,
     compare,

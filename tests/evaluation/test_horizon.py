@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchrl.data import Binary, Bounded, Categorical, Composite, OneHot, Unbounded
 
-from tests.evaluation.worlds import Counter, PointMass, counting_sequences, point_mass_sequences, transitions
+from tests.support.worlds import Counter, PointMass, counting_sequences, point_mass_sequences, transitions
 from wmcomponents.evaluation import horizon_errors
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import CapabilityError

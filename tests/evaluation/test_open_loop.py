@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.evaluation.worlds import Counter, PointMass, counting_sequences, point_mass_sequences
+from tests.support.worlds import Counter, PointMass, counting_sequences, point_mass_sequences
 from wmcomponents.evaluation import compare, longest, open_loop
 from wmcomponents.testing.toy import ToyWorldModel
 
@@ -135,7 +135,7 @@ def test_the_longest_row_is_the_one_that_is_not_broken():
 
 def test_images_keep_their_dtype():
     spec = Composite(pixels=Bounded(0, 255, torch.Size([16, 16, 3]), dtype=torch.uint8))
-    from tests.evaluation.worlds import transitions
+    from tests.support.worlds import transitions
 
     pixels = torch.randint(0, 256, (1, 6, 16, 16, 3), dtype=torch.uint8)
     action = torch.nn.functional.one_hot(torch.zeros(1, 6).long(), 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.evaluation.worlds import PointMass, point_mass_sequences, transitions
+from tests.support.worlds import PointMass, point_mass_sequences, transitions
 from wmcomponents.evaluation import fit_probe, horizon_errors
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import CapabilityError, Prediction

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.evaluation.worlds import Counter, PointMass
+from tests.support.worlds import Counter, PointMass
 from wmcomponents.data import RandomPolicy, make_env
 from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import FixedStarts

@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.functional import (
     edm_coefficients,
     edm_loss_weight,

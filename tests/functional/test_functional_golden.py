@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.functional import (
     bernoulli_cross_entropy,
     categorical_entropy,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.functional import (
     tanh_normal_log_prob,
     tanh_normal_sample,

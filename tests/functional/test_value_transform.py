@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.codecs import Support
 from wmcomponents.functional import inverse_value_transform, lifted_value_transform, value_transform
 

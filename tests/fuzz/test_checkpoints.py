@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.models import WorldModels, WorldModelsConfig
 from wmcomponents.training import BadCheckpointError, Trainer, checkpoint
 

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests import golden_vectors
-from tests.fuzz.forging import DAMAGE, ODD_VALUES, fingerprint, peak, within
+from tests.support import golden_vectors
+from tests.support.forging import DAMAGE, ODD_VALUES, fingerprint, peak, within
 from wmcomponents.models import TDMPC2, DreamerV3, DreamerV3Config, MuZero, MuZeroConfig, TDMPC2Config
 from wmcomponents.models.loading import load_with_starts
 from wmcomponents.models.official import load_official

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.running import learnt
+from tests.support.running import learnt
 from wmcomponents.cli import demo_steps, main
 from wmcomponents.data.episodes import EpisodeStream
 from wmcomponents.data.folder import open_saved

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchrl.data import Composite, OneHot, Unbounded
 
 from benchmarks.families import build
-from tests.contract.drive import actions, sequences, some_states, view_of
-from tests.contract.models import MODELS
+from tests.support.drive import actions, sequences, some_states, view_of
+from tests.support.models import MODELS
 from wmcomponents.component import Component
 from wmcomponents.dream.imagine import compiled_rollout, imagine
 from wmcomponents.dream.simulator import Simulator

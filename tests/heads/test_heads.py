@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from torch import nn
 
-from tests.golden_vectors import load
-from tests.parts import (
+from tests.support.golden_vectors import load
+from tests.support.parts import (
     LEADS,
     assert_every_parameter_gets_a_gradient,
     assert_inputs_untouched,

@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.golden_diamond import channels_last, one_hot, reward_end
+from tests.support.golden_diamond import channels_last, one_hot, reward_end
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.parts import scramble
+from tests.support.parts import scramble
 from wmcomponents.codecs import Support
 from wmcomponents.heads import RewardHead, ValuePrefixHead
 from wmcomponents.nn import Perceptron

@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.models import MIXED, VECTOR, PointMass
-from tests.integrations.real import LENGTH, Counts
+from tests.support.models import MIXED, VECTOR, PointMass
+from tests.support.real import LENGTH, Counts
 from wmcomponents.dream import PoolStarts
 from wmcomponents.integrations.gymnasium import (
     DreamEnv,
@@ -22,6 +22,7 @@ from wmcomponents.integrations.gymnasium import (
     LatentObservation,
     LatentVectorObservation,
 )
+from wmcomponents.integrations.gymnasium.latent_wrappers import with_final_rows
 from wmcomponents.integrations.gymnasium_registration import register
 from wmcomponents.integrations.spaces import SpaceError
 from wmcomponents.models import DreamerV3, DreamerV3Config
@@ -135,14 +136,12 @@ def test_the_vector_filter_sees_what_each_rows_episode_showed(mode, as_dict):
 
 def test_final_rows_may_come_as_a_batch_too():
     """What DreamVectorEnv gives with torch output, and other vector environments with dicts of arrays."""
-    from wmcomponents.integrations.gymnasium.latent_wrappers import _with_final_rows
-
     done = np.array([False, True])
     observation = {"a": np.zeros((2, 3)), "b": np.zeros(2)}
     final = {"a": np.ones((2, 3)), "b": np.ones(2)}
     as_objects = np.array([None, {"a": np.ones(3), "b": 1.0}], dtype=object)
     for given in (final, as_objects):
-        mixed = _with_final_rows(observation, given, done)
+        mixed = with_final_rows(observation, given, done)
         assert mixed["a"].tolist() == [[0.0] * 3, [1.0] * 3] and mixed["b"].tolist() == [0.0, 1.0]
     assert not observation["a"].any()
 

@@ -10,8 +10,8 @@ from stable_baselines3.common.env_checker import check_env
 from torch import nn
 from torchrl.data import Bounded
 
-from tests.contract.models import VECTOR
-from tests.integrations.real import LENGTH, Counts
+from tests.support.models import VECTOR
+from tests.support.real import LENGTH, Counts
 from wmcomponents.integrations.gymnasium import (
     EpisodeStatistics,
     LatentFilter,

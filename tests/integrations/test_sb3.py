@@ -11,9 +11,9 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.models import IMAGE, MIXED, VECTOR, PointMass
-from tests.contract.test_sb3 import Flat
-from tests.integrations.real import LENGTH, Counts
+from tests.support.flat_extractor import Flat
+from tests.support.models import IMAGE, MIXED, VECTOR, PointMass
+from tests.support.real import LENGTH, Counts
 from wmcomponents.integrations.gymnasium import DreamVectorEnv
 from wmcomponents.integrations.sb3 import DreamVecEnv, GymnasiumVecEnv, SB3Policy
 from wmcomponents.integrations.spaces import SpaceError

@@ -10,7 +10,7 @@ from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.monitor import Monitor
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.integrations.real import LENGTH, Counts
+from tests.support.real import LENGTH, Counts
 from wmcomponents.integrations.gymnasium import DreamVectorEnv, EpisodeStatistics
 from wmcomponents.integrations.sb3 import DreamVecEnv, GymnasiumVecEnv
 from wmcomponents.testing.toy import ToyWorldModel

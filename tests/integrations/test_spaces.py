@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, MultiOneHot, OneHot, Unbounded
 
-from tests.contract.models import PointMass
+from tests.support.models import PointMass
 from wmcomponents.codecs import action_spec_from_space
 from wmcomponents.dream import Simulator
 from wmcomponents.integrations.spaces import (

@@ -14,8 +14,8 @@ from torchrl.envs.libs.gym import GymWrapper
 from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
 from torchrl.modules import AdditiveGaussianModule
 
-from tests.contract.models import VECTOR, PointMass
-from tests.integrations.real import LENGTH, Counts
+from tests.support.models import VECTOR, PointMass
+from tests.support.real import LENGTH, Counts
 from wmcomponents.data import RandomPolicy, RealCollector
 from wmcomponents.dream import filtered_states
 from wmcomponents.integrations.torchrl import Filter, LatentPolicy

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from tests.contract.test_spaces import Shows
+from tests.support.showing import Shows
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.integrations.gymnasium import DreamEnv, LatentObservation
 from wmcomponents.models import make_model

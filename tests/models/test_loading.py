@@ -35,7 +35,8 @@ from torchrl.data import (
 )
 
 import wmcomponents
-from tests.contract import models as contract
+from tests.support import models as contract
+from tests.support.small_dreamer import ACTION, SPEC, model, same
 from wmcomponents.dream.make import make_simulator
 from wmcomponents.models import DreamerV3, DreamerV3Config, make_model, presets
 from wmcomponents.models.loading import load, load_starts, load_with_starts
@@ -55,29 +56,7 @@ from wmcomponents.pretrained.config import decoded
 from wmcomponents.pretrained.tensors import TensorFile
 from wmcomponents.world_model import Prediction
 
-SIZES = {
-    "deter": 16,
-    "hidden": 8,
-    "groups": 2,
-    "classes": 3,
-    "depth": 4,
-    "units": 8,
-    "blocks": 2,
-    "layers": 1,
-    "bins": 11,
-}
-SPEC, ACTION = Composite(observation=Unbounded(3)), OneHot(2)
 CONFIG, WEIGHTS, STARTS = folder.CONFIG, folder.WEIGHTS, folder.STARTS
-
-
-def model(seed=0, spec=SPEC, action=ACTION, **changes):
-    torch.manual_seed(seed)
-    return DreamerV3(DreamerV3Config.tiny(**{**SIZES, **changes}), spec, action)
-
-
-def same(one, other):
-    one, other = one.state_dict(), other.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def starts(rows=5):
@@ -302,7 +281,7 @@ def test_a_process_killed_anywhere_while_saving_leaves_the_old_model_or_the_new(
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from tests.models.test_loading import model, same
+from tests.support.small_dreamer import model, same
 from wmcomponents.pretrained import files, folder
 from wmcomponents.models.loading import load
 path = {str(tmp_path)!r} + "/model"

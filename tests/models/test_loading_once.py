@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchrl.data import Composite, OneHot, Unbounded
 
-from tests.cli.running import wmc
+from tests.support.running import wmc
 from wmcomponents.dream import PriorStarts, Simulator
 from wmcomponents.dream.make import make_simulator
 from wmcomponents.models import TDMPC2, TDMPC2Config

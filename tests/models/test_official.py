@@ -19,7 +19,7 @@ from torch import nn
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
 import wmcomponents
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.models import OFFICIAL, MuZeroConfig
 from wmcomponents.models.official import load_official, read_checkpoint
 from wmcomponents.pretrained import BadModelError, PretrainedModel, Rule, load_mapped, map_keys, section

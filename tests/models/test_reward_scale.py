@@ -7,12 +7,12 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from tests.support.models import OF_IMAGES
 from wmcomponents import load
 from wmcomponents.codecs import RewardRangeWarning
 from wmcomponents.models import MODELS, make_model
 
 VECTOR, IMAGE = Composite(observation=Unbounded(3)), Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
-OF_IMAGES = ("IRIS", "DeltaIRIS", "Diamond")
 SIGNS = OF_IMAGES
 
 

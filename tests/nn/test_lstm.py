@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.parts import LEADS, scramble
+from tests.support.parts import LEADS, scramble
 from wmcomponents.nn import EpisodicLSTM
 
 

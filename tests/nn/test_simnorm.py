@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.parts import assert_every_parameter_gets_a_gradient, scramble
+from tests.support.parts import assert_every_parameter_gets_a_gradient, scramble
 from wmcomponents.nn import EnsembleLinear, EnsembleNormedLinear, NormedLinear, NormedMLP, SimNorm, TaskEmbedding
 
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.golden_diamond import loaded
-from tests.golden_vectors import load
+from tests.support.golden_diamond import loaded
+from tests.support.golden_vectors import load
 from wmcomponents.nn import (
     AdaptiveGroupNorm,
     AdaptiveResidualBlock,

@@ -5,14 +5,14 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from tests.support.models import OF_IMAGES
 from wmcomponents.models import MODELS, make_model
 from wmcomponents.objectives.staged import StagedModelLoss
 
 VECTOR = Composite(observation=Unbounded(3))
 IMAGE = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 LARGE = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
-OF_IMAGES = {"IRIS": IMAGE, "DeltaIRIS": IMAGE, "Diamond": IMAGE}
-PAIRS = [(family, OF_IMAGES.get(family, VECTOR)) for family in MODELS]
+PAIRS = [(family, IMAGE if family in OF_IMAGES else VECTOR) for family in MODELS]
 PAIRS += [(family, LARGE) for family in ("PlaNet", "DreamerV3", "WorldModels", "TDMPC2", "EfficientZero")]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.models import IMAGE, MIXED, VECTOR
+from tests.support.models import IMAGE, MIXED, VECTOR
 from wmcomponents.dream import Simulator
 from wmcomponents.rendering.frames import SIZE, frame, simulator_frames
 from wmcomponents.testing.toy import ToyWorldModel

@@ -337,10 +337,10 @@ def test_a_fault_is_caught_under_its_own_clause(broken, clause):
 
 
 def test_every_clause_is_in_the_table_of_the_docstring():
-    from wmcomponents.testing.dream import CLAUSES, _player
+    from wmcomponents.testing.dream import CLAUSES, player_of
 
     envs = [Single(), *(Rows(mode) for mode in AutoresetMode), SB3(), Base()]
-    clauses = [*CLAUSES, *(clause for env in envs for clause in _player(env).clauses())]
+    clauses = [*CLAUSES, *(clause for env in envs for clause in player_of(env).clauses())]
     ids = {clause_id for clause in clauses for clause_id in clause.ids}
     lines = [line.split() for line in str(check_dream.__doc__).splitlines()]
     assert {line[0] for line in lines if line and "/" in line[0] and "." not in line[0]} == ids

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents._lock import one_writer
 from wmcomponents.training import FolderInUseError, Trainer
 

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.data import Categorical, Composite, OneHot, Unbounded
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.training import (
     ConstantThenDecay,
@@ -213,7 +213,7 @@ def test_a_nan_in_the_buffer_is_found_and_named(key):
 
 def test_the_progress_bar_is_plain_text_where_there_is_no_terminal():
     code = """
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.training import Trainer
 Trainer(corridor.model(), corridor.replay(), lr=1e-3, log_every=2).train(4)
 """

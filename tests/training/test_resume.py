@@ -14,10 +14,10 @@ from tensordict.nn import TensorDictParams, dispatch
 from torch import nn
 from torchrl.objectives import LossModule
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.training import BadCheckpointError, ConstantThenDecay, Trainer, checkpoint
 
-DRIVER = Path(__file__).with_name("killed_runs.py")
+DRIVER = Path(__file__).parents[1] / "support" / "killed_runs.py"
 
 
 def killed_runs(folder, scenario, seed=0):

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training import corridor, killed_stages
+from tests.support import corridor, killed_stages
 from wmcomponents.models import WorldModels, WorldModelsConfig
 from wmcomponents.training import Trainer, UntrainedStageWarning
 from wmcomponents.training.progress import progress_bar
@@ -144,7 +143,7 @@ def test_what_it_learns_of_the_corridor_is_the_corridor():
 
 @pytest.mark.slow
 def test_a_run_killed_in_each_stage_ends_with_the_same_bits_and_logs(tmp_path):
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("killed_stages.py")), str(tmp_path)]
+    command = [sys.executable, "-W", "ignore", killed_stages.__file__, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

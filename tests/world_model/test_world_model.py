@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictSequential
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.contract.models import PointMass
+from tests.support.models import PointMass
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import CapabilityError, Prediction, WorldModel
 

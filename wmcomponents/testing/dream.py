@@ -65,13 +65,13 @@ def check_dream(env: Any, *, seed: int = 0, steps: int = 200) -> Conformance:
         ConformanceError: naming each broken clause, where it broke, what was expected, what came, and the remedy.
         TypeError: if ``env`` is of none of the four kinds.
     """
-    player = _player(env)
+    player = player_of(env)
     clauses: tuple[Clause[DreamProbe], ...] = (*CLAUSES, *player.clauses())
     with untouched_globals():
         return examine(DreamProbe(player, seed, steps), f"{type(env).__name__} ({player.library})", clauses)
 
 
-def _player(env: Any) -> Player:
+def player_of(env: Any) -> Player:
     """The player for an environment's library, found by its base class's name so that no other library is imported."""
     bases = {(base.__module__.split(".")[0], base.__name__) for base in type(env).__mro__}
     if ("torchrl", "EnvBase") in bases:

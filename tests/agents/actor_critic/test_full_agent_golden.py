@@ -4,7 +4,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import OneHot
 
-from tests.golden_dreamerv3 import torch_state
+from tests.support.golden_dreamerv3 import torch_state
 from tests.models.rssm.test_dreamer_v3_loss_golden import reference
 from wmcomponents.agents.actor_critic import (
     Actor,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.agents.actor_critic import (
     ArrivalReturn,
     BoundedNormalActions,

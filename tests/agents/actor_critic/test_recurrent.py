@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.agents.actor_critic import (
     FrameFeatures,
     PooledConvs,

@@ -7,11 +7,10 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Binary, Bounded, Composite, OneHot
 
+from tests.support.small_diamond import SMALL, UPSAMPLED, image
 from wmcomponents.models import Diamond, DiamondLoss, DiamondLossConfig, DreamerV3, DreamerV3Config
 from wmcomponents.models.diffusion.diamond.segments import target_weight
 from wmcomponents.objectives.arrivals import arrivals_from
-
-from tests.models.diffusion.test_diamond import SMALL, UPSAMPLED, image  # isort: skip
 
 
 def model(config=SMALL, size=16, action_spec=None):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.golden_diamond import channels_last, one_hot, world_model
-from tests.golden_vectors import load
+from tests.support.golden_diamond import channels_last, one_hot, world_model
+from tests.support.golden_vectors import load
 from wmcomponents.models.diffusion.diamond.official import our_name
 from wmcomponents.models.diffusion.diamond.segments import DenoisingNoise, FrameSegments, target_weight
 

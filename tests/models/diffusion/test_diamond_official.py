@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchrl.data import Binary, Bounded, Composite, OneHot
 
-from tests.golden_diamond import world_model
-from tests.golden_vectors import load
+from tests.support.golden_diamond import world_model
+from tests.support.golden_vectors import load
 from wmcomponents import load_official
 from wmcomponents.models import Diamond, DiamondConfig
 from wmcomponents.pretrained import BadModelError

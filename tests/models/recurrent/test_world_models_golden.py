@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, Unbounded
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.dynamics import MDNRNN, DimensionMixture
 from wmcomponents.models import WorldModels
 from wmcomponents.objectives.arrivals import Arrivals

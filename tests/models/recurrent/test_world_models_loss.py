@@ -5,7 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Composite, OneHot, Unbounded
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.models import (
     DreamerV3,
     DreamerV3Config,

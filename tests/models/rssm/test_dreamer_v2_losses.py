@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchrl.data import Composite, OneHot, Unbounded
 
-from tests.models.rssm.test_dreamer_v3_loss import batch as every_kind
+from tests.support.small_batch import batch as every_kind
 from wmcomponents.models import (
     DreamerV2,
     DreamerV2Config,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import PriorStarts
 from wmcomponents.integrations.torchrl import Filter

@@ -3,7 +3,7 @@
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.models.rssm.test_dreamer_v1 import DECODER, DENSE, ENCODER, count, layers
+from tests.support.layer_counts import DECODER, DENSE, ENCODER, count, layers
 from wmcomponents.models import PlaNet, PlaNetConfig
 
 VECTOR = Composite(observation=Unbounded(4))

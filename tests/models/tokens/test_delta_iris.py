@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from tests.contract.models import CHANGES, SMALL, delta_iris
+from tests.support.models import CHANGES, SMALL, delta_iris
 from wmcomponents import load_official
 from wmcomponents.dream import ReplayStarts, Simulator
 from wmcomponents.functional import symexp
@@ -155,7 +155,7 @@ def test_a_dream_given_away_is_the_pure_one_and_the_pure_one_leaves_its_state_al
 
 
 def test_a_fork_leaves_its_parent_untouched(model):
-    from tests.contract.drive import sequences
+    from tests.support.drive import sequences
 
     def simulator():
         starts = ReplayStarts(model, lambda: sequences(model), pool_size=4)

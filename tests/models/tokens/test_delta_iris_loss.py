@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchrl.data import OneHot
 
-from tests.contract.models import CHANGES, SMALL
-from tests.models.tokens.test_iris_loss import at, data, parts_reached
+from tests.support.models import CHANGES, SMALL
+from tests.support.stages import at, data, parts_reached
 from wmcomponents.functional import symlog
 from wmcomponents.models import (
     DeltaIRIS,

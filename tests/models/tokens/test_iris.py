@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from tests.contract.models import SMALL, WORDS, iris
+from tests.support.models import SMALL, WORDS, iris
 from wmcomponents import load_official
 from wmcomponents.dream import ReplayStarts, Simulator, last_states
 from wmcomponents.models import IRIS, IRISConfig, presets
@@ -209,7 +209,7 @@ def test_the_block_causal_model_keeps_the_protocol():
 
 
 def test_a_dream_from_real_prefixes_ends_where_the_horizon_says(model):
-    from tests.contract.drive import sequences
+    from tests.support.drive import sequences
 
     starts = ReplayStarts(model, lambda: sequences(model), pool_size=4)
     simulator = Simulator(model, starts, batch_size=4, horizon=3, termination="off")
@@ -276,7 +276,7 @@ def test_a_checkpoint_with_a_key_too_many_or_too_few_is_refused(tmp_path):
 
 
 def test_a_codebook_begins_with_real_frames_once_and_only_where_it_should():
-    from tests.contract.drive import sequences
+    from tests.support.drive import sequences
 
     torch.manual_seed(0)
     model = IRIS(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.functional import negative_cosine
 from wmcomponents.models import EfficientZero, EfficientZeroConfig
 from wmcomponents.pretrained import BadModelError

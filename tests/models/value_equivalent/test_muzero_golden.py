@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.models import MuZero, MuZeroConfig
 from wmcomponents.pretrained import BadModelError
 

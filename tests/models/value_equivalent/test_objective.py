@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
+from tests.support.small_muzero import SMALL, SPEC, efficientzero, muzero, sequences
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.functional.n_step import EpisodeTail, episode_tail
 from wmcomponents.models import (
@@ -20,39 +21,8 @@ from wmcomponents.optim import ScheduledAdam, ScheduledSGD
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.training import Trainer
 
-SPEC = Composite(observation=Unbounded(3))
 VECTOR = Composite(observation=Unbounded(4))
 BOARD = Composite(board=Bounded(0, 1, (3, 3, 2), dtype=torch.bool))
-SMALL = {"units": 8, "unroll": 3, "starts": 0, "td_steps": 2, "discount": 0.5}
-
-
-def sequences(*, inits=(), ends=(), batch=2, steps=6, actions=None):
-    """Transitions of one stream: episodes begin at ``inits``, terminate with ``ends``."""
-    torch.manual_seed(0)
-    td = TensorDict(batch_size=[batch, steps])
-    td["observation"] = torch.randn(batch, steps, 3)
-    td["action"] = torch.eye(2)[torch.randint(2, (batch, steps))] if actions is None else actions
-    flags = torch.zeros(2, batch, steps, 1, dtype=torch.bool)
-    flags[0, :, list(inits)] = True
-    flags[1, :, list(ends)] = True
-    td["is_init"] = flags[0]
-    td["next"] = {
-        "observation": torch.randn(batch, steps, 3),
-        "reward": torch.arange(1.0, steps + 1).view(1, steps, 1).expand(batch, steps, 1).clone(),
-        "terminated": flags[1],
-        "done": flags[1],
-    }
-    return td
-
-
-def muzero(spec=SPEC, **changes):
-    torch.manual_seed(0)
-    return MuZero(MuZeroConfig.tiny(**{**SMALL, **changes}), spec, OneHot(2))
-
-
-def efficientzero(spec=SPEC, **changes):
-    torch.manual_seed(0)
-    return EfficientZero(EfficientZeroConfig.tiny(**{**SMALL, **changes}), spec, OneHot(2))
 
 
 def targets(loss, td):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.value_equivalent.test_objective import muzero, sequences
+from tests.support.small_muzero import muzero, sequences
 from wmcomponents.models import initial_priorities
 
 

@@ -5,8 +5,8 @@ import torch
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 
 import wmcomponents
-from tests.golden_tdmpc2 import recorded, under
-from tests.golden_vectors import load
+from tests.support.golden_tdmpc2 import recorded, under
+from tests.support.golden_vectors import load
 from wmcomponents.encoders import SimNormEncoder
 from wmcomponents.functional import (
     bounded_log_std,

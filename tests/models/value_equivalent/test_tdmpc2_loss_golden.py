@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.golden_tdmpc2 import UPDATES, ours, recorded, update
+from tests.support.golden_tdmpc2 import UPDATES, ours, recorded, update
 
 SCALES = {"consistency": 20.0, "reward": 0.1, "value": 0.1}
 

@@ -238,7 +238,7 @@ class LatentVectorObservation(gymnasium.vector.VectorWrapper, RecordConstructorA
             raise SpaceError(
                 "a SAME_STEP environment gives the last observations as infos['final_obs']; this one does not."
             )
-        last = _with_final_rows(observation, info["final_obs"], done)
+        last = with_final_rows(observation, info["final_obs"], done)
         features = self._filter.features(self._filter.advance(action, last, np.zeros_like(done)))
         rows = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(done):
@@ -273,7 +273,7 @@ def _row(observation: Any) -> Any:
     return np.asarray(observation)[None]
 
 
-def _with_final_rows(observation: Any, final: Any, done: np.ndarray) -> Any:
+def with_final_rows(observation: Any, final: Any, done: np.ndarray) -> Any:
     """A batch of observations with the rows that are done replaced by what their episodes ended with.
 
     ``final`` is Gymnasium's array of objects (each an observation, a dict where the space is one), or a batch.
@@ -284,7 +284,7 @@ def _with_final_rows(observation: Any, final: Any, done: np.ndarray) -> Any:
             if isinstance(final, dict)
             else {key: [None if row is None else row[key] for row in final] for key in observation}
         )
-        return {key: _with_final_rows(value, entries[key], done) for key, value in observation.items()}
+        return {key: with_final_rows(value, entries[key], done) for key, value in observation.items()}
     rows = np.array(observation, copy=True)
     for i in np.flatnonzero(done):
         rows[i] = final[i]

@@ -1,7 +1,7 @@
 """Small models of every family and what they saw and dreamt: written by one version, replayed by another.
 
-This file is run with the code of the version that writes (``python tests/bundles.py OUT``, with that version's checkout
-on ``PYTHONPATH``); the catalogue speaks of configs as version e92d95a named their fields.
+This file is run with the code of the version that writes (``python tests/support/bundles.py OUT``, with that version's
+checkout on ``PYTHONPATH``); the catalogue speaks of configs as version e92d95a named their fields.
 """
 
 import sys

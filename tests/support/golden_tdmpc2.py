@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.models import TDMPC2
 from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws
 from wmcomponents.models.value_equivalent.tdmpc2.official import RULES

@@ -13,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.training import corridor, killed_runs
+from tests.support import corridor, killed_runs
 from wmcomponents.models import WorldModels, WorldModelsConfig
 from wmcomponents.training import Trainer
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -42,3 +43,9 @@ def learnt(agent):
     moments = {f"{i}/{key}": value for i, entry in optimizer["state"].items() for key, value in entry.items()}
     tensors = {key: value.numpy().tobytes().hex() for key, value in {**policy, **moments}.items()}
     return json.dumps([tensors, optimizer["param_groups"]], sort_keys=True).encode()
+
+
+def train_arguments(data: Path, out: Path, steps: int = 3) -> list:
+    """What `wmc` is given to train a small model for a few steps."""
+    sizes = ["--batch-size", 4, "--sequence-length", 16, "--start-states", 32]
+    return ["train", "--data", data, "--out", out, "--steps", steps, *sizes]

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.training import corridor
+from tests.support import corridor
 from wmcomponents.training import Trainer
 
 STEPS, CHECKPOINT_EVERY = 40, 3

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Binary, Bounded, Composite, OneHot
 
-from tests.golden_vectors import load
+from tests.support.golden_vectors import load
 from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models import Diamond, DiamondConfig

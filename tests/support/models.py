@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
-from tests.parts import settle
+from tests.support.parts import settle
 from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
@@ -198,6 +198,9 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
 ]
+
+OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond"})
+"""Families that see images alone."""
 
 ADAPTED = frozenset(
     {

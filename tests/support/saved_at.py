@@ -1,10 +1,10 @@
 """Whether models that an earlier version writes load today and dream the same bits, on this machine.
 
-    python -m tests.saved_at [REVISION] [--keep FOLDER]
+    python -m tests.support.saved_at [REVISION] [--keep FOLDER]
 
-writes the bundles of :mod:`tests.bundles` with the code of a revision, or of a checkout given by its path, in a process
-of its own; loads each with the code at hand; and compares what it sees and dreams bit for bit. Exit code 1 tells of a
-difference. With ``--keep`` the bundles stay in that folder: so those of ``tests/saved`` were written.
+writes the bundles of :mod:`tests.support.bundles` with the code of a revision, or of a checkout given by its path, in a
+process of its own; loads each with the code at hand; and compares what it sees and dreams bit for bit. Exit code 1
+tells of a difference. With ``--keep`` the bundles stay in that folder: so those of ``tests/saved`` were written.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tests import bundles
+from tests.support import bundles
 from wmcomponents.models.loading import load_starts, load_with_starts
 
 GIVEN = ("is_init", "led", "action", "observation.", "filter_noise.", "noise.")
@@ -83,7 +83,7 @@ def write(revision: str, out: Path) -> None:
         tree = Path(revision).resolve()
         if not tree.is_dir():
             tree = Path(scratch)
-            root = Path(__file__).resolve().parents[1]
+            root = Path(__file__).resolve().parents[2]
             with subprocess.Popen(["git", "archive", revision], cwd=root, stdout=subprocess.PIPE) as archive:
                 with tarfile.open(fileobj=archive.stdout, mode="r|") as files:
                     files.extractall(tree, filter="data")
@@ -94,7 +94,7 @@ def write(revision: str, out: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Write, compare and tell."""
-    parser = argparse.ArgumentParser(prog="python -m tests.saved_at", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.saved_at", description=__doc__)
     parser.add_argument("revision", nargs="?", default="e92d95a")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the bundles are written, and stay")
     options = parser.parse_args(arguments)
