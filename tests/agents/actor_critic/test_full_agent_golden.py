@@ -5,7 +5,7 @@ from tensordict import TensorDict
 from torchrl.data import OneHot
 
 from tests.support.golden_dreamerv3 import torch_state
-from tests.models.rssm.test_dreamer_v3_loss_golden import reference
+from tests.support.golden_dreamerv3_agent import reference
 from wmcomponents.agents.actor_critic import (
     Actor,
     CategoricalActions,
