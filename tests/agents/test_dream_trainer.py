@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchrl.data import OneHot
 
-from tests.agents.actor_critic.test_imagination import Walk
+from tests.support.line_world import Walk
 from wmcomponents.agents.actor_critic import dreamer_v3_loss
 from wmcomponents.agents.dream_trainer import DivergedBehaviorError, DreamTrainer
 from wmcomponents.dream.starts import PoolStarts

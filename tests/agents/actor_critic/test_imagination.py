@@ -3,10 +3,11 @@
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
+from torchrl.data import Bounded, Categorical, OneHot
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from wmcomponents import CapabilityError, Prediction, WorldModel
+from tests.support.line_world import Walk
+from wmcomponents import CapabilityError
 from wmcomponents.agents.actor_critic import (
     Actor,
     CategoricalActions,
@@ -18,7 +19,6 @@ from wmcomponents.agents.actor_critic import (
     dreamer_v3_loss,
     dreamer_v3_preprint_loss,
 )
-from wmcomponents.codecs import ActionVector
 from wmcomponents.heads import TwoHotHead
 
 NUMBER, CHOICE = Bounded(-2.0, 2.0, (1,)), OneHot(3)
@@ -28,37 +28,6 @@ PAPERS = {
     "dreamer-v3-preprint": dreamer_v3_preprint_loss,
     "dreamer-v3": dreamer_v3_loss,
 }
-
-
-class Walk(WorldModel):
-    """A place on a line that an action moves: nearness to one half pays; of choices, the first one pays."""
-
-    def __init__(self, action_spec, features=True, reward=True):
-        place = Composite(place=Unbounded(1))
-        super().__init__(
-            observation_spec=Composite(observation=Unbounded(1)), action_spec=action_spec, state_spec=place
-        )
-        self.gain = torch.nn.Parameter(torch.ones(()))
-        self.action_vector = ActionVector(action_spec)
-        self.lacks = {name for name, has in (("features", features), ("reward", reward)) if not has}
-
-    @property
-    def capabilities(self):
-        return super().capabilities - self.lacks
-
-    def observe(self, state, action, observation, is_init, noise):
-        return {"place": observation["observation"].clone()}
-
-    def imagine(self, state, action, noise):
-        vector = self.action_vector(action)
-        if vector.shape[-1] == 1:
-            place = 0.5 * state["place"] + self.gain * vector
-            return Prediction({"place": place}, -(place - 0.5).square(), torch.full_like(place, 0.9))
-        place = 0.5 * state["place"]
-        return Prediction({"place": place}, self.gain * vector[..., :1], torch.ones_like(place))
-
-    def features(self, state):
-        return torch.cat([state["place"], torch.ones_like(state["place"])], -1)
 
 
 def starts(rows=16):
