@@ -132,7 +132,7 @@ class AdaptiveResidualBlocks(nn.ModuleList):
     def absorb(
         self, x: Float[Tensor, "n c h w"], cond: Float[Tensor, "n k"], skips: Sequence[Tensor]
     ) -> Float[Tensor, "n c2 h w"]:
-        """The last output, where each block reads the one before and a skip behind it along the channels."""
+        """The last output, where each block reads the one before and, along the channels, a skip ``[n, c, h, w]``."""
         for block, skip in zip(self, skips, strict=True):
             x = block(torch.cat([x, skip], 1), cond)
         return x
