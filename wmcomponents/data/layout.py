@@ -75,13 +75,13 @@ class Layout:
         Raises:
             ValueError: if it is not what that writes.
         """
-        if not isinstance(leaves, list) or not 1 <= len(leaves) <= 4096 or not _is_shape(batch) or len(batch) > 1:
+        if not isinstance(leaves, list) or not 1 <= len(leaves) <= 4096:
             raise ValueError("it names no steps")
+        if not _is_shape(batch) or len(batch) > 1:
+            raise ValueError("its batch is none")
         found = [_leaf(leaf) for leaf in leaves]
         layout = cls(tuple(found), tuple(batch))
-        keys = {key for key, _, _ in found}
-        below = {key[:n] for key in keys for n in range(1, len(key))}
-        if len(keys) < len(found) or keys & below or layout.leaves != _sorted(found):
+        if _doubled([key for key, _, _ in found]) or layout.leaves != _sorted(found):
             raise ValueError("its entries are doubled, or out of order")
         if not 1 <= layout.row_bytes <= LARGEST_STEP:
             raise ValueError(f"a row of {layout.row_bytes:,} bytes; 1 to {LARGEST_STEP:,} are possible")
@@ -192,6 +192,12 @@ class Layout:
 
 def _sorted(leaves: list[tuple[Key, torch.dtype, tuple[int, ...]]]) -> tuple:
     return tuple(sorted(leaves, key=lambda leaf: (-leaf[1].itemsize, leaf[0])))
+
+
+def _doubled(keys: list[Key]) -> bool:
+    """Whether a key stands twice, or is a folder of another."""
+    below = {key[:n] for key in keys for n in range(1, len(key))}
+    return len(set(keys)) < len(keys) or not below.isdisjoint(keys)
 
 
 def _leaf(leaf: Any) -> tuple[Key, torch.dtype, tuple[int, ...]]:

@@ -215,18 +215,16 @@ def strip(
     cell = 1.3
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    lines = sum(1 + max(note.count("\n") for note in one) for one in notes.values())
+    size = (cell * count + 0.8, cell * height / width * len(rows) + (0.75 if title else 0.35) + 0.16 * lines)
     with matplotlib.rc_context(cast(Any, STYLE)):
-        lines = sum(1 + max(note.count("\n") for note in one) for one in notes.values())
-        size = (cell * count + 0.8, cell * height / width * len(rows) + (0.75 if title else 0.35) + 0.16 * lines)
         figure = Figure(figsize=size, dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
         axes = figure.subplots(len(rows), count, squeeze=False)
         for line, (name, frames) in zip(axes, rows.items(), strict=True):
-            _draw_frames(line, frames, [step > ended.get(name, math.inf) for step in steps])
-            for axis, note in zip(line, notes.get(name, ()), strict=False):
-                axis.set_xlabel(note, fontsize=8, color="#52606d")
-            line[0].set_ylabel(name, fontweight="bold", color=DREAM if name == "dream" else INK, fontsize=10)
+            end = ended.get(name, math.inf)
+            _draw_row(line, name, frames, [step > end for step in steps], notes.get(name, ()))
         for axis, step in zip(axes[0], steps, strict=True):
             axis.set_title("start" if step == 0 else f"step {step}", loc="center", fontsize=8, fontweight="normal")
         if title:
@@ -236,8 +234,13 @@ def strip(
     return path
 
 
-def _draw_frames(line: Sequence[Any], frames: Sequence[np.ndarray], is_over: Sequence[bool]) -> None:
-    """One row of frames; those behind the end of an episode are faded."""
+def _draw_row(
+    line: Sequence[Any], name: str, frames: Sequence[np.ndarray], is_over: Sequence[bool], notes: Sequence[str]
+) -> None:
+    """One row of frames with its name and notes; those behind the end of an episode are faded."""
+    for axis, note in zip(line, notes, strict=False):
+        axis.set_xlabel(note, fontsize=8, color="#52606d")
+    line[0].set_ylabel(name, fontweight="bold", color=DREAM if name == "dream" else INK, fontsize=10)
     for axis, image, over in zip(line, frames, is_over, strict=True):
         smooth = "nearest" if max(image.shape[:2]) <= 300 else "antialiased"
         axis.imshow(image, interpolation=smooth, alpha=0.25 if over else 1.0)

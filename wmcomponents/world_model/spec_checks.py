@@ -49,13 +49,17 @@ def both_verbs(spec: Composite | None) -> Composite:
     result = Composite({verb: verbs.get(verb, Composite()).clone() for verb in ("observe", "imagine")})
     for verb in ("observe", "imagine"):
         check_flat(f"noise_spec[{verb!r}]", result[verb])
-        for key, leaf in items_of(cast(Composite, result[verb])):
-            if not _is_uniform(leaf) and not isinstance(leaf, Unbounded):
-                raise ValueError(
-                    f"noise {key!r} must be Bounded(0, 1) (uniform) or Unbounded (standard normal); got {leaf}. "
-                    f"Transform base noise inside the model instead."
-                )
+        _check_base_noise(cast(Composite, result[verb]))
     return result
+
+
+def _check_base_noise(spec: Composite) -> None:
+    for key, leaf in items_of(spec):
+        if not _is_uniform(leaf) and not isinstance(leaf, Unbounded):
+            raise ValueError(
+                f"noise {key!r} must be Bounded(0, 1) (uniform) or Unbounded (standard normal); got {leaf}. "
+                f"Transform base noise inside the model instead."
+            )
 
 
 def _is_uniform(leaf: TensorSpec) -> bool:
