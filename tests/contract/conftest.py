@@ -11,9 +11,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "model" not in metafunc.fixturenames:
         return
     names = frozenset(name for name, _ in MODELS)
-    if metafunc.module.__name__.rpartition(".")[2] in ADAPTERS:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in ADAPTERS:
         names = ADAPTED
-    if {"slow", "compile"} <= {mark.name for mark in metafunc.definition.iter_markers()}:
+    if module == "test_calls" or {"slow", "compile"} <= {mark.name for mark in metafunc.definition.iter_markers()}:
         names = COMPILED
     metafunc.parametrize(
         "model",
