@@ -250,8 +250,10 @@ def _load(replay: TensorDictReplayBuffer, saved: SavedSteps) -> TensorDictReplay
 
 def _check_fits(replay: TensorDictReplayBuffer, storage: TensorStorage, saved: SavedSteps) -> None:
     """Refuse saved steps that a buffer has no room for, or that are of another kind than its own."""
-    is_ours, held = isinstance(replay, SequenceReplayBuffer), _held(storage)
-    own, known = (replay.layout, replay.transition_spec) if is_ours else (held, None)
+    own = held = _held(storage)
+    known = None
+    if isinstance(replay, SequenceReplayBuffer):
+        own, known = replay.layout, replay.transition_spec
     batch, streams = saved.layout.batch, saved.layout.streams
     if storage.ndim != 1 + len(batch) or (own is not None and own.batch != batch):
         raise BadDataError(
