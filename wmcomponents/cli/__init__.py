@@ -70,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
+    if name in COMMANDS:
+        return _run(name, rest, shared, shlex.join(["wmc", *(word for word in typed if word != "--debug")]))
+    return _no_command(name)
+
+
+def _no_command(name: str) -> int:
+    """What is asked of `wmc` itself, or is a mistake."""
     if name in ("-h", "--help", "help"):
         print(overview())
         return OK
@@ -78,12 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version("wmcomponents"))
         return OK
-    if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
-        known = [*COMMANDS, "--help", "--version"]
-        there = meant(name, known) or f" There are {', '.join(known)}."
-        return _complain(f"there is no {kind} {name!r}.{there}", USAGE)
-    return _run(name, rest, shared, shlex.join(["wmc", *(word for word in typed if word != "--debug")]))
+    kind = "option" if name.startswith("-") else "command"
+    known = [*COMMANDS, "--help", "--version"]
+    there = meant(name, known) or f" There are {', '.join(known)}."
+    return _complain(f"there is no {kind} {name!r}.{there}", USAGE)
 
 
 class Shared(NamedTuple):
@@ -153,18 +158,10 @@ def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
             result = module.run(config)
     except SystemExit as stop:  # tyro has said everything
         return stop.code if isinstance(stop.code, int) else USAGE
-    except KeyboardInterrupt as stop:
-        advice = "Go on where it stopped" if command.goes_on else "Begin again"
-        code = stop.exit_code if isinstance(stop, Interrupted) else INTERRUPTED
-        return _complain(f"interrupted. {advice}: {again}", code)
-    except UsageError as error:
-        return _complain(str(error), USAGE)
-    except Exception as error:
-        if shared.debug:
+    except (KeyboardInterrupt, Exception) as error:
+        if shared.debug and not isinstance(error, (KeyboardInterrupt, UsageError)):
             traceback.print_exc()
-        full = isinstance(error, OSError) and error.errno in FULL
-        advice = f" What was saved before is whole. Make room, then go on: {again}" if full and command.goes_on else ""
-        return _complain(_line(error) + advice, FAILED)
+        return _failed(error, again, goes_on=command.goes_on)
     # On a terminal the tables on standard error have said it.
     if result is not None and (shared.as_json or not sys.stdout.isatty()):
         sys.stderr.flush()
@@ -172,11 +169,24 @@ def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
     return OK
 
 
+def _failed(error: BaseException, again: str, *, goes_on: bool) -> int:
+    """Say in one line why a command ended, and how it goes on."""
+    if isinstance(error, KeyboardInterrupt):
+        advice = "Go on where it stopped" if goes_on else "Begin again"
+        code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
+        return _complain(f"interrupted. {advice}: {again}", code)
+    if isinstance(error, UsageError):
+        return _complain(str(error), USAGE)
+    is_full = isinstance(error, OSError) and error.errno in FULL
+    advice = f" What was saved before is whole. Make room, then go on: {again}" if is_full and goes_on else ""
+    return _complain(_line(error) + advice, FAILED)
+
+
 def _module(name: str):
     return importlib.import_module(f"wmcomponents.cli.{name}")
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """The error in one line; its class too where the message alone would not be understood."""
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
     text = " ".join(str(said).split())

@@ -56,14 +56,7 @@ def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int
         raise UsageError("name at least one data folder.")
     saved = [open_saved(path) for path in paths]
     facts = [_facts(one) for one in saved]
-    first = saved[0]
-    for other in saved[1:]:
-        if other.content["transition_spec"] != first.content["transition_spec"]:
-            names = " and ".join(f"{one.path} ({one.content['env']})" for one in (other, first))
-            raise BadDataError(f"{names} hold different kinds of steps: name folders of one environment.")
-    spec = _spec(first)
-    for one in saved:
-        check_same_steps(one, None, Layout.of_spec(spec, one.layout.streams))
+    first, spec = saved[0], _common_spec(saved)
     options: dict[str, Any] = {"sequence_length": sequence_length, "batch_size": batch_size, "seed": seed}
     total = sum(one.content["steps"] for one in saved)
     longest = total if len(saved) > 1 else first.rows
@@ -79,12 +72,7 @@ def open_dataset(paths: Sequence[Path], *, sequence_length: int, batch_size: int
     else:
         replay = make_replay(total, spec, print_fn=say, **options)
         for path in paths:
-            for steps in read_one_save(path, lambda one: list(_streams(one))):
-                # The stream breaks off here, and the next follows: an episode cut short, not one that goes on.
-                steps["next", "truncated"][-1] |= ~steps["next", "terminated"][-1]
-                steps["next", "done"][-1] = True
-                steps["is_init"][0] = True  # a ring that was full begins in the middle of an episode
-                replay.extend(steps.select(*spec.keys(True, True)))
+            _append(replay, path, spec)
     shown = [key for key in spec.keys() if key not in ("next", "action", "is_init")]
     return Dataset(
         replay,
@@ -107,6 +95,33 @@ def check_fits(model: WorldModel, data: Dataset, model_path: Path) -> None:
             f"{model_path} observes {_words(wanted)} and acts in {tuple(model.action_spec.shape)}; the data of "
             f"{data.env} shows {_words(given)} and acts in {tuple(data.action_spec.shape)}."
         )
+
+
+def _common_spec(saved: Sequence[SavedSteps]) -> Composite:
+    """The spec of a step, the same in all folders.
+
+    Raises:
+        BadDataError: if they hold different kinds of steps, or their files do not fit it.
+    """
+    first = saved[0]
+    for other in saved[1:]:
+        if other.content["transition_spec"] != first.content["transition_spec"]:
+            names = " and ".join(f"{one.path} ({one.content['env']})" for one in (other, first))
+            raise BadDataError(f"{names} hold different kinds of steps: name folders of one environment.")
+    spec = _spec(first)
+    for one in saved:
+        check_same_steps(one, None, Layout.of_spec(spec, one.layout.streams))
+    return spec
+
+
+def _append(replay: ReplayBuffer, path: Path, spec: Composite) -> None:
+    """The steps of a folder behind those that are there."""
+    for steps in read_one_save(path, lambda one: list(_streams(one))):
+        # The stream breaks off here, and the next follows: an episode cut short, not one that goes on.
+        steps["next", "truncated"][-1] |= ~steps["next", "terminated"][-1]
+        steps["next", "done"][-1] = True
+        steps["is_init"][0] = True  # a ring that was full begins in the middle of an episode
+        replay.extend(steps.select(*spec.keys(True, True)))
 
 
 def _streams(saved: SavedSteps) -> Iterator[TensorDictBase]:

@@ -40,62 +40,88 @@ class DreamConfig:
 
 def run(config: DreamConfig) -> dict[str, Any]:
     """Dream and draw."""
-    at_least(1, steps=config.steps, burn_in=config.burn_in)
-    suffix = config.out.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"--out ends in one of {', '.join(SUFFIXES)}; got {str(config.out)!r}.")
-    if config.fps <= 0:
-        raise UsageError(f"--fps is positive; got {config.fps}.")
-    if config.out.is_dir():
-        raise UsageError(f"--out is a file; {str(config.out)!r} is a folder.")
+    _check(config)
     check_folders(model=config.model, data=[config.compare])
     from wmcomponents.cli.train import training_facts
-    from wmcomponents.evaluation.figures import filmstrip, outcomes, strip
-    from wmcomponents.evaluation.film_files import write_video
-    from wmcomponents.evaluation.video import comparison_reels, side_by_side
     from wmcomponents.models.loading import load_with_starts
-    from wmcomponents.rendering.renderers import RENDERERS, make_renderer
+    from wmcomponents.rendering.renderers import make_renderer
 
     quiet()
     device = device_of(config.device)
     model, pool = load_with_starts(config.model, device=device)
     model.require("decode", driver="wmc dream", remedy="a model without a decoder has nothing to draw.")
-    if config.env is not None and config.env not in RENDERERS:
-        raise UsageError(
-            f"--env names an environment that is drawn as it draws itself: {', '.join(RENDERERS)}; got {config.env!r}."
-            f"{meant(config.env, RENDERERS)} Leave it out for others: they are drawn as images, boards or bars."
-        )
+    _check_renderer(config.env)
     env_id = config.env or training_facts(config.model).get("env")
     render = make_renderer(env_id, model.observation_spec)
     caption = env_id or type(model).__name__
     check_place(config.out.parent)
     if config.compare is not None:
-        comparison = _comparison(config, config.compare, model)
-        if suffix == ".png":
-            filmstrip(comparison, render, config.out, title=f"{caption}: same start, same actions")
-        else:
-            pages = side_by_side(comparison_reels(comparison, render), caption="same start, same actions")
-            write_video(pages, config.out, fps=config.fps)
-        result: dict[str, Any] = {
-            "steps": comparison.steps,
-            "return": None if comparison.dream_reward is None else float(comparison.dream_reward[0].sum()),
-            "real_return": float(comparison.real_reward.sum()),
-            "terminated": comparison.terminated,
-        }
+        result = _beside_reality(config, config.compare, model, render, caption)
     else:
-        reel, result = _dreamt(config, model, pool, render)
-        if suffix == ".png":
-            import numpy as np
-
-            steps = np.unique(np.linspace(0, len(reel.frames) - 1, 10).round().astype(int)).tolist()
-            notes = {"dream": outcomes(reel.rewards, steps, reel.ended)}
-            strip({"dream": [reel.frames[k] for k in steps]}, config.out, steps=steps, notes=notes, title=caption)
-        else:
-            write_video(side_by_side([reel], caption=caption), config.out, fps=config.fps)
+        result = _alone(config, model, pool, render, caption)
     size = config.out.stat().st_size
     say(f"{result['steps']} dreamed steps in {config.out} ({size / 1000:.0f} kB)")
     compared = None if config.compare is None else str(config.compare)
     return {"out": str(config.out), "bytes": size, "model": str(config.model), "compare": compared, **_rounded(result)}
+
+
+def _check(config: DreamConfig) -> None:
+    """Refuse what makes no sense, before anything heavy is imported."""
+    at_least(1, steps=config.steps, burn_in=config.burn_in)
+    if config.out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out ends in one of {', '.join(SUFFIXES)}; got {str(config.out)!r}.")
+    if config.fps <= 0:
+        raise UsageError(f"--fps is positive; got {config.fps}.")
+    if config.out.is_dir():
+        raise UsageError(f"--out is a file; {str(config.out)!r} is a folder.")
+
+
+def _check_renderer(env_id: str | None) -> None:
+    from wmcomponents.rendering.renderers import RENDERERS
+
+    if env_id is not None and env_id not in RENDERERS:
+        raise UsageError(
+            f"--env names an environment that is drawn as it draws itself: {', '.join(RENDERERS)}; got {env_id!r}."
+            f"{meant(env_id, RENDERERS)} Leave it out for others: they are drawn as images, boards or bars."
+        )
+
+
+def _beside_reality(config: DreamConfig, folder: Path, model: Any, render: Any, caption: str) -> dict[str, Any]:
+    """Reality and the dream that begins in it; what they came to."""
+    from wmcomponents.evaluation.film_files import write_video
+    from wmcomponents.evaluation.strips import filmstrip
+    from wmcomponents.evaluation.video import comparison_reels, side_by_side
+
+    comparison = _comparison(config, folder, model)
+    if config.out.suffix.lower() == ".png":
+        filmstrip(comparison, render, config.out, title=f"{caption}: same start, same actions")
+    else:
+        pages = side_by_side(comparison_reels(comparison, render), caption="same start, same actions")
+        write_video(pages, config.out, fps=config.fps)
+    return {
+        "steps": comparison.steps,
+        "return": None if comparison.dream_reward is None else float(comparison.dream_reward[0].sum()),
+        "real_return": float(comparison.real_reward.sum()),
+        "terminated": comparison.terminated,
+    }
+
+
+def _alone(config: DreamConfig, model: Any, pool: Any, render: Any, caption: str) -> dict[str, Any]:
+    """A dream from a start state under a policy; what it came to."""
+    import numpy as np
+
+    from wmcomponents.evaluation.film_files import write_video
+    from wmcomponents.evaluation.strips import outcomes, strip
+    from wmcomponents.evaluation.video import side_by_side
+
+    reel, result = _dreamt(config, model, pool, render)
+    if config.out.suffix.lower() == ".png":
+        steps = np.unique(np.linspace(0, len(reel.frames) - 1, 10).round().astype(int)).tolist()
+        notes = {"dream": outcomes(reel.rewards, steps, reel.ended)}
+        strip({"dream": [reel.frames[k] for k in steps]}, config.out, steps=steps, notes=notes, title=caption)
+    else:
+        write_video(side_by_side([reel], caption=caption), config.out, fps=config.fps)
+    return result
 
 
 def _comparison(config: DreamConfig, folder: Path, model: Any) -> Any:

@@ -200,11 +200,13 @@ def check_noise(model: WorldModel, noise: StepNoise, lead: Sequence[int]) -> Non
     for key, value in (noise.z or {}).items():
         _check_range(f"noise {key!r}", value, uniform=key in uniform)
     if noise.end is not None:
-        if tuple(noise.end.shape) != (*lead, 1) or not noise.end.dtype.is_floating_point:
-            raise ValueError(
-                f"the draws of the end are floats {[*lead, 1]}; got {noise.end.dtype} {list(noise.end.shape)}."
-            )
-        _check_range("the draws of the end", noise.end, uniform=True)
+        _check_end(noise.end, lead)
+
+
+def _check_end(end: Tensor, lead: Sequence[int]) -> None:
+    if tuple(end.shape) != (*lead, 1) or not end.dtype.is_floating_point:
+        raise ValueError(f"the draws of the end are floats {[*lead, 1]}; got {end.dtype} {list(end.shape)}.")
+    _check_range("the draws of the end", end, uniform=True)
 
 
 def _check_range(name: str, value: Tensor, *, uniform: bool) -> None:

@@ -128,13 +128,16 @@ def refuse_unknown(options: Mapping[str, Any], owner: Callable[..., Any]) -> Non
     Raises:
         TypeError: naming the first that is unknown, and all that are known.
     """
-    unknown = [name for name in options if name not in DreamOptions.__optional_keys__]
-    if not unknown:
-        return
+    unknown = sorted(options.keys() - DreamOptions.__optional_keys__)
+    if unknown:
+        raise TypeError(f"{owner.__name__} has no option {unknown[0]!r}; {_known_beside(unknown[0], owner)}")
+
+
+def _known_beside(unknown: str, owner: Callable[..., Any]) -> str:
+    """What there is, in words, and what may have been meant."""
     # Of a class the constructor itself: a metaclass, such as TorchRL's, may hide it.
     arguments = inspect.signature(owner.__init__ if isinstance(owner, type) else owner).parameters.values()
     names = [one.name for one in arguments if one.kind is not one.VAR_KEYWORD and one.name != "self"]
     names += [name for name in get_type_hints(DreamOptions) if name not in names]
-    close = difflib.get_close_matches(unknown[0], names, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    raise TypeError(f"{owner.__name__} has no option {unknown[0]!r}; it has {', '.join(names)}.{meant}")
+    close = difflib.get_close_matches(unknown, names, n=1)
+    return f"it has {', '.join(names)}." + (f" Did you mean {close[0]!r}?" if close else "")

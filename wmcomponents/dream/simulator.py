@@ -1,7 +1,7 @@
 """The dream: one batched simulator, tensors only, that every environment adapter shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -92,13 +92,7 @@ class Simulator:
         rules: DreamRules | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
-        if not isinstance(model, WorldModel):
-            raise TypeError(f"a dream is of a WorldModel, or of the folder of a saved one; got {model!r:.80}.")
-        if starts is not None and not isinstance(starts, Starts):
-            raise TypeError(
-                f"starts= takes a Starts, such as PoolStarts(states) or ReplayStarts(model, replay.sample); got "
-                f"a {type(starts).__name__}."
-            )
+        _check_kinds(model, starts)
         self.model = model
         self.batch_size = whole("batch_size", batch_size, 1, "the number of rows, at least one row")
         if seed is not None:
@@ -430,3 +424,13 @@ class Simulator:
         self.state = where_rows(mask, self._starting.restart(mask, self.generator), self.state)
         self._clock.restart(mask)
         self.done, self.all_running = self.done & ~mask, False
+
+
+def _check_kinds(model: Any, starts: Any) -> None:
+    if not isinstance(model, WorldModel):
+        raise TypeError(f"a dream is of a WorldModel, or of the folder of a saved one; got {model!r:.80}.")
+    if starts is not None and not isinstance(starts, Starts):
+        raise TypeError(
+            f"starts= takes a Starts, such as PoolStarts(states) or ReplayStarts(model, replay.sample); got a "
+            f"{type(starts).__name__}."
+        )

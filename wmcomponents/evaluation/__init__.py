@@ -1,9 +1,6 @@
 """Dream against reality: reports, metrics, images, videos."""
 
-from wmcomponents.evaluation.figures import filmstrip as filmstrip
 from wmcomponents.evaluation.figures import horizon_figure as horizon_figure
-from wmcomponents.evaluation.figures import outcomes as outcomes
-from wmcomponents.evaluation.figures import strip as strip
 from wmcomponents.evaluation.film_files import write_gif as write_gif
 from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
 from wmcomponents.evaluation.film_files import write_video as write_video
@@ -23,6 +20,9 @@ from wmcomponents.evaluation.returns import EndlessEpisodeError as EndlessEpisod
 from wmcomponents.evaluation.returns import Returns as Returns
 from wmcomponents.evaluation.returns import evaluate_dream as evaluate_dream
 from wmcomponents.evaluation.returns import evaluate_policy as evaluate_policy
+from wmcomponents.evaluation.strips import filmstrip as filmstrip
+from wmcomponents.evaluation.strips import outcomes as outcomes
+from wmcomponents.evaluation.strips import strip as strip
 from wmcomponents.evaluation.tallies import CalibrationBin as CalibrationBin
 from wmcomponents.evaluation.tallies import Curve as Curve
 from wmcomponents.evaluation.tallies import Detection as Detection

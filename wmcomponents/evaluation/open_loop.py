@@ -1,7 +1,8 @@
 """Open-loop dreams along real data: filter a real prefix, then imagine with the real actions and never look again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -132,35 +133,25 @@ def compare(
     _check(model, rows, burn_in, horizon, samples)
     rows = rows.to(model_device(model))
     keys = [str(key) for key in model.observation_spec.keys()]
-    decodes = "decode" in model.capabilities
-    real = {key: [_array(value) for value in sequence[key][:burn_in]] for key in keys}
-    dream: dict[str, list[np.ndarray]] = {key: [] for key in keys if decodes}
-    real_reward, dream_reward, dream_cont, terminated = [], [], [], False
     with EvalMode(model), torch.no_grad():
         state = _filtered(model, rows, burn_in, samples, generator)
-        if decodes:
-            shown = model.decode(state)
-            for key in keys:
-                dream[key].append(_array(shown[key]))
-        for step in _imagined(model, state, rows, burn_in, horizon, samples, generator):
-            if not bool(step.alive):
-                break
-            following = step.transition["next"][0]
-            for key in keys:
-                real[key].append(_array(following[key]))
-                if step.observation is not None:
-                    dream[key].append(_array(step.observation[key]))
-            real_reward.append(float(following["reward"]))
-            dream_reward.append(None if step.reward is None else _array(step.reward[:, 0]))
-            dream_cont.append(None if step.cont is None else _array(step.cont[:, 0]))
-            terminated = bool(following["terminated"])
+        begun = model.decode(state) if "decode" in model.capabilities else {}
+        steps = _imagined(model, state, rows, burn_in, horizon, samples, generator)
+        seen = list(takewhile(lambda step: bool(step.alive), steps))
+    following = [step.transition["next"][0] for step in seen]
+    real, dream = {}, {}
+    for key in keys:
+        real[key] = np.stack([_array(value) for value in (*sequence[key][:burn_in], *(one[key] for one in following))])
+        if begun:
+            shown = [begun[key], *(cast(Observation, step.observation)[key] for step in seen)]
+            dream[key] = np.stack([_array(value) for value in shown], 1)
     return Comparison(
-        real={key: np.stack(values) for key, values in real.items()},
-        dream={key: np.stack(values, 1) for key, values in dream.items()},
-        real_reward=np.array(real_reward),
-        dream_reward=_stacked(dream_reward),
-        dream_cont=_stacked(dream_cont),
-        terminated=terminated,
+        real=real,
+        dream=dream,
+        real_reward=np.array([float(one["reward"]) for one in following]),
+        dream_reward=_columns([step.reward for step in seen]),
+        dream_cont=_columns([step.cont for step in seen]),
+        terminated=bool(following) and bool(following[-1]["terminated"]),
         burn_in=burn_in,
     )
 
@@ -237,7 +228,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def _stacked(values: list) -> np.ndarray | None:
-    if not values or values[0] is None:
-        return None
-    return np.stack(values, 1)
+def _columns(values: Sequence[Tensor | None]) -> np.ndarray | None:
+    """Numbers ``[N, 1]`` of each step as ``[N, K]``; ``None`` where there are none."""
+    there = [_array(value[:, 0]) for value in values if value is not None]
+    return np.stack(there, 1) if there else None

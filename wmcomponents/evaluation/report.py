@@ -9,10 +9,11 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
 from wmcomponents.data import RandomPolicy
-from wmcomponents.evaluation.figures import filmstrip, horizon_figure
+from wmcomponents.evaluation.figures import horizon_figure
 from wmcomponents.evaluation.film_files import write_gif
 from wmcomponents.evaluation.horizon import horizon_errors
 from wmcomponents.evaluation.open_loop import compare, longest
+from wmcomponents.evaluation.strips import filmstrip
 from wmcomponents.evaluation.video import comparison_reels, side_by_side
 from wmcomponents.rendering.renderers import make_renderer
 from wmcomponents.world_model import WorldModel

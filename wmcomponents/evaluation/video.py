@@ -54,12 +54,11 @@ def comparison_reels(comparison: Comparison, render: Renderer, *, sample: int = 
     start, steps = comparison.burn_in - 1, comparison.steps
     real = [render({key: value[start + k] for key, value in comparison.real.items()}) for k in range(steps + 1)]
     dream = [render({key: value[sample, k] for key, value in comparison.dream.items()}) for k in range(steps + 1)]
-    chances = None if comparison.dream_cont is None else (1.0 - comparison.dream_cont[sample]).tolist()
-    rewards = None if comparison.dream_reward is None else comparison.dream_reward[sample].tolist()
     ended = comparison.dream_end(sample)
-    if ended is not None:  # a dream that is over stands still
-        dream, chances = dream[: ended + 1], None if chances is None else chances[:ended]
-        rewards = None if rewards is None else rewards[:ended]
+    over = steps if ended is None else ended  # a dream that is over stands still
+    dream = dream[: over + 1]
+    chances = None if comparison.dream_cont is None else (1.0 - comparison.dream_cont[sample, :over]).tolist()
+    rewards = None if comparison.dream_reward is None else comparison.dream_reward[sample, :over].tolist()
     return [
         Reel("reality", real, comparison.real_reward.tolist(), None, steps if comparison.terminated else None),
         Reel("dream", dream, rewards, chances, ended, BLUE),

@@ -141,8 +141,7 @@ def load_mapped(
     if missing:
         raise BadModelError(f"nothing in the checkpoint lands at {_named(missing)} of the {name}.")
     for key, (source, value) in mapped.items():
-        is_float = value.is_floating_point() and own[key].is_floating_point()
-        if value.shape != own[key].shape or (value.dtype != own[key].dtype and not is_float):
+        if _is_unlike(value, own[key]):
             raise BadModelError(
                 f"{source} of the checkpoint is {value.dtype} {list(value.shape)}; {key} of a {name} of this "
                 f"configuration is {own[key].dtype} {list(own[key].shape)}."
@@ -154,6 +153,12 @@ def load_mapped(
         for key, (_, value) in mapped.items():
             own[key].copy_(value)
     return model
+
+
+def _is_unlike(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor is of another shape or kind of number; precisions may differ."""
+    is_float = value.is_floating_point() and own.is_floating_point()
+    return value.shape != own.shape or (value.dtype != own.dtype and not is_float)
 
 
 def _mapped(weights: Mapping[str, Any], rules: Iterable[Rule | tuple[Any, ...]]) -> dict[str, tuple[str, Tensor]]:

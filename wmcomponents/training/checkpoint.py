@@ -108,11 +108,11 @@ def load_checkpoint(
 
     Args:
         path: the file.
-        model: see :func:`save_checkpoint`, like all below.
-        objective: likewise.
-        optimizer: likewise.
-        generators: likewise.
-        settings: likewise.
+        model: gets the weights; of the class, config and specs it was written of.
+        objective: gets its own tensors.
+        optimizer: gets its state; of the same class and options.
+        generators: get their states, by name.
+        settings: what decides the run beside those, as plain JSON.
         check: called with the counters before anything is changed; raises a ``ValueError`` if they are not sound.
 
     Returns:
@@ -137,14 +137,7 @@ def load_checkpoint(
         raise BadCheckpointError(f"{path} is not a checkpoint, or is damaged ({error}).") from error
     own = json.loads(json.dumps(_identity(model, objective, optimizer, settings)))
     different = changes(saved, own)
-    for prefix, expected in (("model/", model.state_dict()), ("objective/", beyond)):
-        different += _differences(prefix, _under(tensors, prefix), expected)
-    weights = _under(tensors, "model/")
-    different += [f"model/{name} is not finite" for name, _ in model.named_parameters() if _is_odd(weights.get(name))]
-    # Infinity may stand for "none yet" in what is counted; NaN stands for nothing.
-    different += [
-        f"{key} is not a number" for key, value in tensors.items() if value.is_floating_point() and value.isnan().any()
-    ]
+    different += _unlike(tensors, model, beyond)
     began = (one.get("options of the optimizer") for one in (saved, own))
     groups, faults = merged_groups(state.get("groups"), optimizer, *began)
     different += faults + state_faults(entries, optimizer)
@@ -156,7 +149,7 @@ def load_checkpoint(
             f"{path} belongs to another run: {words}. Go on with the arguments it was written with, or choose another "
             f"folder."
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(_under(tensors, "model/"))
     with torch.no_grad():
         for name, value in _under(tensors, "objective/").items():
             beyond[name].copy_(value)
@@ -164,6 +157,18 @@ def load_checkpoint(
     for restore in random:
         restore()
     return counters
+
+
+def _unlike(tensors: Mapping[str, Tensor], model: nn.Module, beyond: Mapping[str, Tensor]) -> list[str]:
+    """In words, which tensors are not those of a model and of what its objective has beyond it, or no numbers."""
+    weights = _under(tensors, "model/")
+    words = _differences("model/", weights, model.state_dict())
+    words += _differences("objective/", _under(tensors, "objective/"), beyond)
+    words += [f"model/{name} is not finite" for name, _ in model.named_parameters() if _is_odd(weights.get(name))]
+    # Infinity may stand for "none yet" in what is counted; NaN stands for nothing.
+    return words + [
+        f"{key} is not a number" for key, value in tensors.items() if value.is_floating_point() and value.isnan().any()
+    ]
 
 
 def changes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

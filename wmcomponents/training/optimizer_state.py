@@ -40,19 +40,27 @@ def merged_groups(
         if not isinstance(group, dict) or group.keys() != mine.keys() or group["params"] != mine["params"]:
             words.append(f"parameter group {place} of the optimizer has other entries")
             continue
-        taken = dict(mine)
-        began = _at(was, place), _at(now, place)
-        for key, value in group.items():
-            if key == "params":
-                continue
-            first, second = (one.get(key, mine[key]) if one else None for one in began)
-            if first != second and key not in CHANGEABLE:
-                words.append(f"the optimizer's {key} was {first!r}, is {second!r}")
-            elif first == second:
-                fault, taken[key] = _like(value, mine[key])
-                words += [f"the optimizer's {key} cannot be {value!r}"] if fault else []
+        taken, faults = _merged(group, mine, _at(was, place), _at(now, place))
         groups.append(taken)
+        words += faults
     return groups, words
+
+
+def _merged(
+    group: dict[str, Any], mine: dict[str, Any], was: dict[str, Any] | None, now: dict[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """One group to load, and in words what does not fit; the options of when both runs began, where known."""
+    taken, words = dict(mine), []
+    for key, value in group.items():
+        if key == "params":
+            continue
+        first, second = (one.get(key, mine[key]) if one else None for one in (was, now))
+        if first != second and key not in CHANGEABLE:
+            words.append(f"the optimizer's {key} was {first!r}, is {second!r}")
+        elif first == second:
+            fault, taken[key] = _like(value, mine[key])
+            words += [f"the optimizer's {key} cannot be {value!r}"] if fault else []
+    return taken, words
 
 
 def state_faults(entries: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> list[str]:
