@@ -18,17 +18,20 @@ APART = ("models/loading.py", "models/official.py")
 """Modules that know every family by name; ``models`` itself does not pass on what they hold."""
 
 
+OPEN = ("agents", "integrations")
+"""Rooms that pass on nothing, since each of their modules asks for libraries or parts of its own."""
+
+
 def sources() -> dict[str, Path]:
     """Public modules by dotted name: each package and each module at the top, and what stands apart.
 
-    A package that passes on nothing (``integrations``, ``agents``) has a page for each module and package in it, and
-    none while there is nothing in it.
+    A room of :data:`OPEN` has a page for each module and package in it, and none while there is nothing in it.
     """
     paths = [PACKAGE / name for name in APART if (PACKAGE / name).is_file()]
     for top in modules(PACKAGE):
-        is_bare = top.name == "__init__.py" and not reexports(top)
-        below = modules(top.parent) if is_bare else []
-        paths += [] if is_bare and not below else [top, *below]
+        is_open = top.name == "__init__.py" and top.parent.name in OPEN
+        below = modules(top.parent) if is_open else []
+        paths += [] if is_open and not below else [top, *below]
     found = {}
     for path in paths:
         module = path.parent if path.name == "__init__.py" else path.with_suffix("")

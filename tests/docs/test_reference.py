@@ -17,19 +17,19 @@ def test_every_room_that_passes_names_on_has_a_page():
     assert found <= PAGES and {"codecs", "rendering", "world_model", "models"} <= found
 
 
-def test_what_knows_every_family_and_what_a_bare_room_holds_have_pages_too():
+def test_what_knows_every_family_and_what_an_open_room_holds_have_pages_too():
     assert {"component", "models.loading", "models.official"} <= PAGES
     assert {"integrations.sb3", "integrations.gymnasium", "integrations.torchrl", "integrations.hub"} <= PAGES
-    assert not [name for name in PAGES if name.startswith("_") or "._" in name]
+    assert not [name for name in PAGES if name.startswith(("_", "cli.")) or "._" in name]
 
 
 def test_a_room_where_nothing_lives_has_no_page(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "PACKAGE", tmp_path / "package")
-    for folder in ("empty", "house/inhabitant"):
+    for folder in ("agents", "integrations/inhabitant"):
         (tmp_path / "package" / folder).mkdir(parents=True)
         (tmp_path / "package" / folder / "__init__.py").write_text('"""A room."""\n')
-    (tmp_path / "package" / "house" / "__init__.py").write_text("")
-    assert set(reference.sources()) == {"package.house", "package.house.inhabitant"}
+    (tmp_path / "package" / "integrations" / "__init__.py").write_text("")
+    assert set(reference.sources()) == {"package.integrations", "package.integrations.inhabitant"}
 
 
 def test_the_list_of_packages_names_all_rooms_lowest_first():
