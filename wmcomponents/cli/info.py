@@ -103,26 +103,15 @@ def _installation() -> dict[str, Any]:
     from importlib.metadata import version
 
     import torch
-    from torchrl.data import Bounded, Composite, OneHot
+    from torchrl.data import Bounded, Composite
 
-    from wmcomponents.models import MODELS, make_model, presets
+    from wmcomponents.models import MODELS, presets
 
     shown = {
         "vector of 4": Composite(observation=Bounded(-1, 1, torch.Size([4]))),
         "image 64x64x3": Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
     }
-    families: dict[str, dict[str, dict[str, int | None]]] = {}
-    for family in MODELS:
-        families[family] = {}
-        for preset in presets(family):
-            counts: dict[str, int | None] = {}
-            for name, spec in shown.items():
-                try:
-                    with torch.device("meta"):  # counted, never allocated
-                        counts[name] = _count(make_model(family, preset, spec, OneHot(6)))
-                except ValueError:  # this size of this family models other observations
-                    counts[name] = None
-            families[family][preset] = counts
+    families = {family: {preset: _counts(family, preset, shown) for preset in presets(family)} for family in MODELS}
     extras = {name: all(_is_installed(module) for module in modules) for name, modules in EXTRAS.items()}
     show_table(
         "Parameters of the world models, 6 actions",
@@ -141,6 +130,23 @@ def _installation() -> dict[str, Any]:
         "families": {name: {"presets": sizes} for name, sizes in families.items()},
         "extras": extras,
     }
+
+
+def _counts(family: str, preset: str, observations: dict[str, Any]) -> dict[str, int | None]:
+    """Parameters for each observation; ``None`` where this size of this family models others."""
+    import torch
+    from torchrl.data import OneHot
+
+    from wmcomponents.models import make_model
+
+    counts: dict[str, int | None] = {}
+    for name, spec in observations.items():
+        try:
+            with torch.device("meta"):  # counted, never allocated
+                counts[name] = _count(make_model(family, preset, spec, OneHot(6)))
+        except ValueError:
+            counts[name] = None
+    return counts
 
 
 def _pip(extra: str) -> str:

@@ -37,21 +37,28 @@ class StrictFolder:
         refusal: the exception that everything odd is refused with.
         what: what the folder should be, for the errors.
         links_into: links to files below this folder are followed all the same; none are if not given.
+        opened: descriptor of the folder, where it is open already; it is closed with this.
 
     Raises:
         refusal: if there is no folder, or it cannot be read.
     """
 
     def __init__(
-        self, path: str | Path, refusal: type[Exception], what: str, *, links_into: str | Path | None = None
+        self,
+        path: str | Path,
+        refusal: type[Exception],
+        what: str,
+        *,
+        links_into: str | Path | None = None,
+        opened: int | None = None,
     ) -> None:
         self.path, self.refusal, self.what = Path(path), refusal, what
         self._inside = None if links_into is None else Path(links_into).resolve()
-        self._fd: int | None = None
+        self._fd = opened
         try:
-            if _AT:
+            if _AT and opened is None:
                 self._fd = os.open(self.path, _READ | os.O_DIRECTORY)
-            elif not self.path.is_dir():
+            elif not _AT and not self.path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "is no folder")
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             raise refusal(f"{self.path} is no folder that can be read ({_reason(error)}): it is not {what}.") from error
@@ -94,13 +101,11 @@ class StrictFolder:
         Raises:
             refusal: if it is no folder, or a link to one.
         """
-        inner = StrictFolder.__new__(StrictFolder)
-        inner.path, inner.refusal, inner.what, inner._inside = self.path / name, self.refusal, self.what, self._inside
-        inner._fd = self._open(name, os.O_DIRECTORY if _AT else 0, stat.S_ISDIR, "folder")
-        if not _AT and inner._fd is not None:
-            os.close(inner._fd)
-            inner._fd = None
-        return inner
+        opened: int | None = self._open(name, os.O_DIRECTORY if _AT else 0, stat.S_ISDIR, "folder")
+        if not _AT:
+            os.close(opened)
+            opened = None
+        return StrictFolder(self.path / name, self.refusal, self.what, links_into=self._inside, opened=opened)
 
     def open(self, name: str, *, most: int | None = None, exactly: int | None = None) -> BinaryIO:
         """A file of the folder, for reading.
@@ -152,6 +157,15 @@ class StrictFolder:
         except (ValueError, RecursionError) as error:
             raise self.refusal(f"{self.path / name} is not valid JSON; write it again ({error}).") from error
 
+    def _target(self, file: Path) -> tuple[str, int | None]:
+        """What to open for a file of the folder, and in which folder; a link's own target where it may be followed."""
+        if self._inside is not None and file.is_symlink():
+            target = os.path.realpath(file)
+            if not Path(target).is_relative_to(self._inside):
+                raise self.refusal(f"{file} is a link out of {self._inside}, and is not followed.")
+            return target, self._fd
+        return (file.name, self._fd) if self._fd is not None else (str(file), None)
+
     def _open(self, name: str, flags: int, is_kind: Any, kind: str) -> int:
         file = self.path / name
         if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
@@ -159,11 +173,7 @@ class StrictFolder:
         try:
             # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
             flags |= _READ | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
-            target, at = (name, self._fd) if self._fd is not None else (str(file), None)
-            if self._inside is not None and file.is_symlink():
-                target = os.path.realpath(file)
-                if not Path(target).is_relative_to(self._inside):
-                    raise self.refusal(f"{file} is a link out of {self._inside}, and is not followed.")
+            target, at = self._target(file)
             # Looked at before it is opened: that alone is too much for some devices.
             mode = os.stat(target, dir_fd=at, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):

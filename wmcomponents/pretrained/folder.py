@@ -256,8 +256,8 @@ def _checked(folder: StrictFolder) -> dict[str, Any]:
         **dict.fromkeys(("model", "weights_sha256", "sha256"), str),
         "format": int,
     }
-    if not isinstance(content, dict) or not kinds.keys() <= content.keys():
-        lacks = ", ".join(sorted(kinds.keys() - content.keys())) if isinstance(content, dict) else "everything"
+    lacks = ", ".join(sorted(kinds.keys() - content.keys())) if isinstance(content, dict) else "everything"
+    if lacks:
         raise BadModelError(f"{file} is not the config of a saved model: it lacks {lacks}.")
     try:
         # Byte for byte, not only in what it means: so that not even a bit that means nothing can be flipped.
@@ -268,10 +268,10 @@ def _checked(folder: StrictFolder) -> dict[str, Any]:
         raise BadModelError(
             f"{file} was changed after the model was saved. Build a model with another config and save that."
         )
-    texts = {**kinds, **{key: str for key in ("starts_sha256", "wmcomponents") if key in content}}
-    wrong = [key for key, kind in texts.items() if not isinstance(content[key], kind)]
+    texts = {**kinds, "starts_sha256": str, "wmcomponents": str}
+    wrong = [key for key in texts.keys() & content.keys() if not isinstance(content[key], texts[key])]
     if wrong:
-        raise BadModelError(f"{file}: {', '.join(wrong)} has another type than a saved model's.")
+        raise BadModelError(f"{file}: {', '.join(sorted(wrong))} has another type than a saved model's.")
     if content["format"] not in (1, FORMAT):
         raise BadModelError(f"{folder.path} has format {content['format']}; this version reads formats 1 and {FORMAT}.")
     return content

@@ -45,19 +45,31 @@ def prepared_random(
     restore: list[Callable[[], Any]] = []
     for name, state in saved.items():
         if name in own:
-            generator = generators.get(name)
-            kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
             try:
-                torch.Generator(kind).set_state(state)
-                restore.append(functools.partial(_setter(name, generator, device), state))
-            except (RuntimeError, TypeError) as error:
-                if generator is not None and is_moved and state.dtype == torch.uint8 and state.ndim == 1:
-                    restore.append(functools.partial(generator.manual_seed, _seed_of(state)))
-                else:
-                    words.append(f"rng/{name} is no state of a generator on {kind.type} ({error})")
+                restore.append(_restoring(name, state, generators.get(name), device, is_moved=is_moved))
+            except ValueError as error:
+                words.append(str(error))
     if is_moved and not words:
         restore.append(lambda: warnings.warn(MOVED.format(device.type), stacklevel=4))
     return restore, words
+
+
+def _restoring(
+    name: str, state: Tensor, generator: torch.Generator | None, device: torch.device, *, is_moved: bool
+) -> Callable[[], Any]:
+    """What puts one generator where it was.
+
+    Raises:
+        ValueError: if that is no state of such a generator.
+    """
+    kind = device if name == "cuda" else torch.device("cpu") if generator is None else generator.device
+    try:
+        torch.Generator(kind).set_state(state)
+    except (RuntimeError, TypeError) as error:
+        if generator is not None and is_moved and state.dtype == torch.uint8 and state.ndim == 1:
+            return functools.partial(generator.manual_seed, _seed_of(state))
+        raise ValueError(f"rng/{name} is no state of a generator on {kind.type} ({error})") from error
+    return functools.partial(_setter(name, generator, device), state)
 
 
 def _setter(name: str, generator: torch.Generator | None, device: torch.device) -> Callable[[Tensor], Any]:
