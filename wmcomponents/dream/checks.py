@@ -28,7 +28,7 @@ def told(layout: Layout) -> str:
 
 
 def check_layout(states: Mapping[str, Tensor], layout: Layout, what: str, model: nn.Module) -> None:
-    """Refuse states that are not the model's.
+    """Refuse states ``[N, ...]`` that are not the model's.
 
     Raises:
         ValueError: telling what the model's state is and what came.

@@ -93,7 +93,15 @@ def imagine(
 
 
 def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise: Noise | None) -> Rollout:
-    """The scan behind :func:`imagine`: plain tensors, fixed length, no branch on data; compiles as one graph."""
+    """The scan behind :func:`imagine`: plain tensors, fixed length, no branch on data; compiles as one graph.
+
+    Args:
+        model: the world model.
+        policy: gives a_t from s_t.
+        state: s_0, ``[*B, ...]``.
+        horizon: T.
+        noise: z of every step, ``[T, *B, ...]`` each; ``None`` takes modes.
+    """
     key, leaf = next(iter(model.state_spec.items()))
     time = state[cast(str, key)].ndim - leaf.ndim
     states, actions, rewards, conts = [state], [], [], []
@@ -142,7 +150,8 @@ def latent_policy(model: WorldModel, policy: Callable[[Tensor], Tensor]) -> Poli
 def tensordict_policy(model: WorldModel, policy: Callable[[TensorDictBase], TensorDictBase]) -> Policy:
     """A TensorDict policy as a policy over states.
 
-    It reads the state keys, and ``latent`` where the model offers features, and writes ``action``.
+    It reads the state keys ``[*B, ...]``, and ``latent`` ``[*B, F]`` where the model offers features, and writes
+    ``action``.
     """
     with_features = "features" in model.capabilities
 

@@ -48,7 +48,7 @@ def draw_noise(model: WorldModel, steps: int, rows: int, generator: torch.Genera
         generator: draws it, on the model's device.
 
     Returns:
-        Noise of T steps of N rows.
+        Noise ``[T, N, ...]``: z by its keys, and ``end`` ``[T, N, 1]``.
 
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
@@ -131,13 +131,13 @@ class DreamNoise:
 
 
 def lead_of(noise: StepNoise) -> tuple[int, int]:
-    """T and N of the noise of T steps of N rows; zeros where it holds no tensor, and so is of any number."""
+    """T and N of noise ``[T, N, ...]``; zeros where it holds no tensor, and so is of any number."""
     first = next(iter((noise.z or {}).values()), noise.end) if isinstance(noise, StepNoise) else None
     return (0, 0) if first is None else (first.shape[0], first.shape[1])
 
 
 def at_step(noise: StepNoise, step: int, batch_size: Sequence[int]) -> StepNoise:
-    """The noise of one of T steps, for N rows laid out as ``batch_size``.
+    """The noise of one of T steps, ``[*batch_size, ...]``, for N rows so laid out.
 
     Raises:
         NoiseUsedUpError: if it is of fewer steps.
@@ -181,7 +181,7 @@ def check_choice(model: WorldModel, choice: NoiseChoice) -> None:
 
 
 def check_noise(model: WorldModel, noise: StepNoise, lead: Sequence[int]) -> None:
-    """Refuse noise that is not the model's, for leading dims ``lead``.
+    """Refuse noise that is not the model's, ``[*lead, ...]``.
 
     Raises:
         TypeError: if it is no :class:`StepNoise`.

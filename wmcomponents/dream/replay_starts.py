@@ -68,7 +68,7 @@ class ReplayStarts(Starts):
         return self._current().pool
 
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """Gather ``count`` random rows of the pool, filling it first if it is empty."""
+        """Random rows of the pool, ``[count, ...]``; it is filled first if it is empty."""
         if self._generator is None:
             seed = torch.randint(2**62, (), generator=generator, device=generator.device)
             self._generator = torch.Generator(model_device(self._model)).manual_seed(int(seed))

@@ -258,7 +258,7 @@ class Simulator:
         return after, reward, self.rules.ended(cont, noise.end, batch_size)
 
     def observe(self) -> Observation:
-        """The view of the current states; fresh tensors.
+        """The view of the current states, ``[N, ...]``; fresh tensors.
 
         Raises:
             RuntimeError: before the first reset.
@@ -282,8 +282,8 @@ class Simulator:
         are looked at in every step, and observations at every reset and in one step of :data:`GLANCE`.
 
         Args:
-            observation: of all rows.
-            reward: of all rows; not given at a reset.
+            observation: of all rows, ``[N, ...]``.
+            reward: of all rows, ``[N, 1]``; not given at a reset.
 
         Raises:
             NotFiniteError: naming the entry and its rows.
@@ -302,6 +302,10 @@ class Simulator:
         """Everything that decides the future: states, clocks, flags, generator. A value: later steps do not change it.
 
         How many steps of given noise were played and how many episodes were begun is in it, not the noise itself.
+
+        Returns:
+            A TensorDict without batch dims: ``state`` ``[N, ...]`` each, ``elapsed`` and ``done`` ``[N, 1]``, the
+            ``generator``'s state, and the counts ``played`` and ``episodes``.
 
         Raises:
             RuntimeError: before the first reset.
@@ -326,7 +330,7 @@ class Simulator:
             saved: what :meth:`get_state` gave, here or in a dream of the same model and number of rows.
 
         Returns:
-            The observation of every row.
+            The observation of every row, ``[N, ...]``.
 
         Raises:
             TypeError: if it is no TensorDict.

@@ -74,7 +74,7 @@ class PriorStarts(Starts):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """Imagine ``steps`` steps from the initial state."""
+        """``steps`` imagined steps from the initial state, ``[count, ...]``."""
         device = generator.device
         state = self._model.initial_state((count,), device)
         action = self._model.null_action((count,), device)
@@ -103,7 +103,7 @@ class PoolStarts(Starts):
         return self._size
 
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """Gather ``count`` random rows of the pool."""
+        """Random rows of the pool, ``[count, ...]``."""
         device = generator.device
         index = torch.randint(self._size, (count,), generator=generator, device=device)
         for key, value in self.pool.items():
@@ -127,7 +127,7 @@ class FixedStarts(Starts):
         self._size = length_of(self._states)
 
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """The first ``count`` states, cycling."""
+        """The first states in order, cycling, ``[count, ...]``."""
         return _picked(self._states, torch.arange(count) % self._size, generator.device)
 
 
@@ -154,7 +154,7 @@ class OrderedStarts(Starts):
         return self._size
 
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """The states of the episodes that begin; without ``rows``, the first ``count``."""
+        """The states of the episodes that begin, ``[count, ...]``; without ``rows``, the first in order."""
         numbers = torch.arange(count) if rows is None else rows
         return _picked(self._states, numbers % self._size, generator.device)
 
@@ -182,7 +182,7 @@ class MixtureStarts(Starts):
         self.ordered = any(source.ordered for source in self._sources)
 
     def sample(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> State:
-        """Sample every source, and take each row from the one it drew."""
+        """Every source sampled, each row taken from the one it drew, ``[count, ...]``."""
         weights = self._weights.to(generator.device)
         choice = torch.multinomial(weights, count, replacement=True, generator=generator)
         state: State = {}
@@ -207,7 +207,7 @@ def _checked(states: State) -> State:
 
 
 def length_of(states: State) -> int:
-    """The common number of rows of start states.
+    """The common number of rows of start states, ``[N, ...]`` each.
 
     Raises:
         EmptyStartsError: if there is none.

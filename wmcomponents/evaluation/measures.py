@@ -50,7 +50,7 @@ class VectorMeasure(Measure):
     metric = VECTOR_METRIC
 
     def fit(self, data: Tensor) -> "VectorMeasure":
-        """Mean and variance of every component."""
+        """Mean and variance of every component of ``[B, T, ...]``."""
         values = data.cpu().flatten(0, 1).double()
         self.typical = values.mean(0)
         variance = values.var(0, correction=0).reshape(-1)
@@ -60,7 +60,7 @@ class VectorMeasure(Measure):
         return self
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        """Squared error over the variance."""
+        """Squared error over the variance, ``[N]`` of ``[N, ...]``."""
         squares = (shown.double() - truth.double()).square().reshape(len(truth), -1)
         if not bool(self._varies.any()):
             return squares.mean(1)
@@ -68,22 +68,22 @@ class VectorMeasure(Measure):
 
 
 class ImageMeasure(Measure):
-    """Mean squared error of values in [0, 1]."""
+    """Mean squared error of values in [0, 1], ``[N]`` of ``[N, H, W, C]``."""
 
     metric = IMAGE_METRIC
 
     def fit(self, data: Tensor) -> "ImageMeasure":
-        """The mean image."""
+        """The mean of images ``[B, T, H, W, C]``."""
         # A frame at a time: the whole batch in floating point would take several times its size.
         self.typical = torch.stack([data[:, t].cpu().double().mean(0) for t in range(data.shape[1])]).mean(0)
         return self
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        """Mean squared error of values in [0, 1]."""
+        """Mean squared error of values in [0, 1], ``[N]`` of ``[N, H, W, C]``."""
         return (self.codec.encode(shown) - self.codec.encode(truth)).square().flatten(1).mean(1).double()
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor:
-        """Mean squared error of the pixels that changed in any channel."""
+        """Mean squared error of the pixels that changed in any channel, ``[N]`` of ``[N, H, W, C]``."""
         shown, truth, last = (self.codec.encode(image) for image in (shown, truth, last))
         return _mean_where((shown - truth).square().mean(-1).double(), (truth != last).any(-1))
 
@@ -94,7 +94,7 @@ class SymbolMeasure(Measure):
     metric = SYMBOL_METRIC
 
     def fit(self, data: Tensor) -> "SymbolMeasure":
-        """The most common values."""
+        """The most common values of ``[B, T, ...]``."""
         values = data.cpu().flatten(0, 1)
         if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
             hottest = [
@@ -107,7 +107,7 @@ class SymbolMeasure(Measure):
         return self
 
     def error(self, shown: Tensor, truth: Tensor) -> Tensor:
-        """Share that is wrong; a cell of a board is wrong if any of its planes is."""
+        """Share that is wrong, ``[N]`` of ``[N, ...]``; a cell of a board is wrong if any of its planes is."""
         differs = shown.to(truth.dtype) != truth
         if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
             wrong = torch.stack([part.any(-1) for part in differs.split(self.codec.classes, -1)], -1)
@@ -116,7 +116,7 @@ class SymbolMeasure(Measure):
         return wrong.reshape(len(wrong), -1).double().mean(1)
 
     def average(self, shown: Tensor) -> Tensor:
-        """What most dreams show, symbol by symbol."""
+        """What most of the dreams ``[N, samples, ...]`` show, symbol by symbol, ``[N, ...]``."""
         if isinstance(self.codec, DiscreteCodec) and self.codec.is_one_hot:
             votes = shown.double().mean(1).split(self.codec.classes, -1)
             winners = [torch.nn.functional.one_hot(part.argmax(-1), part.shape[-1]) for part in votes]
@@ -124,7 +124,7 @@ class SymbolMeasure(Measure):
         return shown.long().mode(1).values.to(shown.dtype)
 
     def moving_error(self, shown: Tensor, truth: Tensor, last: Tensor) -> Tensor | None:
-        """Share of the cells of a board that changed and are shown wrong."""
+        """Share of the cells of a board ``[N, H, W, C]`` that changed and are shown wrong, ``[N]``."""
         if truth.ndim != 4:
             return None
         wrong = (shown.to(truth.dtype) != truth).any(-1).double()

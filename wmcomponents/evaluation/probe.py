@@ -39,39 +39,39 @@ class ProbedModel(WorldModel):
         return self.model.capabilities | {"decode"}
 
     def initial_state(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> State:
-        """The model's."""
+        """The model's state before anything was seen, ``[*batch_size, ...]``."""
         return self.model.initial_state(batch_size, device)
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
-        """The model's."""
+        """The model's action that stands for none, ``[*batch_size, ...]``."""
         return self.model.null_action(batch_size, device)
 
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The model's."""
+        """The model's filter: s_t, ``[*B, ...]``."""
         return self.model.observe(state, action, observation, is_init, noise)
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
-        """The model's."""
+        """The model's filter along a sequence: s_0..s_{T-1}, ``[*B, T, ...]``."""
         return self.model.observe_sequence(state, action, observation, is_init, noise)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The model's."""
+        """The model's step: s_{t+1} ``[*B, ...]``, reward and continuation ``[*B, 1]``."""
         return self.model.imagine(state, action, noise)
 
     def features(self, state: State) -> Tensor:
-        """The model's."""
+        """The model's features, ``[*B, F]``."""
         return self.model.features(state)
 
     def value(self, state: State) -> Tensor:
-        """The model's."""
+        """The model's value, ``[*B, 1]``."""
         return self.model.value(state)
 
     def decode(self, state: State) -> Observation:
-        """What the probe reads off the features."""
+        """What the probe reads off the features, ``[*B, ...]`` by key."""
         return self.probe(self.model.features(state))
 
 

@@ -172,7 +172,7 @@ class SB3Policy(TensorDictModuleBase):
                 raise SpaceError(f"the agent {name} {given}, and the environment has {wanted}.")
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write ``action``."""
+        """Write ``action``, ``[*B, ...]``, for the observations ``[*B, ...]`` that the agent reads."""
         batch = tensordict.batch_size
         rows = batch.numel()
         tensors = {key: cast(Tensor, tensordict[key]) for key in self._shapes}

@@ -211,7 +211,7 @@ class HostWriter:
         self._pinned: Tensor | None = None
 
     def observation(self, observation: Mapping[str, Tensor]) -> Any:
-        """Observations of all rows, as the space shows them.
+        """Observations of all rows, ``[N, ...]``, as the space shows them.
 
         Raises:
             NotFiniteError: if one holds a NaN or an infinity.

@@ -146,7 +146,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         }
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
-        """The action that stands for none, where an episode begins: zero, unless a family says otherwise."""
+        """The action before an episode's first, ``[*batch_size, ...]``: zero, unless a family says otherwise."""
         return self.action_spec.zero(torch.Size(batch_size)).to(device)
 
     @abstractmethod
@@ -192,7 +192,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         return self.imagine(state, action, noise)
 
     def decode(self, state: State) -> Observation:
-        """The observation that s_t shows, in the real environment's space, dtype and layout. Optional."""
+        """The observation that s_t shows, ``[*B, ...]`` by key, in the real space, dtype and layout. Optional."""
         raise CapabilityError(f"{type(self).__name__} has no decoder; use its latent view, or give it a decoder.")
 
     def features(self, state: State) -> Tensor:

@@ -75,7 +75,7 @@ class VerbModule(Component):
         self._states, self._observations, self._noises = states, observations, noises
 
     def compute(self, *tensors: Any) -> Tensor | tuple[Tensor, ...]:
-        """Run the verb on positional tensors, in the order of ``in_keys``."""
+        """The verb on tensors ``[*B, ...]`` in the order of ``in_keys``; gives those of ``out_keys``, ``[*B, ...]``."""
         values = list(tensors)
         state = {key: values.pop(0) for key in self._states}
         if self.verb == "decode":

@@ -112,7 +112,7 @@ class LatentFilter:
 
     @torch.no_grad()
     def advance(self, action: Tensor, observation: Any, is_init: np.ndarray) -> State:
-        """The states after one real observation; this filter itself stays where it is."""
+        """The rows' states ``[N, ...]`` after one real observation each; this filter itself stays where it is."""
         noise = None
         if self._noise is not None:
             if not self._seeded:
