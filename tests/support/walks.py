@@ -181,14 +181,14 @@ def observation_to_loss() -> tuple[Walk, Walk]:
 
 
 def action_through_dream() -> tuple[Walk]:
-    """One step of Stable-Baselines3's PPO in the dream of a DreamerV3."""
+    """One step of Stable-Baselines3's PPO in the dream of a DreamerV3, in which no row ends."""
     from stable_baselines3 import PPO
 
     from wmcomponents.dream import PriorStarts
     from wmcomponents.integrations.sb3 import DreamVecEnv
 
     model = _model()
-    dream = DreamVecEnv(model, num_envs=2, starts=PriorStarts(model), horizon=100, seed=0)
+    dream = DreamVecEnv(model, num_envs=2, starts=PriorStarts(model), termination="off", seed=0)
     agent = PPO("MlpPolicy", dream, n_steps=8, batch_size=8, seed=0)
     observation = dream.reset()
     with Walk() as stepped:
