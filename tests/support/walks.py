@@ -188,7 +188,7 @@ def action_through_dream() -> tuple[Walk]:
     from wmcomponents.integrations.sb3 import DreamVecEnv
 
     model = _model()
-    dream = DreamVecEnv(model, num_envs=2, starts=PriorStarts(model), termination="off", seed=0)
+    dream = DreamVecEnv(model, num_envs=2, starts=PriorStarts(model), horizon=99, termination="off", seed=0)
     agent = PPO("MlpPolicy", dream, n_steps=8, batch_size=8, seed=0)
     observation = dream.reset()
     with Walk() as stepped:
