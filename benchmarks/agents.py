@@ -84,7 +84,8 @@ def table(runs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         "# Behaviour learned in imagination",
         "",
         f"Real return on {ENV} (of 500, mean of {EPISODES} episodes without exploration) of actors that were trained",
-        "in the dreams of a tiny DreamerV3 world model alone, by the real steps that model had seen.",
+        "in the dreams of a tiny DreamerV3 world model alone, by the real steps that model had seen. Returns come and",
+        "go: an actor that balances for an episode may be lost again after the next round.",
         "",
     ]
     for paper in dict.fromkeys(each["paper"] for each in runs):

@@ -48,7 +48,7 @@ def test_tiny_presets_hold_rewards_of_any_size_without_a_word(family, scale):
     assert scale > 1 or not any(key.endswith(".unit.unit") for key in changed)
 
 
-@pytest.mark.parametrize("family", SIGNS)
+@pytest.mark.parametrize("family", sorted(SIGNS))
 def test_families_of_signs_say_so(family):
     model = built(family)
     model.prepare(paid(IMAGE, -1.0))
