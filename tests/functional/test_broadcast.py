@@ -26,3 +26,7 @@ def test_what_is_not_kept_passes_no_gradient_not_even_of_nan():
     keep_where(value, torch.tensor([True, False])).sum().backward()
     assert value.grad is not None
     assert value.grad.flatten().tolist() == [1.0, 0.0]
+
+
+def test_a_single_number_stays_one():
+    assert aligned(torch.tensor(True), torch.tensor(1)).shape == ()

@@ -15,7 +15,7 @@ def aligned(flag: Tensor, like: Tensor) -> Tensor:
         ``[*B, 1, ..., 1]``, a view.
     """
     missing = like.ndim - flag.ndim
-    return flag.view(*flag.shape, *(1,) * missing) if missing >= 0 else flag.squeeze(-1)
+    return flag.view((*flag.shape, *(1,) * missing)) if missing >= 0 else flag.squeeze(-1)
 
 
 def keep_where(value: Tensor, flag: Tensor) -> Tensor:
