@@ -8,8 +8,9 @@ from torchrl.data import OneHot
 
 from tests.support.line_world import Walk
 from wmcomponents.agents.actor_critic import dreamer_v3_loss
-from wmcomponents.agents.dream_trainer import DivergedBehaviorError, DreamTrainer
+from wmcomponents.agents.dream_trainer import DreamTrainer
 from wmcomponents.dream.starts import PoolStarts
+from wmcomponents.training import DivergedError
 
 
 def trainer(seed=0):
@@ -47,7 +48,7 @@ def test_what_is_not_finite_stops_it_before_it_spreads():
     kept = copy.deepcopy(learner.loss.actor.state_dict())
     with torch.no_grad():
         learner.loss.world_model.gain.fill_(torch.nan)
-    with pytest.raises(DivergedBehaviorError, match=r"return.* of update 2 is not finite"):
+    with pytest.raises(DivergedError, match=r"return.* of update 2 is not finite"):
         learner.train(5)
     assert all(torch.equal(value, kept[name]) for name, value in learner.loss.actor.state_dict().items())
     with pytest.raises(ValueError, match="batch_size"):

@@ -11,12 +11,9 @@ from torch.optim import Optimizer
 from wmcomponents._arguments import whole
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
 from wmcomponents.dream.starts import Starts
+from wmcomponents.training import DivergedError
 
 LOSSES = ("loss_actor", "loss_critic")
-
-
-class DivergedBehaviorError(RuntimeError):
-    """A loss, a return or a weight of the behaviour is NaN or infinite; the message names it and the update."""
 
 
 class DreamTrainer:
@@ -80,7 +77,7 @@ class DreamTrainer:
             Means of the losses and diagnostics over these updates.
 
         Raises:
-            DivergedBehaviorError: if a number is not finite; the update that would have spread it was not taken.
+            DivergedError: if a number is not finite; the update that would have spread it was not taken.
         """
         sums: dict[str, float] = defaultdict(float)
         for _ in range(whole("updates", updates, 1, "a number of updates, at least 1")):
@@ -98,7 +95,7 @@ class DreamTrainer:
         found = {str(name): float(value.detach()) for name, value in out.items() if value.ndim == 0}
         odd = [name for name, value in found.items() if not abs(value) < float("inf")]
         if odd:
-            raise DivergedBehaviorError(
+            raise DivergedError(
                 f"{', '.join(odd)} of update {self.updates} is not finite. The weights are those of the update before: "
                 f"save them, lower the learning rate, or look at the world model's rewards."
             )

@@ -19,6 +19,9 @@ from wmcomponents.nn.conv.doubling import Doubling as Doubling
 from wmcomponents.nn.conv.doubling import StridedDoubling as StridedDoubling
 from wmcomponents.nn.conv.doubling import TransposedStage as TransposedStage
 from wmcomponents.nn.conv.doubling import UpsampleConv as UpsampleConv
+from wmcomponents.nn.conv.flat_features import FrameFeatures as FrameFeatures
+from wmcomponents.nn.conv.flat_features import PooledConvs as PooledConvs
+from wmcomponents.nn.conv.flat_features import ResidualConvs as ResidualConvs
 from wmcomponents.nn.conv.frame_cnn import FrameDecoder as FrameDecoder
 from wmcomponents.nn.conv.frame_cnn import FrameEncoder as FrameEncoder
 from wmcomponents.nn.conv.halving import PoolStage as PoolStage

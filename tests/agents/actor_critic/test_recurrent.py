@@ -7,15 +7,13 @@ from hypothesis import strategies as st
 
 from tests.support.golden_vectors import load
 from wmcomponents.agents.actor_critic import (
-    FrameFeatures,
-    PooledConvs,
     RecurrentActorCritic,
-    ResidualConvs,
     recurrent_losses,
     recurrent_returns,
     until_first_end,
 )
 from wmcomponents.heads import SymlogTwoHotDistribution
+from wmcomponents.nn import FrameFeatures, PooledConvs, ResidualConvs
 
 BUCKETS = SymlogTwoHotDistribution(torch.linspace(-20.0, 20.0, 255))
 

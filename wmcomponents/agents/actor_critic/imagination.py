@@ -16,6 +16,7 @@ from wmcomponents._arguments import whole
 from wmcomponents.agents.actor_critic.actor import Actor
 from wmcomponents.agents.actor_critic.estimators import GradientEstimator, Reinforce
 from wmcomponents.agents.actor_critic.normalizers import PercentileNormalizer, ReturnNormalizer
+from wmcomponents.agents.actor_critic.optimizers import ActorCriticOptimizer, OneLaProp
 from wmcomponents.agents.actor_critic.targets import FutureReturn, ReturnTargets
 from wmcomponents.agents.actor_critic.terms import actor_term, critic_term
 from wmcomponents.dream.imagine import rollout
@@ -23,7 +24,6 @@ from wmcomponents.heads import Head
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy, copy_weights
 from wmcomponents.objectives.weights import placed
-from wmcomponents.optim import LaProp
 from wmcomponents.world_model import State, WorldModel, items_of
 
 SLOWLY = ExponentialAverage(0.02)
@@ -75,6 +75,7 @@ class ImaginationLoss(LossModule):
         entropy_scale: weight of the policy's entropy.
         horizon: H, steps of a dream.
         discount: :math:`\gamma`, multiplied with the model's probability of going on.
+        optimizer: makes the optimiser; DreamerV3's if not given.
         seed: of the dreams.
 
     Raises:
@@ -103,6 +104,7 @@ class ImaginationLoss(LossModule):
         entropy_scale: float = 3e-4,
         horizon: int = 15,
         discount: float = 1.0 - 1.0 / 333,
+        optimizer: ActorCriticOptimizer | None = None,
         seed: int = 0,
     ) -> None:
         world_model.require(
@@ -120,6 +122,7 @@ class ImaginationLoss(LossModule):
         self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
         self.follow, self.bootstrap, self.slow_scale = follow, bootstrap, slow_scale
         self.entropy_scale, self.discount = entropy_scale, discount
+        self.optimizer = OneLaProp() if optimizer is None else optimizer
         self.horizon = whole("horizon", horizon, 2, "a number of imagined steps, at least 2")
         self._world_model = (world_model,)  # in a tuple, so that it is no part of what is trained
         self._seed, self._generator = seed, cast("torch.Generator | None", None)
@@ -152,14 +155,13 @@ class ImaginationLoss(LossModule):
         return self._generator
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """DreamerV3's optimiser over actor and critic.
+        """The optimiser over actor and critic.
 
         Args:
-            lr: learning rate; 4e-5 if not given.
-            warmup: steps over which the rate grows from 0; 1,000 if not given.
+            lr: learning rate of both; the paper's if not given.
+            warmup: steps over which the rate grows from 0; the paper's if not given.
         """
-        parts = [*self.actor.parameters(), *self.critic.parameters()]
-        return LaProp(parts, 4e-5 if lr is None else lr, warmup=1000 if warmup is None else warmup)
+        return self.optimizer.make(self.actor, self.critic, lr, warmup)
 
     def after_update(self, step: int) -> None:
         """Let the slow critic follow, after step ``step`` (from 0) was taken."""
@@ -187,12 +189,12 @@ class ImaginationLoss(LossModule):
         noise, actions = None, self.actor.distribution
         if not mode:
             noise = model.noise_source("imagine")((self.horizon, rows), self.generator)
-            luck = iter(actions.draw((self.horizon, rows), self.generator))
+            action_noise = iter(actions.draw((self.horizon, rows), self.generator))
         vectors: list[Tensor] = []
 
         def act(now: State) -> Tensor:
             raw = self.actor.raw(model.features(now).detach())
-            vectors.append(actions.mode(raw) if mode else actions.sample(raw, next(luck)))
+            vectors.append(actions.mode(raw) if mode else actions.sample(raw, next(action_noise)))
             known = self.actor.action_vector
             return known.relaxed(vectors[-1]) if self.estimator.needs_dynamics else known.inverse(vectors[-1])
 

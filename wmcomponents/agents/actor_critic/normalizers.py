@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from wmcomponents.objectives import ExponentialAverage
+
 
 class ReturnNormalizer(nn.Module, ABC):
     """Keeps running statistics of returns; an advantage is divided by :attr:`scale`.
@@ -65,6 +67,7 @@ class RunningNormalizer(ReturnNormalizer):
         if not 0.0 < rate <= 1.0 or not limit > 0.0:
             raise ValueError(f"rate is a share in (0, 1] and limit above 0; got rate={rate}, limit={limit}.")
         self.rate, self.limit, self.debias = rate, limit, debias
+        self._follow = ExponentialAverage(rate)
         for name in ("first", "second", "weight"):
             self.register_buffer(name, torch.zeros(()))
 
@@ -78,8 +81,8 @@ class RunningNormalizer(ReturnNormalizer):
         for average, value in zip(
             (self.first, self.second), self.statistics(returns.to(self.first.dtype).flatten()), strict=True
         ):
-            average.lerp_(value, self.rate)
-        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+            average.copy_(self._follow.blend(average, value))
+        self.weight.copy_(self._follow.blend(self.weight, torch.ones_like(self.weight)))
 
     def averages(self) -> tuple[Tensor, Tensor]:
         """Both averages, debiased where that is asked for."""

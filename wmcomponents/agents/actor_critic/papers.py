@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from wmcomponents.agents.actor_critic.action_distributions import (
     ActionDistribution,
@@ -16,11 +15,12 @@ from wmcomponents.agents.actor_critic.actor import Actor
 from wmcomponents.agents.actor_critic.estimators import DynamicsGradient, NormalizedDynamicsGradient, Reinforce
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
 from wmcomponents.agents.actor_critic.normalizers import NoNormalizer, PercentileNormalizer
+from wmcomponents.agents.actor_critic.optimizers import TwoAdams
 from wmcomponents.agents.actor_critic.targets import ArrivalReturn, FutureReturn
 from wmcomponents.codecs import ActionVector, DiscreteCodec
+from wmcomponents.dream.starts import model_device
 from wmcomponents.heads import NormalHead, PreprintTwoHotHead, TwoHotHead
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy
-from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import WorldModel
 
 CRITIC_KEYS: Any = {"in_keys": ("latent",), "out_keys": ("state_value_logits", "state_value")}
@@ -41,7 +41,7 @@ def dreamer_v1_loss(model: WorldModel, *, units: int = 400, seed: int = 0, **cha
     size = action.size
     distribution = _categorical(action) or TanhNormalActions(size)
     old: Any = {"norm": "none", "act": "elu"}
-    return _Adams(
+    return ImaginationLoss(
         model,
         Actor(features, model.action_spec, distribution=distribution, units=units, layers=4, outscale=1.0, **old),
         NormalHead(features, units, 3, **old, **CRITIC_KEYS),
@@ -54,9 +54,7 @@ def dreamer_v1_loss(model: WorldModel, *, units: int = 400, seed: int = 0, **cha
             "entropy_scale": 0.0,
             "discount": 0.99,
             "seed": seed,
-            "rates": (8e-5, 8e-5),
-            "eps": 1e-7,
-            "decay": 0.0,
+            "optimizer": TwoAdams(8e-5, 8e-5, eps=1e-7),
             **changes,
         },
     )
@@ -77,7 +75,7 @@ def dreamer_v2_loss(model: WorldModel, *, units: int = 400, seed: int = 0, **cha
     choices = _categorical(action)
     distribution = choices or TruncatedNormalActions(action.size)
     old: Any = {"norm": "none", "act": "elu"}
-    return _Adams(
+    return ImaginationLoss(
         model,
         Actor(features, model.action_spec, distribution=distribution, units=units, layers=4, outscale=1.0, **old),
         NormalHead(features, units, 4, **old, **CRITIC_KEYS),
@@ -91,9 +89,7 @@ def dreamer_v2_loss(model: WorldModel, *, units: int = 400, seed: int = 0, **cha
             "entropy_scale": 1e-3 if choices else 1e-4,
             "discount": 0.999 if choices else 0.99,
             "seed": seed,
-            "rates": (4e-5, 1e-4) if choices else (8e-5, 8e-5),
-            "eps": 1e-5,
-            "decay": 1e-6,
+            "optimizer": TwoAdams(*((4e-5, 1e-4) if choices else (8e-5, 8e-5)), eps=1e-5, decay=1e-6),
             **changes,
         },
     )
@@ -113,7 +109,7 @@ def dreamer_v3_preprint_loss(model: WorldModel, *, units: int = 512, seed: int =
     features, action = _sizes(model)
     choices = _categorical(action, unimix=0.01)
     distribution = choices or BoundedNormalActions(action.size)
-    return _Adams(
+    return ImaginationLoss(
         model,
         Actor(features, model.action_spec, distribution=distribution, units=units, norm="keras_layer"),
         PreprintTwoHotHead(features, units, 3, **CRITIC_KEYS),
@@ -121,9 +117,7 @@ def dreamer_v3_preprint_loss(model: WorldModel, *, units: int = 512, seed: int =
             "estimator": Reinforce() if choices else NormalizedDynamicsGradient(),
             "discount": 0.997,
             "seed": seed,
-            "rates": (3e-5, 3e-5),
-            "eps": 1e-5,
-            "decay": 0.0,
+            "optimizer": TwoAdams(3e-5, 3e-5, eps=1e-5),
             **changes,
         },
     )
@@ -169,27 +163,10 @@ def dreamer_v3_loss(model: WorldModel, *, units: int = 256, seed: int = 0, **cha
     )
 
 
-class _Adams(ImaginationLoss):
-    """With Adam for actor and critic apart, each clipped by its own norm."""
-
-    def __init__(self, *args: Any, rates: tuple[float, float], eps: float, decay: float, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.rates, self.eps, self.decay = rates, eps, decay
-
-    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """The paper's."""
-        groups = [
-            {"params": list(part.parameters()), "lr": rate if lr is None else lr, "clip": name}
-            for part, rate, name in zip((self.actor, self.critic), self.rates, ("actor", "critic"), strict=True)
-        ]
-        return ClippedAdam(groups, eps=self.eps, max_norm=100.0, decay=self.decay, warmup=warmup or 0)
-
-
 def _sizes(model: WorldModel) -> tuple[int, ActionVector]:
     model.require("features", driver="an actor-critic", remedy="write features().")
     with torch.no_grad():
-        device = next(iter(model.parameters())).device
-        features = model.features(model.initial_state((1,), device)).shape[-1]
+        features = model.features(model.initial_state((1,), model_device(model))).shape[-1]
     return features, ActionVector(model.action_spec)
 
 

@@ -1,0 +1,70 @@
+"""How actor and critic are stepped."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import Optimizer
+
+from wmcomponents.optim import ClippedAdam, LaProp
+
+
+class ActorCriticOptimizer(ABC):
+    """Makes the optimiser of an actor and a critic."""
+
+    @abstractmethod
+    def make(self, actor: nn.Module, critic: nn.Module, lr: float | None, warmup: int | None) -> Optimizer:
+        """The optimiser over both.
+
+        Args:
+            actor: the actor.
+            critic: the critic.
+            lr: learning rate of both in place of the paper's.
+            warmup: steps over which the rate grows from 0, in place of the paper's.
+        """
+
+
+@dataclass(frozen=True)
+class OneLaProp(ActorCriticOptimizer):
+    """LaProp behind adaptive gradient clipping, over both (DreamerV3).
+
+    Attributes:
+        lr: learning rate.
+        warmup: steps over which the rate grows from 0.
+    """
+
+    lr: float = 4e-5
+    warmup: int = 1000
+
+    def make(self, actor: nn.Module, critic: nn.Module, lr: float | None, warmup: int | None) -> Optimizer:
+        """LaProp."""
+        parameters = [*actor.parameters(), *critic.parameters()]
+        return LaProp(parameters, self.lr if lr is None else lr, warmup=self.warmup if warmup is None else warmup)
+
+
+@dataclass(frozen=True)
+class TwoAdams(ActorCriticOptimizer):
+    """Adam with a rate for each, and each clipped by its own norm (Dreamer, DreamerV2, DreamerV3's preprint).
+
+    Attributes:
+        actor_lr: learning rate of the actor.
+        critic_lr: learning rate of the critic.
+        eps: number added to the root of the mean square.
+        max_norm: largest norm of the gradient of either.
+        decay: share of every weight that a step takes away.
+    """
+
+    actor_lr: float
+    critic_lr: float
+    eps: float
+    max_norm: float = 100.0
+    decay: float = 0.0
+
+    def make(self, actor: nn.Module, critic: nn.Module, lr: float | None, warmup: int | None) -> Optimizer:
+        """Adam."""
+        parts = (("actor", actor, self.actor_lr), ("critic", critic, self.critic_lr))
+        groups = [
+            {"params": list(part.parameters()), "lr": rate if lr is None else lr, "clip": name}
+            for name, part, rate in parts
+        ]
+        return ClippedAdam(groups, eps=self.eps, max_norm=self.max_norm, decay=self.decay, warmup=warmup or 0)
