@@ -27,6 +27,7 @@ from wmcomponents.models.diffusion.diamond.segments import (
     windows_drawn,
 )
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import ModelLoss, Terms, TrainableModel, check_model
 from wmcomponents.optim import ClippedAdamW, decayed_names
 
@@ -114,8 +115,8 @@ class DiamondLoss(ModelLoss[FrameDiffusionModel]):
         reduction: str = "mean",
     ) -> None:
         check_model(world_model, FrameDiffusionModel, type(self))
-        self.config = DiamondLossConfig() if config is None else config
-        self.optimizer_config = DiamondOptimizerConfig() if optimizer is None else optimizer
+        self.config = loss_part(DiamondLossConfig, config)
+        self.optimizer_config = optimizer_part(DiamondOptimizerConfig, optimizer)
         self.has_reward, self.has_upsampler = world_model.reward_end is not None, world_model.upsampler is not None
         parts: dict[str, nn.Module | None] = {
             "denoiser": world_model.denoiser,

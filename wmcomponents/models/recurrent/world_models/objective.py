@@ -14,6 +14,7 @@ from wmcomponents.encoders import VAEEncoder
 from wmcomponents.heads import BernoulliHead, MSEHead
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig, WorldModelsOptimizerConfig
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import Terms, TrainableModel, check_model
 from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.optim import ClippedAdam
@@ -111,14 +112,14 @@ class WorldModelsLoss(StagedModelLoss[VisionMemoryModel]):
         reduction: str = "mean",
     ) -> None:
         check_model(world_model, VisionMemoryModel, type(self))
-        c = WorldModelsLossConfig() if config is None else config
+        c = loss_part(WorldModelsLossConfig, config)
         if c.vision_steps < 0 or (c.cycle_steps and c.cycle_steps <= c.vision_steps):
             raise ValueError(
                 f"vision_steps is at least 0 and cycle_steps, unless 0, above it, so that M has a turn; got "
                 f"vision_steps={c.vision_steps}, cycle_steps={c.cycle_steps}."
             )
         self.vision_steps, self.cycle_steps = c.vision_steps, c.cycle_steps
-        self.vision_rate = (WorldModelsOptimizerConfig() if optimizer is None else optimizer).vision_rate
+        self.vision_rate = optimizer_part(WorldModelsOptimizerConfig, optimizer).vision_rate
         self._noise = world_model.noise_source("observe")
         of_mixture, of_heads = _shares(world_model.memory.mixture)
         super().__init__(

@@ -8,6 +8,7 @@ from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v1.config import DreamerV1LossConfig, DreamerV1OptimizerConfig
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Noise
 
@@ -48,7 +49,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        c = config or DreamerV1LossConfig()
+        c = loss_part(DreamerV1LossConfig, config)
         super().__init__(
             world_model,
             continue_scale=c.continue_scale,
@@ -56,7 +57,7 @@ class DreamerV1ModelLoss(RSSMModelLoss):
             seed=seed,
             reduction=reduction,
         )
-        self.optimizer_config = optimizer or DreamerV1OptimizerConfig()
+        self.optimizer_config = optimizer_part(DreamerV1OptimizerConfig, optimizer)
 
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None

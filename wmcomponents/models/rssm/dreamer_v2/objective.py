@@ -10,6 +10,7 @@ from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v2.config import DreamerV2LossConfig, DreamerV2OptimizerConfig
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Noise
 
@@ -52,7 +53,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        c = config or DreamerV2LossConfig()
+        c = loss_part(DreamerV2LossConfig, config)
         if not 0 <= c.balance <= 1:
             raise ValueError(f"balance is the prior's share, in [0, 1]; got {c.balance}.")
         super().__init__(
@@ -63,7 +64,7 @@ class DreamerV2ModelLoss(RSSMModelLoss):
             reduction=reduction,
         )
         self.balance = c.balance
-        self.optimizer_config = optimizer or DreamerV2OptimizerConfig()
+        self.optimizer_config = optimizer_part(DreamerV2OptimizerConfig, optimizer)
 
     def divergences(
         self, filtered: Filtered, prior: Tensor, arrivals: Arrivals, noise: Noise | None

@@ -8,6 +8,7 @@ from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.dreamer_v3.config import DreamerV3LossConfig, DreamerV3OptimizerConfig
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import LaProp
 from wmcomponents.world_model import Noise
 
@@ -78,8 +79,8 @@ class DreamerV3ModelLoss(BalancedKLModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(world_model, config or DreamerV3LossConfig(), seed=seed, reduction=reduction)
-        self.optimizer_config = optimizer or DreamerV3OptimizerConfig()
+        super().__init__(world_model, loss_part(DreamerV3LossConfig, config), seed=seed, reduction=reduction)
+        self.optimizer_config = optimizer_part(DreamerV3OptimizerConfig, optimizer)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """LaProp behind adaptive gradient clipping.

@@ -8,6 +8,7 @@ from wmcomponents.models.rssm.dreamer_v3_preprint.config import (
     DreamerV3PreprintLossConfig,
     DreamerV3PreprintOptimizerConfig,
 )
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import ClippedAdam
 
 
@@ -36,8 +37,8 @@ class DreamerV3PreprintModelLoss(BalancedKLModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(world_model, config or DreamerV3PreprintLossConfig(), seed=seed, reduction=reduction)
-        self.optimizer_config = optimizer or DreamerV3PreprintOptimizerConfig()
+        super().__init__(world_model, loss_part(DreamerV3PreprintLossConfig, config), seed=seed, reduction=reduction)
+        self.optimizer_config = optimizer_part(DreamerV3PreprintOptimizerConfig, optimizer)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam behind a clipped gradient.

@@ -10,6 +10,7 @@ from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.objective import RSSMModelLoss
 from wmcomponents.models.rssm.planet.config import PlaNetLossConfig, PlaNetOptimizerConfig
 from wmcomponents.objectives.arrivals import Arrivals
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Noise, NoiseSource
 
@@ -58,7 +59,7 @@ class PlaNetModelLoss(RSSMModelLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        c = config or PlaNetLossConfig()
+        c = loss_part(PlaNetLossConfig, config)
         if c.overshooting < 0:
             raise ValueError(f"overshooting is a number of steps, at least 0; got {c.overshooting}.")
         self.distance = c.overshooting
@@ -77,7 +78,7 @@ class PlaNetModelLoss(RSSMModelLoss):
             reduction=reduction,
         )
         self._open_loop = NoiseSource(Composite({OVERSHOOTING: world_model.dynamics.latent.noise_spec()}))
-        self.optimizer_config = optimizer or PlaNetOptimizerConfig()
+        self.optimizer_config = optimizer_part(PlaNetOptimizerConfig, optimizer)
 
     def draw(self, arrivals: Arrivals) -> Noise | None:
         """The base's noise, and that of open-loop steps: ``[B, L, D, *latent.noise_shape]``."""

@@ -14,6 +14,7 @@ from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pi
 from wmcomponents.nn import CosineQuantizer
 from wmcomponents.nn.conv.frame_cnn import channels_first
 from wmcomponents.objectives.arrivals import check_sequences
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
 from wmcomponents.tokenizers import DeltaTokenizer
@@ -105,8 +106,8 @@ class DeltaIRISLoss(TokenWorldLoss[DeltaIRISModel]):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        config = DeltaIRISLossConfig() if config is None else config
-        optimizer = DeltaIRISOptimizerConfig() if optimizer is None else optimizer
+        config = loss_part(DeltaIRISLossConfig, config)
+        optimizer = optimizer_part(DeltaIRISOptimizerConfig, optimizer)
         super().__init__(
             world_model,
             config,

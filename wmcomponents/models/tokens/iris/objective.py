@@ -14,6 +14,7 @@ from wmcomponents.models.tokens.config import TokenOptimizerConfig
 from wmcomponents.models.tokens.iris.config import IRISLossConfig
 from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
 from wmcomponents.nn import VectorQuantizer, code_counts, farthest_first
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
 from wmcomponents.tokenizers import ImageTokenizer
@@ -105,8 +106,8 @@ class IRISLoss(TokenWorldLoss[IRISModel]):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        config = IRISLossConfig() if config is None else config
-        optimizer = TokenOptimizerConfig() if optimizer is None else optimizer
+        config = loss_part(IRISLossConfig, config)
+        optimizer = optimizer_part(TokenOptimizerConfig, optimizer)
         self.revival = config.revival
         self._has_perceptual = perceptual is not None
         super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)

@@ -12,6 +12,7 @@ from wmcomponents.models.value_equivalent.efficientzero.config import (
 )
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
 from wmcomponents.models.value_equivalent.targets import gather_steps
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 
 
 class EfficientZeroLoss(ValueEquivalentLoss):
@@ -39,8 +40,8 @@ class EfficientZeroLoss(ValueEquivalentLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        config = EfficientZeroLossConfig() if config is None else config
-        optimizer = EfficientZeroOptimizerConfig() if optimizer is None else optimizer
+        config = loss_part(EfficientZeroLossConfig, config)
+        optimizer = optimizer_part(EfficientZeroOptimizerConfig, optimizer)
         self.shift, self.intensity = config.shift, config.intensity
         super().__init__(
             world_model,

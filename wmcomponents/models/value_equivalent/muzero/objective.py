@@ -7,6 +7,7 @@ from wmcomponents.functional.n_step import EpisodeTail
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
 from wmcomponents.models.value_equivalent.muzero.config import MuZeroLossConfig, MuZeroOptimizerConfig
 from wmcomponents.models.value_equivalent.objective import ValueEquivalentLoss
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 
 
 class MuZeroLoss(ValueEquivalentLoss):
@@ -34,8 +35,8 @@ class MuZeroLoss(ValueEquivalentLoss):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        config = MuZeroLossConfig() if config is None else config
-        optimizer = MuZeroOptimizerConfig() if optimizer is None else optimizer
+        config = loss_part(MuZeroLossConfig, config)
+        optimizer = optimizer_part(MuZeroOptimizerConfig, optimizer)
         super().__init__(world_model, config, optimizer=optimizer, seed=seed, reduction=reduction)
 
     @property

@@ -15,6 +15,7 @@ from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws, draw
 from wmcomponents.models.value_equivalent.tdmpc2.protocol import TDMPC2Model
 from wmcomponents.models.value_equivalent.tdmpc2.windows import Windows, cut_windows
 from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, check_model
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Observation
 
@@ -100,7 +101,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
         reduction: str = "mean",
     ) -> None:
         check_model(world_model, TDMPC2Model, type(self))
-        c = TDMPC2LossConfig() if config is None else config
+        c = loss_part(TDMPC2LossConfig, config)
         if c.horizon < 1:
             raise ValueError(f"horizon is at least 1; got {c.horizon}.")
         tasks = max(1, world_model.tasks)
@@ -120,7 +121,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
             reduction=reduction,
         )
         self.horizon, self.average = c.horizon, ExponentialAverage(c.tau)
-        self.optimizer_config = TDMPC2OptimizerConfig() if optimizer is None else optimizer
+        self.optimizer_config = optimizer_part(TDMPC2OptimizerConfig, optimizer)
         device = next(world_model.parameters()).device
         self.register_buffer("discounts", torch.tensor(c.discounts, device=device))
         self.register_buffer("policy_scale", torch.ones((), device=device))
