@@ -1,4 +1,4 @@
-"""The luck of a dream: the noise of its steps, drawn, given, or the mode."""
+"""The noise of a dream's steps: drawn, given, or none (the mode)."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class StepNoise(NamedTuple):
 
 
 MODE = StepNoise(None, None)
-"""No luck: the most likely z, and the more likely of ending and going on."""
+"""No noise: the most likely z, and the more likely of ending and going on."""
 
 NoiseChoice = Literal["sample", "mode"] | StepNoise
 """``"sample"`` draws the noise of every step, ``"mode"`` takes modes, a :class:`StepNoise` of T steps is played."""

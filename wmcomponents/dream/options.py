@@ -31,7 +31,7 @@ class StepOptions(TypedDict, total=False):
         reward: replaces the model's reward, and is needed where the model has none: a function of (s_t, a_t, s_{t+1})
             that returns r_{t+1} in the environment's units, ``[N, 1]``.
         penalty: subtracted from the reward, and of the same signature; for example a disagreement of an ensemble.
-        noise: the luck of the steps. ``"sample"``, the default, draws it from the dream's generator; ``"mode"`` takes
+        noise: noise of the steps. ``"sample"``, the default, draws it from the dream's generator; ``"mode"`` takes
             the most likely z, and ends a row where the probability to go on is below one half; a ``StepNoise`` of T
             steps of N rows (:func:`draw_noise`) is played step by step, from its beginning after each seed.
     """

@@ -130,7 +130,7 @@ class Simulator:
 
     @property
     def noise(self) -> NoiseChoice:
-        """The luck of the steps: ``"sample"``, ``"mode"``, or the given noise of T steps.
+        """The noise of the steps: ``"sample"``, ``"mode"``, or the given noise of T steps.
 
         Setting it begins given noise at its first step.
         """
@@ -210,7 +210,7 @@ class Simulator:
             restart: bool ``[N, 1]``: rows that begin a new episode instead. Their action is ignored, their reward is 0
                 and their flags are false.
             hold: bool ``[N, 1]``: rows that stay where they are, with the same reward and flags.
-            noise: this step's luck, ``[N, ...]``, in place of what :attr:`noise` gives; ``StepNoise(None, None)``, the
+            noise: this step's noise, ``[N, ...]``, in place of what :attr:`noise` gives; ``StepNoise(None, None)``, the
                 constant ``MODE``, takes modes. It draws nothing from the generator.
             lend: what is handed out may be the simulator's own memory, valid until the next call, for a caller who
                 copies it anyway. Observations are where :attr:`shares_view` says so, and flags where none is set.
@@ -238,7 +238,7 @@ class Simulator:
             state: s_t, ``[*B, ...]``.
             action: a_t, ``[*B, ...]``.
             batch_size: B.
-            noise: this step's luck, ``[*B, ...]``, as :meth:`step` takes it.
+            noise: this step's noise, ``[*B, ...]``, as :meth:`step` takes it.
 
         Returns:
             s_{t+1}, r_{t+1} ``[*B, 1]`` and terminated_{t+1} bool ``[*B, 1]``. Differentiable in state and action.
