@@ -108,7 +108,7 @@ class DreamAgent:
         return self._ppo.num_timesteps
 
     def _begin(self, number: int, dream: DreamVecEnv) -> None:
-        """What is random in a rollout: its dreams, of the agent's actions (torch) and of its batches (NumPy).
+        """What is random in a rollout: its dreams, the agent's actions (torch), its batches (NumPy).
 
         Each has its own seed: two generators of torch with one seed would draw the same numbers.
         """
