@@ -26,8 +26,8 @@ REASONS: list[tuple[str, str, str, str, str]] = [
         "At B=1 `simulator.step` takes 35 us where the model takes 25 (two fresh flag tensors 2.5, no_grad 1.5, a "
         "copy of the view 1.2), reading the action 1.4, writing arrays 3 to 5.5, and the policy's own conversions 1.7. "
         "After these figures came the clipping of actions and a look for NaN at actions and rewards in every adapter, "
-        "and the flags, the view and no_grad cost less; measured in turns with the tree before them: x0.95 to 1.05 in all "
-        "nine cells, within the noise; simulator and `imagine` are level.",
+        "and the flags, the view and no_grad cost less; measured in turns with the tree before them: x0.95 to 1.05 in "
+        "all nine cells, within the noise; simulator and `imagine` are level.",
     ),
     (
         "overhead",
