@@ -6,6 +6,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+import torch
+
 
 def signalled(work: Callable[[], int | None], after: float, signum: int = signal.SIGKILL) -> int:
     """Run ``work`` in a fork, send it a signal, and return its exit code, negative if the signal ended it.
@@ -16,13 +18,12 @@ def signalled(work: Callable[[], int | None], after: float, signum: int = signal
         signum: which signal.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # torch has threads; the child starts none of its work there
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch has threads, and the child does without them
         child = os.fork()
     if child == 0:
         code = 70
         try:
+            torch.set_num_threads(1)  # the other threads of the pool are not there after a fork: waiting for them hangs
             code = work() or 0
         finally:
             os._exit(code)
