@@ -1,5 +1,9 @@
 """The protocol that every world model follows, its noise, and the TensorDict form of its verbs."""
 
+from wmcomponents.world_model.filter import Filter as Filter
+from wmcomponents.world_model.filter import FilterPrimer as FilterPrimer
+from wmcomponents.world_model.filter import LatentPolicy as LatentPolicy
+from wmcomponents.world_model.needs import Needs as Needs
 from wmcomponents.world_model.noise import Noise as Noise
 from wmcomponents.world_model.noise import NoiseSource as NoiseSource
 from wmcomponents.world_model.protocol import CAPABILITIES as CAPABILITIES

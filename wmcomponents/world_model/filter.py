@@ -1,4 +1,4 @@
-"""The way back in TorchRL: a world model's filter in front of a policy on a real environment."""
+"""The way back: a world model's filter in front of a policy on a real environment."""
 
 from typing import Any, cast
 
@@ -12,7 +12,8 @@ from torchrl.envs import TensorDictPrimer
 from wmcomponents.codecs import ActionBounds
 from wmcomponents.component import Component
 from wmcomponents.nn.mode import EvalMode
-from wmcomponents.world_model import Noise, NoiseSource, Observation, WorldModel
+from wmcomponents.world_model.noise import Noise, NoiseSource
+from wmcomponents.world_model.protocol import Observation, WorldModel
 
 PAST_KNOWN, FILTERED = "past_known", "filtered"
 """Beside a filter's carried state: whether the filter ran in the step before, and whether it ran in this one."""
