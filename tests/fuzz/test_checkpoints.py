@@ -224,7 +224,7 @@ def attempt(trainer, good, seed):
         return "refused"
     # One that could have been written: the trainer goes on from it.
     assert all(bool(p.isfinite().all()) for p in trainer.model.parameters())
-    trainer.replay.set_rng(trainer._sampling)
+    trainer.replay.set_rng(trainer.sampling)
     trainer.model.train()
     trainer.update(trainer.replay.sample())
     trainer.checkpoint.write_bytes(good)

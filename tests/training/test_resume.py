@@ -74,12 +74,12 @@ def assert_refused_and_unchanged(out, message, **options):
     kept.rename(path)
     before, random = weights(fresh.model), torch.get_rng_state()
     state = json.dumps(fresh.optimizer.state_dict(), default=str)
-    sampling = fresh._sampling.get_state()
+    sampling = fresh.sampling.get_state()
     with pytest.raises(BadCheckpointError, match=message):
         fresh.resume()
     assert same(before, weights(fresh.model)) and torch.equal(random, torch.get_rng_state())
     assert state == json.dumps(fresh.optimizer.state_dict(), default=str)
-    assert torch.equal(sampling, fresh._sampling.get_state()) and fresh.steps == 0
+    assert torch.equal(sampling, fresh.sampling.get_state()) and fresh.steps == 0
 
 
 def test_going_on_in_the_same_process_is_the_same_as_never_stopping(tmp_path):

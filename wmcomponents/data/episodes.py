@@ -53,7 +53,7 @@ class EpisodeStream:
         self._seed, self._stream, self._begun = seed, stream, begins
         parts = policy.modules() if isinstance(policy, nn.Module) else [policy]
         self._chance = [part for part in parts if isinstance(part, RandomPolicy)]
-        self._begins = _BeginsEpisodes(self._begin, episode)
+        self._begins = BeginsEpisodes(self._begin, episode)
         self._env = env.append_transform(self._begins)
         self._collector = RealCollector(self._env, None, policy=policy)
 
@@ -136,7 +136,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-class _BeginsEpisodes(Transform):
+class BeginsEpisodes(Transform):
     """Calls ``begin(number)`` before the environment is reset to the episode of that number."""
 
     def __init__(self, begin: Callable[[int], None], first: int) -> None:

@@ -27,6 +27,10 @@ class Experience:
         starts: where dreams begin; the filter's states along the data if not given, or the model's prior without data.
         seed: of the filter's noise and of the starts.
 
+    Attributes:
+        starts: where dreams begin.
+        with_data: whether there are real data.
+
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
         >>> from wmcomponents.models import DreamerV3, DreamerV3Config
@@ -49,7 +53,7 @@ class Experience:
         if starts is None:
             starts = PriorStarts(model) if sample is None else ReplayStarts(model, self.sequences, pool_size=1024)
         self.starts = starts
-        self._with_data = sample is not None
+        self.with_data = sample is not None
 
     def offer(self, batch: TensorDictBase) -> None:
         """Let the next question be answered from a batch that is at hand, that which the model has just learned from.
@@ -88,7 +92,7 @@ class Experience:
         Args:
             rows: how many starts where there are no data.
         """
-        if not self._with_data or rows is not None:
+        if not self.with_data or rows is not None:
             count = 256 if rows is None else rows
             return TensorDict(dict(self.starts.sample(count, self.generator)), [count])
         return arrival_states(self.model, self.sequences(), generator=self.generator)

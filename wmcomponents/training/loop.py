@@ -126,7 +126,7 @@ class Trainer:
         self.progress = progress
         self.steps = 0
         self.losses: dict[str, float] = {}
-        self._sampling = torch.Generator().manual_seed(seed)
+        self.sampling = torch.Generator().manual_seed(seed)
         self._logger = make_logger(logger, self.out)
         self._was_begun = self._was_checked = False
         self._planned: list[int] | None = None
@@ -168,7 +168,7 @@ class Trainer:
         total = planned(self.objective, steps, taken=self.steps)
         if isinstance(steps, Mapping):
             self._planned = list(cast(StagedModelLoss, self.objective).stage_steps)
-        self.replay.set_rng(self._sampling)
+        self.replay.set_rng(self.sampling)
         self.model.train()
         try:
             with one_writer(self.out) if self.out is not None else contextlib.nullcontext(), postponed() as request:
@@ -193,7 +193,7 @@ class Trainer:
                 self._was_begun = True
             self._due = self._next_due(0.0)
         if self.steps == 0:
-            self._prepare()
+            self.prepare()
 
     def _train(self, steps: int, show: Callable[..., None], request: Request) -> None:
         pending: list[dict[str, Tensor]] = []
@@ -208,7 +208,7 @@ class Trainer:
             is_kept = self.out is not None and (is_last or is_due)
             # Nothing is kept that was not looked at: a bundle never holds what came after a loss that is not finite.
             if is_shown or is_kept:
-                newest = self._look(pending)
+                newest = self.look(pending)
                 pending = []
             if is_shown:
                 show(self.steps, self.losses, self.stage)
@@ -216,7 +216,7 @@ class Trainer:
             if is_logged:
                 self._log(newest)
             if is_kept:
-                self._check_weights()
+                self.check_weights()
                 self.save()
             if is_asked:  # what is asked from here on is taken after the next update, which is saved then
                 request.check()
@@ -226,7 +226,8 @@ class Trainer:
         """What the objective trains now, if it has stages."""
         return self.objective.stage if isinstance(self.objective, StagedModelLoss) else None
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Look at the data for the first time, and let a fresh model estimate from them what it does not learn."""
         batch = self.replay.sample()
         self._check_data(batch)
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
@@ -279,23 +280,43 @@ class Trainer:
         """Write the bundle now."""
         begun = time.monotonic()
         with one_writer(self.checkpoint.parent):
-            save_checkpoint(
-                self.checkpoint,
-                model=self.model,
-                objective=self.objective,
-                optimizer=self.optimizer,
-                generators=self._generators(),
-                counters={"steps": self.steps, "losses": self.losses, "stages": self._planned},
-                settings=self._settings,
-            )
+            self.write(self.checkpoint)
         self._known = _signature(self.checkpoint)
         self._due = self._next_due(time.monotonic() - begun)
+
+    def write(self, file: Path) -> None:
+        """Write the bundle to another place.
+
+        Args:
+            file: of the bundle.
+        """
+        save_checkpoint(
+            file,
+            model=self.model,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            generators=self._generators(),
+            counters={"steps": self.steps, "losses": self.losses, "stages": self._planned},
+            settings=self._settings,
+        )
 
     def resume(self) -> None:
         """Go back to the bundle."""
         known = _signature(self.checkpoint)
+        self.read(self.checkpoint)
+        self._known = known
+
+    def read(self, file: Path) -> None:
+        """Go back to a bundle at another place.
+
+        Args:
+            file: of the bundle.
+
+        Raises:
+            FileNotFoundError, BadCheckpointError: if there is none of this run.
+        """
         counters = load_checkpoint(
-            self.checkpoint,
+            file,
             model=self.model,
             objective=self.objective,
             optimizer=self.optimizer,
@@ -303,7 +324,7 @@ class Trainer:
             settings=self._settings,
             check=self._check_counters,
         )
-        self.steps, self.losses, self._known = counters["steps"], counters["losses"], known
+        self.steps, self.losses = counters["steps"], counters["losses"]
         self._planned = counters.get("stages")
         if self._planned is not None:
             cast(StagedModelLoss, self.objective).stage_steps = tuple(self._planned)
@@ -328,11 +349,18 @@ class Trainer:
 
     def _generators(self) -> dict[str, torch.Generator]:
         if not isinstance(self.objective, ModelLoss):
-            return {"replay": self._sampling}
-        return {"replay": self._sampling, "objective": self.objective.generator}
+            return {"replay": self.sampling}
+        return {"replay": self.sampling, "objective": self.objective.generator}
 
-    def _look(self, pending: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Average the steps not looked at yet; returns the newest. This is where the host waits for the device."""
+    def look(self, pending: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Average the updates not looked at yet; returns the newest. This is where the host waits for the device.
+
+        Args:
+            pending: what :meth:`update` returned, one after another, the last of them the newest.
+
+        Raises:
+            DivergedError: if a number is not finite.
+        """
         table = torch.stack([value.float().mean() for row in pending for value in row.values()])
         numbers = iter(table.cpu().tolist())
         newest: dict[str, float] = {}
@@ -358,7 +386,12 @@ class Trainer:
             check_data(self.model, sequences, **keys)
             self._was_checked = True
 
-    def _check_weights(self) -> None:
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite.
+
+        Raises:
+            DivergedError: naming the first.
+        """
         for name, value in self.model.named_parameters():
             if not bool(value.isfinite().all()):
                 raise DivergedError(f"the weight {name} is not finite after step {self.steps}. {self._remedy()}")

@@ -1,5 +1,6 @@
 """The way back: a world model's filter in front of a policy on a real environment."""
 
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -89,12 +90,14 @@ class Filter(Component):
 
     def _drawn(self, is_init: Tensor) -> Noise | None:
         """The filter's z where it is drawn, for rows ``[*B, 1]``."""
-        if self._noise is None:
-            return None
-        if self._generator is None or self._generator.device != is_init.device:
-            self._generator = torch.Generator(is_init.device)
+        return None if self._noise is None else self._noise(is_init.shape[:-1], self.generator(is_init.device))
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The generator of the drawn z on a device."""
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device)
             self._generator.seed() if self._seed is None else self._generator.manual_seed(self._seed)
-        return self._noise(is_init.shape[:-1], self._generator)
+        return self._generator
 
 
 def _check_finite(observation: Observation) -> None:
@@ -155,6 +158,23 @@ class LatentPolicy(TensorDictSequential):
         modules: list[Any] = [Filter(model, sample=sample, seed=seed), policy]
         super().__init__(*modules)
         self._specs = Composite({**dict(model.state_spec.clone().items()), "prev_action": model.action_spec.clone()})
+
+    def generator_state(self) -> Tensor:
+        """Where the draws of the filter's z are."""
+        return self._drawing().get_state()
+
+    def set_generator_state(self, state: Tensor) -> None:
+        """Go on with the draws from there.
+
+        Args:
+            state: of :meth:`generator_state`, on the same kind of device.
+        """
+        self._drawing().set_state(state)
+
+    def _drawing(self) -> torch.Generator:
+        front = cast(Filter, self.module[0])
+        tensor = next(chain(front.model.parameters(), front.model.buffers()), None)
+        return front.generator(torch.device("cpu") if tensor is None else tensor.device)
 
     def make_tensordict_primer(self) -> FilterPrimer:
         """The transform that carries the filter's state; an episode's first step gets zeros."""

@@ -6,6 +6,7 @@ from wmcomponents.agents.actor_critic.action_distributions import CategoricalAct
 from wmcomponents.agents.actor_critic.action_distributions import TanhNormalActions as TanhNormalActions
 from wmcomponents.agents.actor_critic.action_distributions import TruncatedNormalActions as TruncatedNormalActions
 from wmcomponents.agents.actor_critic.actor import Actor as Actor
+from wmcomponents.agents.actor_critic.agent import ImaginationAgent as ImaginationAgent
 from wmcomponents.agents.actor_critic.estimators import DynamicsGradient as DynamicsGradient
 from wmcomponents.agents.actor_critic.estimators import GradientEstimator as GradientEstimator
 from wmcomponents.agents.actor_critic.estimators import MixedGradient as MixedGradient

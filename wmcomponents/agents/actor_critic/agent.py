@@ -1,0 +1,142 @@
+"""An imagined actor-critic as an agent: it learns in dreams from given states, and acts on latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torch.optim import Optimizer
+
+from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
+from wmcomponents.agents.actor_critic.targets import replay_targets
+from wmcomponents.agents.actor_critic.terms import critic_term
+from wmcomponents.agents.agent import LearnsFrom
+from wmcomponents.dream.experience import Experience
+from wmcomponents.nn.mode import EvalMode
+from wmcomponents.training import DivergedError
+from wmcomponents.world_model import LatentPolicy, Needs, WorldModel
+
+LOSSES = ("loss_actor", "loss_critic", "loss_replay_value")
+
+
+class ImaginationAgent:
+    """Actor and critic of an :class:`ImaginationLoss`, with their optimiser.
+
+    Args:
+        loss: the actor-critic's objective in its world model.
+        optimizer: over actor and critic; the paper's (``loss.make_optimizer()``) if not given.
+        replay_scale: weight of the critic's error on real experience, beyond which each dream goes on (DreamerV3's
+            replay value loss: 0.3); 0 learns from dreams alone.
+        sample: draw the filter's z where the policy acts in reality; the mode otherwise.
+        rows: dreams of an update where there are no real data; with data one begins at every real step of the batch.
+
+    Example:
+        >>> from torchrl.data import Composite, OneHot, Unbounded
+        >>> from wmcomponents.agents.actor_critic import dreamer_v3_loss
+        >>> from wmcomponents.models import DreamerV3, DreamerV3Config
+        >>> model = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2))
+        >>> agent = ImaginationAgent(dreamer_v3_loss(model, units=16, horizon=3), rows=8)
+        >>> sorted(agent.learn(Experience(model)))[:3]
+        ['dream_length', 'entropy', 'loss_actor']
+    """
+
+    needs = Needs(("features", "reward"))
+    learns_from: LearnsFrom = "states"
+
+    def __init__(
+        self,
+        loss: ImaginationLoss,
+        *,
+        optimizer: Optimizer | None = None,
+        replay_scale: float = 0.0,
+        sample: bool = True,
+        rows: int = 256,
+    ) -> None:
+        self.loss = loss
+        self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
+        self.replay_scale, self.rows = replay_scale, rows
+        self.updates = self._dreamed = 0
+        self._real_policy = LatentPolicy(loss.world_model, loss.actor, sample=sample, seed=0)
+
+    @property
+    def model(self) -> WorldModel:
+        """The world model."""
+        return self.loss.world_model
+
+    @property
+    def dream_policy(self) -> TensorDictModuleBase:
+        """The actor: reads ``latent``, writes ``action``."""
+        return self.loss.actor
+
+    @property
+    def real_policy(self) -> LatentPolicy:
+        """The actor behind the model's filter."""
+        return self._real_policy
+
+    @property
+    def dreamed_steps(self) -> int:
+        """Steps dreamt in all updates."""
+        return self._dreamed
+
+    def learn(self, experience: Experience) -> dict[str, float]:
+        """One update on dreams from every state of a batch.
+
+        Args:
+            experience: gives the states.
+
+        Raises:
+            DivergedError: if a loss is not finite; the weights are those of the update before.
+        """
+        states = experience.states() if experience.with_data else experience.states(self.rows)
+        out = self.loss(states)
+        if self.replay_scale and "ended" in states.keys() and states.ndim == 2:
+            out["loss_replay_value"] = self.replay_scale * self._replay_value(states, out["imagined_return"])
+        losses = [out[name] for name in LOSSES if name in out.keys()]
+        names = [str(name) for name, value in out.items() if value.ndim == 0]
+        numbers = torch.stack([out[name].detach().float() for name in names]).cpu().tolist()
+        found = dict(zip(names, numbers, strict=True))
+        odd = [name for name, value in found.items() if not abs(value) < float("inf")]
+        if odd:
+            raise DivergedError(
+                f"{', '.join(odd)} of the behaviour's update {self.updates} is not finite. The weights are those of "
+                f"the update before: lower the learning rate, or look at the world model's rewards."
+            )
+        self.optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        self.optimizer.step()
+        self.loss.after_update(self.updates)
+        self.updates += 1
+        self._dreamed += states.numel() * self.loss.horizon
+        return found
+
+    def _replay_value(self, states: TensorDict, imagined: Tensor) -> Tensor:
+        """The critic's error on what really followed the states ``[B, L]``."""
+        model, loss = self.model, self.loss
+        with torch.no_grad(), EvalMode(model):
+            features = model.features({key: states[key] for key in loss.in_keys})
+            slow = loss.slow_critic.mean(loss.slow_critic.raw(features)).squeeze(-1)
+        known = [states[key].squeeze(-1) for key in ("reward", "terminated", "ended")]
+        targets = replay_targets(*known, imagined.squeeze(-1), discount=loss.discount, lam=loss.targets.lam)
+        regulariser = slow if loss.slow_scale else None
+        return critic_term(loss.critic, loss.critic.raw(features), targets, regulariser, loss.slow_scale).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, statistics, optimiser, counts and the dreams' generator."""
+        return {
+            "loss": dict(self.loss.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+            "dreamed": self._dreamed,
+            "generator": self.loss.generator.get_state(),
+            "filter": self.real_policy.generator_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates, self._dreamed = int(state["updates"]), int(state["dreamed"])
+        self.loss.generator.set_state(state["generator"])
+        self.real_policy.set_generator_state(state["filter"])

@@ -1,0 +1,193 @@
+"""Real steps of several environments side by side, taken by a policy that changes between them, and resumable."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from wmcomponents.data.episodes import BeginsEpisodes, episode_seed
+from wmcomponents.data.random_policy import RandomPolicy
+from wmcomponents.data.transitions import transition_keys
+
+EpisodeEnd = tuple[int, int, float, int]
+"""Of an episode that ended: real steps in all until then, the stream, the return, the length."""
+
+
+class RealSteps:
+    """N copies of an environment, stepped together, each episode from a seed of its own.
+
+    An environment cannot be saved in the middle of an episode, but an episode can be repeated: its seed and its actions
+    are known. So a run that was killed goes on where it was: every open episode is begun anew and led by the same
+    actions to the same observation. Where an environment does not repeat itself, the episode is given up there.
+
+    Args:
+        make: makes one copy, without batch dimension, with ``is_init`` (``data.make_env`` does).
+        policy: acts on the stacked observations; what it carries from step to step is that of its
+            ``make_tensordict_primer()``, if it has one.
+        streams: N. With 1 there is no batch dimension.
+        processes: step each copy in a process of its own, which pays where a step takes milliseconds.
+        seed: of all episodes and random actions.
+
+    Attributes:
+        env: the copies as one environment.
+        steps: real steps taken so far, over all copies.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], TransformedEnv],
+        policy: TensorDictModuleBase,
+        *,
+        streams: int = 1,
+        processes: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._make, self.streams, self._processes, self._seed = make, streams, processes, seed
+        self.policy = policy
+        self.steps = 0
+        self._begun = [0] * streams
+        self._actions: list[list[Tensor]] = [[] for _ in range(streams)]
+        self._returns, self._lengths = [0.0] * streams, [0] * streams
+        self._now: TensorDictBase | None = None
+        self._saved: TensorDictBase | None = None
+        self.env = self._built()
+        self._random = RandomPolicy(self.env.action_spec, generator=torch.Generator().manual_seed(seed))
+
+    def _built(self) -> TransformedEnv:
+        rows = [
+            functools.partial(_row, self._make, self._seed, stream, begun) for stream, begun in enumerate(self._begun)
+        ]
+        if self.streams == 1 and not self._processes:
+            env = rows[0]()
+        else:
+            base = ParallelEnv(self.streams, rows) if self._processes else SerialEnv(self.streams, rows)
+            env = TransformedEnv(base, auto_unwrap=False)
+        self.keys = transition_keys(env)  # of what is stored; what the policy carries is no part of it
+        primer = getattr(self.policy, "make_tensordict_primer", None)
+        return env if primer is None else env.append_transform(primer())
+
+    def take(self, steps: int, *, at_random: bool = False) -> tuple[TensorDictBase, list[EpisodeEnd]]:
+        """The next steps of every copy, ``[steps]`` or ``[N, steps]``, and the episodes that ended among them.
+
+        Args:
+            steps: of each copy.
+            at_random: take random actions; the policy acts otherwise, and draws its actions.
+        """
+        taken, ended = [], []
+        with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+            if self._now is None:
+                with torch.random.fork_rng(devices=[]):
+                    self._now = self.env.reset() if self._saved is None else self._rejoined(self._saved)
+                self._saved = None
+            for _ in range(steps):
+                policy = self._random if at_random else self.policy
+                stepped, self._now = self.env.step_and_maybe_reset(policy(self._now))
+                self.steps += self.streams
+                taken.append(stepped.select(*self.keys))
+                ended += self._count(stepped)
+        return torch.stack(taken, -1), ended
+
+    def _count(self, stepped: TensorDictBase) -> list[EpisodeEnd]:
+        rewards = cast(Tensor, stepped["next", "reward"]).reshape(self.streams).tolist()
+        done = cast(Tensor, stepped["next", "done"]).reshape(self.streams).tolist()
+        actions = cast(Tensor, stepped["action"])
+        ended = []
+        for row, action in enumerate([actions] if self.env.batch_size == torch.Size([]) else actions.unbind(0)):
+            self._actions[row].append(action)
+            self._returns[row] += rewards[row]
+            self._lengths[row] += 1
+            if done[row]:
+                ended.append((self.steps, row, self._returns[row], self._lengths[row]))
+                self._begin(row)
+        return ended
+
+    def _begin(self, row: int) -> None:
+        self._begun[row] += 1
+        self._actions[row], self._returns[row], self._lengths[row] = [], 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which episodes are open, their actions, and what the policy sees and carries now."""
+        now = self._now if self._now is not None else self._saved
+        return {
+            "steps": self.steps,
+            "begun": self._begun,
+            "actions": [torch.stack(actions) if actions else None for actions in self._actions],
+            "returns": self._returns,
+            "lengths": self._lengths,
+            "now": None if now is None else {_joined(key): now.get(key) for key in now.keys(True, True)},
+            "random": self._random.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; the episodes are repeated at the next step."""
+        self.env.close()
+        self.steps, self._begun = int(state["steps"]), [int(number) for number in state["begun"]]
+        self._actions = [[] if actions is None else list(actions) for actions in state["actions"]]
+        self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
+        self._random.generator.set_state(state["random"])
+        self._now = self._saved = None
+        self.env = self._built()
+        if state["now"] is not None:
+            self._saved = TensorDict({}, self.env.batch_size)
+            for key, value in state["now"].items():
+                self._saved.set(tuple(key.split("/")), value)
+
+    def _rejoined(self, saved: TensorDictBase) -> TensorDictBase:
+        """Lead every open episode to where it was; rows in which that fails begin another."""
+        now = self.env.reset()
+        is_single = self.env.batch_size == torch.Size([])
+        for number in range(max(map(len, self._actions))):
+            going_on = [number < len(actions) for actions in self._actions]
+            spare = next(actions[number] for actions in self._actions if number < len(actions))
+            rows = [actions[number] if on else spare for actions, on in zip(self._actions, going_on, strict=True)]
+            now.set("action", rows[0] if is_single else torch.stack(rows))
+            if not is_single:
+                now.set("_step", torch.tensor(going_on))
+            now = self.env.step_mdp(self.env.step(now))
+        shown = [key for key in self.keys if key[0] != "next" and key not in ("action", "is_init")]
+        same = torch.ones(self.streams, dtype=torch.bool)
+        for key in shown:
+            pair = (cast(Tensor, one.get(key)).reshape(self.streams, -1) for one in (now, saved))
+            same &= torch.eq(*pair).all(-1)
+        if bool(same.all()):
+            return saved.clone()
+        lost = ~same
+        for row in torch.nonzero(lost)[:, 0].tolist():
+            self._begin(row)
+        self.lost = [int(row) for row in torch.nonzero(lost)[:, 0]]
+        flags = lost.reshape(*self.env.batch_size, 1)
+        anew = self.env.reset(saved.clone().set("_reset", flags))
+        return anew.exclude("_reset")
+
+    lost: Sequence[int] = ()
+    """Rows whose episode could not be repeated; whoever stored their steps marks the last as cut."""
+
+    def close_for_now(self) -> None:
+        """Close the environments; the next step builds them anew and goes on where they were."""
+        if self._now is not None:
+            self.load_state_dict(self.state_dict())
+
+    def close(self) -> None:
+        """Close the environments."""
+        if not self.env.is_closed:
+            self.env.close()
+
+
+def _row(make: Callable[[], TransformedEnv], seed: int, stream: int, first: int) -> TransformedEnv:
+    env = make()
+
+    def begin(episode: int) -> None:
+        with torch.random.fork_rng(devices=[]):  # TorchRL seeds torch's global generator along with an environment
+            env.base_env.set_seed(episode_seed(seed, stream, episode))
+
+    return env.append_transform(BeginsEpisodes(begin, first))
+
+
+def _joined(key: Any) -> str:
+    return key if isinstance(key, str) else "/".join(key)
