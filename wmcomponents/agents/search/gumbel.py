@@ -1,0 +1,152 @@
+"""Gumbel MuZero: search that improves the policy with any number of simulations."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from wmcomponents.agents.search.bounds import TreeBounds
+from wmcomponents.agents.search.scales import SoftRange
+from wmcomponents.agents.search.tree import Path, Tree
+
+
+class CompletedValues(Protocol):
+    """The values of all edges of a node, those never taken among them, as an addition to its logits."""
+
+    @property
+    def can_reuse(self) -> bool:
+        """Whether what is kept of a tree holds for its subtrees too."""
+        ...
+
+    def start(self, tree: Tree) -> None:
+        """Before the first simulation."""
+        ...
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """After a simulation was backed up."""
+        ...
+
+    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
+        """sigma(completed Q) ``[B, K]`` at nodes ``[B]``."""
+        ...
+
+
+class SiblingCompleted:
+    r"""Completed values scaled to [0, 1] at each node: :math:`(c_{visit} + \max_b N(b))\, c_{scale}\, \hat q`.
+
+    Edges never taken have the mixed value, between the model's value of the node and the mean of the visited edges
+    under the prior.
+
+    Args:
+        c_visit: visits that every edge is taken to have beside its own.
+        c_scale: weight of the values; 0.1 goes with scaled ones.
+        eps: least width of the scale.
+
+    Reference: Danihelka et al., Policy improvement by planning with Gumbel (2022), appendix D; mctx.
+    """
+
+    can_reuse = True
+
+    def __init__(self, c_visit: float = 50.0, c_scale: float = 0.1, eps: float = 1e-8) -> None:
+        self.c_visit, self.c_scale, self.eps = c_visit, c_scale, eps
+
+    def start(self, tree: Tree) -> None:
+        """Nothing is kept."""
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """Nothing is kept."""
+
+    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
+        """sigma(completed Q) ``[B, K]``."""
+        visits, q = tree.at(tree.edge_visits, node), tree.at(tree.edge_q, node)
+        mixed = mixed_value(tree.at(tree.raw_value, node), tree.at(tree.probs, node), visits.sum(1), visits, q)
+        q = torch.where(visits > 0, q, mixed.unsqueeze(1))
+        low = q.amin(1, keepdim=True)
+        q = (q - low) / (q.amax(1, keepdim=True) - low).clamp(min=self.eps)
+        return (self.c_visit + visits.amax(1, keepdim=True)) * self.c_scale * q
+
+
+class TreeCompleted:
+    """The same, scaled by the whole tree: EfficientZero V2's.
+
+    Its mixed value takes the mean that was backed up to the node for the model's value, and counts one visit more.
+
+    Args:
+        bounds: of the tree.
+        scale: by those bounds.
+        c_visit: visits that every edge is taken to have beside its own.
+        c_scale: weight of the values.
+
+    Reference: Wang et al., EfficientZero V2 (2024), as its tree has it.
+    """
+
+    def __init__(self, bounds: TreeBounds, scale: SoftRange, c_visit: float = 50.0, c_scale: float = 0.1) -> None:
+        self.bounds, self.scale, self.c_visit, self.c_scale = bounds, scale, c_visit, c_scale
+        self.can_reuse = bounds.can_reuse
+
+    def start(self, tree: Tree) -> None:
+        """An empty range."""
+        self.bounds.start(tree)
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """The range with this simulation."""
+        self.bounds.after(tree, path)
+
+    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
+        """sigma(completed Q) ``[B, K]``."""
+        visits, q = tree.at(tree.edge_visits, node), tree.at(tree.edge_q, node)
+        mixed = mixed_value(tree.value(node), tree.at(tree.probs, node), tree.at(tree.visits, node), visits, q)
+        q = self.scale(tree, torch.where(visits > 0, q, mixed.unsqueeze(1)))
+        return (self.c_visit + visits.amax(1, keepdim=True)) * self.c_scale * q
+
+
+def mixed_value(value: Tensor, probs: Tensor, count: Tensor, visits: Tensor, q: Tensor) -> Tensor:
+    r"""The value that edges never taken are given, ``[B]``.
+
+    .. math:: \frac{1}{1+N}\Big(v + N \frac{\sum_{a\,visited} \pi(a) q(a)}{\sum_{a\,visited} \pi(a)}\Big)
+
+    Args:
+        value: v, of the node, ``[B]``.
+        probs: the prior, ``[B, K]``.
+        count: N, ``[B]``.
+        visits: of its edges, ``[B, K]``.
+        q: of its edges, ``[B, K]``.
+    """
+    prior = probs.clamp(min=torch.finfo(q.dtype).tiny)
+    is_visited = visits > 0
+    mass = torch.where(is_visited, prior, 0.0).sum(1, keepdim=True)
+    weighted = torch.where(is_visited, prior * q / torch.where(is_visited, mass, 1.0), 0.0).sum(1)
+    return (value + count * weighted) / (count + 1)
+
+
+class ImprovedPolicy:
+    r"""Below the root: the edge that is furthest behind the improved policy.
+
+    .. math:: \pi'(a) - \frac{N(a)}{1 + \sum_b N(b)}, \quad \pi' = softmax(logits + \sigma(\hat q))
+
+    Args:
+        completed: sigma of the completed values.
+        uncounted: visits beside those of its edges that a node counts; 1 in EfficientZero V2's tree.
+    """
+
+    def __init__(self, completed: CompletedValues, uncounted: int = 0) -> None:
+        self.completed, self.uncounted = completed, uncounted
+
+    @property
+    def can_reuse(self) -> bool:
+        """Whether what this rule keeps of a tree holds for its subtrees too."""
+        return self.completed.can_reuse
+
+    def start(self, tree: Tree) -> None:
+        """Before the first simulation."""
+        self.completed.start(tree)
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """After a simulation was backed up."""
+        self.completed.after(tree, path)
+
+    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[B, K]`` at nodes ``[B]``."""
+        improved = (tree.at(tree.logits, node) + self.completed(tree, node)).softmax(1)
+        visits = tree.at(tree.edge_visits, node)
+        return improved - visits / (1 + self.uncounted + visits.sum(1, keepdim=True)), None

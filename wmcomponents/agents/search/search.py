@@ -1,0 +1,432 @@
+"""Tree search in tensors: simulate, expand, back up, for all roots at once."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from wmcomponents._arguments import whole
+from wmcomponents.agents.search.bounds import HIGH, LOW
+from wmcomponents.agents.search.decision import Decision, FinalChoice
+from wmcomponents.agents.search.root_prior import RootPrior
+from wmcomponents.agents.search.searched import Arrival, Evaluation, SearchedModel
+from wmcomponents.agents.search.states import NodeStates
+from wmcomponents.agents.search.tree import ROOT, Path, Tree
+from wmcomponents.world_model import Noise, State
+
+TIE = 1e-7
+
+
+class Selection(Protocol):
+    """Which edge a simulation takes at a node."""
+
+    @property
+    def can_reuse(self) -> bool:
+        """Whether what is kept of a tree holds for its subtrees too."""
+        ...
+
+    def start(self, tree: Tree) -> None:
+        """Before the first simulation."""
+        ...
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """After a simulation was backed up."""
+        ...
+
+    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[B, K]`` of the edges at nodes ``[B]``, of which the highest is taken.
+
+        Args:
+            tree: the trees.
+            node: where each row stands.
+            carry: what the level above handed on; ``None`` at the root.
+        """
+        ...
+
+
+class RootRule(Protocol):
+    """A root's own way of choosing, in simulations and in the end."""
+
+    def start(self, tree: Tree, noise: Noise) -> None:
+        """Before the first simulation."""
+        ...
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """After a simulation was backed up."""
+        ...
+
+    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[B, K]``, as a :class:`Selection` gives them."""
+        ...
+
+    def decide(self, tree: Tree, noise: Noise) -> Decision:
+        """The choice when the search is over."""
+        ...
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Noise:
+        """The noise it reads, each ``[B, K]``."""
+        ...
+
+
+class RootCount(NamedTuple):
+    """What a root counts before its first simulation.
+
+    Attributes:
+        visits: how many.
+        value: how often the model's value of the root stands among the values backed up to it.
+    """
+
+    visits: int
+    value: int
+
+
+EVALUATED = RootCount(1, 1)  # the evaluation of the root is its first visit, as of every node (mctx)
+UNCOUNTED = RootCount(0, 0)  # only what was backed up counts (MuZero's pseudocode)
+PHANTOM = RootCount(1, 0)  # a first visit that brought the value 0 (LightZero, EfficientZero)
+
+
+class SearchNoise(NamedTuple):
+    """All that is random in one search, as base noise.
+
+    Attributes:
+        root: ``dirichlet`` and ``gumbel`` of the roots and ``choice`` of the final action (Gumbel), ``[B, K]`` each.
+        ties: uniform, ``[B, S, K]``: which of several equal edges a simulation takes; without it the first.
+        edges: of sampled actions, ``[B, 1 + S, ...]``: the root's first, then of each simulation's leaf.
+        model: the model's z of each simulation, ``[B, S, ...]``.
+    """
+
+    root: Noise = {}  # noqa: RUF012
+    ties: Tensor | None = None
+    edges: Tensor | None = None
+    model: Noise | None = None
+
+
+class Plan(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        action: as the model's ``action_spec`` says, ``[*B, *action]``.
+        edge: which edge that is, int64 ``[*B]``.
+        policy: of the edges, ``[*B, K]``: shares of visits, or the improved policy.
+        target: what the policy is to learn, ``[*B, A]``: probabilities of choices, the action where it is numbers.
+        value: mean of what was backed up to the root, ``[*B, 1]``.
+        visits: of the root's edges, ``[*B, K]``.
+        tree: all of it, of the roots laid flat.
+    """
+
+    action: Tensor
+    edge: Tensor
+    policy: Tensor
+    target: Tensor
+    value: Tensor
+    visits: Tensor
+    tree: Tree
+
+
+class TreeSearch:
+    """Searches on a model's dream, one leaf a simulation, from many roots at once.
+
+    A search is its parts: what is done to the root's prior, how an edge is selected, what a root counts, how the
+    final action is chosen. The papers' are put together in ``agents.search.papers``.
+
+    Args:
+        searched: the model with its value and prior.
+        simulations: of each search.
+        selection: which edge a simulation takes.
+        root: the root's own rule, for both; if not given, ``selection`` and ``choice``.
+        choice: how the action is chosen; not beside ``root``.
+        root_prior: what is done to the root's prior, one after the other.
+        root_count: what a root counts before the first simulation.
+        max_depth: edges down to the deepest leaf; a simulation that comes there again backs up the leaf's value once
+            more.
+
+    Raises:
+        ValueError: for a number of simulations or a depth below 1, or both or neither of ``root`` and ``choice``.
+    """
+
+    def __init__(
+        self,
+        searched: SearchedModel,
+        *,
+        simulations: int,
+        selection: Selection,
+        root: RootRule | None = None,
+        choice: FinalChoice | None = None,
+        root_prior: Sequence[RootPrior] = (),
+        root_count: RootCount = EVALUATED,
+        max_depth: int | None = None,
+    ) -> None:
+        if (root is None) == (choice is None):
+            raise ValueError("the final action is chosen by the root's rule or by a choice: pass root or choice.")
+        self.searched, self.selection, self.root, self.choice = searched, selection, root, choice
+        self.simulations = whole("simulations", simulations, 1, "a number of simulations, at least 1")
+        self.root_prior, self.root_count = tuple(root_prior), root_count
+        self.max_depth = max_depth if max_depth is None else whole("max_depth", max_depth, 1, "a depth, at least 1")
+        final = root if choice is None else choice
+        assert final is not None
+        self.final: FinalChoice | RootRule = final
+
+    def draw(self, batch_size: Sequence[int], generator: torch.Generator) -> SearchNoise:
+        """Noise for one search from roots ``[*batch_size]``, all from one generator, on its device."""
+        batch = torch.Size(batch_size).numel()
+        shape = (batch, self.searched.edges.count)
+        root: Noise = {}
+        for part in (*self.root_prior, self.final):
+            root.update(part.draw(shape, generator))
+        ties = torch.rand(batch, self.simulations, shape[1], generator=generator, device=generator.device)
+        edges = self.searched.edges.draw(batch, 1 + self.simulations, generator)
+        return SearchNoise(root, ties, edges, self.searched.draw_noise(batch, self.simulations, generator))
+
+    @torch.no_grad()
+    def plan(
+        self,
+        state: State,
+        *,
+        mask: Tensor | None = None,
+        noise: SearchNoise | None = None,
+        reuse: Tree | None = None,
+        is_init: Tensor | None = None,
+    ) -> Plan:
+        """Search from states.
+
+        Args:
+            state: of the model, ``[*B, ...]``.
+            mask: which edges may be taken at the roots, bool ``[*B, K]``; all if not given.
+            noise: of :meth:`draw`; ``None`` for none: the first of equal edges, no noise at the root, the model's mode.
+            reuse: the subtree of the last move, ``plan.tree.subtree(plan.edge)``, whose visits count on.
+            is_init: where an episode begins, so that nothing is reused, bool ``[*B, 1]``.
+
+        Raises:
+            ValueError: if a mask has another shape or forbids everything, or a reused tree is of other roots or of a
+                search that cannot be continued.
+        """
+        key, spec = next(iter((key, self.searched.model.state_spec[key]) for key in state))
+        lead = state[key].shape[: state[key].ndim - len(spec.shape)]
+        flat = {name: value.flatten(0, len(lead) - 1) if lead else value.unsqueeze(0) for name, value in state.items()}
+        batch = lead.numel()
+        mask = self._checked(mask, lead)
+        noise = SearchNoise() if noise is None else noise
+        fresh = None if is_init is None else is_init.reshape(batch)
+        tree = self._planted(flat, mask, noise, reuse, fresh)
+        for simulation in range(self.simulations):
+            tree.simulation = simulation
+            self._simulate(tree, noise)
+        decision = self.final.decide(tree, noise.root)
+        vectors = self._root_vectors(tree)
+        vector = vectors[torch.arange(batch, device=vectors.device), decision.edge]
+        action = self.searched.action_vector.inverse(vector)
+        target = self.searched.edges.target(decision.policy, decision.edge, vectors)
+        return Plan(
+            action=action.reshape(*lead, *action.shape[1:]),
+            edge=decision.edge.reshape(lead),
+            policy=decision.policy.reshape(*lead, -1),
+            target=target.reshape(*lead, -1),
+            value=tree.root_value.reshape(*lead, 1),
+            visits=tree.root(tree.edge_visits).reshape(*lead, -1),
+            tree=tree,
+        )
+
+    # -- the steps of a simulation -------------------------------------------------------------------------------------
+
+    def _simulate(self, tree: Tree, noise: SearchNoise) -> None:
+        ties = None if noise.ties is None else TIE * noise.ties[:, tree.simulation]
+        path, is_new = self._descend(tree, ties)
+        value = self._expand(tree, path, is_new, noise)
+        path = tree.backward(path._replace(leaf_value=value))
+        self.selection.after(tree, path)
+        if self.root is not None:
+            self.root.after(tree, path)
+
+    def _descend(self, tree: Tree, ties: Tensor | None) -> tuple[Path, Tensor]:
+        """From the roots down to edges that were never taken, or the depth limit; and where those are new."""
+        node, active, carry = torch.zeros_like(tree.size), torch.ones_like(tree.size, dtype=torch.bool), None
+        nodes, actions, actives, children = [], [], [], []
+        rule: Selection | RootRule = self.selection if self.root is None else self.root
+        while True:
+            score, carry = rule(tree, node, carry)
+            score = score if ties is None else score + ties
+            if tree.is_masked:
+                score = score.masked_fill(tree.at(tree.logits, node) == -torch.inf, -torch.inf)
+            action = score.argmax(1)
+            if nodes:
+                action = torch.where(active, action, actions[-1])
+            child = tree.children.view(-1)[tree.edge(node, action)]
+            nodes.append(node)
+            actions.append(action)
+            actives.append(active)
+            children.append(child)
+            active = active & (child >= 0)
+            if len(nodes) == self.max_depth or not bool(active.any()):
+                break
+            node = torch.where(active, child, node)
+            rule = self.selection
+        is_new = child < 0
+        leaf = torch.where(is_new, tree.size, child)
+        behind = torch.stack(children)
+        path = Path(
+            node=torch.stack(nodes),
+            action=torch.stack(actions),
+            child=torch.where(behind < 0, leaf, behind),
+            is_active=torch.stack(actives),
+            leaf=leaf,
+            returns=leaf,
+            leaf_value=leaf,
+        )
+        return path, is_new
+
+    def _expand(self, tree: Tree, path: Path, is_new: Tensor, noise: SearchNoise) -> Tensor:
+        """Dream to the leaves, look at them, and write them down; gives their values ``[B]``."""
+        s, parent, action, leaf = tree.simulation, path.node[-1], path.action[-1], path.leaf
+        place = tree.rows + leaf
+        z = None if noise.model is None else {key: value[:, s] for key, value in noise.model.items()}
+        state = tree.states.read(tree.rows + parent, parent)
+        arrival = self.searched.step(state, self._vector(tree, parent, action), z)
+        drawn = None if noise.edges is None else noise.edges[:, 1 + s]
+        found = self.searched.evaluate(arrival.state, drawn, is_root=False)
+        if self.max_depth is not None:  # a leaf that was there before stays what it was
+            found, arrival = kept_leaves(tree, leaf, is_new, found, arrival)
+        tree.states.write(place, leaf, arrival.state)
+        tree.put(tree.reward, leaf, arrival.reward)
+        tree.put(tree.discount, leaf, arrival.discount)
+        tree.put(tree.parent, leaf, parent)
+        tree.put(tree.parent_action, leaf, action)
+        tree.put(tree.depth, leaf, tree.at(tree.depth, parent) + 1)
+        write_evaluation(tree, leaf, found)
+        tree.children.view(-1)[tree.edge(parent, action)] = leaf
+        tree.size = tree.size + is_new
+        return found.value
+
+    def _vector(self, tree: Tree, node: Tensor, action: Tensor) -> Tensor:
+        """Actions of edges as vectors, ``[B, A]``."""
+        if tree.actions is None:
+            return self._table(tree)[action]
+        return tree.actions.flatten(0, 2).index_select(0, tree.edge(node, action))
+
+    def _root_vectors(self, tree: Tree) -> Tensor:
+        if tree.actions is None:
+            table = self._table(tree)
+            return table.expand(tree.batch, *table.shape)
+        return tree.actions[:, ROOT]
+
+    def _table(self, tree: Tree) -> Tensor:
+        edges = self.searched.edges
+        assert edges.vectors is not None
+        if edges.vectors.device != tree.visits.device:
+            edges.vectors = edges.vectors.to(tree.visits.device)
+        return edges.vectors
+
+    # -- the roots -----------------------------------------------------------------------------------------------------
+
+    def _planted(
+        self, state: State, mask: Tensor | None, noise: SearchNoise, reuse: Tree | None, fresh: Tensor | None
+    ) -> Tree:
+        """Trees with their roots evaluated, and what is kept of the last move's below them."""
+        drawn = None if noise.edges is None else noise.edges[:, 0]
+        found = self.searched.evaluate(state, drawn, is_root=True)
+        logits = found.logits
+        for part in self.root_prior:
+            logits = part(logits, mask, noise.root)
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf)
+        if reuse is None:
+            nodes = 1 + self.simulations
+            tree = Tree.with_room(NodeStates(state, nodes), logits, nodes, found.vectors)
+        else:
+            tree = self._regrown(reuse, state, fresh)
+        tree.is_masked = tree.is_masked or mask is not None or bool((logits == -torch.inf).any())
+        tree.is_masked = tree.is_masked or self.searched.legal is not None or self.searched.edges.vectors is None
+        self._root(tree, found._replace(logits=logits))
+        before = {name: tree.extra.get(name) for name in (LOW, HIGH)}
+        self.selection.start(tree)
+        if self.root is not None:
+            self.root.start(tree, noise.root)
+        if reuse is not None:
+            kept = tree.root(tree.edge_visits).sum(1) > 0
+            for name, value in before.items():
+                if value is not None:
+                    tree.extra[name] = torch.where(kept, value, tree.extra[name])
+        return tree
+
+    def _regrown(self, reuse: Tree, state: State, fresh: Tensor | None) -> Tree:
+        """The last move's subtree with room for this search, empty where an episode begins."""
+        rows = next(iter(state.values())).shape[0]
+        if not self.selection.can_reuse:
+            raise ValueError("what this search's bounds keep holds for whole trees only: plan without reuse.")
+        if reuse.batch != rows:
+            raise ValueError(
+                f"the reused tree has {reuse.batch} roots and the states are of {rows}; pass its own rows."
+            )
+        if fresh is not None:
+            reuse = dataclasses.replace(reuse, size=torch.where(fresh, 0, reuse.size))
+        kept = int(reuse.size.max())
+        blocks = -(-max(kept - 1, 0) // self.simulations)  # few different sizes, so that memory is found again
+        tree = reuse.grown(1 + (blocks + 1) * self.simulations)
+        tree.states.set_root(state)
+        return tree
+
+    def _root(self, tree: Tree, found: Evaluation) -> None:
+        """Write the roots' evaluation, and count them as this search does."""
+        root, count = torch.zeros_like(tree.size), self.root_count
+        is_empty, old = tree.size == 0, tree.root(tree.raw_value).clone()
+        visits, total = tree.root(tree.visits).clone(), tree.root(tree.value_sum).clone()
+        # A node below a root counts its own evaluation: one visit with its value.
+        visits = torch.where(is_empty, 0.0, visits - 1) + count.visits
+        total = torch.where(is_empty, 0.0, total - old) + count.value * found.value
+        if tree.actions is not None:
+            kept = ~is_empty.unsqueeze(1)
+            logits = torch.where(kept, tree.root(tree.logits), found.logits)
+            assert found.vectors is not None
+            vectors = torch.where(kept.unsqueeze(2), tree.actions[:, ROOT], found.vectors)
+            found = found._replace(logits=logits, vectors=vectors)
+        write_evaluation(tree, root, found)
+        tree.put(tree.visits, root, visits)
+        tree.put(tree.value_sum, root, total)
+        tree.put(tree.reward, root, torch.zeros_like(total))
+        tree.put(tree.discount, root, torch.full_like(total, self.searched.root_discount))
+        tree.size = tree.size.clamp(min=1)
+
+    def _checked(self, mask: Tensor | None, lead: torch.Size) -> Tensor | None:
+        if mask is None:
+            return None
+        edges = self.searched.edges
+        if edges.vectors is None or mask.shape != (*lead, edges.count):
+            raise ValueError(
+                f"a mask says of each of {edges.count} choices whether it may be taken, bool {[*lead, edges.count]}; "
+                f"got {list(mask.shape)}" + (", and sampled actions have none." if edges.vectors is None else ".")
+            )
+        mask = mask.bool().reshape(-1, edges.count)
+        if not bool(mask.any(1).all()):
+            raise ValueError("the mask of a root forbids every action; a game that is over is not searched.")
+        return mask
+
+
+def write_evaluation(tree: Tree, node: Tensor, found: Evaluation) -> None:
+    """Write what is known of nodes ``[B]``."""
+    tree.put(tree.raw_value, node, found.value)
+    tree.put(tree.logits, node, found.logits)
+    tree.put(tree.probs, node, found.logits.softmax(1))
+    if tree.actions is not None:
+        assert found.vectors is not None
+        tree.put(tree.actions, node, found.vectors)
+
+
+def kept_leaves(
+    tree: Tree, leaf: Tensor, is_new: Tensor, found: Evaluation, arrival: Arrival
+) -> tuple[Evaluation, Arrival]:
+    """New leaves ``[B]`` as they were found, others as they stand in the tree."""
+
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(is_new.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    before = tree.states.read(tree.rows + leaf, leaf)
+    state = {key: chosen(value, before[key]) for key, value in arrival.state.items()}
+    reward = chosen(arrival.reward, tree.at(tree.reward, leaf))
+    discount = chosen(arrival.discount, tree.at(tree.discount, leaf))
+    value = chosen(found.value, tree.at(tree.raw_value, leaf))
+    logits = chosen(found.logits, tree.at(tree.logits, leaf))
+    vectors = found.vectors
+    if vectors is not None and tree.actions is not None:
+        vectors = chosen(vectors, tree.at(tree.actions, leaf))
+    return Evaluation(value, logits, vectors), Arrival(state, reward, discount)
