@@ -1,5 +1,6 @@
 """Real environments by id or as objects, through TorchRL's own environment classes."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -102,7 +103,43 @@ def make_env(
     made = TransformedEnv(base, Compose(*_transforms(base, max_episode_steps)), auto_unwrap=False)
     if seed is not None:
         made.set_seed(seed)
+    given = {
+        "env_kwargs": env_kwargs, "image_size": image_size, "action_repeat": action_repeat, "from_pixels": from_pixels,
+        "sticky_actions": sticky_actions, "max_episode_steps": max_episode_steps, "device": device,
+    }  # fmt: skip
+    spec = getattr(env, "spec", None)
+    source = env if isinstance(env, str) or not is_environment(env) else spec and functools.partial(_respawned, spec)
+    made.__dict__["_maker"] = None if source is None else functools.partial(make_env, source, **given)
     return made
+
+
+def maker_of(env: Any) -> Callable[[], TransformedEnv]:
+    """What makes fresh environments like one: without batch dimension, each by itself.
+
+    Args:
+        env: an id, a class or function (see :func:`make_env`), an environment that :func:`make_env` made of one of
+            these, or one of Gymnasium that knows its ``spec``.
+
+    Raises:
+        TypeError: for an environment that cannot be made again.
+    """
+    if isinstance(env, TransformedEnv) and env.__dict__.get("_maker") is not None:
+        return env.__dict__["_maker"]
+    if not is_environment(env):
+        return functools.partial(make_env, env)
+    made = make_env(env).__dict__["_maker"]
+    if made is None:
+        raise TypeError(
+            f"training needs several environments, and {type(env).__name__} cannot be made again from itself: pass its "
+            f"id, or a class or function that makes it."
+        )
+    return made
+
+
+def _respawned(spec: Any) -> Any:
+    import gymnasium
+
+    return gymnasium.make(spec)
 
 
 def _transforms(base: EnvBase, max_episode_steps: int | None) -> list[Any]:

@@ -8,5 +8,6 @@ from wmcomponents.training.checkpoint import save_checkpoint as save_checkpoint
 from wmcomponents.training.loop import DivergedError as DivergedError
 from wmcomponents.training.loop import Trainer as Trainer
 from wmcomponents.training.schedule import ConstantThenDecay as ConstantThenDecay
+from wmcomponents.training.schedule import LinearDecay as LinearDecay
 from wmcomponents.training.seeding import seed_everything as seed_everything
 from wmcomponents.training.stages import UntrainedStageWarning as UntrainedStageWarning

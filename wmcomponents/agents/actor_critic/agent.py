@@ -1,11 +1,11 @@
 """An imagined actor-critic as an agent: it learns in dreams from given states, and acts on latents."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -17,6 +17,9 @@ from wmcomponents.dream.experience import Experience
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.training import DivergedError
 from wmcomponents.world_model import LatentPolicy, Needs, WorldModel
+
+DREAMS = 256
+"""Of an update, where nothing says how many."""
 
 LOSSES = ("loss_actor", "loss_critic", "loss_replay_value")
 
@@ -30,14 +33,17 @@ class ImaginationAgent:
         replay_scale: weight of the critic's error on real experience, beyond which each dream goes on (DreamerV3's
             replay value loss: 0.3); 0 learns from dreams alone.
         sample: draw the filter's z where the policy acts in reality; the mode otherwise.
-        rows: dreams of an update where there are no real data; with data one begins at every real step of the batch.
+        dreams: dreams of an update; if not given, one from every real step of the batch, and 256 without real data.
+        schedule: factor on the learning rates at each update (from 0), such as ``LinearDecay``.
+        explore: a TensorDict module that changes the actor's action in reality, such as TorchRL's
+            ``AdditiveGaussianModule`` or ``EGreedyModule``.
 
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
         >>> from wmcomponents.agents.actor_critic import dreamer_v3_loss
         >>> from wmcomponents.models import DreamerV3, DreamerV3Config
         >>> model = DreamerV3(DreamerV3Config.tiny(), Composite(observation=Unbounded(4)), OneHot(2))
-        >>> agent = ImaginationAgent(dreamer_v3_loss(model, units=16, horizon=3), rows=8)
+        >>> agent = ImaginationAgent(dreamer_v3_loss(model, units=16, horizon=3), dreams=8)
         >>> sorted(agent.learn(Experience(model)))[:3]
         ['dream_length', 'entropy', 'loss_actor']
     """
@@ -52,13 +58,19 @@ class ImaginationAgent:
         optimizer: Optimizer | None = None,
         replay_scale: float = 0.0,
         sample: bool = True,
-        rows: int = 256,
+        dreams: int | None = None,
+        schedule: Callable[[int], float] | None = None,
+        explore: TensorDictModuleBase | None = None,
     ) -> None:
+        if replay_scale and dreams is not None:
+            raise ValueError("a replay value loss needs a dream from every real step: leave out dreams=.")
         self.loss = loss
         self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
-        self.replay_scale, self.rows = replay_scale, rows
+        self.replay_scale, self.dreams, self.schedule = replay_scale, dreams, schedule
         self.updates = self._dreamed = 0
-        self._real_policy = LatentPolicy(loss.world_model, loss.actor, sample=sample, seed=0)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        acting: Any = loss.actor if explore is None else TensorDictSequential(loss.actor, explore)
+        self._real_policy = LatentPolicy(loss.world_model, acting, sample=sample, seed=0)
 
     @property
     def model(self) -> WorldModel:
@@ -89,7 +101,10 @@ class ImaginationAgent:
         Raises:
             DivergedError: if a loss is not finite; the weights are those of the update before.
         """
-        states = experience.states() if experience.with_data else experience.states(self.rows)
+        if self.schedule is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.updates)
+        states = self._starts(experience)
         out = self.loss(states)
         if self.replay_scale and "ended" in states.keys() and states.ndim == 2:
             out["loss_replay_value"] = self.replay_scale * self._replay_value(states, out["imagined_return"])
@@ -110,6 +125,16 @@ class ImaginationAgent:
         self.updates += 1
         self._dreamed += states.numel() * self.loss.horizon
         return found
+
+    def _starts(self, experience: Experience) -> TensorDict:
+        if not experience.with_data:
+            return experience.states(DREAMS if self.dreams is None else self.dreams)
+        states = experience.states()
+        if self.dreams is None or self.dreams >= states.numel():
+            return states
+        generator = experience.generator
+        chosen = torch.randperm(states.numel(), generator=generator, device=generator.device)[: self.dreams]
+        return cast(TensorDict, states.reshape(-1)[chosen])
 
     def _replay_value(self, states: TensorDict, imagined: Tensor) -> Tensor:
         """The critic's error on what really followed the states ``[B, L]``."""

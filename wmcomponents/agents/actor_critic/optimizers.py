@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -31,15 +32,19 @@ class OneLaProp(ActorCriticOptimizer):
     Attributes:
         lr: learning rate.
         warmup: steps over which the rate grows from 0.
+        critic_lr: learning rate of the critic, if it has its own.
     """
 
     lr: float = 4e-5
     warmup: int = 1000
+    critic_lr: float | None = None
 
     def make(self, actor: nn.Module, critic: nn.Module, lr: float | None, warmup: int | None) -> Optimizer:
         """LaProp."""
-        parameters = [*actor.parameters(), *critic.parameters()]
-        return LaProp(parameters, self.lr if lr is None else lr, warmup=self.warmup if warmup is None else warmup)
+        rate, steps = self.lr if lr is None else lr, self.warmup if warmup is None else warmup
+        own = rate if self.critic_lr is None else self.critic_lr
+        groups: Any = [{"params": list(actor.parameters())}, {"params": list(critic.parameters()), "lr": own}]
+        return LaProp([*actor.parameters(), *critic.parameters()] if own == rate else groups, rate, warmup=steps)
 
 
 @dataclass(frozen=True)

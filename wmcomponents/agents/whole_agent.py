@@ -1,0 +1,228 @@
+"""A paper's whole agent: world model, objective, behaviour and timetable around an environment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+
+from tensordict.nn import TensorDictModuleBase
+from torch import nn
+from torchrl.data import ReplayBuffer
+from torchrl.envs import EnvBase, TransformedEnv
+
+from wmcomponents.agents.agent import Agent, LearnsFrom
+from wmcomponents.agents.online import OnlineTrainer
+from wmcomponents.agents.schedule import Schedule
+from wmcomponents.data import make_replay
+from wmcomponents.data.environments import maker_of
+from wmcomponents.dream.experience import Experience
+from wmcomponents.training import seed_everything
+from wmcomponents.world_model import Needs, WorldModel
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The numbers of a whole agent.
+
+    Attributes:
+        model: config of the world model.
+        behaviour: arguments of the behaviour that differ from the paper's, by name.
+        batch_size: B, sequences of an update.
+        sequence_length: T, real steps of a sequence.
+        capacity: real steps that the replay buffer keeps.
+        lr: learning rate of the world model; the paper's if not given.
+        warmup: its warm-up updates; the paper's if not given.
+        schedule: the timetable.
+    """
+
+    model: Any
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 16
+    sequence_length: int = 64
+    capacity: int = 1_000_000
+    lr: float | None = None
+    warmup: int | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def vary(self, **changes: Any) -> "AgentConfig":
+        """The same with other numbers: of this config, of its timetable, its behaviour's, or else its model's, by name.
+
+        Args:
+            **changes: numbers by name.
+        """
+        own = {one.name for one in fields(self)}
+        timetable = {one.name for one in fields(Schedule)}
+        here = {key: value for key, value in changes.items() if key in own}
+        times = {key: value for key, value in changes.items() if key in timetable}
+        rest = {key: value for key, value in changes.items() if key not in own | timetable}
+        if times:
+            here["schedule"] = here.get("schedule", self.schedule).vary(**times)
+        if rest:
+            here["model"] = here.get("model", self.model).vary(**rest)
+        if "behaviour" in here:
+            here["behaviour"] = {**self.behaviour, **here["behaviour"]}
+        return replace(self, **here)
+
+
+A = TypeVar("A", bound="WholeAgent")
+
+
+class WholeAgent:
+    """Base of the papers' agents: all a user types is ``agent.train(steps=...)``, and every part can be replaced.
+
+    It is itself an :class:`Agent`, so that whatever takes one takes it. A paper's file says what its model is and how
+    its behaviour is made, and gives its presets.
+
+    Args:
+        env: an environment's id, what makes one, or one of ``data.make_env``.
+        config: the agent's numbers; those of ``tiny`` if not given.
+        model: a world model in place of the paper's.
+        objective: an objective of the model in place of the paper's.
+        behaviour: an agent in the model in place of the paper's, or a function of the model that makes one.
+        replay: a replay buffer in place of a fresh one.
+        num_envs: environments side by side.
+        processes: each environment in a process of its own.
+        out: folder of the bundle, logs and films; the same folder goes on with the run.
+        seed: of everything.
+        logger: ``"csv"``, ``"tensorboard"``, a TorchRL logger, or ``None``.
+        callbacks: see :class:`OnlineTrainer`.
+        progress: show a progress bar.
+        save_seconds: seconds between bundles.
+
+    Raises:
+        CapabilityError: if the model lacks what the behaviour needs.
+        TypeError: if the environment cannot be made again.
+    """
+
+    needs: ClassVar[Needs] = Needs()
+
+    def __init__(
+        self,
+        env: Any,
+        config: AgentConfig | None = None,
+        *,
+        model: WorldModel | None = None,
+        objective: nn.Module | None = None,
+        behaviour: Agent | Callable[[WorldModel], Agent] | None = None,
+        replay: ReplayBuffer | None = None,
+        num_envs: int = 1,
+        processes: bool = False,
+        out: str | Path | None = None,
+        seed: int = 0,
+        logger: Any = None,
+        callbacks: Sequence[Any] = (),
+        progress: bool = True,
+        save_seconds: float = 30.0,
+    ) -> None:
+        self.config = type(self).tiny_config() if config is None else config
+        self.make_env: Callable[[], TransformedEnv] = maker_of(env)
+        seed_everything(seed)
+        one = self.make_env()
+        self._model = self._make_model(one) if model is None else model
+        self.needs.check(self._model, type(self).__name__)
+        if behaviour is None:
+            self.behaviour: Agent = self._make_behaviour(self._model, seed)
+        else:
+            made = behaviour if isinstance(behaviour, Agent) else behaviour(self._model)
+            self.behaviour = cast(Agent, made)
+        c = self.config
+        if replay is None:
+            replay = make_replay(
+                c.capacity, one if num_envs == 1 else _side_by_side(self.make_env, num_envs),
+                sequence_length=c.sequence_length, batch_size=c.batch_size, seed=seed, print_fn=None,
+            )  # fmt: skip
+        one.close()
+        self.trainer = OnlineTrainer(
+            self.make_env, self.behaviour, replay, c.schedule, objective=objective, lr=c.lr, warmup=c.warmup,
+            num_envs=num_envs, processes=processes, out=out, seed=seed, logger=logger, callbacks=callbacks,
+            progress=progress, save_seconds=save_seconds,
+        )  # fmt: skip
+
+    @classmethod
+    def tiny_config(cls, **changes: Any) -> AgentConfig:
+        """Numbers for small environments on a CPU."""
+        raise NotImplementedError
+
+    @classmethod
+    def tiny(cls: type[A], env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> A:
+        """For small environments on a CPU: minutes of one thread. Not a scaled-down paper.
+
+        Args:
+            env: see the class.
+            changes: numbers of the config by name (:meth:`AgentConfig.vary`).
+            **options: of the class.
+        """
+        return cls(env, cls.tiny_config().vary(**dict(changes or {})), **options)
+
+    def _make_model(self, env: EnvBase) -> WorldModel:
+        raise NotImplementedError
+
+    def _make_behaviour(self, model: WorldModel, seed: int) -> Agent:
+        raise NotImplementedError
+
+    def train(self, steps: int) -> dict[str, float]:
+        """Act, fit the model and learn until so many real steps were taken, counting those of a resumed run.
+
+        Args:
+            steps: real steps in all, over all environments.
+
+        Returns:
+            The newest losses and diagnostics, and ``return``, the mean of the last 20 real episodes.
+
+        Raises:
+            DivergedError, FolderInUseError, KeyboardInterrupt: see :meth:`OnlineTrainer.train`.
+        """
+        return self.trainer.train(steps)
+
+    def evaluate(self) -> float:
+        """Mean return of whole real episodes without exploration."""
+        return self.trainer.evaluate()
+
+    # -- as an agent ---------------------------------------------------------------------------------------------------
+
+    @property
+    def learns_from(self) -> LearnsFrom:
+        """What the behaviour learns from."""
+        return self.behaviour.learns_from
+
+    @property
+    def model(self) -> WorldModel:
+        """The world model."""
+        return self._model
+
+    @property
+    def dream_policy(self) -> TensorDictModuleBase:
+        """Acts in a dream."""
+        return self.behaviour.dream_policy
+
+    @property
+    def real_policy(self) -> TensorDictModuleBase:
+        """Acts in reality."""
+        return self.behaviour.real_policy
+
+    @property
+    def dreamed_steps(self) -> int:
+        """Steps dreamt so far."""
+        return self.behaviour.dreamed_steps
+
+    def learn(self, experience: Experience) -> dict[str, float]:
+        """Improve the behaviour once.
+
+        Args:
+            experience: what it learns from.
+        """
+        return self.behaviour.learn(experience)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the behaviour."""
+        return self.behaviour.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Of the behaviour."""
+        self.behaviour.load_state_dict(state)
+
+
+def _side_by_side(make: Callable[[], TransformedEnv], count: int) -> EnvBase:
+    from torchrl.envs import SerialEnv
+
+    return SerialEnv(count, make)
