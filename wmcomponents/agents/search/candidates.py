@@ -137,7 +137,7 @@ class SampledActions:
         self.policy: PolicyDistribution = policy_of(ActionVector(action_spec))
         self.count, self.params, self.prior = whole("count", count, 1, "a number of actions"), self.policy.params, prior
         if isinstance(self.policy, CategoricalPolicy):
-            if len(self.policy.classes) > 1 or count > self.policy.classes[0]:
+            if len(self.policy.classes) > 1 or count > self.params:
                 raise ValueError(
                     f"{count} different actions of choices {self.policy.classes} cannot be drawn: there must be one "
                     f"choice, of at least as many alternatives. AllChoices searches them all."

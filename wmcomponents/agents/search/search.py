@@ -369,11 +369,9 @@ class TreeSearch:
     def _root(self, tree: Tree, found: Evaluation) -> None:
         """Write the roots' evaluation, and count them as this search does."""
         root, count = torch.zeros_like(tree.size), self.root_count
-        is_empty, old = tree.size == 0, tree.root(tree.raw_value).clone()
-        visits, total = tree.root(tree.visits).clone(), tree.root(tree.value_sum).clone()
-        # A node below a root counts its own evaluation: one visit with its value.
-        visits = torch.where(is_empty, 0.0, visits - 1) + count.visits
-        total = torch.where(is_empty, 0.0, total - old) + count.value * found.value
+        is_empty, taken = tree.size == 0, tree.root(tree.edge_visits)
+        visits = taken.sum(1) + count.visits
+        total = (taken * tree.root(tree.edge_q)).sum(1) + count.value * found.value
         if tree.actions is not None:
             kept = ~is_empty.unsqueeze(1)
             logits = torch.where(kept, tree.root(tree.logits), found.logits)
