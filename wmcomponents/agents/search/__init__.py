@@ -1,5 +1,6 @@
 """Tree search on any world model's dream, in tensors: rules of selection, scales, root noise, choices; the papers'."""
 
+from wmcomponents.agents.search.agent import SearchAgent as SearchAgent
 from wmcomponents.agents.search.bounds import PathBounds as PathBounds
 from wmcomponents.agents.search.bounds import RebuiltPrefixBounds as RebuiltPrefixBounds
 from wmcomponents.agents.search.bounds import ReturnBounds as ReturnBounds
@@ -11,6 +12,8 @@ from wmcomponents.agents.search.candidates import SampledActions as SampledActio
 from wmcomponents.agents.search.candidates import WidenedRootActions as WidenedRootActions
 from wmcomponents.agents.search.candidates import density_prior as density_prior
 from wmcomponents.agents.search.candidates import empirical_prior as empirical_prior
+from wmcomponents.agents.search.continued import ContinuedSearch as ContinuedSearch
+from wmcomponents.agents.search.continued import Planning as Planning
 from wmcomponents.agents.search.decision import Decision as Decision
 from wmcomponents.agents.search.decision import FinalChoice as FinalChoice
 from wmcomponents.agents.search.decision import VisitCounts as VisitCounts
@@ -29,6 +32,7 @@ from wmcomponents.agents.search.papers import lightzero_search as lightzero_sear
 from wmcomponents.agents.search.papers import mctx_muzero_search as mctx_muzero_search
 from wmcomponents.agents.search.papers import muzero_search as muzero_search
 from wmcomponents.agents.search.papers import sampled_search as sampled_search
+from wmcomponents.agents.search.policy import SearchPolicy as SearchPolicy
 from wmcomponents.agents.search.puct import PUCT as PUCT
 from wmcomponents.agents.search.puct import EdgeValues as EdgeValues
 from wmcomponents.agents.search.puct import MeanUnvisited as MeanUnvisited

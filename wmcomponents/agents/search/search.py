@@ -168,6 +168,11 @@ class TreeSearch:
         assert final is not None
         self.final: FinalChoice | RootRule = final
 
+    @property
+    def search(self) -> "TreeSearch":
+        """Itself: what a policy asks of everything that plans."""
+        return self
+
     def draw(self, batch_size: Sequence[int], generator: torch.Generator) -> SearchNoise:
         """Noise for one search from roots ``[*batch_size]``, all from one generator, on its device."""
         batch = torch.Size(batch_size).numel()
@@ -209,10 +214,11 @@ class TreeSearch:
         mask = self._checked(mask, lead)
         noise = SearchNoise() if noise is None else noise
         fresh = None if is_init is None else is_init.reshape(batch)
-        tree = self._planted(flat, mask, noise, reuse, fresh)
-        for simulation in range(self.simulations):
-            tree.simulation = simulation
-            self._simulate(tree, noise)
+        with self.searched.eval_mode:
+            tree = self._planted(flat, mask, noise, reuse, fresh)
+            for simulation in range(self.simulations):
+                tree.simulation = simulation
+                self._simulate(tree, noise)
         decision = self.final.decide(tree, noise.root)
         vectors = self._root_vectors(tree)
         vector = vectors[torch.arange(batch, device=vectors.device), decision.edge]

@@ -10,6 +10,7 @@ from wmcomponents.agents.search.candidates import AllChoices, Edges
 from wmcomponents.codecs import ActionVector
 from wmcomponents.functional import at_least_float32
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
+from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import CapabilityError, Noise, State, WorldModel
 
 StateFunction = Callable[[State], Tensor]
@@ -77,6 +78,7 @@ class SearchedModel:
         legal: StateFunction | None = None,
     ) -> None:
         self.model, self.reward, self.legal = model, reward, legal
+        self.eval_mode = EvalMode(model)
         needs = [name for name, part in (("reward", reward), ("value", value)) if part is None]
         model.require(
             *needs,
