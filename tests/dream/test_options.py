@@ -17,7 +17,7 @@ from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
 from wmcomponents.testing.toy import ToyWorldModel
 
-SIX = ("horizon", "view", "termination", "reward", "penalty", "noise")
+OF_STEPS = ("horizon", "view", "termination", "reward", "penalty", "noise", "uncertainty")
 
 
 def toy():
@@ -40,10 +40,10 @@ ADAPTERS = {
 }
 
 
-def test_a_dream_has_seven_options_each_with_a_default_and_a_description():
-    assert tuple(get_type_hints(StepOptions)) == SIX == tuple(StepChoices.__dataclass_fields__)
-    assert set(get_type_hints(DreamOptions)) == {"starts", *SIX}
-    assert all(f"        {name}: " in inspect.getdoc(StepOptions).replace("\n    ", "\n        ") for name in SIX)
+def test_a_dream_has_eight_options_each_with_a_default_and_a_description():
+    assert tuple(get_type_hints(StepOptions)) == OF_STEPS == tuple(StepChoices.__dataclass_fields__)
+    assert set(get_type_hints(DreamOptions)) == {"starts", *OF_STEPS}
+    assert all(f"        {name}: " in inspect.getdoc(StepOptions).replace("\n    ", "\n        ") for name in OF_STEPS)
     assert StepChoices.read(toy(), {}, Simulator) == StepChoices()
 
 

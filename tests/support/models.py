@@ -29,6 +29,7 @@ from wmcomponents.models import (
     DreamerV3PreprintConfig,
     EfficientZero,
     EfficientZeroConfig,
+    Ensemble,
     IRISConfig,
     MuZero,
     MuZeroConfig,
@@ -196,6 +197,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
+    ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
 ]
 

@@ -91,8 +91,9 @@ def _self(frame: FrameType) -> Any:
 
 
 def _is_own(one: Any, other: Any) -> bool:
-    """Whether two calls are of one object, or of a class and what it makes of itself."""
-    return one is not None and (one is other or (isinstance(one, type) and type(other) is one))
+    """Whether two calls are of one object, or of a class and what it makes of itself, in either direction."""
+    related = (isinstance(one, type) and type(other) is one) or (isinstance(other, type) and type(one) is other)
+    return one is not None and (one is other or related)
 
 
 def _caller(frame: FrameType) -> FrameType | None:

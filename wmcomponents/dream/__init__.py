@@ -17,6 +17,7 @@ from wmcomponents.dream.replay_starts import ReplayStarts as ReplayStarts
 from wmcomponents.dream.replay_starts import filtered_states as filtered_states
 from wmcomponents.dream.replay_starts import last_states as last_states
 from wmcomponents.dream.simulator import DreamStep as DreamStep
+from wmcomponents.dream.simulator import Foreseen as Foreseen
 from wmcomponents.dream.simulator import Simulator as Simulator
 from wmcomponents.dream.starts import EmptyStartsError as EmptyStartsError
 from wmcomponents.dream.starts import FixedStarts as FixedStarts
@@ -25,3 +26,10 @@ from wmcomponents.dream.starts import OrderedStarts as OrderedStarts
 from wmcomponents.dream.starts import PoolStarts as PoolStarts
 from wmcomponents.dream.starts import PriorStarts as PriorStarts
 from wmcomponents.dream.starts import Starts as Starts
+from wmcomponents.dream.uncertainty import Bonus as Bonus
+from wmcomponents.dream.uncertainty import Disagreement as Disagreement
+from wmcomponents.dream.uncertainty import Exploration as Exploration
+from wmcomponents.dream.uncertainty import Halt as Halt
+from wmcomponents.dream.uncertainty import Penalty as Penalty
+from wmcomponents.dream.uncertainty import PredictedSpread as PredictedSpread
+from wmcomponents.dream.uncertainty import Uncertainty as Uncertainty

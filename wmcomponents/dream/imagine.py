@@ -10,6 +10,7 @@ from torchrl.data import Composite
 
 from wmcomponents._arguments import whole
 from wmcomponents.dream.checks import layout_of, told
+from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, State, WorldModel, items_of
 
@@ -42,6 +43,7 @@ def imagine(
     noise: Noise | None = None,
     generator: torch.Generator | None = None,
     scan: Callable[..., Rollout] | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> TensorDict:
     """Roll a policy out in a world model, with gradients.
 
@@ -56,13 +58,16 @@ def imagine(
             mode.
         generator: draws the noise.
         scan: replaces :func:`rollout`, for example by the result of :func:`compiled_rollout`.
+        uncertainty: what is measured of every step, and what becomes of its ``reward``; where it halts, ``continue`` is
+            0. Measured of all steps at once, after the scan.
 
     Returns:
         A TensorDict ``[*B, T]`` in TorchRL's layout: the state keys and ``action`` at index t; under ``next`` the
-        state, ``reward`` and ``continue`` (where the model has them). States at t and under ``next`` at t - 1 are one
-        tensor.
+        state, ``reward`` and ``continue`` (where the model has them), ``uncertainty`` (where it is measured). States at
+        t and under ``next`` at t - 1 are one tensor.
 
     Raises:
+        CapabilityError: if the model cannot tell the uncertainty that is asked for.
         KeyError: if ``start`` lacks a key of the model's state.
         ValueError: if ``horizon`` is below 1, or the noise is not one for each step.
     """
@@ -72,6 +77,8 @@ def imagine(
             f"policy is a function from the state, a dict of tensors, to an action, such as latent_policy(model, net); "
             f"got {policy!r}."
         )
+    if uncertainty is not None:
+        uncertainty.check(model)
     state, batch = _situation(model, start)
     if noise is None and generator is not None:
         noise = model.noise_source("imagine")((horizon, *batch), generator, next(iter(state.values())).device)
@@ -87,9 +94,34 @@ def imagine(
     if conts is not None:
         following["continue"] = conts
     shape = (*batch, horizon)
+    if uncertainty is not None:
+        _judge(model, uncertainty, root, actions, following, (*shape, 1))
     root["action"] = actions
     root["next"] = TensorDict(following, batch_size=shape)
     return TensorDict(root, batch_size=shape)
+
+
+def _judge(
+    model: WorldModel,
+    uncertainty: Uncertainty,
+    states: State,
+    actions: Tensor,
+    following: dict[str, Any],
+    shape: tuple[int, ...],
+) -> None:
+    """Measure all steps ``[*B, T]``, and write what follows for their rewards and ends."""
+    with EvalMode(model):
+        unknown = uncertainty.measured(model, states, actions, shape)
+    following[UNCERTAINTY] = unknown
+    reward = following.get("reward")
+    if reward is None and uncertainty.needs_reward and (uncertainty.reward is not None or uncertainty.halt is not None):
+        model.require("reward", driver="this uncertainty", remedy="pay with Exploration(), or only measure it.")
+    judged, halted = uncertainty.judged(torch.zeros_like(unknown) if reward is None else reward, unknown)
+    if reward is not None or uncertainty.reward is not None:
+        following["reward"] = judged
+    if halted is not None:
+        cont = following.get("continue")
+        following["continue"] = (torch.ones_like(unknown) if cont is None else cont).masked_fill(halted, 0.0)
 
 
 def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise: Noise | None) -> Rollout:

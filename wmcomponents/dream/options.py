@@ -11,6 +11,7 @@ from torch import Tensor
 from wmcomponents._arguments import whole
 from wmcomponents.dream.noise import NoiseChoice, check_choice
 from wmcomponents.dream.starts import Starts
+from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.world_model import State, WorldModel
 
 View = Literal["decoded", "latent", "both"]
@@ -34,6 +35,8 @@ class StepOptions(TypedDict, total=False):
         noise: noise of the steps. ``"sample"``, the default, draws it from the dream's generator; ``"mode"`` takes
             the most likely z, and ends a row where the probability to go on is below one half; a ``StepNoise`` of T
             steps of N rows (:func:`draw_noise`) is played step by step, from its beginning after each seed.
+        uncertainty: what is measured of what the model does not know, and what follows from it: a penalty, a bonus, an
+            early end (:class:`Uncertainty`). It comes after ``penalty``. Nothing is measured by default.
     """
 
     horizon: int | None
@@ -42,6 +45,7 @@ class StepOptions(TypedDict, total=False):
     reward: RewardFunction | None
     penalty: RewardFunction | None
     noise: NoiseChoice
+    uncertainty: Uncertainty | None
 
 
 class DreamOptions(StepOptions, total=False):
@@ -59,7 +63,7 @@ class StepChoices:
     """Options that were read: each is there, and possible with the model.
 
     Attributes:
-        horizon, view, termination, reward, penalty, noise: those of :class:`StepOptions`.
+        horizon, view, termination, reward, penalty, noise, uncertainty: those of :class:`StepOptions`.
     """
 
     horizon: int | None = None
@@ -68,6 +72,7 @@ class StepChoices:
     reward: RewardFunction | None = None
     penalty: RewardFunction | None = None
     noise: NoiseChoice = "sample"
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def read(cls, model: WorldModel, options: Mapping[str, Any], owner: Callable[..., Any]) -> "StepChoices":
@@ -92,7 +97,9 @@ class StepChoices:
         choices._check_view(model)
         if choices.termination != "off":
             model.require("continue", driver="learned termination", remedy="pass termination='off'.")
-        if choices.reward is None:
+        if choices.uncertainty is not None:
+            choices._check_uncertainty(choices.uncertainty, model)
+        if choices.reward is None and (choices.uncertainty is None or choices.uncertainty.needs_reward):
             model.require("reward", driver="a dream", remedy="pass reward=, a function of (state, action, next state).")
         check_choice(model, choices.noise)
         return choices
@@ -104,6 +111,18 @@ class StepChoices:
         for name, kind in (("view", View), ("termination", Termination)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is one of {get_args(kind)}; got {getattr(self, name)!r}.")
+
+    def _check_uncertainty(self, uncertainty: Any, model: WorldModel) -> None:
+        if not isinstance(uncertainty, Uncertainty):
+            raise TypeError(
+                f"uncertainty= is an Uncertainty, such as Uncertainty(reward=Penalty(1.0)); got {uncertainty!r:.80}."
+            )
+        uncertainty.check(model)
+        uncertainty.try_out(model)
+        if UNCERTAINTY in {*model.observation_spec.keys(), *model.state_spec.keys()}:
+            raise ValueError(
+                f"the uncertainty is told as {UNCERTAINTY!r}, and the model has an entry of that name: rename it."
+            )
 
     def _check_view(self, model: WorldModel) -> None:
         driver = f"the {self.view} view"

@@ -1,7 +1,7 @@
 """What holds in every dream of one model under the same options, whatever its rows."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,24 @@ from wmcomponents.dream.options import StepChoices
 from wmcomponents.dream.starts import model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Noise, Observation, State, WorldModel, items_of
+
+
+class Advance(NamedTuple):
+    """One step of a model, and what the rules make of it.
+
+    Attributes:
+        state: s_{t+1}, ``[*B, ...]``.
+        reward: r_{t+1}, ``[*B, 1]``.
+        cont: the probability to go on, as the model gives it.
+        uncertainty: u(s_t, a_t), ``[*B, 1]``; ``None`` where none is measured.
+        halted: bool ``[*B, 1]``, ends for want of knowledge; ``None`` where nothing does.
+    """
+
+    state: State
+    reward: Tensor
+    cont: Tensor | None
+    uncertainty: Tensor | None = None
+    halted: Tensor | None = None
 
 
 class DreamRules:
@@ -28,6 +46,7 @@ class DreamRules:
     Attributes:
         device: where the model stands.
         noise_source: draws the base noise of its steps.
+        endless: whether no row ends before the horizon.
         inplace: whether :attr:`imagine` may overwrite the state that it is given: where the model can, and no function
             of the user's reads the state before.
         imagine: the model's step.
@@ -46,6 +65,8 @@ class DreamRules:
         self.imagine, self.imagine_pure = self._steppers()
         self.shares_view = False
         self.shares_view, self.observation_spec = self._first_look()
+        uncertainty = choices.uncertainty
+        self.endless = choices.termination == "off" and (uncertainty is None or uncertainty.halt is None)
         leaves = items_of(self.observation_spec)
         self.float_keys = [key for key, leaf in leaves if leaf.dtype in (torch.float32, torch.float64)]
 
@@ -55,7 +76,7 @@ class DreamRules:
 
     def advance(
         self, imagine: Callable[..., Any], state: State, action: Tensor, batch_size: Sequence[int], z: Noise | None
-    ) -> tuple[State, Tensor, Tensor | None]:
+    ) -> Advance:
         """One step of the model.
 
         Args:
@@ -65,35 +86,44 @@ class DreamRules:
             batch_size: B.
             z: the model's base noise, ``[*B, ...]``; ``None`` takes the mode.
 
-        Returns:
-            s_{t+1}, r_{t+1} ``[*B, 1]``, and the probability to go on as the model gives it.
-
         Raises:
-            ValueError: if the reward has another shape.
+            ValueError: if the reward, or the uncertainty, has another shape.
         """
+        shape, choices, unknown = (*batch_size, 1), self.choices, None
+        if choices.uncertainty is not None:  # before the step, which may overwrite the state
+            unknown = choices.uncertainty.measured(self.model, state, action, shape)
         after, reward, cont = imagine(state, action, z)
-        shape, choices = (*batch_size, 1), self.choices
-        if choices.reward is None:
+        if unknown is not None and reward is None and choices.reward is None:
+            reward = torch.zeros_like(unknown)
+        elif choices.reward is None:
             reward = _shaped(reward, shape, "the model's reward")
         else:
             # A copy: what a user's function returns may be a slice of the state.
             reward = _shaped(choices.reward(state, action, after), shape, "what reward= returns").clone()
         if choices.penalty is not None:
             reward = reward - _shaped(choices.penalty(state, action, after), shape, "what penalty= returns")
-        return after, reward, cont
+        if unknown is None:
+            return Advance(after, reward, cont)
+        reward, halted = choices.uncertainty.judged(reward, unknown)  # pyright: ignore[reportOptionalMemberAccess]
+        return Advance(after, reward, cont, unknown, halted)
 
-    def ended(self, cont: Tensor | None, end: Tensor | None, batch_size: Sequence[int]) -> Tensor:
-        """Which episodes end here, bool ``[*B, 1]``.
+    def ended(
+        self, cont: Tensor | None, end: Tensor | None, batch_size: Sequence[int], halted: Tensor | None = None
+    ) -> Tensor:
+        """Which episodes end here, bool ``[*B, 1]``; asked where the dream is not :attr:`endless`.
 
         Args:
             cont: the probability to go on, ``[*B, 1]``.
             end: uniform numbers, ``[*B, 1]``; read where ends are drawn. ``None`` ends a row that is likelier to end.
             batch_size: B.
+            halted: bool ``[*B, 1]``: those that end whatever their probability.
 
         Raises:
             NotFiniteError: if the probability is not finite (on a CPU; elsewhere such a row ends).
             ValueError: if it has another shape.
         """
+        if halted is not None:
+            return halted if self.choices.termination == "off" else halted | self.ended(cont, end, batch_size)
         cont = _shaped(cont, (*batch_size, 1), "the model's continuation")
         if self.choices.termination != "sample":
             end = None

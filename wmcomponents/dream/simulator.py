@@ -23,6 +23,23 @@ from wmcomponents.dream.starts import PriorStarts, Starts, where_rows
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Observation, State, WorldModel
 
+
+class Foreseen(NamedTuple):
+    """What one step from any states leads to; leading dims ``*B``.
+
+    Attributes:
+        state: s_{t+1}.
+        reward: r_{t+1}, ``[*B, 1]``.
+        terminated: terminated_{t+1}, bool ``[*B, 1]``.
+        uncertainty: u(s_t, a_t), ``[*B, 1]``; ``None`` where none is measured.
+    """
+
+    state: State
+    reward: Tensor
+    terminated: Tensor
+    uncertainty: Tensor | None
+
+
 GLANCE = 64
 """Of so many steps one has its observations looked at."""
 
@@ -60,8 +77,8 @@ class Simulator:
         print_fn: is told how much memory the rows' states take, before they take it, where that is a gigabyte or more.
         rules: those of another dream of this model, to be shared: neither compiled nor looked at again. Made of the
             options if not given.
-        **options: how the dream goes on: horizon, view, termination, reward, penalty and noise, as
-            :class:`StepOptions` says.
+        **options: how the dream goes on: horizon, view, termination, reward, penalty, noise and uncertainty,
+            as :class:`StepOptions` says.
 
     A model that can step in place (capability ``inplace``) does so, since the simulator owns its state; but not where
     ``reward``, ``penalty`` or held rows still need the state before.
@@ -70,6 +87,8 @@ class Simulator:
         rules: how the dream goes, whatever its rows: its options among them.
         state: the rows' states; empty before the first reset.
         done: bool ``[N, 1]``: the rows whose episode is over, because it ended or was never begun.
+        uncertainty: float ``[N, 1]``, of the step just taken (0 in rows that took none); ``None`` where none is
+            measured, and before the first step.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
         evaluating: the context in which the model is in eval mode.
         shares_view: whether what the model shows is part of its state, and so is copied before it is handed out.
@@ -112,10 +131,11 @@ class Simulator:
         starts = PriorStarts(model) if starts is None else starts
         self._starting = Beginnings(model, starts, rules.layout(self.batch_size), self.device)
         self._noise = DreamNoise(rules.noise_source, self.device, choices.noise, draws_end=self.termination == "sample")
-        self._clock = Clock(self.batch_size, self.horizon, self.device, ends=self.termination != "off")
+        self._clock = Clock(self.batch_size, self.horizon, self.device, ends=not rules.endless)
         self._no_flags = torch.zeros(self.batch_size, 1, dtype=torch.bool, device=self.device)
         self.state: State = {}
         self.done = ~self._no_flags
+        self.uncertainty: Tensor | None = None
         self.all_running = False
         if seed is not None:
             self.seed(seed)
@@ -247,15 +267,32 @@ class Simulator:
             NotFiniteError, NoiseUsedUpError: as :meth:`step`.
             ValueError: if a reward or a continuation has another shape than ``[*B, 1]``.
         """
+        state, reward, terminated, _ = self.foresee(state, action, batch_size, noise=noise)
+        return state, reward, terminated
+
+    def foresee(
+        self, state: State, action: Tensor, batch_size: Sequence[int], *, noise: StepNoise | None = None
+    ) -> Foreseen:
+        """As :meth:`predict`, with the uncertainty where it is measured.
+
+        Args:
+            state: s_t, ``[*B, ...]``.
+            action: a_t, ``[*B, ...]``.
+            batch_size: B.
+            noise: this step's noise, ``[*B, ...]``, as :meth:`step` takes it.
+        """
         if noise is None:
             noise = self._noise.draw(batch_size)
         else:
             check_noise(self.model, noise, batch_size)
         with self.evaluating:
-            after, reward, cont = self.rules.advance(self.rules.imagine_pure, state, action, batch_size, noise.z)
-        if self.termination == "off":
-            return after, reward, torch.zeros(reward.shape, dtype=torch.bool, device=self.device)
-        return after, reward, self.rules.ended(cont, noise.end, batch_size)
+            step = self.rules.advance(self.rules.imagine_pure, state, action, batch_size, noise.z)
+        after, reward, cont, uncertainty, halted = step
+        if self.rules.endless:
+            ended = torch.zeros(reward.shape, dtype=torch.bool, device=self.device)
+        else:
+            ended = self.rules.ended(cont, noise.end, batch_size, halted)
+        return Foreseen(after, reward, ended, uncertainty)
 
     def observe(self) -> Observation:
         """The view of the current states, ``[N, ...]``; fresh tensors.
@@ -374,22 +411,24 @@ class Simulator:
         else:
             check_noise(self.model, noise, rows)
         imagine = rules.imagine if hold is None else rules.imagine_pure
-        self.state, reward, cont = rules.advance(imagine, before, action, rows, noise.z)
-        terminated, truncated = self._flags(cont, noise.end, lend)
+        self.state, reward, cont, self.uncertainty, halted = rules.advance(imagine, before, action, rows, noise.z)
+        terminated, truncated = self._flags(cont, noise.end, lend, halted)
         if hold is None and restart is None:
             self.done = self._no_flags if self.all_running else terminated | truncated
         else:
             reward, terminated, truncated = self._apart(hold, restart, before, reward, terminated, truncated)
         return DreamStep(rules.look(self.state, lend=lend), reward, terminated, truncated)
 
-    def _flags(self, cont: Tensor | None, end: Tensor | None, lend: bool) -> tuple[Tensor, Tensor]:
+    def _flags(
+        self, cont: Tensor | None, end: Tensor | None, lend: bool, halted: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Which rows are terminated and which truncated by this step, as if all had taken it."""
-        due, unset, endless = self._clock.tick(), self._no_flags, self.termination == "off"
+        due, unset, endless = self._clock.tick(), self._no_flags, self.rules.endless
         self.all_running = endless and not due
         truncated = self._clock.reached() if due else unset if lend else unset.clone()
         if endless:
             return unset if lend else unset.clone(), truncated
-        return self.rules.ended(cont, end, (self.batch_size,)), truncated
+        return self.rules.ended(cont, end, (self.batch_size,), halted), truncated
 
     def _apart(
         self,
@@ -413,6 +452,8 @@ class Simulator:
         for idle in (hold, restart):
             if idle is not None:
                 reward = reward.masked_fill(idle, 0.0)
+                if self.uncertainty is not None:
+                    self.uncertainty = self.uncertainty.masked_fill(idle, 0.0)
                 terminated, truncated = terminated & ~idle, truncated & ~idle
         return reward, terminated, truncated
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmcomponents.functional import ensemble_variance
 from wmcomponents.nn import EnsembleLinear, make_activation
 from wmcomponents.nn.layers.activation import Activation
 
@@ -157,4 +158,4 @@ class GaussianMLPEnsemble(nn.Module):
         Reference: Pathak et al., Self-Supervised Exploration via Disagreement (2019), eq. 1; Plan2Explore (2020).
         """
         chosen = mean if members is None else mean[list(members)]
-        return chosen.var(0, correction=0).mean(-1)
+        return ensemble_variance(chosen.movedim(0, -2))

@@ -1,6 +1,10 @@
 """Pure tensor maths, one topic a file."""
 
 from wmcomponents.functional.cosine import negative_cosine as negative_cosine
+from wmcomponents.functional.disagreement import ensemble_std as ensemble_std
+from wmcomponents.functional.disagreement import ensemble_variance as ensemble_variance
+from wmcomponents.functional.disagreement import max_aleatoric_std as max_aleatoric_std
+from wmcomponents.functional.disagreement import max_pairwise_distance as max_pairwise_distance
 from wmcomponents.functional.discount import episode_discount as episode_discount
 from wmcomponents.functional.distributions.bounded_normal import bounded_normal as bounded_normal
 from wmcomponents.functional.distributions.categorical import categorical_entropy as categorical_entropy

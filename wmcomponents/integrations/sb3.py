@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from wmcomponents._extras import require
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.uncertainty import UNCERTAINTY
 from wmcomponents.nn.mode import EvalMode
 
 require("stable_baselines3", extra="sb3")
@@ -51,8 +52,9 @@ class DreamVecEnv(AttributeVecEnv):
         render_mode: ``None`` or ``"rgb_array"``.
         compile: compile the model's step.
         **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
-            horizon, view (``"both"`` needs SB3's ``"MultiInputPolicy"``), termination, reward, penalty and noise (given
-            noise is of ``num_envs`` rows, and begins again after each :meth:`seed`).
+            horizon, view (``"both"`` needs SB3's ``"MultiInputPolicy"``), termination, reward, penalty, noise (given
+            noise is of ``num_envs`` rows, and begins again after each :meth:`seed`) and uncertainty (told in each row's
+            info).
 
     Raises:
         CapabilityError: if the model lacks what these options need.
@@ -122,6 +124,8 @@ class DreamVecEnv(AttributeVecEnv):
         seen, rewards, ends, cuts = self._host.step(step)
         dones = ends | cuts
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if simulator.uncertainty is not None:
+            infos = [{UNCERTAINTY: value} for value in simulator.uncertainty.flatten().tolist()]
         if not simulator.all_running and dones.any():
             for i in np.flatnonzero(dones):
                 add_end(infos[i], row_of(seen, int(i), self.observation_space), truncated=not ends[i])

@@ -16,6 +16,11 @@ from wmcomponents.models.diffusion.diamond.config import RewardEndConfig as Rewa
 from wmcomponents.models.diffusion.diamond.config import UpsamplerConfig as UpsamplerConfig
 from wmcomponents.models.diffusion.diamond.model import Diamond as Diamond
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss as DiamondLoss
+from wmcomponents.models.ensemble.config import EnsembleConfig as EnsembleConfig
+from wmcomponents.models.ensemble.model import Ensemble as Ensemble
+from wmcomponents.models.ensemble.objective import EnsembleLoss as EnsembleLoss
+from wmcomponents.models.ensemble.objective import all_rows as all_rows
+from wmcomponents.models.ensemble.objective import bootstrap_rows as bootstrap_rows
 from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig
@@ -128,6 +133,9 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "WorldModels": WorldModels,
 }
 """Families by the name that their saved config carries."""
+
+ENSEMBLES: dict[str, type[PretrainedModel]] = {"Ensemble": Ensemble}
+"""Models made of members, by the name that their saved config carries."""
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {
     "delta-iris": DeltaIRIS,

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import torch
 
-from wmcomponents.models import MODELS
+from wmcomponents.models import ENSEMBLES, MODELS
 from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save
 from wmcomponents.world_model import State
+
+KINDS = {**MODELS, **ENSEMBLES}
+"""Everything that can be loaded, by the name in its config."""
 
 
 class Loaded(NamedTuple):
@@ -77,18 +80,18 @@ def load_with_starts(
 
 
 def _starts(saved: SavedModel, allow_nonfinite: bool) -> State | None:
-    kind = MODELS.get(saved.family, PretrainedModel)
+    kind = KINDS.get(saved.family, PretrainedModel)
     saved.renamed(weights=kind.format_1_weights, states=kind.format_1_states)
     return saved.starts(allow_nonfinite=allow_nonfinite)
 
 
 def _model(saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool) -> PretrainedModel:
     name = saved.family
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
+    if name not in KINDS:
+        close = difflib.get_close_matches(name, KINDS, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise BadModelError(
             f"{saved.path}, written by {saved.written_by}, holds a {name!r}; the families known here are "
-            f"{', '.join(MODELS)}.{meant}"
+            f"{', '.join(KINDS)}.{meant}"
         )
-    return MODELS[name].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite)
+    return KINDS[name].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite)

@@ -193,6 +193,10 @@ class ModelLoss(LossModule, Generic[M]):
             self._generator = torch.Generator(device).manual_seed(self._seed)
         return self._generator
 
+    @generator.setter
+    def generator(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
     # -- LossModule ----------------------------------------------------------------------------------------------------
 
     @property

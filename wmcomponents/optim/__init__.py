@@ -7,3 +7,4 @@ from wmcomponents.optim.laprop import LaProp as LaProp
 from wmcomponents.optim.scheduled import ScheduledAdam as ScheduledAdam
 from wmcomponents.optim.scheduled import ScheduledSGD as ScheduledSGD
 from wmcomponents.optim.scheduled import learning_rate_factor as learning_rate_factor
+from wmcomponents.optim.side_by_side import SideBySide as SideBySide

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torchrl.data import Composite
+from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._arguments import folder_path
 from wmcomponents._version import __version__
@@ -131,7 +131,7 @@ class PretrainedModel(WorldModel):
             content["starts_sha256"] = hashlib.sha256(files[STARTS]).hexdigest()
         try:
             files[CONFIG] = sealed(content)
-            comes_back = decoded(json.loads(files[CONFIG])["config"], self.config_class, "config")
+            comes_back = self._decoded_config(json.loads(files[CONFIG])["config"], [])
             if comes_back != self.config:
                 raise ValueError(f"it would come back as {comes_back}")
         except (TypeError, ValueError) as error:
@@ -219,7 +219,7 @@ class PretrainedModel(WorldModel):
         try:
             with torch.device("cpu"):
                 config, specs = cls._config_of(saved, missing), saved.specs()
-            build = functools.partial(cast(Any, cls), config, *specs)
+            build = functools.partial(cls.from_config, config, *specs)
             model = cast(M, _filled(build, saved, sum(map(elements, specs)), weights, allow_nonfinite))
             starts = saved.start_shapes()
             fault = "" if starts is None else _unlike_states(starts, model.state_spec, saved.weight_shapes())
@@ -246,7 +246,23 @@ class PretrainedModel(WorldModel):
         content = saved.content["config"]
         if saved.is_old and issubclass(cls.config_class, ModelConfig):
             content = cls.config_class.regrouped(content)
+        return cls._decoded_config(content, missing)
+
+    @classmethod
+    def _decoded_config(cls, content: Any, missing: list[str]) -> Any:
+        """The config that JSON holds."""
         return decoded(content, cls.config_class, "config", missing)
+
+    @classmethod
+    def from_config(cls: type[M], config: Any, observation_spec: Composite, action_spec: TensorSpec) -> M:
+        """A model with fresh weights, as a saved one is built before it is filled.
+
+        Args:
+            config: of :attr:`config_class`.
+            observation_spec: spec of one real observation.
+            action_spec: spec of one real action.
+        """
+        return cast(Any, cls)(config, observation_spec, action_spec)
 
 
 def _filled(

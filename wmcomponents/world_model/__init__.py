@@ -9,8 +9,10 @@ from wmcomponents.world_model.noise import NoiseSource as NoiseSource
 from wmcomponents.world_model.protocol import CAPABILITIES as CAPABILITIES
 from wmcomponents.world_model.protocol import PROTOCOL_KEYS as PROTOCOL_KEYS
 from wmcomponents.world_model.protocol import CapabilityError as CapabilityError
+from wmcomponents.world_model.protocol import MemberPredictions as MemberPredictions
 from wmcomponents.world_model.protocol import Observation as Observation
 from wmcomponents.world_model.protocol import Prediction as Prediction
+from wmcomponents.world_model.protocol import Quantity as Quantity
 from wmcomponents.world_model.protocol import State as State
 from wmcomponents.world_model.protocol import Verb as Verb
 from wmcomponents.world_model.protocol import WorldModel as WorldModel

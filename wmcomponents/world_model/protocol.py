@@ -22,7 +22,10 @@ State = dict[str, Tensor]
 Observation = dict[str, Tensor]
 Verb = Literal["observe", "imagine"]
 
-CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "inplace")
+CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "inplace", "members")
+
+Quantity = Literal["observation", "features", "reward"]
+"""What members predict of the next step: the observation, as numbers side by side; the features; the reward."""
 
 
 PROTOCOL_KEYS = frozenset({"action", "prev_action", "reward", "continue", "is_init", "noise", "next"})
@@ -45,6 +48,18 @@ class Prediction(NamedTuple):
     state: State
     reward: Tensor | None
     cont: Tensor | None
+
+
+class MemberPredictions(NamedTuple):
+    """What each member of an ensemble predicts of the next step, without noise.
+
+    Attributes:
+        mean: what it expects, float ``[*B, M, D]``.
+        std: the spread that it expects around that, ``[*B, M, D]``; ``None`` where members predict no spread.
+    """
+
+    mean: Tensor
+    std: Tensor | None
 
 
 class _Constructed(ABCMeta):
@@ -203,6 +218,22 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         """Expected return from s_t, ``[*B, 1]``. Optional."""
         raise CapabilityError(f"{type(self).__name__} predicts no value; pass a terminal-value function instead.")
 
+    def predict_members(self, state: State, action: Tensor, of: Quantity = "observation") -> MemberPredictions:
+        """What each member of an ensemble predicts of s_{t+1}, from s_t and a_t and without noise. Optional.
+
+        Args:
+            state: s_t, ``[*B, ...]``.
+            action: a_t, ``[*B, ...]``.
+            of: what is predicted.
+
+        Raises:
+            CapabilityError: if the model has no members, or they do not predict this.
+        """
+        raise CapabilityError(
+            f"{type(self).__name__} is no ensemble, so nothing in it can disagree: make one of several such models, "
+            f"Ensemble.of(lambda: {type(self).__name__}(...), members=5), and train it."
+        )
+
     def objective(self) -> nn.Module:
         """A TorchRL ``LossModule`` that trains this model on TorchRL-layout sequences. Optional."""
         raise CapabilityError(f"{type(self).__name__} has no training objective; pass objective=... to train().")
@@ -274,7 +305,8 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         """
         written = {name for name in ("decode", "features", "value", "objective") if _overrides(self, name)}
         inplace = {"inplace"} if _overrides(self, "imagine_inplace") else set()
-        return frozenset(written | inplace | {"reward", "continue"})
+        members = {"members"} if _overrides(self, "predict_members") else set()
+        return frozenset(written | inplace | members | {"reward", "continue"})
 
     def require(self, *needs: str, driver: str, remedy: str) -> None:
         """Refuse a driver whose needs this model does not meet.
@@ -282,11 +314,12 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         Raises:
             CapabilityError: naming the model, the driver, what is missing and what to do.
         """
-        missing = [need for need in needs if need not in self.capabilities]
+        capabilities = self.capabilities
+        missing = [need for need in needs if need not in capabilities]
         if missing:
             raise CapabilityError(
                 f"{driver} needs {', '.join(missing)} of its model, and {type(self).__name__} has only "
-                f"{', '.join(sorted(self.capabilities)) or 'nothing'}: {remedy}"
+                f"{', '.join(sorted(capabilities)) or 'nothing'}: {remedy}"
             )
 
     def noise_source(self, verb: Verb) -> NoiseSource:

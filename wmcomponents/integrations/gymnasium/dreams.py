@@ -8,6 +8,7 @@ from typing_extensions import Unpack
 from wmcomponents._extras import require
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.uncertainty import UNCERTAINTY
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")
@@ -29,8 +30,8 @@ class DreamEnv(gymnasium.Env):
         model: a world model, or the path of a saved one.
         render_mode: ``None`` or ``"rgb_array"``.
         **options: where the dream begins and how it goes on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
-            horizon, view, termination, reward, penalty and noise (given noise is of one row, and begins again at each
-            reset with a seed).
+            horizon, view, termination, reward, penalty, noise (given noise is of one row, and begins again at each
+            reset with a seed) and uncertainty (told as ``info["uncertainty"]``).
 
     Attributes:
         simulator: the dream itself, to save, fork and rewind.
@@ -94,7 +95,9 @@ class DreamEnv(gymnasium.Env):
             raise StepAfterDoneError("the episode is over (or was never begun): call reset() before step().")
         step = self.simulator.step(self._read(np.asarray(action)[None], 1), lend=True)
         seen, rewards, ends, cuts = self._host.step(step)
-        return row_of(seen, 0, self.observation_space), float(rewards[0]), bool(ends[0]), bool(cuts[0]), {}
+        unknown = self.simulator.uncertainty
+        info = {} if unknown is None else {UNCERTAINTY: float(unknown)}
+        return row_of(seen, 0, self.observation_space), float(rewards[0]), bool(ends[0]), bool(cuts[0]), info
 
     def render(self) -> np.ndarray | None:
         """The current decoded observation as a frame, uint8 ``(H, W, 3)``; ``None`` without a render mode."""

@@ -12,6 +12,7 @@ from wmcomponents._extras import require
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
 from wmcomponents.dream.simulator import DreamStep
+from wmcomponents.dream.uncertainty import UNCERTAINTY
 from wmcomponents.rendering.frames import simulator_frames
 
 gymnasium = require("gymnasium", extra="gym")
@@ -47,8 +48,8 @@ class DreamVectorEnv(VectorEnv):
         max_episode_steps: the name under which ``gymnasium.make_vec`` passes the horizon; of both, the shorter counts.
         compile: compile the model's step.
         **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
-            horizon, view, termination, reward, penalty and noise (given noise is of ``num_envs`` rows, and begins again
-            at each reset with a seed).
+            horizon, view, termination, reward, penalty, noise (given noise is of ``num_envs`` rows, and begins again at
+            each reset with a seed) and uncertainty (told as ``infos["uncertainty"]``, with its mask).
 
     Attributes:
         simulator: the dream itself, to save, fork and rewind.
@@ -150,9 +151,13 @@ class DreamVectorEnv(VectorEnv):
             return *self._restarted(), {}
         step = self._out(simulator.step(action, restart=restart, lend=self._numpy))
         if resets_apart or not self._done(unseen=True):
-            return *step, {}
+            return *step, self._told(restart)
         final, reward, terminated, truncated = step
-        infos = self._final_infos(final, simulator.done)
+        done, unknown = simulator.done, self._told(None)
+        infos = self._final_infos(final, done)
+        if unknown:  # of an episode that ended it is told with what ended
+            infos["final_info"] = self._told(~done)
+            infos |= self._told(done)
         return self._seen(simulator.reset(simulator.done)), reward, terminated, truncated, infos
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -221,6 +226,20 @@ class DreamVectorEnv(VectorEnv):
             return seen, rewards, ends, ends.copy()
         reward = torch.zeros(self.num_envs, device=self.simulator.device)
         return seen, reward, torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
+
+    def _told(self, idle: Tensor | None) -> dict[str, Any]:
+        """The uncertainty of the step just taken, in Gymnasium's layout; nothing where none is measured.
+
+        Args:
+            idle: bool ``[N, 1]``: rows of which none is told; all are if not given.
+        """
+        unknown = self.simulator.uncertainty
+        if unknown is None:
+            return {}
+        told = torch.ones_like(unknown, dtype=torch.bool) if idle is None else ~idle
+        pair = unknown.masked_fill(~told, 0.0).squeeze(-1), told.squeeze(-1)
+        value, mask = (part.cpu().numpy() for part in pair) if self._numpy else pair
+        return {UNCERTAINTY: value, f"_{UNCERTAINTY}": mask}
 
     def _final_infos(self, final: Any, done: Tensor) -> dict[str, Any]:
         """What ended with the episodes: arrays of objects in Gymnasium's layout, or stacked tensors."""

@@ -10,6 +10,19 @@ from torchrl.data import Binary, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from wmcomponents.dream.simulator import Simulator
+from wmcomponents.dream.uncertainty import UNCERTAINTY
+
+
+def told_spec(simulator: Simulator) -> Composite:
+    """What a dream tells of one row beside reward and flags: its observation, and its uncertainty where it is measured.
+
+    Args:
+        simulator: the dream.
+    """
+    shown = dict(simulator.observation_spec.items())
+    if simulator.rules.choices.uncertainty is not None:
+        shown[UNCERTAINTY] = Unbounded(torch.Size([1]), device=simulator.device)
+    return Composite(shown, device=simulator.device)
 
 
 class DreamEnvBase(EnvBase):

@@ -14,8 +14,9 @@ from wmcomponents._arguments import of_kind, whole
 from wmcomponents.codecs import ActionBounds
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
+from wmcomponents.dream.uncertainty import UNCERTAINTY
 from wmcomponents.functional.broadcast import aligned
-from wmcomponents.integrations.torchrl.base import DreamEnvBase
+from wmcomponents.integrations.torchrl.base import DreamEnvBase, told_spec
 from wmcomponents.rendering.frames import simulator_frames
 
 
@@ -34,8 +35,9 @@ class TorchRLDreamEnv(DreamEnvBase):
         run_type_checks: let ``EnvBase`` look at what each step gives.
         allow_done_after_reset: let ``EnvBase`` take a reset after which a row is done.
         **options: where dreams begin and how they go on, as :class:`~wmcomponents.dream.DreamOptions` says: starts,
-            horizon (``StepCounter`` truncates too), view, termination, reward, penalty and noise (given noise is of as
-            many rows as the batch has, and begins again after each ``set_seed``).
+            horizon (``StepCounter`` truncates too), view, termination, reward, penalty, noise (given noise is of as
+            many rows as the batch has, and begins again after each ``set_seed``) and uncertainty (told under the key
+            ``uncertainty``, 0 after a reset).
 
     Raises:
         CapabilityError: if the model lacks what these options need.
@@ -64,7 +66,8 @@ class TorchRLDreamEnv(DreamEnvBase):
             allow_done_after_reset=allow_done_after_reset,
         )
         self.simulator = simulator
-        self.observation_spec = simulator.observation_spec.expand(batch) if batch else simulator.observation_spec
+        shown = told_spec(simulator)
+        self.observation_spec = shown.expand(batch) if batch else shown
         action = simulator.model.action_spec.to(simulator.device)
         self.action_spec = _expanded(action, batch)
         self._bounds = ActionBounds(simulator.model.action_spec, simulator.device)
@@ -75,6 +78,8 @@ class TorchRLDreamEnv(DreamEnvBase):
         mask = None if tensordict is None else tensordict.get("_reset", None)
         observation = self.simulator.reset(None if mask is None else mask.reshape(-1, 1))
         ended = torch.zeros(self.simulator.batch_size, 1, dtype=torch.bool, device=self.device)
+        if self.simulator.rules.choices.uncertainty is not None:
+            observation[UNCERTAINTY] = torch.zeros(self.simulator.batch_size, 1, device=self.device)
         rows = {**observation, "terminated": ended, "truncated": ended.clone(), "done": ended.clone()}
         return TensorDict(self._laid_out(rows), batch_size=self.batch_size, device=self.device)
 
@@ -92,6 +97,8 @@ class TorchRLDreamEnv(DreamEnvBase):
         observation, reward, terminated, truncated = step
         if self._on_host:
             self.simulator.check_shown(observation, reward)
+        if self.simulator.uncertainty is not None:
+            observation = {**observation, UNCERTAINTY: self.simulator.uncertainty}
         done = terminated.clone() if self.simulator.all_running else terminated | truncated
         flags = {"terminated": terminated, "truncated": truncated, "done": done}
         if hold is not None:

@@ -13,7 +13,8 @@ from wmcomponents.codecs import ActionBounds
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
 from wmcomponents.dream.simulator import Simulator
-from wmcomponents.integrations.torchrl.base import DreamEnvBase
+from wmcomponents.dream.uncertainty import UNCERTAINTY
+from wmcomponents.integrations.torchrl.base import DreamEnvBase, told_spec
 from wmcomponents.rendering.frames import state_frames
 from wmcomponents.world_model import State
 
@@ -31,8 +32,8 @@ class TorchRLStatelessDreamEnv(DreamEnvBase):
         allow_done_after_reset: let ``EnvBase`` take a reset after which a row is done.
         **options: where ``reset()`` begins and how dreams go on, as :class:`~wmcomponents.dream.DreamOptions` says:
             starts, horizon (counted in the key ``elapsed``), view (``"latent"`` by default here, beside the state
-            keys), termination, reward, penalty and noise (of given noise of N rows each step of a batch of N takes the
-            next; ``set_seed`` begins it again).
+            keys), termination, reward, penalty, noise (of given noise of N rows each step of a batch of N takes the
+            next; ``set_seed`` begins it again) and uncertainty (told under the key ``uncertainty``, 0 after a reset).
 
     Raises:
         CapabilityError: if the model lacks what these options need.
@@ -66,7 +67,7 @@ class TorchRLStatelessDreamEnv(DreamEnvBase):
         _check_names(simulator)
         carried = Composite({key: leaf.clone() for key, leaf in simulator.model.state_spec.items()}).to(device)
         carried["elapsed"] = Unbounded(torch.Size([1]), dtype=torch.int64, device=device)
-        self.observation_spec = Composite({**dict(simulator.observation_spec.items()), **dict(carried.clone().items())})
+        self.observation_spec = Composite({**dict(told_spec(simulator).items()), **dict(carried.clone().items())})
         self.state_spec = carried
         self.action_spec = simulator.model.action_spec.to(device).clone()
         self._bounds = ActionBounds(simulator.model.action_spec, device)
@@ -84,6 +85,8 @@ class TorchRLStatelessDreamEnv(DreamEnvBase):
             state = {key: value.reshape((*size, *value.shape[1:])) for key, value in fresh.items()}
         flags = {key: torch.zeros_like(elapsed, dtype=torch.bool) for key in ("terminated", "truncated", "done")}
         entries = {**self.simulator.look(state), **state, "elapsed": elapsed, **flags}
+        if self.simulator.rules.choices.uncertainty is not None:
+            entries[UNCERTAINTY] = torch.zeros(*size, 1, device=self.device)
         return TensorDict(entries, batch_size=size, device=self.device)
 
     def _given(self, tensordict: TensorDictBase) -> State:
@@ -125,10 +128,12 @@ class TorchRLStatelessDreamEnv(DreamEnvBase):
         # A TensorDict that comes from elsewhere (a real environment, for a planner) has no clock: it begins at 0.
         begun = tensordict.get("elapsed", None)
         elapsed = torch.ones(*size, 1, dtype=torch.int64, device=self.device) if begun is None else begun + 1
-        after, reward, terminated = simulator.predict(state, action, size)
+        after, reward, terminated, unknown = simulator.foresee(state, action, size)
         truncated = torch.zeros_like(terminated) if simulator.horizon is None else elapsed >= simulator.horizon
         flags = {"terminated": terminated, "truncated": truncated, "done": terminated | truncated}
         entries = {**simulator.look(after), **after, "elapsed": elapsed, "reward": reward, **flags}
+        if unknown is not None:
+            entries[UNCERTAINTY] = unknown
         return TensorDict(entries, batch_size=size, device=self.device)
 
 

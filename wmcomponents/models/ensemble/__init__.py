@@ -1,0 +1,1 @@
+"""Ensembles: models made of several members, which can disagree."""
