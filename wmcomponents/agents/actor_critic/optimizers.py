@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from wmcomponents.optim import ClippedAdam, LaProp
+from wmcomponents.optim import ClippedAdam, ClippedAdamW, LaProp
 
 
 class ActorCriticOptimizer(ABC):
@@ -73,3 +73,34 @@ class TwoAdams(ActorCriticOptimizer):
             for name, part, rate in parts
         ]
         return ClippedAdam(groups, eps=self.eps, max_norm=self.max_norm, decay=self.decay, warmup=warmup or 0)
+
+
+@dataclass(frozen=True)
+class SharedAdam:
+    """Adam behind gradient clipping, over a network that actor and critic share (IRIS, Delta-IRIS, DIAMOND).
+
+    Attributes:
+        lr: learning rate.
+        max_norm: largest norm of the whole gradient.
+        warmup: steps over which the rate grows from 0; step k (from 0) uses ``lr * min(1, k / warmup)``.
+    """
+
+    lr: float = 1e-4
+    max_norm: float = 10.0
+    warmup: int = 0
+
+    def make(self, network: nn.Module, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """Adam.
+
+        Args:
+            network: whose parameters.
+            lr: learning rate in place of the paper's.
+            warmup: steps of the rise in place of the paper's.
+        """
+        return ClippedAdamW(
+            network.parameters(),
+            self.lr if lr is None else lr,
+            weight_decay=0.0,
+            max_norm=self.max_norm,
+            warmup=self.warmup if warmup is None else warmup,
+        )

@@ -3,13 +3,17 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from wmcomponents.codecs import SquaredError
 from wmcomponents.functional import categorical_entropy, lambda_return
 from wmcomponents.heads import HeadDistribution, NumberDistribution
+from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.nn.conv.frame_cnn import channels_first
+
+IMAGES_AT_ONCE = 1024
+"""Images of a burn-in that are encoded together at most, which bounds its memory."""
 
 
 class RecurrentStep(NamedTuple):
@@ -73,21 +77,21 @@ class RecurrentActorCritic(nn.Module):
         return zeros[0], zeros[1]
 
     def step(
-        self, pixels: UInt8[Tensor, "n h w c"], hx: Float[Tensor, "n d"], cx: Float[Tensor, "n d"]
+        self, pixels: Shaped[Tensor, "n h w c"], hx: Float[Tensor, "n d"], cx: Float[Tensor, "n d"]
     ) -> RecurrentStep:
         """What it makes of one more image.
 
         Args:
-            pixels: the image, as the environment shows it.
+            pixels: the image, as the environment shows it: bytes, planes of truths, or numbers in [0, 1].
             hx: output of the memory so far.
             cx: its cell so far.
         """
-        hx, cx = self.lstm(self.encoder(channels_first(pixels)), (hx, cx))
+        hx, cx = self.lstm(self._encoded(pixels), (hx, cx))
         return RecurrentStep(self.actor(hx), self.critic(hx), hx, cx)
 
     @torch.no_grad()
     def burn_in(
-        self, pixels: UInt8[Tensor, "n t h w c"], known: Bool[Tensor, "n t"] | None = None
+        self, pixels: Shaped[Tensor, "n t h w c"], known: Bool[Tensor, "n t"] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The memory, two times ``[N, D]``, after real images that came before a dream.
 
@@ -97,12 +101,23 @@ class RecurrentActorCritic(nn.Module):
                 (Delta-IRIS).
         """
         hx, cx = self.initial_state(len(pixels), pixels.device)
-        for t, image in enumerate(pixels.unbind(1)):
-            _, _, new_hx, new_cx = self.step(image, hx, cx)
+        flat = pixels.flatten(0, 1)
+        shares = row_chunks(len(flat), flat.shape[1] * flat.shape[2], flat.device, IMAGES_AT_ONCE)
+        if not len(flat):
+            return hx, cx
+        encoded = torch.cat([self._encoded(flat[share]) for share in shares]).unflatten(0, pixels.shape[:2])
+        for t, features in enumerate(encoded.unbind(1)):
+            new_hx, new_cx = self.lstm(features, (hx, cx))
             is_known = None if known is None else known[:, t, None]
             hx = new_hx if is_known is None else torch.where(is_known, new_hx, hx)
             cx = new_cx if is_known is None else torch.where(is_known, new_cx, cx)
         return hx, cx
+
+    def _encoded(self, pixels: Tensor) -> Tensor:
+        if pixels.dtype is torch.uint8:
+            return self.encoder(channels_first(pixels))
+        planes = pixels.permute(0, 3, 1, 2)
+        return self.encoder(planes.to(torch.float32, memory_format=torch.contiguous_format))
 
 
 class RecurrentLosses(NamedTuple):

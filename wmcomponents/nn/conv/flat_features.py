@@ -16,14 +16,21 @@ class PooledConvs(nn.Sequential):
     Args:
         channels_in: channels of the image.
         channels: of each convolution.
+        halves: whether the maximum follows the convolution; every one if not given.
 
     Reference: Micheli et al., Transformers are Sample-Efficient World Models (IRIS, 2023), appendix A.3.
     """
 
-    def __init__(self, channels_in: int = 3, channels: Sequence[int] = (32, 32, 64, 64)) -> None:
+    def __init__(
+        self,
+        channels_in: int = 3,
+        channels: Sequence[int] = (32, 32, 64, 64),
+        halves: Sequence[bool] | None = None,
+    ) -> None:
         parts: list[nn.Module] = []
-        for before, after in zip((channels_in, *channels), channels, strict=False):
-            parts += [conv3x3(before, after), nn.MaxPool2d(2), nn.ReLU()]
+        pools = [True] * len(channels) if halves is None else halves
+        for before, after, does_halve in zip((channels_in, *channels), channels, pools, strict=False):
+            parts += [conv3x3(before, after), nn.MaxPool2d(2) if does_halve else nn.Identity(), nn.ReLU()]
         super().__init__(*parts)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
