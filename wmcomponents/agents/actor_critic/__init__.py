@@ -19,6 +19,7 @@ from wmcomponents.agents.actor_critic.normalizers import ReturnNormalizer as Ret
 from wmcomponents.agents.actor_critic.normalizers import StdNormalizer as StdNormalizer
 from wmcomponents.agents.actor_critic.optimizers import ActorCriticOptimizer as ActorCriticOptimizer
 from wmcomponents.agents.actor_critic.optimizers import OneLaProp as OneLaProp
+from wmcomponents.agents.actor_critic.optimizers import SharedAdam as SharedAdam
 from wmcomponents.agents.actor_critic.optimizers import TwoAdams as TwoAdams
 from wmcomponents.agents.actor_critic.papers import dreamer_v1_loss as dreamer_v1_loss
 from wmcomponents.agents.actor_critic.papers import dreamer_v2_loss as dreamer_v2_loss
@@ -30,6 +31,14 @@ from wmcomponents.agents.actor_critic.recurrent import RecurrentStep as Recurren
 from wmcomponents.agents.actor_critic.recurrent import recurrent_losses as recurrent_losses
 from wmcomponents.agents.actor_critic.recurrent import recurrent_returns as recurrent_returns
 from wmcomponents.agents.actor_critic.recurrent import until_first_end as until_first_end
+from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent as RecurrentAgent
+from wmcomponents.agents.actor_critic.recurrent_imagination import RecurrentDream as RecurrentDream
+from wmcomponents.agents.actor_critic.recurrent_imagination import RecurrentImaginationLoss as RecurrentImaginationLoss
+from wmcomponents.agents.actor_critic.recurrent_papers import delta_iris_loss as delta_iris_loss
+from wmcomponents.agents.actor_critic.recurrent_papers import diamond_loss as diamond_loss
+from wmcomponents.agents.actor_critic.recurrent_papers import iris_loss as iris_loss
+from wmcomponents.agents.actor_critic.recurrent_policy import Reconstruction as Reconstruction
+from wmcomponents.agents.actor_critic.recurrent_policy import RecurrentPolicy as RecurrentPolicy
 from wmcomponents.agents.actor_critic.targets import ArrivalReturn as ArrivalReturn
 from wmcomponents.agents.actor_critic.targets import FutureReturn as FutureReturn
 from wmcomponents.agents.actor_critic.targets import ReturnTargets as ReturnTargets
