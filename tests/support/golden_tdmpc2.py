@@ -33,7 +33,11 @@ def recorded(name: str) -> tuple[dict[str, Any], dict[str, Tensor], TDMPC2]:
     changes = {"dropout": config["dropout"], "horizon": config["horizon"], "rho": config["rho"]}
     if config["multitask"]:
         changes["episode_lengths"] = tuple(config["episode_lengths"])
-    return meta, tensors, TDMPC2.from_official(under(tensors, prefix), **changes)
+    weights = under(tensors, prefix)
+    if not under(weights, "_target_Qs_params."):  # a vector of planning leaves them out
+        online = under(weights, "_Qs.params.")
+        weights.update({f"_target_Qs_params.{key}": value for key, value in online.items()})
+    return meta, tensors, TDMPC2.from_official(weights, **changes)
 
 
 def update(tensors: dict[str, Tensor]) -> tuple[Windows, Draws]:
