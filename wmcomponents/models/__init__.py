@@ -21,6 +21,18 @@ from wmcomponents.models.ensemble.model import Ensemble as Ensemble
 from wmcomponents.models.ensemble.objective import EnsembleLoss as EnsembleLoss
 from wmcomponents.models.ensemble.objective import all_rows as all_rows
 from wmcomponents.models.ensemble.objective import bootstrap_rows as bootstrap_rows
+from wmcomponents.models.ensemble.probabilistic.config import (
+    ProbabilisticEnsembleConfig as ProbabilisticEnsembleConfig,
+)
+from wmcomponents.models.ensemble.probabilistic.config import ProbabilisticLossConfig as ProbabilisticLossConfig
+from wmcomponents.models.ensemble.probabilistic.config import ProbabilisticNetworkConfig as ProbabilisticNetworkConfig
+from wmcomponents.models.ensemble.probabilistic.config import (
+    ProbabilisticOptimizerConfig as ProbabilisticOptimizerConfig,
+)
+from wmcomponents.models.ensemble.probabilistic.model import ProbabilisticEnsemble as ProbabilisticEnsemble
+from wmcomponents.models.ensemble.probabilistic.objective import (
+    ProbabilisticEnsembleLoss as ProbabilisticEnsembleLoss,
+)
 from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig
@@ -134,7 +146,10 @@ MODELS: dict[str, type[PretrainedModel]] = {
 }
 """Families by the name that their saved config carries."""
 
-ENSEMBLES: dict[str, type[PretrainedModel]] = {"Ensemble": Ensemble}
+ENSEMBLES: dict[str, type[PretrainedModel]] = {
+    "Ensemble": Ensemble,
+    "ProbabilisticEnsemble": ProbabilisticEnsemble,
+}
 """Models made of members, by the name that their saved config carries."""
 
 OFFICIAL: dict[str, type[PretrainedModel]] = {

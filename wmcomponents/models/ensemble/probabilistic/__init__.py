@@ -1,0 +1,1 @@
+"""An ensemble of probabilistic networks over numbers: PETS, MBPO, MOPO."""
