@@ -88,8 +88,8 @@ def test_finished_rows_show_the_reset_and_tell_how_they_ended(model):
     ended, cut = 0, 0
     for _ in range(9):
         action = sampled(env)
-        expected = twin.simulator.step(twin._read(action, 32))
-        final = twin._host.observation(expected.observation)
+        expected = twin.simulator.step(twin.reader(action, 32))
+        final = twin.writer.observation(expected.observation)
         twin.simulator.reset(twin.simulator.done) if bool(twin.simulator.done.any()) else None
         observation, _, dones, infos = env.step(action)
         for i, info in enumerate(infos):

@@ -90,6 +90,7 @@ class Simulator:
         uncertainty: float ``[N, 1]``, of the step just taken (0 in rows that took none); ``None`` where none is
             measured, and before the first step.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
+        may_truncate: whether the last step may have truncated a row, known without looking at a tensor.
         evaluating: the context in which the model is in eval mode.
         shares_view: whether what the model shows is part of its state, and so is copied before it is handed out.
 
@@ -136,7 +137,7 @@ class Simulator:
         self.state: State = {}
         self.done = ~self._no_flags
         self.uncertainty: Tensor | None = None
-        self.all_running = False
+        self.all_running = self.may_truncate = False
         if seed is not None:
             self.seed(seed)
 
@@ -424,7 +425,7 @@ class Simulator:
     ) -> tuple[Tensor, Tensor]:
         """Which rows are terminated and which truncated by this step, as if all had taken it."""
         due, unset, endless = self._clock.tick(), self._no_flags, self.rules.endless
-        self.all_running = endless and not due
+        self.all_running, self.may_truncate = endless and not due, due
         truncated = self._clock.reached() if due else unset if lend else unset.clone()
         if endless:
             return unset if lend else unset.clone(), truncated

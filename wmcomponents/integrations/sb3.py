@@ -56,6 +56,11 @@ class DreamVecEnv(AttributeVecEnv):
             noise is of ``num_envs`` rows, and begins again after each :meth:`seed`) and uncertainty (told in each row's
             info).
 
+    Attributes:
+        simulator: the dream, in tensors.
+        reader: turns SB3's actions, arrays or tensors, into the model's.
+        writer: turns the dream's observations into SB3's.
+
     Raises:
         CapabilityError: if the model lacks what these options need.
         TypeError: if an option is unknown.
@@ -82,12 +87,12 @@ class DreamVecEnv(AttributeVecEnv):
                 "evaluate_policy, VecMonitor and off-policy agents wait for ends. Pass horizon=.",
                 stacklevel=2,
             )
-        self._read = ActionReader(self.simulator.model.action_spec, self.simulator.device)
-        self._host = HostWriter(self.simulator)
+        self.reader = ActionReader(self.simulator.model.action_spec, self.simulator.device)
+        self.writer = HostWriter(self.simulator)
         self._actions: Any = None
         # VecEnv's constructor asks get_attr for the render mode.
         self.num_envs, self.render_mode, self.spec = num_envs, render_mode, None
-        super().__init__(num_envs, self._host.space, self._read.space)
+        super().__init__(num_envs, self.writer.space, self.reader.space)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def set_options(self, options: Any = None) -> None:
@@ -106,7 +111,7 @@ class DreamVecEnv(AttributeVecEnv):
             self.simulator.seed(given[0])
         self._reset_seeds()
         self.reset_infos = [{} for _ in range(self.num_envs)]
-        return self._host.observation(self.simulator.reset())
+        return self.writer.observation(self.simulator.reset())
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions of the next step."""
@@ -120,8 +125,8 @@ class DreamVecEnv(AttributeVecEnv):
             NotFiniteError: if the model shows a NaN or an infinity.
         """
         simulator = self.simulator
-        step = simulator.step(self._read(self._actions, self.num_envs), lend=True)
-        seen, rewards, ends, cuts = self._host.step(step)
+        step = simulator.step(self.reader(self._actions, self.num_envs), lend=True)
+        seen, rewards, ends, cuts = self.writer.step(step)
         dones = ends | cuts
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if simulator.uncertainty is not None:
@@ -129,7 +134,7 @@ class DreamVecEnv(AttributeVecEnv):
         if not simulator.all_running and dones.any():
             for i in np.flatnonzero(dones):
                 add_end(infos[i], row_of(seen, int(i), self.observation_space), truncated=not ends[i])
-            seen = self._host.observation(simulator.reset(simulator.done))
+            seen = self.writer.observation(simulator.reset(simulator.done))
         return seen, rewards, dones, infos
 
     def close(self) -> None:
