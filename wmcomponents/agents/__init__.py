@@ -6,6 +6,7 @@ from wmcomponents.agents.dreamer_v1 import DreamerV1Agent as DreamerV1Agent
 from wmcomponents.agents.dreamer_v2 import DreamerV2Agent as DreamerV2Agent
 from wmcomponents.agents.dreamer_v3 import DreamerV3Agent as DreamerV3Agent
 from wmcomponents.agents.online import OnlineTrainer as OnlineTrainer
+from wmcomponents.agents.planning_agent import PlanningAgent as PlanningAgent
 from wmcomponents.agents.schedule import Schedule as Schedule
 from wmcomponents.agents.whole_agent import AgentConfig as AgentConfig
 from wmcomponents.agents.whole_agent import WholeAgent as WholeAgent

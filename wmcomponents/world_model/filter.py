@@ -150,14 +150,24 @@ class LatentPolicy(TensorDictSequential):
         policy: a TensorDict module that reads ``latent`` (or state keys) and writes ``action``.
         sample: draw the filter's z instead of taking the mode.
         seed: of the drawn z; fresh entropy if not given.
+        carried: what the policy itself carries from step to step beside the filter, such as a planner's plan
+            (``planner.carried_spec()``), for one row.
     """
 
     def __init__(
-        self, model: WorldModel, policy: TensorDictModuleBase, *, sample: bool = False, seed: int | None = None
+        self,
+        model: WorldModel,
+        policy: TensorDictModuleBase,
+        *,
+        sample: bool = False,
+        seed: int | None = None,
+        carried: Composite | None = None,
     ) -> None:
         modules: list[Any] = [Filter(model, sample=sample, seed=seed), policy]
         super().__init__(*modules)
-        self._specs = Composite({**dict(model.state_spec.clone().items()), "prev_action": model.action_spec.clone()})
+        own = {} if carried is None else dict(carried.clone().items())
+        state = dict(model.state_spec.clone().items())
+        self._specs = Composite({**own, **state, "prev_action": model.action_spec.clone()})
 
     def generator_state(self) -> Tensor:
         """Where the draws of the filter's z are."""

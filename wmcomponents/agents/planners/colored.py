@@ -11,7 +11,9 @@ from wmcomponents.world_model import Noise
 
 
 def colored_noise(real: Tensor, imaginary: Tensor, exponent: float, length: int) -> Tensor:
-    """Noise of unit variance whose power falls with frequency: ``frequency ** -exponent``.
+    """Noise of unit variance around its mean, whose power falls with frequency: ``frequency ** -exponent``.
+
+    The constant part is as strong as the lowest frequency, and comes on top of the variance.
 
     Args:
         real: standard normal, one number for each frequency of a real signal, ``[..., length // 2 + 1]``.

@@ -62,17 +62,21 @@ class Objective(ABC):
 
     Attributes:
         keys: entries that it reads beside the state, such as a goal.
+        needs: what it reads of the model, by capability.
     """
 
     keys: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
-    @abstractmethod
     def check(self, model: WorldModel) -> None:
         """Refuse a model that lacks what is read of it.
 
         Raises:
             CapabilityError: naming the remedy.
         """
+        model.require(
+            *self.needs, driver="the objective of a plan", remedy="plan towards a goal with GoalDistance(...) instead."
+        )
 
     def draw(self, batch_size: Sequence[int], generator: torch.Generator) -> Noise:
         """Noise for :meth:`end`; nothing unless an objective says so."""
@@ -105,6 +109,8 @@ class SummedReward(Objective):
         continuation: the weight of what follows a step, where the model predicts whether the episode goes on.
     """
 
+    needs = ("reward",)
+
     def __init__(
         self,
         discount: float | Callable[[State], Tensor] = 1.0,
@@ -114,12 +120,6 @@ class SummedReward(Objective):
         if not callable(discount) and not 0 <= discount <= 1:
             raise ValueError(f"discount lies in [0, 1]; got {discount}.")
         self.discount, self.terminal, self.continuation = discount, terminal, continuation
-
-    def check(self, model: WorldModel) -> None:
-        """The model predicts rewards."""
-        model.require(
-            "reward", driver="a plan for summed reward", remedy="plan towards a goal with GoalDistance(...) instead."
-        )
 
     def draw(self, batch_size: Sequence[int], generator: torch.Generator) -> Noise:
         """The terminal value's."""
@@ -202,9 +202,6 @@ class GoalDistance(Objective):
             return shown.reshape(*shown.shape[: shown.ndim - axes], -1).float()
 
         return cls(view, goal, **options)  # pyright: ignore[reportArgumentType]
-
-    def check(self, model: WorldModel) -> None:
-        """Whatever the view reads was looked at when it was made."""
 
     def begin(self, state: State) -> Weighed:
         """Nothing so far."""

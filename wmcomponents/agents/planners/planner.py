@@ -24,7 +24,7 @@ from wmcomponents.codecs import ActionVector, DiscreteCodec
 from wmcomponents.codecs.observation import VectorCodec
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.training.loop import DivergedError
-from wmcomponents.world_model import Noise, State, WorldModel, items_of
+from wmcomponents.world_model import Needs, Noise, State, WorldModel, items_of
 
 PLANNED, KEPT, ELITES = "planned", "plan_kept", "plan_elites"
 """Beside the state: whether there is a plan to go on from, what it kept, and its elites."""
@@ -137,6 +137,10 @@ class Planner(TensorDictModuleBase):
         seed: of the policy's draws; fresh entropy if not given.
         scan: replaces :func:`iterate`, for example by the result of :func:`compiled_iteration`.
 
+    Attributes:
+        needs: what it asks of its world model.
+        dreamed_steps: steps dreamt in all plans: of every candidate, particle and proposal.
+
     Raises:
         CapabilityError: if the model lacks what the objective reads.
         ValueError: if the actions have no bounds, the search follows gradients through choices, or names clash.
@@ -144,7 +148,7 @@ class Planner(TensorDictModuleBase):
     Example:
         >>> from torchrl.data import Bounded, Composite, Unbounded
         >>> from wmcomponents.agents.planners import planet_cem
-        >>> from wmcomponents.testing import ToyWorldModel
+        >>> from wmcomponents.testing.toy import ToyWorldModel
         >>> model = ToyWorldModel(Composite(observation=Unbounded(3)), Bounded(-1, 1, (2,)))
         >>> planner = planet_cem(model, horizon=3, candidates=20, elites=4, budget=2)
         >>> planner.plan(model.initial_state((5,)), generator=torch.Generator()).actions.shape
@@ -194,6 +198,9 @@ class Planner(TensorDictModuleBase):
             raise ValueError(f"the planner keeps {clash} beside the model's entries: rename these of its states.")
         self.in_keys = [*self._states, *objective.keys, "is_init", *carried]  # pyright: ignore[reportIncompatibleVariableOverride]
         self.out_keys = ["action", *carried]  # pyright: ignore[reportIncompatibleVariableOverride]
+        # Which actions it can take does not fit into one word: `vector_of_actions` has looked.
+        self.needs = Needs(objective.needs, "numbers" if search.needs_gradient else "any")
+        self.dreamed_steps = 0
         self._mode = EvalMode(model)
         self._seed, self._generator = seed_or_none(seed), cast("torch.Generator | None", None)
         self.register_buffer("center", self._center(), persistent=False)
@@ -259,9 +266,13 @@ class Planner(TensorDictModuleBase):
             mask = None if self.action_mask is None else self.action_mask(state)
             extras = {"given": self._proposed(state, len(batch), noise, mask), "mask": mask, "read": dict(given or {})}
             plan = self._begun(batch, carried)
+            steps = batch.numel() * self.horizon
+            self.dreamed_steps += steps * self.proposals
             for iteration in self.budget.iterations(plan.best.device):
+                stage = self._stage(iteration)
                 with gradient():
-                    plan = self.scan(self, plan, state, noise.iterations(iteration), self._stage(iteration), extras)
+                    plan = self.scan(self, plan, state, noise.iterations(iteration), stage, extras)
+                self.dreamed_steps += steps * self.particles * self.search.count(iteration, stage, self.proposals)
             self._refuse(plan)
             sequence = self.choice.sequence(plan, noise.choice)
             first = sequence[..., 0, :]
