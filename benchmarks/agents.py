@@ -1,151 +1,250 @@
-"""Behaviour learned in imagination on CartPole: real return by real steps, over seeds, for two papers' assemblies.
+"""Behaviour learned online, from nothing: real return by real steps, over seeds, with SB3 on the real environment beside.
 
-``python -m benchmarks.agents`` writes ``docs/benchmarks/agents.json`` and ``agents.md``. Each run goes in rounds:
-collect real steps (the first round at random), fit the world model, learn actor and critic in its dreams alone, look
-how they do on the real environment. Finished runs are kept in ``runs/agents`` and not repeated.
+``python -m benchmarks.agents`` runs what is missing (finished runs are kept in ``runs/agents`` and resumed where they
+were) and writes ``docs/benchmarks/agents.json``, ``agents.md`` and the curves. Each run is one thread of a CPU.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from wmcomponents.agents.actor_critic import dreamer_v2_loss, dreamer_v3_loss
-from wmcomponents.agents.dream_trainer import DreamTrainer
-from wmcomponents.data import RealCollector, make_env, make_replay
-from wmcomponents.dream import ReplayStarts
-from wmcomponents.evaluation import evaluate_policy
-from wmcomponents.integrations.torchrl import LatentPolicy
-from wmcomponents.models import DreamerV3
-from wmcomponents.training import Trainer, seed_everything
+from wmcomponents.agents import DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, WholeAgent
+from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 
-ENV, GOAL, EPISODES = "CartPole-v1", 475.0, 20
-PAPERS: dict[str, tuple[Any, dict[str, Any], float]] = {
-    "DreamerV3": (dreamer_v3_loss, {"discount": 0.997}, 1e-3),
-    "DreamerV2": (dreamer_v2_loss, {"discount": 0.995}, 3e-4),
+OUT, RUNS = Path("docs/benchmarks"), Path("runs/agents")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, and by whom.
+
+    Attributes:
+        env: id of the environment.
+        goal: return to reach.
+        steps: real steps of a run.
+        seeds: of the runs.
+        evaluate_every: real steps between evaluations.
+        episodes: of an evaluation.
+        changes: of each agent's tiny config, by its name.
+        baseline: SB3's algorithm on the real environment, its arguments and its real steps.
+    """
+
+    env: str
+    goal: float
+    steps: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    evaluate_every: int = 1000
+    episodes: int = 20
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baseline: tuple[str, dict[str, Any], int] | None = None
+
+
+COLOURS = {"DreamerV3": DREAM, "DreamerV2": "#7c3aed", "DreamerV1": "#0f766e", "SB3 PPO": COPY, "SB3 SAC": COPY}
+AGENTS: dict[str, type[WholeAgent]] = {
+    "DreamerV3": DreamerV3Agent,
+    "DreamerV2": DreamerV2Agent,
+    "DreamerV1": DreamerV1Agent,
 }
-"""Assembly, what differs from it, and the learning rate of actor and critic (the papers' are for days, not minutes)."""
+
+ON_CARTPOLE = {
+    "n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20, "learning_rate": 1e-3,
+    "clip_range": 0.2,
+}  # fmt: skip
+"""Of RL Zoo's tuned PPO, for one environment in place of eight (n_steps eight times as large)."""
+
+TASKS: dict[str, Task] = {
+    "CartPole-v1": Task(
+        "CartPole-v1", 475.0, 12_000, changes={"DreamerV3": {}, "DreamerV2": {}},
+        baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
+    ),
+    "Pendulum-v1": Task(
+        "Pendulum-v1", -250.0, 12_000,
+        changes={"DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {}},
+        baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
+    ),
+    "cartpole-swingup": Task(
+        "dm_control/cartpole-swingup", 700.0, 25_000, seeds=(0,), evaluate_every=2_500, episodes=5,
+        changes={"DreamerV3": {"prefill": 1000}},
+    ),
+}  # fmt: skip
 
 
-def run(paper: str, seed: int, rounds: int, steps: int, model_updates: int, updates: int) -> dict[str, Any]:
-    """One run, in one thread."""
-    torch.set_num_threads(1)
-    seed_everything(seed)
+def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One run, in one thread, gone on with where it was."""
+    changes = {"evaluate_every": task.evaluate_every, "evaluate_episodes": task.episodes, **task.changes[name]}
+    agent = AGENTS[name].tiny(task.env, changes=changes, out=folder / "run", seed=seed, progress=False)
+    begun = agent.trainer.real_steps  # above 0 in a run that goes on: its seconds are those since then
     cpu, wall = time.process_time(), time.perf_counter()
-    build, options, lr = PAPERS[paper]
-    env = make_env(ENV, seed=seed)
-    model = DreamerV3("tiny", env)
-    replay = make_replay(rounds * steps, env, sequence_length=32, batch_size=16, seed=seed, print_fn=None)
-    trainer = Trainer(model, replay, lr=1e-3, warmup=100, seed=seed, progress=False)
-    loss = build(model, units=128, seed=seed, **options)
-    optimizer = loss.make_optimizer(lr=lr, warmup=20)
-    policy = LatentPolicy(model, loss.actor)
 
-    def real(seed: int) -> Any:
-        seen = make_env(ENV, seed=seed)
-        seen.append_transform(policy.make_tensordict_primer())
-        return seen
+    class Clock:
+        """Prints every evaluation."""
 
-    curve, dreamed = [], 0
-    for number in range(rounds):
-        if number == 0:
-            RealCollector(env, replay, seed=seed).collect(steps)
-            kept = [key for key in replay.sample().keys(True, True) if key != "index"]
-        else:
-            with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
-                played = real(seed + number).rollout(steps, policy, break_when_any_done=False)
-            replay.extend(played.select(*kept))
-        trainer.train(model_updates * (number + 1))
-        starts = ReplayStarts(model, replay.sample, pool_size=4096, seed=seed + number).refresh()
-        learner = DreamTrainer(loss, starts, optimizer=optimizer, seed=seed + number)
-        learner.train(updates)
-        dreamed += learner.dreamed_steps
-        with set_exploration_type(ExplorationType.MODE):
-            found = evaluate_policy(real(10_000 + seed), policy, EPISODES, seed=10_000 + seed)
-        curve.append({"real_steps": (number + 1) * steps, "real_return": found.mean, "dreamed_steps": dreamed})
-        print(paper, seed, curve[-1], flush=True)
+        def on_validation_end(self, trainer: Any, agent: Any) -> None:
+            """After each evaluation."""
+            print(task.env, name, seed, trainer.evaluations[-1], f"{time.process_time() - cpu:.0f} s", flush=True)
+
+    agent.trainer.callbacks = [Clock()]
+    agent.train(task.steps)
     return {
-        "paper": paper,
-        "seed": seed,
-        "curve": curve,
-        "cpu_seconds": time.process_time() - cpu,
-        "seconds": time.perf_counter() - wall,
-    }
+        "task": task.env, "agent": name, "seed": seed, "curve": agent.trainer.evaluations, "changes": task.changes[name],
+        "cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun,
+    }  # fmt: skip
 
 
-def table(runs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """The page."""
+def baseline(task: Task, seed: int) -> dict[str, Any]:
+    """SB3 on the real environment."""
+    import gymnasium
+    import stable_baselines3 as sb3
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    assert task.baseline is not None
+    name, arguments, steps = task.baseline
+    cpu, wall = time.process_time(), time.perf_counter()
+    algorithm = getattr(sb3, name)("MlpPolicy", gymnasium.make(task.env), seed=seed, device="cpu", **arguments)
+    curve = []
+    other = gymnasium.make(task.env)
+    for _ in range(0, steps, task.evaluate_every):
+        algorithm.learn(task.evaluate_every, reset_num_timesteps=False)
+        other.reset(seed=10_000 + seed)
+        mean, _ = evaluate_policy(algorithm, other, task.episodes, warn=False)
+        curve.append({"real_steps": algorithm.num_timesteps, "return": float(mean)})
+    return {
+        "task": task.env, "agent": f"SB3 {name}", "seed": seed, "curve": curve, "changes": arguments,
+        "cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall,
+    }  # fmt: skip
+
+
+def first(curve: list[dict[str, float]], goal: float) -> float | None:
+    """Real steps at the first evaluation that reached the goal."""
+    return next((point["real_steps"] for point in curve if point["return"] >= goal), None)
+
+
+def section(task: Task, runs: list[dict[str, Any]]) -> list[str]:
+    """A task's part of the page."""
     lines = [
-        "# Behaviour learned in imagination",
+        f"## {task.env}",
         "",
-        f"Real return on {ENV} (of 500, mean of {EPISODES} episodes without exploration) of actors that were trained",
-        "in the dreams of a tiny DreamerV3 world model alone, by the real steps that model had seen. Returns come and",
-        "go: an actor that balances for an episode may be lost again after the next round.",
+        f"Goal: a return of {task.goal:g}, mean of {task.episodes} episodes without exploration.",
         "",
     ]
-    for paper in dict.fromkeys(each["paper"] for each in runs):
-        own = [each for each in runs if each["paper"] == paper]
-        columns = [str(each["seed"]) for each in own]
-        lines += [f"## {paper}'s actor-critic", "", "| real steps | " + " | ".join(f"seed {c}" for c in columns) + " |"]
-        lines.append("|---" * (len(own) + 1) + "|")
-        for row in zip(*(each["curve"] for each in own), strict=True):
-            cells = " | ".join(f"{point['real_return']:.1f}" for point in row)
-            lines.append(f"| {row[0]['real_steps']:,} | {cells} |")
-        last = [each["curve"][-1]["real_return"] for each in own]
-        best = [next((p["real_steps"] for p in each["curve"] if p["real_return"] >= GOAL), None) for each in own]
-        reached = ", ".join("not reached" if steps is None else f"{steps:,}" for steps in best)
-        cpu = " / ".join(f"{each['cpu_seconds']:.0f}" for each in own)
-        wall = " / ".join(f"{each['seconds']:.0f}" for each in own)
-        lines += [
-            "",
-            f"Median at the end: **{statistics.median(last):.1f}**. Real steps to {GOAL:.0f}, tested after each round:",
-            f"{reached}. Dreamed steps: {own[0]['curve'][-1]['dreamed_steps']:,}. CPU seconds of one thread: {cpu};",
-            f"wall seconds, beside other work: {wall}.",
-            "",
-        ]
     lines += [
-        "## How it was measured",
-        "",
-        f"`{facts['command']}` with torch {facts['torch']}: in each of {facts['rounds']} rounds {facts['steps']:,}",
-        f"real steps, {facts['model_updates']} updates of the world model, {facts['updates']} of actor and critic on",
-        "256 dreams of 15 steps. The actor collects with exploration from the second round on. Learning rates are",
-        "those of minutes on a CPU, not the papers': " + ", ".join(f"{p} {v[2]:g}" for p, v in PAPERS.items()) + ".",
-        "The numbers are in `agents.json`.",
-        "",
+        "| agent | seed | real steps to the goal | return at the end | at real steps | CPU s | wall s |",
+        "|---|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines)
+    medians: dict[str, float] = {}
+    for name in dict.fromkeys(each["agent"] for each in runs):
+        own = [each for each in runs if each["agent"] == name]
+        for each in own:
+            reached, end = first(each["curve"], task.goal), each["curve"][-1]
+            lines.append(
+                f"| {name} | {each['seed']} | {'not reached' if reached is None else format(int(reached), ',')} | "
+                f"{end['return']:.1f} | {int(end['real_steps']):,} | {each['cpu_seconds']:.0f} | {each['seconds']:.0f} |"
+            )
+        to_goal = [first(each["curve"], task.goal) for each in own]
+        if all(steps is not None for steps in to_goal):
+            medians[name] = statistics.median(to_goal)
+    base = [name for name in medians if name.startswith("SB3")]
+    if base:
+        factors = [f"{name} {medians[base[0]] / steps:.1f}" for name, steps in medians.items() if name != base[0]]
+        if factors:
+            lines += [
+                "",
+                f"Real steps that {base[0]} takes to the goal over those of each agent (medians): {', '.join(factors)}.",
+            ]
+    return [*lines, ""]
 
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description="behaviour learned in imagination on CartPole")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--papers", nargs="+", choices=list(PAPERS), default=list(PAPERS))
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=1250)
-    parser.add_argument("--model-updates", type=int, default=300)
-    parser.add_argument("--updates", type=int, default=150)
-    parser.add_argument("--runs", type=Path, default=Path("runs/agents"))
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser = argparse.ArgumentParser(description="behaviour learned online")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--agents", nargs="+", default=None, help="of the tasks' agents; 'SB3' for the baselines")
+    parser.add_argument("--seeds", type=int, nargs="+", default=None)
+    parser.add_argument("--table", action="store_true", help="only write the page of the runs that are there")
     given = parser.parse_args()
-    given.runs.mkdir(parents=True, exist_ok=True)
-    plan = (given.rounds, given.steps, given.model_updates, given.updates)
-    runs = []
-    for paper in given.papers:
-        for seed in given.seeds:
-            kept = given.runs / f"{paper}-{seed}-{'-'.join(map(str, plan))}.json"
-            if not kept.is_file():
-                kept.write_text(json.dumps(run(paper, seed, *plan)) + "\n")
-            runs.append(json.loads(kept.read_text()))
-    facts = dict(zip(("rounds", "steps", "model_updates", "updates"), plan, strict=True))
-    facts |= {"torch": torch.__version__, "command": "python -m benchmarks.agents"}
-    (given.out / "agents.json").write_text(json.dumps({**facts, "runs": runs}, indent=1) + "\n")
-    (given.out / "agents.md").write_text(table(runs, facts))
+    torch.set_num_threads(1)
+    for key in given.tasks if not given.table else ():
+        task = TASKS[key]
+        for seed in task.seeds if given.seeds is None else given.seeds:
+            work: dict[str, Callable[[Path], dict[str, Any]]] = {
+                name: (lambda folder, name=name: learn(task, name, seed, folder)) for name in task.changes
+            }
+            if task.baseline is not None:
+                work["SB3"] = lambda folder: baseline(task, seed)
+            for name, do in work.items():
+                if given.agents is not None and name not in given.agents:
+                    continue
+                folder = RUNS / key / f"{name}-{seed}"
+                folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / "result.json").is_file():
+                    (folder / "result.json").write_text(json.dumps(do(folder)) + "\n")
+    write()
+
+
+def write() -> None:
+    """The page, its numbers, its curves."""
+    found = {
+        key: [json.loads(file.read_text()) for file in sorted((RUNS / key).glob("*/result.json"))] for key in TASKS
+    }
+    facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents"}
+    tasks = {key: {**asdict(task), "runs": found[key]} for key, task in TASKS.items() if found[key]}
+    (OUT / "agents.json").write_text(json.dumps({**facts, "tasks": tasks}, indent=1) + "\n")
+    lines = [
+        "# Behaviour learned online", "",
+        "Agents that begin with nothing: they act in the real environment, fit a world model to what they see and learn",
+        "in its dreams alone, all at once (`DreamerV3Agent.tiny(env).train(steps)` and its like). Beside them an",
+        "algorithm of Stable-Baselines3 on the real environment, with its tuned arguments.", "",
+        "![Return by real steps](media/agents.svg)", "",
+    ]  # fmt: skip
+    for key, task in TASKS.items():
+        if found[key]:
+            lines += section(task, found[key])
+    lines += [
+        "## How it was measured", "",
+        f"`{facts['command']}` with torch {facts['torch']}, one thread a run. The agents' numbers are those of their",
+        "`tiny` presets but for what `agents.json` lists as changes; learning rates are those of minutes on a CPU, not",
+        "the papers'. The return is that of an environment of its own, where neither exploration nor learning happens.",
+        "CPU seconds hold the evaluations.", "",
+    ]  # fmt: skip
+    (OUT / "agents.md").write_text("\n".join(lines))
+    draw(found)
+
+
+def draw(found: dict[str, list[dict[str, Any]]]) -> None:
+    """Curves of return by real steps, one panel a task."""
+    from matplotlib import pyplot, rc_context
+
+    shown = {key: runs for key, runs in found.items() if runs}
+    if not shown:
+        return
+    with rc_context(STYLE):
+        figure, panels = pyplot.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.2), squeeze=False)
+        fill(panels[0], shown)
+        figure.tight_layout()
+        saved(figure, OUT / "media" / "agents.svg")
+        pyplot.close(figure)
+
+
+def fill(panels: Any, shown: dict[str, list[dict[str, Any]]]) -> None:
+    """The panels' curves: a colour an agent, a line a seed."""
+    for axes, (key, runs) in zip(panels, shown.items(), strict=True):
+        for name in dict.fromkeys(each["agent"] for each in runs):
+            for place, each in enumerate(one for one in runs if one["agent"] == name):
+                points = [(point["real_steps"], point["return"]) for point in each["curve"]]
+                axes.plot(
+                    *zip(*points, strict=True), color=COLOURS[name], linewidth=1.5, alpha=0.85,
+                    label=name if place == 0 else None,
+                )  # fmt: skip
+        axes.axhline(TASKS[key].goal, color=MEAN, linewidth=1, linestyle=":")
+        axes.set(title=key, xlabel="real steps", ylabel="return")
+        axes.legend()
 
 
 if __name__ == "__main__":
