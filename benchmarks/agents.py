@@ -1,4 +1,4 @@
-"""Behaviour learned online, from nothing: real return by real steps, over seeds, with SB3 on the real environment beside.
+"""Behaviour learned online, from nothing: real return by real steps, with SB3 on the real environment beside.
 
 ``python -m benchmarks.agents`` runs what is missing (finished runs are kept in ``runs/agents`` and resumed where they
 were) and writes ``docs/benchmarks/agents.json``, ``agents.md`` and the curves. Each run is one thread of a CPU.
@@ -8,7 +8,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,8 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
     agent.trainer.callbacks = [Clock()]
     agent.train(task.steps)
     return {
-        "task": task.env, "agent": name, "seed": seed, "curve": agent.trainer.evaluations, "changes": task.changes[name],
+        "task": task.env, "agent": name, "seed": seed, "changes": task.changes[name],
+        "curve": agent.trainer.evaluations,
         "cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun,
     }  # fmt: skip
 
@@ -145,7 +145,8 @@ def section(task: Task, runs: list[dict[str, Any]]) -> list[str]:
             reached, end = first(each["curve"], task.goal), each["curve"][-1]
             lines.append(
                 f"| {name} | {each['seed']} | {'not reached' if reached is None else format(int(reached), ',')} | "
-                f"{end['return']:.1f} | {int(end['real_steps']):,} | {each['cpu_seconds']:.0f} | {each['seconds']:.0f} |"
+                f"{end['return']:.1f} | {int(end['real_steps']):,} | "
+                f"{each['cpu_seconds']:.0f} | {each['seconds']:.0f} |"
             )
         to_goal = [first(each["curve"], task.goal) for each in own]
         if all(steps is not None for steps in to_goal):
@@ -156,7 +157,7 @@ def section(task: Task, runs: list[dict[str, Any]]) -> list[str]:
         if factors:
             lines += [
                 "",
-                f"Real steps that {base[0]} takes to the goal over those of each agent (medians): {', '.join(factors)}.",
+                f"Real steps to the goal, those of {base[0]} over the agent's (medians): {', '.join(factors)}.",
             ]
     return [*lines, ""]
 
@@ -173,18 +174,12 @@ def main() -> None:
     for key in given.tasks if not given.table else ():
         task = TASKS[key]
         for seed in task.seeds if given.seeds is None else given.seeds:
-            work: dict[str, Callable[[Path], dict[str, Any]]] = {
-                name: (lambda folder, name=name: learn(task, name, seed, folder)) for name in task.changes
-            }
-            if task.baseline is not None:
-                work["SB3"] = lambda folder: baseline(task, seed)
-            for name, do in work.items():
-                if given.agents is not None and name not in given.agents:
-                    continue
+            for name in [*task.changes, *(["SB3"] if task.baseline is not None else [])]:
                 folder = RUNS / key / f"{name}-{seed}"
-                folder.mkdir(parents=True, exist_ok=True)
-                if not (folder / "result.json").is_file():
-                    (folder / "result.json").write_text(json.dumps(do(folder)) + "\n")
+                if (given.agents is None or name in given.agents) and not (folder / "result.json").is_file():
+                    folder.mkdir(parents=True, exist_ok=True)
+                    found = baseline(task, seed) if name == "SB3" else learn(task, name, seed, folder)
+                    (folder / "result.json").write_text(json.dumps(found) + "\n")
     write()
 
 
@@ -198,8 +193,8 @@ def write() -> None:
     (OUT / "agents.json").write_text(json.dumps({**facts, "tasks": tasks}, indent=1) + "\n")
     lines = [
         "# Behaviour learned online", "",
-        "Agents that begin with nothing: they act in the real environment, fit a world model to what they see and learn",
-        "in its dreams alone, all at once (`DreamerV3Agent.tiny(env).train(steps)` and its like). Beside them an",
+        "Agents that begin with nothing: they act in the real environment, fit a world model to what they see, and",
+        "learn in its dreams alone, all at once (`DreamerV3Agent.tiny(env).train(steps)` and its like). Beside them an",
         "algorithm of Stable-Baselines3 on the real environment, with its tuned arguments.", "",
         "![Return by real steps](media/agents.svg)", "",
     ]  # fmt: skip
