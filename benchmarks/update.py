@@ -33,15 +33,11 @@ def theirs(size: Size, setup: Setup, batch: int, time: int, scan: bool) -> Calla
     return call
 
 
-def ours(size: Size, setup: Setup, batch: int, time: int) -> Callable[[], None]:
-    """Our loss and LaProp, as ``training.Trainer`` calls them."""
-    spec = Composite(observation=Unbounded(OBSERVATION))
-    model = DreamerV3(size.config(), spec, Bounded(-1, 1, torch.Size([ACTION]))).to(setup.device)
-    objective = model.objective()
-    optimizer = LaProp([p for p in objective.parameters() if p.requires_grad], 4e-5)
-    theirs_too = make_batch(size, batch, time, setup.device)
+def sequences(size: Size, batch: int, time: int, device: str) -> TensorDict:
+    """TorchRL's batch as our losses read it."""
+    theirs_too = make_batch(size, batch, time, device)
     seen = theirs_too["next", "pixels"]
-    data = TensorDict(
+    return TensorDict(
         {
             "observation": seen,
             "action": theirs_too["action"],
@@ -50,6 +46,15 @@ def ours(size: Size, setup: Setup, batch: int, time: int) -> Callable[[], None]:
         },
         batch_size=[batch, time],
     )
+
+
+def ours(size: Size, setup: Setup, batch: int, time: int) -> Callable[[], None]:
+    """Our loss and LaProp, as ``training.Trainer`` calls them."""
+    spec = Composite(observation=Unbounded(OBSERVATION))
+    model = DreamerV3(size.config(), spec, Bounded(-1, 1, torch.Size([ACTION]))).to(setup.device)
+    objective = model.objective()
+    optimizer = LaProp([p for p in objective.parameters() if p.requires_grad], 4e-5)
+    data = sequences(size, batch, time, setup.device)
 
     def call() -> None:
         out = objective(data)
