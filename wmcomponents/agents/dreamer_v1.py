@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from tensordict.nn import TensorDictModuleBase
+from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 from torchrl.modules import AdditiveGaussianModule, EGreedyModule
 
@@ -27,14 +29,16 @@ class DreamerV1Agent(WholeAgent):
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
-        """Minutes on a CPU.
+        """Minutes on a CPU: an entropy bonus, on returns in the environment's own units, in place of action noise.
+
+        Without one, an actor on few real steps becomes certain too early.
 
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
         behaviour = {
-            "units": 64, "discount": 0.98, "dreams": 128, "noise": 0.3,
-            "optimizer": TwoAdams(1e-3, 3e-3, eps=1e-7), "schedule": LinearDecay(2400),
+            "units": 64, "discount": 0.98, "dreams": 128, "noise": 0.0, "entropy_scale": 3.0,
+            "optimizer": TwoAdams(1e-3, 3e-3, eps=1e-7), "schedule": LinearDecay(2400, floor=0.2),
         }  # fmt: skip
         times = Schedule(prefill=1000, pretrain=100, updates_per_step=0.2, steps_between=5)
         sizes = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000, "lr": 1e-3, "warmup": 100}
@@ -59,11 +63,15 @@ class DreamerV1Agent(WholeAgent):
     def _make_behaviour(self, model: WorldModel, seed: int) -> ImaginationAgent:
         given = dict(self.config.behaviour)
         own = {name: given.pop(name) for name in ("dreams", "schedule") if name in given}
-        noise = given.pop("noise", 0.3)
-        loss = dreamer_v1_loss(model, seed=seed, **given)
-        spec = model.action_spec
-        if spec.dtype.is_floating_point:
-            explore: Any = AdditiveGaussianModule(spec, sigma_init=noise, sigma_end=noise, annealing_num_steps=1)
-        else:
-            explore = EGreedyModule(spec, eps_init=0.1, eps_end=0.1, annealing_num_steps=1)
-        return ImaginationAgent(loss, explore=explore, **own)
+        noise, epsilon = given.pop("noise", 0.3), given.pop("epsilon", 0.1)
+        explore = _exploration(model.action_spec, noise, epsilon)
+        return ImaginationAgent(dreamer_v1_loss(model, seed=seed, **given), explore=explore, **own)
+
+
+def _exploration(spec: TensorSpec, noise: float, epsilon: float) -> TensorDictModuleBase | None:
+    """What the paper changes in actions on the way to the environment; nothing where its number is 0."""
+    if spec.dtype.is_floating_point:
+        steady: Any = {"sigma_init": noise, "sigma_end": noise, "annealing_num_steps": 1}
+        return AdditiveGaussianModule(spec, **steady) if noise else None
+    steady = {"eps_init": epsilon, "eps_end": epsilon, "annealing_num_steps": 1}
+    return EGreedyModule(spec, **steady) if epsilon else None

@@ -33,7 +33,7 @@ class DreamerV2Agent(WholeAgent):
             **changes: see :meth:`AgentConfig.vary`.
         """
         behaviour = {
-            "units": 64, "discount": 0.99, "follow": PeriodicCopy(20), "dreams": 128,
+            "units": 64, "discount": 0.99, "follow": PeriodicCopy(20), "dreams": 128, "entropy_scale": 0.03,
             "optimizer": TwoAdams(1e-3, 3e-3, eps=1e-5, decay=1e-6), "schedule": LinearDecay(2400),
         }  # fmt: skip
         times = Schedule(prefill=500, pretrain=100, updates_per_step=0.2, steps_between=5)
