@@ -34,8 +34,10 @@ class PlanningAgent:
     def __init__(self, planner: Planner, *, sample: bool = True, explore: Any = None) -> None:
         self.planner = planner
         self.needs: Needs = planner.needs
-        policy: Any = planner if explore is None else TensorDictSequential(planner, explore)
-        self._real_policy = LatentPolicy(planner.model, policy, sample=sample, seed=0, carried=planner.carried_spec())
+        modules: list[Any] = [planner, *([] if explore is None else [explore])]
+        self._real_policy = LatentPolicy(
+            planner.model, TensorDictSequential(*modules), sample=sample, seed=0, carried=planner.carried_spec()
+        )
 
     @property
     def model(self) -> WorldModel:

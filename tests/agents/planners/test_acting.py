@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Bounded
+from torchrl.data import Bounded, Categorical, OneHot
 from torchrl.envs import Compose, InitTracker, SerialEnv, TransformedEnv
 from torchrl.envs.libs.gym import GymWrapper
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -75,6 +75,15 @@ def test_an_explorer_adds_noise_that_evaluation_does_without():
         with set_exploration_type(kind):
             actions.append(planner(state.clone())["action"])
     assert not torch.equal(*actions)
+
+
+@pytest.mark.parametrize("spec", [OneHot(3), Categorical(3)], ids=["one-hot", "index"])
+def test_tdmpc2_plans_for_choices_too(spec):
+    model = TDMPC2(TDMPC2Config.tiny(), VECTOR, spec)
+    planner = tdmpc2_mppi(model, candidates=16, proposals=4, elites=4, budget=2, seed=0)
+    with set_exploration_type(ExplorationType.RANDOM):
+        action = planner(TensorDict(model.initial_state((2,)), [2]))["action"]
+    assert all(spec.is_in(one) for one in action)
 
 
 def test_a_planner_is_an_agent_that_learns_nothing_and_goes_on_to_the_bit():

@@ -64,5 +64,7 @@ class SampledElite(Choice):
         return plan.elites.take_along_dim(index[..., None, None], -3).squeeze(-3)
 
     def explored(self, action: Tensor, plan: Plan, noise: Noise) -> Tensor:
-        """With the spread of the first step, within [-1, 1]."""
+        """With the spread of the first step, within [-1, 1]; the same for choices, which have none."""
+        if "std" not in plan.params:
+            return action
         return (action + plan.params["std"][..., 0, :] * noise["explore"]).clamp(-1.0, 1.0)

@@ -380,6 +380,7 @@ class Planner(TensorDictModuleBase):
         return "first" if iteration == 0 else "last" if iteration == self.budget.most - 1 else "middle"
 
     def _rows(self, given: State | TensorDictBase) -> tuple[State, torch.Size]:
+        """The model's state, and its batch dims; whatever is the planner's own follows it to its device."""
         state: State = {}
         batch = torch.Size()
         for key, leaf in items_of(self.model.state_spec):
@@ -387,6 +388,9 @@ class Planner(TensorDictModuleBase):
             if value is None:
                 raise KeyError(f"the state lacks {key!r}; a {type(self.model).__name__} has {self._states}.")
             state[key], batch = value, value.shape[: value.ndim - leaf.ndim]
+            if value.device != self.center.device:
+                self.center = self.center.to(value.device)
+                self.action_vector.to(value.device)
         return state, batch
 
     def _proposed(self, state: State, lead: int, noise: PlanNoise, mask: Tensor | None) -> Tensor | None:
