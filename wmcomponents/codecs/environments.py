@@ -14,7 +14,7 @@ from wmcomponents.codecs.gym_env import ExactGymWrapper
 from wmcomponents.codecs.spaces import action_spec_from_space, is_space, observation_spec_from_space, remembered
 
 # Written by transforms for bookkeeping: part of a TorchRL env's observation spec, not of what the environment shows.
-BOOKKEEPING_KEYS = frozenset({"is_init", "step_count", "episode_reward", "traj_count"})
+BOOKKEEPING_KEYS = frozenset({"is_init", "step_count", "episode_reward", "traj_count", "action_mask"})
 
 
 def observation_spec(env: Any) -> Composite:
@@ -129,8 +129,10 @@ def _gymnasium_of(env: Any) -> Any:
 
 
 def _shown(env: Any, base: Any) -> dict[str, TensorSpec]:
-    """The entries of an environment's observation on CPU, without those that transforms write for bookkeeping."""
+    """The entries of an environment's observation on CPU, without what transforms write and the mask of actions."""
     own = set() if base is None else set(base.observation_spec.keys()) - {"is_init"}
+    if not isinstance(base, GymWrapper):
+        own -= {"action_mask"}  # which actions are legal is a rule; an entry of a Gymnasium space is shown all the same
     hidden = BOOKKEEPING_KEYS - own
     leaves = env.observation_spec_unbatched.items()
     return {cast(str, key): leaf.clone().to("cpu") for key, leaf in leaves if key not in hidden}

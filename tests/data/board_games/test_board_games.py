@@ -1,0 +1,155 @@
+"""Tic-tac-toe and Connect Four: their rules, perfect play as referee, and search that never loses to it."""
+
+import pytest
+import torch
+from torchrl.envs.utils import check_env_specs
+
+from tests.support.board_world import BoardWorld
+from wmcomponents.agents.search import gumbel_search, muzero_search, no_value, uniform_prior
+from wmcomponents.codecs import observation_spec
+from wmcomponents.data import make_env
+from wmcomponents.data.board_games import BoardGameEnv, LineGame, PerfectPlay, connect_four, tic_tac_toe
+
+
+def after(game, moves):
+    board, won, over = game.empty(torch.Size()), None, None
+    for move in moves:
+        board, won, over = game.play(board, torch.tensor(move))
+    return board, bool(won), bool(over)
+
+
+@pytest.mark.parametrize(
+    ("game", "moves", "won", "over"),
+    [
+        (tic_tac_toe(), [0, 3, 1, 4], False, False),
+        (tic_tac_toe(), [0, 3, 1, 4, 2], True, True),  # a row
+        (tic_tac_toe(), [0, 1, 3, 2, 6], True, True),  # a column
+        (tic_tac_toe(), [2, 0, 4, 1, 6], True, True),  # a diagonal
+        (tic_tac_toe(), [0, 1, 2, 4, 3, 5, 7, 6, 8], False, True),  # full
+        (connect_four(), [3, 0, 3, 0, 3, 0, 3], True, True),  # a column
+        (connect_four(), [0, 0, 1, 1, 2, 2, 3], True, True),  # a row
+        (connect_four(), [0, 1, 1, 2, 2, 3, 2, 3, 3, 6, 3], True, True),  # a diagonal
+        (connect_four(), [0, 0, 1, 1, 2, 2], False, False),
+    ],
+)
+def test_a_line_wins(game, moves, won, over):
+    assert after(game, moves)[1:] == (won, over)
+
+
+def test_stones_fall_and_a_full_column_is_closed():
+    game = connect_four(rows=2, columns=4)
+    board, _, _ = after(game, [1, 1])
+    assert board.tolist() == [0, -1, 0, 0, 0, 1, 0, 0]
+    assert game.legal(board).tolist() == [True, False, True, True]
+    assert torch.equal(game.board(game.planes(board)), board)
+
+
+def test_a_line_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        LineGame(2, 2, 3, falls=False)
+
+
+@pytest.mark.parametrize("batch", [[], [3]])
+@pytest.mark.parametrize("against", [False, True])
+def test_the_environment_keeps_torchrls_contract(batch, against):
+    game = tic_tac_toe()
+    env = BoardGameEnv(game, PerfectPlay(game) if against else None, batch_size=batch, seed=0)
+    check_env_specs(env)
+
+
+def test_the_mask_is_a_rule_and_not_part_of_what_a_model_learns():
+    env = make_env(BoardGameEnv(tic_tac_toe()))
+    assert list(observation_spec(env).keys()) == ["observation"]
+    assert "action_mask" in env.reset()
+
+
+def test_rewards_are_those_of_the_player_who_moved():
+    env = BoardGameEnv(tic_tac_toe())
+    state = env.reset()
+    rewards, ends = [], []
+    for move in [0, 3, 1, 4, 2]:
+        state["action"] = torch.eye(9)[move].bool()
+        step = env.step(state)["next"]
+        rewards.append(float(step["reward"]))
+        ends.append(bool(step["terminated"]))
+        state = step.select("observation", "action_mask")
+    assert rewards == [0, 0, 0, 0, 1] and ends == [False] * 4 + [True]
+
+
+def test_a_move_that_is_not_legal_loses():
+    env = BoardGameEnv(tic_tac_toe())
+    state = env.reset()
+    for _ in range(2):
+        state["action"] = torch.eye(9)[4].bool()
+        state = env.step(state)["next"].select("observation", "reward", "terminated")
+    assert float(state["reward"]) == -1 and bool(state["terminated"])
+
+
+def test_perfect_play_knows_the_value_of_tic_tac_toe_and_its_traps():
+    game = tic_tac_toe()
+    referee = PerfectPlay(game)
+    assert referee.value(game.empty(torch.Size())) == 0
+    # Two corners and the centre's edge: the only answer to a corner opening is the centre.
+    board, _, _ = after(game, [0])
+    assert {move for move, value in referee.values(board).items() if value == 0} == {4}
+    board, _, _ = after(game, [0, 3, 1])
+    assert int(referee(board, game.legal(board))) == 2
+
+
+def test_perfect_play_agrees_with_minimax_on_a_small_connect_four():
+    game = connect_four(rows=3, columns=4)
+
+    def minimax(board):
+        best = -2
+        for move in game.legal(board).nonzero().flatten():
+            following, won, over = game.play(board, move)
+            best = max(best, 1 if won else 0 if over else -minimax(following))
+            if best == 1:
+                break
+        return best
+
+    referee = PerfectPlay(game)
+    torch.manual_seed(0)
+    for _ in range(4):
+        board, over = game.empty(torch.Size()), False
+        for _ in range(6):
+            legal = game.legal(board).nonzero().flatten()
+            following, _, over = game.play(board, legal[torch.randint(len(legal), ())])
+            board = board if over else following
+        value = referee.value(board)
+        assert (value > 0) - (value < 0) == minimax(board)
+
+
+@pytest.mark.parametrize("make", [muzero_search, gumbel_search])
+def test_a_search_of_the_true_rules_finds_moves_that_perfect_play_approves_of(make):
+    game = tic_tac_toe()
+    world, referee = BoardWorld(game), PerfectPlay(game)
+    torch.manual_seed(0)
+    board = game.empty(torch.Size([12]))
+    for _ in range(4):
+        board, won, _ = game.play(board, torch.multinomial(game.legal(board).float(), 1).squeeze(1))
+    board = board[~won]
+    parts = {"discount": 1.0, "prior": uniform_prior, "value": no_value, "legal": world.legal}
+    search = make(world, simulations=200, max_depth=5, **parts)
+    plan = search.plan(world.at(board), mask=game.legal(board))
+    for row, move in zip(board, plan.edge.tolist(), strict=True):
+        values = referee.values(row)
+        assert torch.tensor(values[move]).sign() == torch.tensor(max(values.values())).sign()
+
+
+@pytest.mark.slow
+def test_a_long_search_of_the_true_rules_loses_no_game_to_perfect_play():
+    game = tic_tac_toe()
+    world = BoardWorld(game)
+    search = gumbel_search(
+        world, simulations=1500, discount=1.0, prior=uniform_prior, value=no_value, legal=world.legal
+    )
+    env = BoardGameEnv(game, PerfectPlay(game), batch_size=[100], seed=0)
+    state, total, playing = env.reset(), torch.zeros(100), torch.ones(100, dtype=torch.bool)
+    while playing.any():
+        plan = search.plan(world.at(game.board(state["observation"])), mask=state["action_mask"])
+        state["action"] = plan.action.bool()
+        state = env.step(state)["next"]
+        total += state["reward"].squeeze(-1) * playing
+        playing &= ~state["terminated"].squeeze(-1)
+    assert total.min() >= 0

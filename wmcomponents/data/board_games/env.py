@@ -1,0 +1,114 @@
+"""A board game as a TorchRL environment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Composite, OneHot, Unbounded
+from torchrl.envs import EnvBase
+
+from wmcomponents.data.board_games.rules import LineGame
+
+Opponent = Callable[[Tensor, Tensor], Tensor]
+"""A move ``[*B]`` on boards ``[*B, cells]``, given which moves are legal, bool ``[*B, moves]``."""
+
+
+class BoardGameEnv(EnvBase):
+    """Two players on a board; alone, each in turn, or one of them against an opponent.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "observation" | [*B, rows, columns, 2] | bool: stones of the player who moves, and of the other | |
+        | "action_mask" | [*B, moves] | bool: where one may put a stone | |
+        | "action" | [*B, moves] | one-hot | |
+        | "reward" | [*B, 1] | float: 1 for the player who moved if that won, -1 if it lost, else 0 | |
+
+    Without an opponent the players take turns: each step is one move, and the reward is that of the player who made it,
+    which is what a world model of two players learns from (``MuZeroConfig(..., players=2)``). With one, each step is a
+    move and its answer. A move that is not legal loses.
+
+    Args:
+        game: the rules: ``tic_tac_toe()``, ``connect_four()``.
+        opponent: answers every move; such as :class:`PerfectPlay`.
+        opponent_begins: share of the games in which the opponent moves first.
+        batch_size: games side by side.
+        seed: of who begins.
+        device: of the boards.
+
+    Raises:
+        ValueError: if ``opponent_begins`` is outside [0, 1].
+
+    Example:
+        >>> from wmcomponents.data.board_games import BoardGameEnv, tic_tac_toe
+        >>> env = BoardGameEnv(tic_tac_toe(), batch_size=[5])
+        >>> env.rollout(9, break_when_any_done=False)["next", "observation"].shape
+        torch.Size([5, 9, 3, 3, 2])
+    """
+
+    def __init__(
+        self,
+        game: LineGame,
+        opponent: Opponent | None = None,
+        *,
+        opponent_begins: float = 0.5,
+        batch_size: Any = (),
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not 0 <= opponent_begins <= 1:
+            raise ValueError(f"opponent_begins is a share of the games, in [0, 1]; got {opponent_begins}.")
+        super().__init__(device=torch.device(device), batch_size=torch.Size(batch_size))
+        self.game, self.opponent, self.opponent_begins = game, opponent, opponent_begins
+        shape = self.batch_size
+        self.observation_spec = Composite(
+            observation=Binary(shape=(*shape, game.rows, game.columns, 2), dtype=torch.bool),
+            action_mask=Binary(shape=(*shape, game.moves), dtype=torch.bool),
+            shape=shape,
+            device=self.device,
+        )
+        self.action_spec = OneHot(game.moves, shape=(*shape, game.moves), dtype=torch.bool, device=self.device)
+        self.reward_spec = Unbounded((*shape, 1), device=self.device)
+        self._generator = torch.Generator()
+        self._set_seed(seed)
+
+    def _reset(self, tensordict: TensorDictBase | None, **kwargs: Any) -> TensorDictBase:
+        board = self.game.empty(self.batch_size, self.device)
+        if self.opponent is not None:
+            begins = torch.rand(self.batch_size, generator=self._generator).to(board.device) < self.opponent_begins
+            after, _, _ = self.game.play(board, self.opponent(board, self.game.legal(board)))
+            board = torch.where(begins.unsqueeze(-1), after, board)
+        asked = None if tensordict is None else tensordict.get("_reset", None)
+        if asked is not None:
+            kept = self.game.board(tensordict["observation"])  # pyright: ignore[reportOptionalSubscript]
+            board = torch.where(asked.reshape(*self.batch_size, 1), board, kept)
+        return self._shown(board, {})
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        board = self.game.board(tensordict["observation"])
+        move = tensordict["action"].long().argmax(-1)
+        is_legal = self.game.legal(board).gather(-1, move.unsqueeze(-1)).squeeze(-1)
+        after, won, over = self.game.play(board, move)
+        after = torch.where(is_legal.unsqueeze(-1), after, -board)
+        won, over = won & is_legal, over | ~is_legal
+        reward = won.float() - (~is_legal).float()
+        if self.opponent is not None:
+            answered, lost, ends = self.game.play(after, self.opponent(after, self.game.legal(after)))
+            goes_on = ~over
+            after = torch.where(goes_on.unsqueeze(-1), answered, -after)
+            reward, over = reward - (lost & goes_on).float(), over | ends
+        flags = {"terminated": over.unsqueeze(-1), "done": over.unsqueeze(-1).clone()}
+        return self._shown(after, {"reward": reward.unsqueeze(-1), **flags})
+
+    def _shown(self, board: Tensor, more: dict[str, Tensor]) -> TensorDictBase:
+        legal = self.game.legal(board)
+        # A board that is full is shown once more at its end; TorchRL draws no action from a mask that is all false.
+        mask = legal | ~legal.any(-1, keepdim=True)
+        return TensorDict(
+            {"observation": self.game.planes(board), "action_mask": mask, **more}, self.batch_size, device=self.device
+        )
+
+    def _set_seed(self, seed: int | None) -> None:
+        self._generator.seed() if seed is None else self._generator.manual_seed(seed)
