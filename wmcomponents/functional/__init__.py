@@ -38,6 +38,7 @@ from wmcomponents.functional.distributions.mdn import vector_mixture_log_prob as
 from wmcomponents.functional.distributions.tanh_normal import bounded_log_std as bounded_log_std
 from wmcomponents.functional.distributions.tanh_normal import tanh_log_slope as tanh_log_slope
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal as tanh_normal
+from wmcomponents.functional.distributions.tanh_normal import tanh_normal_entropy as tanh_normal_entropy
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal_log_prob as tanh_normal_log_prob
 from wmcomponents.functional.distributions.tanh_normal import tanh_normal_sample as tanh_normal_sample
 from wmcomponents.functional.distributions.truncated_normal import truncated_normal as truncated_normal

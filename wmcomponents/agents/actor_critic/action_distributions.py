@@ -20,7 +20,12 @@ from wmcomponents.functional import (
     unimix_probs,
 )
 from wmcomponents.functional.distributions.bounded_normal import bounded_normal
-from wmcomponents.functional.distributions.tanh_normal import tanh_normal, tanh_normal_log_prob, tanh_normal_sample
+from wmcomponents.functional.distributions.tanh_normal import (
+    tanh_normal,
+    tanh_normal_entropy,
+    tanh_normal_log_prob,
+    tanh_normal_sample,
+)
 from wmcomponents.functional.distributions.truncated_normal import (
     truncated_normal,
     truncated_normal_entropy,
@@ -159,8 +164,8 @@ class BoundedNormalActions(_Numbers):
 class TanhNormalActions(_Numbers):
     """Dreamer's: a normal squashed into (-1, 1) by tanh.
 
-    Its entropy has no closed form; Dreamer needs none. What is given here is a bound from above, that of the normal
-    before the squashing.
+    Its entropy, which Dreamer does not reward, is that of the squashed action: the normal's own grows for ever with its
+    spread, until every action lies at an end and no gradient comes back.
 
     Args:
         size: numbers in an action.
@@ -189,8 +194,8 @@ class TanhNormalActions(_Numbers):
         return tanh_normal_log_prob(action, *self.parameters_of(raw))
 
     def entropy(self, raw: Float[Tensor, "*batch p"]) -> Float[Tensor, "*batch"]:
-        """Entropy before the squashing, summed over numbers: at least that of the action."""
-        return gaussian_entropy(self.parameters_of(raw)[1])
+        """Summed over numbers, by quadrature."""
+        return tanh_normal_entropy(*self.parameters_of(raw))
 
 
 class TruncatedNormalActions(_Numbers):

@@ -2,15 +2,19 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wmcomponents.functional.distributions.gaussian import gaussian_log_prob, normal_log_density
+from wmcomponents.functional.distributions.gaussian import gaussian_entropy, gaussian_log_prob, normal_log_density
 from wmcomponents.functional.precision import at_least_float32
 
 SMALLEST_SLOPE = 1e-6
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
+"""Gauss-Hermite quadrature: places and weights of means over a standard normal."""
 
 
 def tanh_normal(
@@ -55,9 +59,24 @@ def tanh_normal_log_prob(
     """Log density of a squashed ``action`` in [-1, 1]; the ends count as the nearest number inside."""
     end = 1.0 - torch.finfo(action.dtype).eps / 2
     x = action.clamp(-end, end).atanh()
-    # log(1 - tanh(x)^2), without its cancellation
-    slope = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
-    return gaussian_log_prob(x, mean, std) - slope.sum(-1)
+    return gaussian_log_prob(x, mean, std) - _log_slope_at(x).sum(-1)
+
+
+def tanh_normal_entropy(mean: Float[Tensor, "*batch n"], std: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    r"""Entropy of the squashed action in nats, summed over the last dimension.
+
+    .. math:: H(\tanh x) = H(x) + E[\log(1 - \tanh^2 x)]
+
+    It is at most log 2 for each number, that of the uniform distribution, and falls where a wide normal is squashed
+    against both ends. The mean is taken by quadrature, within 0.03 nats for standard deviations up to 5.
+
+    Args:
+        mean: before the squashing.
+        std: before the squashing.
+    """
+    nodes, weights = mean.new_tensor(NODES), mean.new_tensor(WEIGHTS / WEIGHTS.sum())
+    x = torch.addcmul(mean.unsqueeze(-1), std.unsqueeze(-1), nodes)
+    return gaussian_entropy(std) + (_log_slope_at(x) @ weights).sum(-1)
 
 
 def smoothed_tanh_normal_log_prob(
@@ -75,6 +94,11 @@ def tanh_log_slope(action: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]
     1e-6.
     """
     return _log_slope(action).sum(-1)
+
+
+def _log_slope_at(x: Tensor) -> Tensor:
+    """``log(1 - tanh(x)^2)`` without its cancellation."""
+    return 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
 
 
 def _log_slope(action: Tensor) -> Tensor:
