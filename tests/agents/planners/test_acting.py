@@ -11,9 +11,8 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from tests.support.linear_world import LinearWorld
 from tests.support.models import VECTOR
 from tests.support.real import Counts
-from wmcomponents.agents import Agent
+from wmcomponents.agents import Agent, DreamerV3Agent, PlanningAgent
 from wmcomponents.agents.planners import cem, icem, planet_cem, tdmpc2_mppi
-from wmcomponents.agents.planning_agent import PlanningAgent
 from wmcomponents.dream.experience import Experience
 from wmcomponents.dream.imagine import imagine, tensordict_policy
 from wmcomponents.models import TDMPC2, TDMPC2Config
@@ -104,3 +103,13 @@ def test_a_planner_is_an_agent_that_learns_nothing_and_goes_on_to_the_bit():
 def test_an_input_without_a_state_is_refused_with_the_remedy():
     with pytest.raises(KeyError, match="LatentPolicy"):
         small(cem, toy(), elites=4)(TensorDict({"z": torch.zeros(1, 8)}, [1]))
+
+
+def test_a_model_is_trained_online_while_a_planner_acts():
+    few = {"prefill": 20, "pretrain": 2, "batch_size": 2, "sequence_length": 4, "evaluate_every": 0}
+    agent = DreamerV3Agent.tiny(
+        "CartPole-v1", changes=few, progress=False, behaviour=lambda model: PlanningAgent(small(cem, model, elites=4))
+    )
+    metrics = agent.train(30)
+    assert agent.trainer.real_steps == 30 and "model/loss_reward" in metrics
+    assert agent.dreamed_steps == 10 * 2 * 20 * 3 and not any(key.startswith("agent/loss") for key in metrics)

@@ -11,10 +11,10 @@ from wmcomponents.agents.planners import (
     SamplingSearch,
     ShiftedPlan,
     SmoothedGaussian,
+    SmoothedStd,
     SoftElites,
     TruncatedGaussian,
     sample_std,
-    smoothed_std,
     tdmpc2_mppi,
 )
 from wmcomponents.agents.planners.planner import IterationNoise, PlanNoise
@@ -25,7 +25,7 @@ def test_planets_search_finds_the_authors_mean(iterations):
     info, tensors = load("planet_cem")
     config = info["config"]
     low, high = config["min_action"], config["max_action"]
-    proposal = ClippedGaussian(spread=smoothed_std(), low=low, high=high)
+    proposal = ClippedGaussian(spread=SmoothedStd(), low=low, high=high)
     search = SamplingSearch(proposal, EqualElites(config["topk"]), config["amount"])
     noise = tensors["in/noise"][:1]
 

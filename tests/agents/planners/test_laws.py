@@ -1,5 +1,7 @@
 """Laws of every planner: optima, rows, seeds, warm starts, budgets, and pairs that do not fit."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from tests.support.linear_world import LinearWorld
 from wmcomponents.agents.planners import (
     BestSequence,
     ColoredGaussian,
+    DecayingPopulation,
     EqualElites,
     GoalDistance,
     Milliseconds,
@@ -22,7 +25,6 @@ from wmcomponents.agents.planners import (
     cem,
     colored_noise,
     compiled_iteration,
-    decaying_population,
     gradient_descent,
     icem,
     mbrl_clipped_cem,
@@ -291,7 +293,7 @@ def test_rows_without_elites_are_not_fitted_to_made_up_ones():
 
 
 def test_fewer_candidates_at_every_iteration_but_twice_the_elites_at_least():
-    population = decaying_population(200, 1.3, 40)
+    population = DecayingPopulation(200, 1.3, 40)
     assert [population(i) for i in (0, 1, 2, 20)] == [200, 154, 119, 40]
 
 
@@ -353,12 +355,24 @@ def test_values_that_are_no_numbers_are_refused_by_row():
         planner.plan({"place": torch.tensor([[9.0], [-9.0]])}, generator=seeded())
 
 
-def test_a_value_that_is_no_number_is_worth_what_the_paper_says():
+def test_a_value_that_is_no_number_is_worth_what_the_paper_says_unless_none_is_one():
     planner = pets_cem(toy(), horizon=2, candidates=8, particles=1, budget=1)
-    values = planner.score(
-        torch.full((1, 8, 2, 2), torch.nan), states(planner.model, 1), planner.draw((1,), seeded()).iterations(0), {}
-    )
-    assert (values == -1e-10).all()
+    candidates = torch.zeros(2, 8, 2, 2)
+    candidates[0, :3] = torch.nan
+    candidates[1] = torch.nan
+    noise = fixed(planner, 2).iterations(0)
+    values = planner.score(candidates, states(planner.model, 2), noise, {})
+    assert (values[0, :3] == -1e-10).all() and values[0, 3:].isfinite().all()
+    assert values[1].isnan().all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_planner_can_be_sent_to_another_process(name):
+    model = toy()
+    planner = SMALL[name](model, seed=0)
+    state = states(model, 2)
+    sent = pickle.loads(pickle.dumps(planner))
+    assert torch.equal(*(p.plan(state, generator=seeded()).actions for p in (planner, sent)))
 
 
 def test_numbers_that_make_no_sense_are_refused():

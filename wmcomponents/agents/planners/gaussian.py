@@ -1,6 +1,7 @@
 """Gaussian proposals, each number of each step for itself."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,14 +27,36 @@ def sample_std(elites: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
     return unbiased_variance(elites, weights, mean).sqrt()
 
 
-def smoothed_std(epsilon: float = 1e-6) -> Spread:
-    """The population's, never quite 0: ``sqrt(variance + epsilon)``, as PlaNet's."""
-    return lambda elites, weights, mean: (weighted_variance(elites, weights, mean) + epsilon).sqrt()
+@dataclass(frozen=True)
+class SmoothedStd:
+    """The population's, never quite 0, as PlaNet's: ``sqrt(variance + epsilon)``.
+
+    Attributes:
+        epsilon: added to the variance.
+    """
+
+    epsilon: float = 1e-6
+
+    def __call__(self, elites: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+        """``[*B, H, A]``."""
+        return (weighted_variance(elites, weights, mean) + self.epsilon).sqrt()
 
 
-def bounded_std(low: float, high: float) -> Spread:
-    """The population's, between two bounds, as TD-MPC2's."""
-    return lambda elites, weights, mean: weighted_variance(elites, weights, mean).sqrt().clamp(low, high)
+@dataclass(frozen=True)
+class BoundedStd:
+    """The population's, between two bounds, as TD-MPC2's.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, elites: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+        """``[*B, H, A]``."""
+        return weighted_variance(elites, weights, mean).sqrt().clamp(self.low, self.high)
 
 
 def normal_noise(batch_size: Sequence[int], horizon: int, size: int, generator: torch.Generator) -> Tensor:

@@ -149,6 +149,23 @@ def euclidean(view: Tensor, goal: Tensor) -> Tensor:
     return torch.linalg.vector_norm(view - goal, dim=-1, keepdim=True)
 
 
+class DecodedView:
+    """What a model decodes of one observation, flat.
+
+    Args:
+        model: the world model.
+        key: of the observation.
+    """
+
+    def __init__(self, model: WorldModel, key: str) -> None:
+        self.model, self.key, self.axes = model, key, model.observation_spec[key].ndim
+
+    def __call__(self, state: State) -> Tensor:
+        """``[*B, F]``, float."""
+        shown = self.model.decode(state)[self.key]
+        return shown.reshape(*shown.shape[: shown.ndim - self.axes], -1).float()
+
+
 class GoalDistance(Objective):
     """How near imagined states come to a goal: for models that predict no reward.
 
@@ -195,13 +212,7 @@ class GoalDistance(Objective):
         model.require("decode", driver="an observed goal", remedy="plan towards a latent goal instead.")
         if observed not in model.observation_spec.keys():
             raise KeyError(f"{type(model).__name__} observes {list(model.observation_spec.keys())}, not {observed!r}.")
-        axes = model.observation_spec[observed].ndim
-
-        def view(state: State) -> Tensor:
-            shown = model.decode(state)[observed]
-            return shown.reshape(*shown.shape[: shown.ndim - axes], -1).float()
-
-        return cls(view, goal, **options)  # pyright: ignore[reportArgumentType]
+        return cls(DecodedView(model, observed), goal, **options)  # pyright: ignore[reportArgumentType]
 
     def begin(self, state: State) -> Weighed:
         """Nothing so far."""

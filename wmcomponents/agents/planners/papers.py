@@ -12,20 +12,20 @@ from wmcomponents.agents.planners.choice import BestSequence, SampledElite
 from wmcomponents.agents.planners.colored import ColoredGaussian
 from wmcomponents.agents.planners.elites import EqualElites, SoftElites
 from wmcomponents.agents.planners.gaussian import (
+    BoundedStd,
     ClippedGaussian,
     SmoothedGaussian,
+    SmoothedStd,
     Spread,
     TruncatedGaussian,
-    bounded_std,
     sample_std,
-    smoothed_std,
 )
 from wmcomponents.agents.planners.gradient import GradientSearch
 from wmcomponents.agents.planners.objectives import Objective, SummedReward, thresholded
 from wmcomponents.agents.planners.planner import Planner
 from wmcomponents.agents.planners.proposal import Proposal, Unfitted, Uniform
 from wmcomponents.agents.planners.recycled import KeptElites
-from wmcomponents.agents.planners.sampling import SamplingSearch, decaying_population
+from wmcomponents.agents.planners.sampling import DecayingPopulation, SamplingSearch
 from wmcomponents.agents.planners.tdmpc2 import PriorPolicy, PriorValue, task_discount, task_mask
 from wmcomponents.agents.planners.warm_start import ShiftedPlan
 from wmcomponents.codecs import ActionVector, DiscreteCodec
@@ -94,7 +94,7 @@ def cem(
         **options: of :class:`Planner`.
     """
     search = SamplingSearch(
-        _proposal(model.action_spec, smoothed_std()), EqualElites(elites), candidates, momentum=momentum
+        _proposal(model.action_spec, SmoothedStd()), EqualElites(elites), candidates, momentum=momentum
     )
     parts = {"warm_start": ShiftedPlan(), **options}
     return Planner(model, search, objective or SummedReward(), horizon=horizon, budget=budget, **parts)
@@ -127,7 +127,7 @@ def mppi(
         budget: iterations.
         **options: of :class:`Planner`.
     """
-    proposal = _proposal(model.action_spec, bounded_std(min_std, max_std), max_std)
+    proposal = _proposal(model.action_spec, BoundedStd(min_std, max_std), max_std)
     search = SamplingSearch(proposal, SoftElites(elites, inverse_temperature), candidates)
     parts = {"warm_start": ShiftedPlan(), **options}
     return Planner(model, search, objective or SummedReward(), horizon=horizon, budget=budget, **parts)
@@ -185,7 +185,7 @@ def planet_cem(
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), Algorithm 2 and section 3.
     """
-    search = SamplingSearch(_proposal(model.action_spec, smoothed_std()), EqualElites(elites), candidates)
+    search = SamplingSearch(_proposal(model.action_spec, SmoothedStd()), EqualElites(elites), candidates)
     return Planner(model, search, objective or SummedReward(), horizon=horizon, budget=budget, **options)
 
 
@@ -293,7 +293,7 @@ def icem(
     search = SamplingSearch(
         ColoredGaussian(exponent),
         EqualElites(elites),
-        decaying_population(candidates, decay, 2 * elites),
+        DecayingPopulation(candidates, decay, 2 * elites),
         momentum=momentum,
         recycled=KeptElites(math.ceil(kept * elites)),
     )
@@ -362,7 +362,7 @@ def tdmpc2_mppi(
 
     Reference: Hansen et al., TD-MPC2: Scalable, Robust World Models for Continuous Control (2024), section 3.2.
     """
-    proposal = _proposal(model.action_spec, bounded_std(min_std, max_std), max_std)
+    proposal = _proposal(model.action_spec, BoundedStd(min_std, max_std), max_std)
     search = SamplingSearch(proposal, SoftElites(elites, inverse_temperature), candidates)
     objective = SummedReward(task_discount(model), PriorValue(model), thresholded)
     parts: dict[str, Any] = {

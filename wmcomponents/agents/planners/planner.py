@@ -132,7 +132,7 @@ class Planner(TensorDictModuleBase):
         particles: P, dreams of each candidate, over which its value is the mean.
         noise: of the dreams: ``"sample"``, or ``"mode"``.
         nan_value: what candidates are worth whose value is not a number, as papers' codes choose it; without it such a
-            value is an error.
+            value is an error, and where no candidate of a row has one it always is.
         action_mask: 1 for the entries of the action vector that a row has, ``[*B, A]``, from states ``[*B, ...]``.
         seed: of the policy's draws; fresh entropy if not given.
         scan: replaces :func:`iterate`, for example by the result of :func:`compiled_iteration`.
@@ -304,7 +304,10 @@ class Planner(TensorDictModuleBase):
             self.model, self.objective, start, actions, noise.dream, noise.objective, given, lead + 2
         )
         value = value.expand(*candidates.shape[: lead + 1], self.particles).mean(-1)
-        return value if self.nan_value is None else torch.nan_to_num(value, nan=self.nan_value)
+        if self.nan_value is None:
+            return value
+        # Where no candidate has a value the model has diverged, which no paper's number may hide.
+        return torch.nan_to_num(value, nan=self.nan_value).where(~value.isnan().all(-1, keepdim=True), value)
 
     # -- as a policy ---------------------------------------------------------------------------------------------------
 

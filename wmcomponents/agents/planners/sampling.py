@@ -1,7 +1,9 @@
 """Search by sampling: draw candidates, judge them, fit the distribution to the best ones."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -95,9 +97,38 @@ Population = Callable[[int], int]
 """Number of candidates of an iteration, given ones included, kept ones not."""
 
 
-def decaying_population(count: int, decay: float, least: int) -> Population:
-    """iCEM's: fewer candidates at every iteration, ``ceil(max(count / decay ** i, least))``."""
-    return lambda iteration: int(-(-max(count * decay**-iteration, least) // 1))
+@dataclass(frozen=True)
+class ConstantPopulation:
+    """As many candidates at every iteration.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def __call__(self, iteration: int) -> int:
+        """Of an iteration."""
+        return self.count
+
+
+@dataclass(frozen=True)
+class DecayingPopulation:
+    """iCEM's: fewer candidates at every iteration, ``ceil(max(count / decay ** i, least))``.
+
+    Attributes:
+        count: of the first iteration.
+        decay: factor by which they become fewer.
+        least: how many there are at least.
+    """
+
+    count: int
+    decay: float
+    least: int
+
+    def __call__(self, iteration: int) -> int:
+        """Of an iteration."""
+        return math.ceil(max(self.count * self.decay**-iteration, self.least))
 
 
 class SamplingSearch(SequenceSearch):
@@ -124,8 +155,7 @@ class SamplingSearch(SequenceSearch):
         recycled: Recycled | None = None,
     ) -> None:
         if not callable(candidates):
-            count = whole("candidates", candidates, 1, "a number of candidates, at least 1")
-            candidates = lambda iteration: count  # noqa: E731
+            candidates = ConstantPopulation(whole("candidates", candidates, 1, "a number of candidates, at least 1"))
         if candidates(0) < selection.count:
             raise ValueError(
                 f"{selection.count} elites cannot be selected from {candidates(0)} candidates: draw more or keep fewer."
