@@ -76,6 +76,16 @@ def test_rewards_are_those_of_the_player_who_moved():
     assert rewards == [0, 0, 0, 0, 1] and ends == [False] * 4 + [True]
 
 
+def test_only_the_games_that_are_over_begin_anew():
+    env = BoardGameEnv(tic_tac_toe(), batch_size=[2])
+    state = env.reset()
+    for first, second in zip([0, 3, 1, 4, 2], [0, 1, 2, 3, 4], strict=True):
+        state["action"] = torch.eye(9)[[first, second]].bool()
+        _, state = env.step_and_maybe_reset(state)
+    stones = state["observation"].flatten(1).sum(1)
+    assert stones.tolist() == [0, 5]
+
+
 def test_a_move_that_is_not_legal_loses():
     env = BoardGameEnv(tic_tac_toe())
     state = env.reset()

@@ -64,26 +64,25 @@ class BoardGameEnv(EnvBase):
         self.game, self.opponent, self.opponent_begins = game, opponent, opponent_begins
         shape = self.batch_size
         self.observation_spec = Composite(
-            observation=Binary(shape=(*shape, game.rows, game.columns, 2), dtype=torch.bool),
-            action_mask=Binary(shape=(*shape, game.moves), dtype=torch.bool),
+            observation=Binary(shape=torch.Size((*shape, game.rows, game.columns, 2)), dtype=torch.bool),
+            action_mask=Binary(shape=torch.Size((*shape, game.moves)), dtype=torch.bool),
             shape=shape,
             device=self.device,
         )
-        self.action_spec = OneHot(game.moves, shape=(*shape, game.moves), dtype=torch.bool, device=self.device)
-        self.reward_spec = Unbounded((*shape, 1), device=self.device)
+        self.action_spec = OneHot(
+            game.moves, shape=torch.Size((*shape, game.moves)), dtype=torch.bool, device=self.device
+        )
+        self.reward_spec = Unbounded(torch.Size((*shape, 1)), device=self.device)
         self._generator = torch.Generator()
         self._set_seed(seed)
 
     def _reset(self, tensordict: TensorDictBase | None, **kwargs: Any) -> TensorDictBase:
+        # Of every game: TorchRL keeps the rows that were not to be reset.
         board = self.game.empty(self.batch_size, self.device)
         if self.opponent is not None:
             begins = torch.rand(self.batch_size, generator=self._generator).to(board.device) < self.opponent_begins
             after, _, _ = self.game.play(board, self.opponent(board, self.game.legal(board)))
             board = torch.where(begins.unsqueeze(-1), after, board)
-        asked = None if tensordict is None else tensordict.get("_reset", None)
-        if asked is not None:
-            kept = self.game.board(tensordict["observation"])  # pyright: ignore[reportOptionalSubscript]
-            board = torch.where(asked.reshape(*self.batch_size, 1), board, kept)
         return self._shown(board, {})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
