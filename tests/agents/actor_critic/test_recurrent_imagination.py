@@ -160,6 +160,15 @@ def test_the_policy_in_a_dream_and_in_reality_is_one():
     assert bool(seen["hx"][:, 1].any())
 
 
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_the_policy_takes_any_batch(lead):
+    policy = loss_of().policy
+    frames = torch.randint(256, (*lead, 8, 8, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        action, log_prob, hx, cx = policy(pixels=frames, is_init=torch.ones(*lead, 1, dtype=torch.bool))
+    assert action.shape == (*lead, 2) and log_prob.shape == lead and hx.shape == cx.shape == (*lead, 16)
+
+
 def test_exploration_draws_and_else_the_likeliest_is_taken():
     policy = loss_of().policy
     frames = torch.zeros(200, 8, 8, 3, dtype=torch.uint8)

@@ -112,7 +112,7 @@ class RecurrentPolicy(Component):
         vector = self.actions.mode(raw) if noise is None else self.actions.sample(raw, noise.reshape(-1, 1))
         vector = vector.detach()
         found = (self.action_vector.inverse(vector), self.actions.log_prob(raw, vector), step.hx, step.cx)
-        return tuple(each.reshape(*lead, *each.shape[1:]) for each in found)
+        return tuple(each.reshape((*lead, *each.shape[1:])) for each in found)
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
         """The transform of an environment that carries the memory from step to step; empty where an episode begins."""
