@@ -223,3 +223,27 @@ def test_a_random_world_is_searched_with_the_noise_that_it_is_given():
     tree = plan.tree
     leaf = tree.states.tables["count"].view(2, -1)[:, 1]
     assert torch.equal(leaf, 1 + noise.model["shake"][:, 0, 0])
+
+
+def test_what_the_other_player_expects_is_lost_to_the_one_who_moves():
+    world, state, _ = win_or_lose(1, games=2, branches=2, depth=3)
+    value = table(torch.full((len(world.following),), 0.5))
+    search = lightzero_search(world, simulations=1, discount=1.0, prior=uniform_prior, value=value)
+    tree = search.plan(state).tree
+    root, leaf = torch.tensor([0, 0]), torch.tensor([1, 1])
+    _, mean = search.selection.values(tree, root, None)
+    assert torch.equal(mean, torch.full((2, 1), -0.5))
+    assert torch.equal(search.selection.values(tree, leaf, mean)[1], torch.full((2, 1), 0.5))
+
+
+def test_a_prior_of_minus_infinity_is_an_action_that_cannot_be_taken():
+    logits = torch.zeros(12, 4)
+    logits[3:, 1] = -torch.inf
+    logits[7] = -torch.inf  # nothing may be done there
+    model, parts = random_world(0)
+    search = muzero_search(model, simulations=30, **{**parts, "prior": table(logits)})
+    tree = search.plan(model.at(torch.arange(3))).tree
+    index = tree.states.tables["index"].view(3, -1)
+    forbidden = (logits[index] == -torch.inf) & (index != 7).unsqueeze(2) & (tree.visits > 0).unsqueeze(2)
+    assert not tree.edge_visits[forbidden].any()
+    assert torch.isfinite(tree.value_sum).all()

@@ -119,6 +119,8 @@ class MeanUnvisited:
         """Scaled values ``[B, K]``, and the mean ``[B, 1]`` for the level below."""
         is_visited = tree.at(tree.edge_visits, node) > 0
         q = tree.at(tree.edge_q, node)  # 0 where never taken
+        if carry is not None and tree.has_players:
+            carry = torch.where(tree.at(tree.discount, node).unsqueeze(1) < 0, -carry, carry)
         total, count = q.sum(1, keepdim=True), is_visited.sum(1, keepdim=True)
         mean = total / count.clamp(min=1) if carry is None else (carry + total) / (count + 1)
         return self.scale(tree, torch.where(is_visited, q, mean)), mean

@@ -342,7 +342,8 @@ class TreeSearch:
         else:
             tree = self._regrown(reuse, state, fresh)
         tree.is_masked = tree.is_masked or mask is not None or bool((logits == -torch.inf).any())
-        tree.is_masked = tree.is_masked or self.searched.legal is not None or self.searched.edges.vectors is None
+        tree.is_masked = tree.is_masked or self.searched.may_forbid
+        tree.has_players = self.searched.has_players
         self._root(tree, found._replace(logits=logits))
         before = {name: tree.extra.get(name) for name in (LOW, HIGH)}
         self.selection.start(tree)

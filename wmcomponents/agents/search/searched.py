@@ -96,6 +96,7 @@ class SearchedModel:
                 f"prior=function(state) giving raw outputs [B, {self.edges.params}], or prior=uniform_prior."
             )
         self._own, self._prior, self._value = own, prior, value
+        self.may_forbid = legal is not None or prior is not None or self.edges.vectors is None
         self.has_players = "to_play" in model.state_spec.keys()
         self.root_discount = -self.discount if self.has_players else self.discount
 
@@ -104,10 +105,12 @@ class SearchedModel:
         raw, value = self._policy_and_value(state)
         logits, vectors = self.edges(at_least_float32(raw), noise, is_root)
         if self.legal is not None:
-            legal = self.legal(state)
+            logits = logits.masked_fill(~self.legal(state), -torch.inf)
+        if self.may_forbid:
             # Where nothing may be done the game is over, and what the search tries below counts for nothing.
-            logits = logits.masked_fill(~legal & legal.any(-1, keepdim=True), -torch.inf)
-        return Evaluation(at_least_float32(value).squeeze(-1), logits, vectors)
+            nothing = (logits == -torch.inf).all(-1, keepdim=True)
+            logits = logits.masked_fill(nothing, 0.0)
+        return Evaluation(value.squeeze(-1).to(logits.dtype), logits, vectors)
 
     def step(self, state: State, vector: Tensor, noise: Noise | None) -> Arrival:
         """Dream one step from states ``[B, ...]`` by actions as vectors ``[B, A]``."""

@@ -59,6 +59,7 @@ class Tree:
         depth: edges between the root and each node.
         size: nodes in use, ``[B]``.
         is_masked: whether some edge anywhere cannot be taken.
+        has_players: whether two players take turns, so that values change their sign from node to node.
         simulation: which simulation of the present search this is, from 0.
         extra: what the parts of a search keep, ``[B, ...]`` by name.
     """
@@ -80,6 +81,7 @@ class Tree:
     depth: Tensor
     size: Tensor
     is_masked: bool = False
+    has_players: bool = False
     simulation: int = 0
     extra: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
@@ -147,7 +149,7 @@ class Tree:
 
     def put(self, table: Tensor, node: Tensor, value: Tensor) -> None:
         """Write one row a root, ``[B, ...]``, at nodes ``[B]``."""
-        table.flatten(0, 1).index_copy_(0, self.rows + node, value)
+        table.flatten(0, 1).index_copy_(0, self.rows + node, value.to(table.dtype))
 
     def edge(self, node: Tensor, action: Tensor) -> Tensor:
         """Place of edges in tables ``[B, N, K]`` laid flat: nodes and actions ``[..., B]``."""
@@ -234,6 +236,7 @@ class Tree:
             depth=moved(self.depth),
             size=is_used.sum(1),
             is_masked=self.is_masked,
+            has_players=self.has_players,
             extra=dict(self.extra),
         )
 
