@@ -12,7 +12,8 @@ from wmcomponents.cli import COMMANDS
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python") and page != ROOT / "README.md"]
 WITH_COMMANDS = [page for page in PAGES if any(line.startswith("wmc ") for line in commands(page, everything=True))]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONG = {"mbpo_pendulum", "morel_pendulum"}  # a minute each: tests/end_to_end/test_offline_examples.py runs them small
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in LONG)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
