@@ -6,7 +6,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import InteractionType, TensorDictModuleBase
+from tensordict.nn.probabilistic import interaction_type
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 from typing_extensions import Unpack
@@ -151,11 +152,11 @@ class SB3Policy(TensorDictModuleBase):
     An agent that was trained in a ``VecNormalize`` sees observations normalised as it last did there.
 
     Args:
-        agent: the agent; its networks are left in the mode that they are in. Whether it samples from its own policy
-            follows ``deterministic``, not TorchRL's exploration type.
+        agent: the agent; its networks are left in the mode that they are in.
         observation_spec: spec of one real observation; for an agent trained on latents, ``Composite(latent=...)``.
         action_spec: spec of one real action.
-        deterministic: take the agent's mode instead of sampling.
+        deterministic: take the agent's mode instead of sampling from its policy; ``None`` follows TorchRL's exploration
+            type and samples where that is ``RANDOM``.
 
     Raises:
         SpaceError: if the agent was trained on other spaces.
@@ -163,7 +164,12 @@ class SB3Policy(TensorDictModuleBase):
     """
 
     def __init__(
-        self, agent: BaseAlgorithm, observation_spec: Composite, action_spec: TensorSpec, *, deterministic: bool = False
+        self,
+        agent: BaseAlgorithm,
+        observation_spec: Composite,
+        action_spec: TensorSpec,
+        *,
+        deterministic: bool | None = False,
     ) -> None:
         super().__init__()
         self.in_keys = list(observation_spec.keys())
@@ -190,8 +196,11 @@ class SB3Policy(TensorDictModuleBase):
         normalizer = self.agent.get_vec_normalize_env()
         if normalizer is not None:
             seen = normalizer.normalize_obs(seen)
+        settled = self.deterministic
+        if settled is None:
+            settled = interaction_type() is not InteractionType.RANDOM
         with EvalMode(self.agent.policy):
-            actions, memory = self.agent.predict(seen, deterministic=self.deterministic)
+            actions, memory = self.agent.predict(seen, deterministic=settled)
         if memory is not None:
             raise TypeError(
                 f"{type(self.agent).__name__} carries a memory from step to step, and a TensorDict policy made of it "
