@@ -100,8 +100,18 @@ class DreamerV3Agent(WholeAgent):
     def _make_model(self, env: EnvBase) -> WorldModel:
         return DreamerV3(self.config.model, env)
 
-    def _make_behaviour(self, model: WorldModel, seed: int) -> ImaginationAgent:
-        given = dict(self.config.behaviour)
+    @classmethod
+    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:
+        """The paper's actor-critic in any world model with features and rewards.
+
+        Args:
+            model: the world model.
+            seed: of its dreams.
+            **changes: ``dreamer_v3_loss`` (such as ``units``), ``replay_scale``, ``dreams`` and ``schedule`` of
+                :class:`ImaginationAgent`.
+        """
+        cls.needs.check(model, cls.__name__)
+        given = dict(changes)
         own = {name: given.pop(name) for name in ("dreams", "schedule") if name in given}
         scale = given.pop("replay_scale", 0.3)
         return ImaginationAgent(dreamer_v3_loss(model, seed=seed, **given), replay_scale=scale, **own)

@@ -121,7 +121,7 @@ class WholeAgent:
         self._model = self._make_model(one) if model is None else model
         self.needs.check(self._model, type(self).__name__)
         if behaviour is None:
-            self.behaviour: Agent = self._make_behaviour(self._model, seed)
+            self.behaviour: Agent = self.behaviour_in(self._model, seed=seed, **self.config.behaviour)
         else:
             made = behaviour if isinstance(behaviour, Agent) else behaviour(self._model)
             self.behaviour = cast(Agent, made)
@@ -157,7 +157,18 @@ class WholeAgent:
     def _make_model(self, env: EnvBase) -> WorldModel:
         raise NotImplementedError
 
-    def _make_behaviour(self, model: WorldModel, seed: int) -> Agent:
+    @classmethod
+    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> Agent:
+        """The paper's behaviour alone, in any world model that has what it needs.
+
+        Args:
+            model: the world model.
+            seed: of its dreams.
+            **changes: arguments of the behaviour that differ from the paper's, as in ``AgentConfig.behaviour``.
+
+        Raises:
+            CapabilityError: if the model lacks something.
+        """
         raise NotImplementedError
 
     def train(self, steps: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from wmcomponents.agents.actor_critic.normalizers import PercentileNormalizer, R
 from wmcomponents.agents.actor_critic.optimizers import ActorCriticOptimizer, OneLaProp
 from wmcomponents.agents.actor_critic.targets import FutureReturn, ReturnTargets
 from wmcomponents.agents.actor_critic.terms import actor_term, critic_term
+from wmcomponents.agents.actor_critic.through_dynamics import check_gradient_through
 from wmcomponents.dream.imagine import rollout
 from wmcomponents.heads import Head
 from wmcomponents.nn.mode import EvalMode
@@ -79,7 +80,8 @@ class ImaginationLoss(LossModule):
         seed: of the dreams.
 
     Raises:
-        CapabilityError: if the model offers no features or no reward.
+        CapabilityError: if the model offers no features or no reward, or the estimator needs a gradient through dreams
+            that let none pass.
         ValueError: if returns are built on a slow critic and there is none, a gradient is to pass through actions that
             have none, or a number is out of range.
         KeyError: on call, if a state key is missing.
@@ -118,7 +120,7 @@ class ImaginationLoss(LossModule):
         self.estimator = Reinforce() if estimator is None else estimator
         self.normalizer = PercentileNormalizer() if normalizer is None else normalizer
         if self.estimator.needs_dynamics:
-            actor.action_vector.relaxed(torch.zeros(actor.action_vector.size))  # refuses what has no gradient
+            check_gradient_through(world_model, actor.action_vector)
         self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
         self.follow, self.bootstrap, self.slow_scale = follow, bootstrap, slow_scale
         self.entropy_scale, self.discount = entropy_scale, discount

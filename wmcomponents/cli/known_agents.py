@@ -1,0 +1,117 @@
+"""The agents that the commands know by name: how each is made in a world model, and whether it fits one."""
+
+import importlib
+from typing import Any, Literal, NamedTuple
+
+from wmcomponents.cli.errors import UsageError, meant
+
+Kind = Literal["actor-critic", "Stable-Baselines3", "planner", "search"]
+
+
+class KnownAgent(NamedTuple):
+    """An agent by its name; nothing of it is imported before it is asked for.
+
+    Attributes:
+        kind: how it finds its actions.
+        make: ``module:callable``, which makes it in a world model: ``make(model, seed=0, **changes)``.
+        whole: ``module:class`` of the paper's whole agent, which is trained online from nothing; ``None``: it learns in
+            the dreams of a model that is there.
+        presets: of the whole agent.
+    """
+
+    kind: Kind
+    make: str
+    whole: str | None = None
+    presets: tuple[str, ...] = ()
+
+
+AGENTS: dict[str, KnownAgent] = {
+    "dreamer_v1": KnownAgent(
+        "actor-critic",
+        "wmcomponents.agents:DreamerV1Agent.behaviour_in",
+        "wmcomponents.agents:DreamerV1Agent",
+        ("tiny", "official"),
+    ),
+    "dreamer_v2": KnownAgent(
+        "actor-critic",
+        "wmcomponents.agents:DreamerV2Agent.behaviour_in",
+        "wmcomponents.agents:DreamerV2Agent",
+        ("tiny", "atari", "dmc_vision"),
+    ),
+    "dreamer_v3": KnownAgent(
+        "actor-critic",
+        "wmcomponents.agents:DreamerV3Agent.behaviour_in",
+        "wmcomponents.agents:DreamerV3Agent",
+        ("tiny", "size1m", "size12m", "size25m", "size200m"),
+    ),
+}
+"""By the name that ``--agent`` takes: one line each."""
+
+
+def known_agent(name: str, *, whole: bool = False) -> KnownAgent:
+    """An agent by its name.
+
+    Args:
+        name: as typed.
+        whole: ask for one that is trained online from nothing.
+
+    Raises:
+        UsageError: if there is none of this name, or none that is trained so.
+    """
+    there = [each for each, known in AGENTS.items() if known.whole or not whole]
+    if name not in AGENTS:
+        raise UsageError(f"there is no agent {name!r}.{meant(name, AGENTS)} There are {', '.join(AGENTS)}.")
+    if name not in there:
+        raise UsageError(
+            f"{name} brings no world model of its own, and learns in the dreams of one that is there: pass --model DIR "
+            f"--dream-only, or choose one of {', '.join(there)}."
+        )
+    return AGENTS[name]
+
+
+def make_agent(name: str, model: Any, *, seed: int = 0, **changes: Any) -> Any:
+    """An agent in a world model.
+
+    Args:
+        name: of ``AGENTS``.
+        model: the world model.
+        seed: of its dreams.
+        **changes: its arguments that differ.
+
+    Raises:
+        CapabilityError, ValueError, TypeError: if it does not fit the model, with what is missing.
+        MissingExtraError: if an optional library is not installed.
+    """
+    return resolved(known_agent(name).make)(model, seed=seed, **changes)
+
+
+def why_not(name: str, model: Any) -> str | None:
+    """Why an agent does not fit a world model, with the remedy; ``None`` where it fits.
+
+    It is the answer that making it gives, so that what is told here is what would happen.
+
+    Args:
+        name: of ``AGENTS``.
+        model: the world model.
+    """
+    from wmcomponents._extras import MissingExtraError
+    from wmcomponents.world_model import CapabilityError
+
+    try:
+        make_agent(name, model)
+    except (CapabilityError, ValueError, MissingExtraError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def resolved(path: str) -> Any:
+    """What ``module:name.name`` names.
+
+    Args:
+        path: the path.
+    """
+    module, _, names = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found
