@@ -67,8 +67,8 @@ class DreamerV1Agent(WholeAgent):
         Args:
             model: the world model.
             seed: of its dreams.
-            **changes: ``dreamer_v1_loss`` (such as ``units``); ``noise`` of the actions in reality, ``dreams`` and ``schedule``
-                of :class:`ImaginationAgent`.
+            **changes: ``dreamer_v1_loss`` (such as ``units``); ``noise`` of the actions in reality, ``dreams`` and
+                ``schedule`` of :class:`ImaginationAgent`.
         """
         cls.needs.check(model, cls.__name__)
         given = dict(changes)

@@ -76,7 +76,8 @@ class DreamerV2Agent(WholeAgent):
         Args:
             model: the world model.
             seed: of its dreams.
-            **changes: ``dreamer_v2_loss`` (such as ``units``), ``dreams`` and ``schedule`` of :class:`ImaginationAgent`.
+            **changes: ``dreamer_v2_loss`` (such as ``units``), ``dreams`` and ``schedule`` of
+                :class:`ImaginationAgent`.
         """
         cls.needs.check(model, cls.__name__)
         given = dict(changes)
