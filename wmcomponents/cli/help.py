@@ -7,6 +7,7 @@ SUMMARIES = {
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
     "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
     "info": "what a saved model is; which families, presets and extras there are",
+    "agents": "which agent fits which world model, and why not",
 }
 
 EXAMPLES: dict[str, list[str]] = {
@@ -36,6 +37,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc eval --model runs/demo/model --data data/cartpole-test --agent runs/demo/agent.zip --episodes 20",
     ],
     "info": ["wmc info", "wmc info --model runs/cartpole/model --rows 1024"],
+    "agents": ["wmc agents", "wmc agents --model runs/cartpole/model"],
 }
 
 """What a reader may type, command after command: each line needs only what the lines above it have written."""
@@ -69,6 +71,9 @@ Stable-Baselines3 agent, one that sees observations or the model's latents.""",
     "info": """\
 With --model: family, config, parameters of each part, capabilities, specs, and the memory that a dream of --rows rows
 takes. Without: families, presets with their parameter counts, and which extras are installed.""",
+    "agents": """\
+With --model: every agent is built in the saved model, and what does not fit is told with its reason and remedy, in the
+words that building it raises. Without: the agents that there are, and the presets of the papers' whole agents.""",
 }
 
 CODES = "Exit codes: 0 fine, 1 the run failed, 2 wrong usage. --debug shows the traceback of a failure."
