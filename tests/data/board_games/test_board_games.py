@@ -145,21 +145,3 @@ def test_a_search_of_the_true_rules_finds_moves_that_perfect_play_approves_of(ma
     for row, move in zip(board, plan.edge.tolist(), strict=True):
         values = referee.values(row)
         assert torch.tensor(values[move]).sign() == torch.tensor(max(values.values())).sign()
-
-
-@pytest.mark.slow
-def test_a_long_search_of_the_true_rules_loses_no_game_to_perfect_play():
-    game = tic_tac_toe()
-    world = BoardWorld(game)
-    search = gumbel_search(
-        world, simulations=1500, discount=1.0, prior=uniform_prior, value=no_value, legal=world.legal
-    )
-    env = BoardGameEnv(game, PerfectPlay(game), batch_size=[100], seed=0)
-    state, total, playing = env.reset(), torch.zeros(100), torch.ones(100, dtype=torch.bool)
-    while playing.any():
-        plan = search.plan(world.at(game.board(state["observation"])), mask=state["action_mask"])
-        state["action"] = plan.action.bool()
-        state = env.step(state)["next"]
-        total += state["reward"].squeeze(-1) * playing
-        playing &= ~state["terminated"].squeeze(-1)
-    assert total.min() >= 0
