@@ -42,7 +42,7 @@ COMMANDS: dict[str, Command] = {
     "dream": Command("dream", "dream", "DreamConfig"),
     "eval": Command("evaluate", "evaluate", "EvalConfig"),
     "info": Command("info", "info", "InfoConfig"),
-    "agents": Command("agents", "agents", "AgentsConfig"),
+    "agents": Command("fitting", "fitting", "AgentsConfig"),
 }
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
