@@ -19,7 +19,7 @@ def told_spec(simulator: Simulator) -> Composite:
     Args:
         simulator: the dream.
     """
-    shown = dict(simulator.observation_spec.items())
+    shown: dict[Any, Any] = dict(simulator.observation_spec.items())
     if simulator.rules.choices.uncertainty is not None:
         shown[UNCERTAINTY] = Unbounded(torch.Size([1]), device=simulator.device)
     return Composite(shown, device=simulator.device)

@@ -83,16 +83,17 @@ class Ensemble(PretrainedModel):
         first = models[0]
         self._sizes = {key: leaf.ndim for key, leaf in items_of(first.state_spec)}
         count = len(models)
-        states = {key: leaf.expand(count, *leaf.shape).clone() for key, leaf in items_of(first.state_spec)}
-        choice = {CHOICE: Bounded(0.0, 1.0, (1,))}
+        states = {
+            key: leaf.expand(torch.Size([count, *leaf.shape])).clone() for key, leaf in items_of(first.state_spec)
+        }
+        joined = {f"members_{key}": leaf for key, leaf in states.items()}
+        shown = Bounded(-1, count - 1, torch.Size([1]), dtype=torch.int64)
+        choice = {CHOICE: Bounded(0.0, 1.0, torch.Size([1]))}
         noise = {verb: Composite({**dict(first.noise_spec[verb].items()), **choice}) for verb in ("observe", "imagine")}
         super().__init__(
             observation_spec=first.observation_spec,
             action_spec=first.action_spec,
-            state_spec=Composite(
-                {f"members_{key}": leaf for key, leaf in states.items()},
-                **{SHOWN: Bounded(-1, count - 1, (1,), dtype=torch.int64)},
-            ),
+            state_spec=Composite({**joined, SHOWN: shown}),
             noise_spec=Composite(noise),
         )
         self.members = nn.ModuleList(models)

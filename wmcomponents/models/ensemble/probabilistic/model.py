@@ -65,11 +65,13 @@ class ProbabilisticEnsemble(PretrainedModel):
         if not 1 <= net.elites <= net.members:
             raise ValueError(f"elites are 1 to {net.members} of the members; got {net.elites}.")
         size = groups.vector_size
-        choice = Bounded(0.0, 1.0, (1,))
+        choice = Bounded(0.0, 1.0, torch.Size([1]))
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(numbers=Unbounded(size), member=Bounded(-1, net.members - 1, (1,), dtype=torch.int64)),
+            state_spec=Composite(
+                numbers=Unbounded(size), member=Bounded(-1, net.members - 1, torch.Size([1]), dtype=torch.int64)
+            ),
             noise_spec=Composite(imagine=Composite(outcome=Unbounded(size + 1), choice_of_member=choice)),
         )
         self.config = config
