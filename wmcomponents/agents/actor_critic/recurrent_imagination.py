@@ -302,7 +302,8 @@ class RecurrentImaginationLoss(LossModule):
         device = model_device(self.world_model)
         read = max(self.burn_in + 1, self.context or sequences.batch_size[1])
         sequences = cast(TensorDictBase, sequences.select(*self.in_keys)[:, -read:]).to(device)
-        state = last_states(self.world_model, sequences[:, -(self.context or read) :], generator=self.generator)
+        seen = cast(TensorDictBase, sequences[:, -(self.context or read) :])
+        state = last_states(self.world_model, seen, generator=self.generator)
         with torch.no_grad():
             frames = cast(Tensor, sequences[self.image_key])[:, -self.burn_in - 1 :]
             (view,) = self._shown
