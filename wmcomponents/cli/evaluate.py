@@ -32,7 +32,7 @@ class EvalConfig:
     seed: int = 0
     """Of sequences, dreams and real episodes."""
     agent: Path | None = None
-    """The .zip of a Stable-Baselines3 agent to run in the real environment."""
+    """An agent to run for real: the folder of wmc train --agent, or the .zip of a Stable-Baselines3 agent."""
     env: str | None = None
     """Id of that environment; the one of the data if not given."""
     episodes: int = 20

@@ -32,10 +32,14 @@ class BadAgentError(ValueError):
 def load_agent(path: Path) -> Any:
     """An SB3 agent from its file, of any of SB3's own algorithms. This runs pickled code: open only files you trust.
 
+    A folder of ``wmc train --agent`` holds no such code, and is given back as it is: :func:`real_policy` opens it.
+
     Raises:
         BadAgentError: if the file is no such agent.
         MissingExtraError: if Stable-Baselines3 is not installed.
     """
+    if path.is_dir():
+        return path  # built once there is a model for it
     sb3: Any = require("stable_baselines3", extra="sb3")
     if not path.is_file():
         raise BadAgentError(f"there is no agent at {path}; save one with agent.save({str(path)!r}).")
@@ -102,6 +106,14 @@ def real_policy(agent: Any, env: TransformedEnv, model: WorldModel | None) -> tu
     from wmcomponents.data import action_spec, observation_spec
     from wmcomponents.integrations.torchrl import LatentPolicy
 
+    if isinstance(agent, Path):
+        from wmcomponents.cli.agents import load_agent_folder
+
+        if model is None:
+            raise UsageError(f"{agent} is a folder; name a file: {agent / 'agent.zip'}.")
+        policy = load_agent_folder(agent, model).real_policy
+        primed = isinstance(policy, LatentPolicy)
+        return (env.append_transform(policy.make_tensordict_primer()) if primed else env), policy
     if model is None or agent_view(agent, model) == "decoded":
         return env, _sb3(agent, observation_spec(env), action_spec(env))
     policy = LatentPolicy(model, _sb3(agent, _latent_spec(agent), action_spec(env)))

@@ -27,10 +27,16 @@ PLACE_BYTES = 24
 class TrainConfig:
     """Arguments of `wmc train`."""
 
-    data: tuple[Path, ...]
-    """Data folders, one or more of the same environment."""
     out: Path
     """Folder of the run."""
+    data: tuple[Path, ...] = ()
+    """Data folders, one or more of the same environment."""
+    agent: str | None = None
+    """With --dream-only: the agent to train, such as sb3-ppo or dreamer_v3, in place of a model."""
+    model: Path | None = None
+    """With --agent: folder of the saved model that it dreams in."""
+    dream_only: bool = False
+    """With --agent: learn in dreams of a frozen model alone, --steps of them; dreams begin along --data if given."""
     family: str = "DreamerV3"
     """Family of the world model; wmc info lists them."""
     preset: str = "tiny"
@@ -77,7 +83,17 @@ class TrainConfig:
 
 
 def run(config: TrainConfig) -> dict[str, Any]:
-    """Train, or go on training, and save the model."""
+    """Train, or go on training, and save the model, or the agent."""
+    if config.agent is not None or config.model is not None or config.dream_only:
+        if config.agent is None or not config.dream_only:
+            raise UsageError(
+                "an agent is trained in a saved model by --agent NAME --model PATH --dream-only, all three together."
+            )
+        from wmcomponents.cli.train_agent import run_dream_only
+
+        return run_dream_only(config)
+    if not config.data:
+        raise UsageError("--data is missing. Data folders to learn from: `wmc collect` writes them.")
     counts = ("batch_size", "sequence_length", "checkpoint_every", "start_states", "accumulate")
     at_least(1, **{name: getattr(config, name) for name in counts})
     at_least(0, warmup=config.warmup or 0, seed=config.seed, threads=config.threads or 0)

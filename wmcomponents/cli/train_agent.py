@@ -1,0 +1,118 @@
+"""`wmc train --agent NAME --dream-only`: an agent in the dreams of a frozen model, resumable."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmcomponents._interruption import postponed
+from wmcomponents._whole import check_place, write_whole
+from wmcomponents.cli.agents import AGENT, STATE, agent_facts, known_agent
+from wmcomponents.cli.console import counting, quiet, say
+from wmcomponents.cli.device import device_of
+from wmcomponents.cli.errors import UsageError, at_least, check_folders
+from wmcomponents.data.episodes import derived_seed
+
+if TYPE_CHECKING:
+    from wmcomponents.cli.train import TrainConfig
+
+SAVE_SECONDS = 10.0
+
+
+def run_dream_only(config: "TrainConfig") -> dict[str, Any]:
+    """Train the agent, or go on training it, and save it."""
+    build = known_agent(config.agent or "")
+    if config.model is None:
+        raise UsageError("--agent with --dream-only needs --model, the folder of a saved model to dream in.")
+    if len(config.steps) != 1 or not config.steps[0].isdecimal() or int(config.steps[0]) < 1:
+        raise UsageError(f"--steps of an agent is a number of dreamt steps; got {' '.join(config.steps)!r}.")
+    at_least(0, seed=config.seed)
+    at_least(1, start_states=config.start_states, sequence_length=config.sequence_length, batch_size=config.batch_size)
+    check_folders(model=config.model, data=config.data)
+    steps = int(config.steps[0])
+    import torch
+
+    from wmcomponents._lock import one_writer
+    from wmcomponents.models.loading import load_with_starts
+    from wmcomponents.training import seed_everything
+
+    quiet()
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    model, pool = load_with_starts(config.model, device=device_of(config.device))
+    if config.data:
+        pool = _pool(config, model)
+    facts = _noted(config, steps)
+    seed_everything(config.seed)  # of the agent's weights
+    agent = build(model, seed=config.seed, steps=facts["steps"])
+    with one_writer(check_place(config.out)):
+        return _learn(config, agent, pool, facts, steps)
+
+
+def _noted(config: "TrainConfig", steps: int) -> dict[str, Any]:
+    """What decides the run; of a run that goes on, as it began."""
+    data = [str(path) for path in config.data]
+    facts = {"agent": config.agent, "seed": config.seed, "model": str(config.model), "data": data, "steps": steps}
+    found = agent_facts(config.out)
+    if not found:
+        return facts
+    other = [f"{name} {found.get(name)} (now {value})" for name, value in facts.items() if found.get(name) != value]
+    other = [one for one in other if not one.startswith("steps ")]
+    if other:
+        raise UsageError(
+            f"{config.out} holds an agent with {', '.join(other)}: repeat its arguments to go on, or choose another "
+            f"--out."
+        )
+    return found
+
+
+def _learn(config: "TrainConfig", agent: Any, pool: Any, facts: dict[str, Any], steps: int) -> dict[str, Any]:
+    from wmcomponents.dream.experience import Experience
+    from wmcomponents.dream.starts import PoolStarts
+    from wmcomponents.training.nested_state import load_nested, save_nested
+
+    begun, out, model = time.perf_counter(), config.out, agent.model
+    if (out / STATE).is_file():
+        agent.load_state_dict(load_nested(out / STATE))
+        say(f"resuming at dreamt step {agent.dreamed_steps}")
+    else:
+        model.save_pretrained(out / "model", starts=pool)
+        write_whole(out / AGENT, json.dumps(facts, indent=2) + "\n")
+    resumed_at, numbers = agent.dreamed_steps, {}
+    experience = Experience(model, starts=None if pool is None else PoolStarts(pool), seed=config.seed)
+    due = time.monotonic() + SAVE_SECONDS
+    with postponed() as request, counting("dreamt steps", steps) as advance:
+        while agent.dreamed_steps < steps:
+            # A round draws its starts from a seed of its own, so that one that is repeated is the same.
+            experience.generator.manual_seed(derived_seed(config.seed, "starts", agent.dreamed_steps))
+            numbers = agent.learn(experience)
+            advance(min(agent.dreamed_steps, steps))
+            if request or time.monotonic() >= due:
+                save_nested(out / STATE, agent.state_dict())
+                request.check()
+                due = time.monotonic() + SAVE_SECONDS
+        save_nested(out / STATE, agent.state_dict())
+    if hasattr(agent, "algorithm"):
+        agent.algorithm.save(out / "agent.zip")
+    say(f"saved {out}")
+    return {
+        "agent": str(out),
+        "model": str(out / "model"),
+        "dreamed_steps": agent.dreamed_steps,
+        "resumed_at": resumed_at,
+        "numbers": {name: float(f"{value:.5g}") for name, value in numbers.items()},
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+
+
+def _pool(config: "TrainConfig", model: Any) -> Any:
+    """States of the model's filter along real data."""
+    from wmcomponents.cli.dataset import check_fits, open_dataset
+    from wmcomponents.dream.replay_starts import ReplayStarts
+
+    length = config.sequence_length
+    data = open_dataset(config.data, sequence_length=length, batch_size=config.batch_size, seed=config.seed)
+    check_fits(model, data, Path(str(config.model)))
+    starts = ReplayStarts(
+        model, data.replay.sample, pool_size=config.start_states, burn_in=min(8, length - 1), seed=config.seed
+    )
+    return starts.pool
