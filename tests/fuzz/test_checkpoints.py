@@ -178,7 +178,7 @@ def changed_json(value, chance):
 
 def sealed_again(path, chance):
     """Other content under a seal that fits."""
-    tensors, metadata = checkpoint._read(path)
+    tensors, metadata = checkpoint.read_tensors(path)
     for _ in range(chance.randint(1, 2)):
         how = chance.random()
         if how < 0.45:
@@ -194,7 +194,7 @@ def sealed_again(path, chance):
         else:
             del metadata[chance.choice(["run", "counters", "optimizer"])]
             break
-    metadata["sha256"] = checkpoint._digest(tensors, metadata)
+    metadata["sha256"] = checkpoint.digest_of(tensors, metadata)
     return save({key: value.contiguous() for key, value in tensors.items()}, metadata)
 
 

@@ -150,7 +150,7 @@ def kept(out):
     state = json.loads((folder / "demo.json").read_text())["state"] if (folder / "demo.json").exists() else {}
     steps = open_saved(folder / "data").rows if (folder / "data").exists() else 0
     counters = [
-        json.loads(checkpoint._read(file)[1]["counters"]) if file.exists() else {"round": 0, "steps": 0}
+        json.loads(checkpoint.read_tensors(file)[1]["counters"]) if file.exists() else {"round": 0, "steps": 0}
         for file in (folder / "checkpoint.safetensors", folder / "agent.safetensors")
     ]
     before = state.get("dream_steps", 0) if counters[1]["round"] == state.get("round") else 0
@@ -242,7 +242,7 @@ class Campaign:
         ]
         bundles = list(out.rglob("checkpoint.safetensors"))
         for bundle in bundles:
-            checkpoint._read(bundle)  # whole
+            checkpoint.read_tensors(bundle)  # whole
 
 
 def fill(path):

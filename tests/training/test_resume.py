@@ -172,9 +172,9 @@ def test_a_rate_that_a_scheduler_of_one_s_own_has_changed_is_kept(tmp_path):
 
 def rewritten(path, change):
     """Change a bundle's tensors and metadata, and seal it again."""
-    tensors, metadata = checkpoint._read(path)
+    tensors, metadata = checkpoint.read_tensors(path)
     change(tensors, metadata)
-    metadata["sha256"] = checkpoint._digest(tensors, metadata)
+    metadata["sha256"] = checkpoint.digest_of(tensors, metadata)
     save_file(tensors, path, metadata)
 
 

@@ -1,11 +1,10 @@
 """Online training of any agent: collect in reality, fit the world model, learn in its dreams, look how it does."""
 
 import contextlib
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from wmcomponents._interruption import Request, postponed
-from wmcomponents._lock import one_writer
-from wmcomponents._whole import write_whole
+from wmcomponents._lock import FolderInUseError, one_writer
+from wmcomponents._whole import check_place
+from wmcomponents.agents import bundle
 from wmcomponents.agents.agent import Agent
 from wmcomponents.agents.real_steps import EpisodeEnd, RealSteps
 from wmcomponents.agents.schedule import Schedule
@@ -27,15 +27,18 @@ from wmcomponents.data import load_replay, save_replay
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.data.returns import evaluate_policy
 from wmcomponents.dream.experience import Experience
-from wmcomponents.training import Trainer
+from wmcomponents.training import BadCheckpointError, Trainer
+from wmcomponents.training.checkpoint import changes
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.loop import SAVING_SHARE, DivergedError
-from wmcomponents.training.nested_state import load_nested, save_nested
+from wmcomponents.training.nested_state import load_nested, not_numbers, save_nested
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
-from wmcomponents.world_model import LatentPolicy
 
-POINTER = "bundle.json"
-"""Names the folder of the newest whole bundle."""
+RECENT_EPISODES = 20
+"""Real episodes over which the return is averaged that is shown and returned."""
+
+MOST_AT_ONCE = 64
+"""Most steps of each environment between two looks at the clock and at requests to stop."""
 
 
 class OnlineTrainer:
@@ -120,8 +123,9 @@ class OnlineTrainer:
         self.should_stop = False
         self._pending: list[dict[str, Tensor]] = []
         self._due = math.inf
-        if self.out is not None and (self.out / POINTER).is_file():
-            self._resume(self.out)
+        self._is_whole, self._known = True, None if self.out is None else bundle.newest(self.out)
+        if self._known is not None:
+            self._resume(self._known)
 
     @property
     def real_steps(self) -> int:
@@ -144,61 +148,87 @@ class OnlineTrainer:
 
         Raises:
             DivergedError: if a loss, a return or a weight is not finite; the last bundle is whole.
-            FolderInUseError: if another trainer writes to ``out``.
+            FolderInUseError: if another trainer writes to ``out``, or has since this one was built.
             KeyboardInterrupt: after Ctrl-C, once a bundle is written.
+            RuntimeError: if an error stopped this trainer before: another one goes on from the last bundle.
         """
+        if not self._is_whole:
+            raise RuntimeError("an error stopped this run in the middle: build a new trainer, with out= of a bundle.")
         lock = contextlib.nullcontext() if self.out is None else one_writer(self.out)
-        self.should_stop = False
+        self.should_stop, self._is_whole = False, False
         try:
             with lock, postponed() as request, progress_bar(self.progress, "online", self.real_steps, steps) as show:
-                if self.out is not None:
-                    rewind_csv(self.out / "logs", self.real_steps)
-                    self._due = time.monotonic() + self.save_seconds
+                self._begin()
                 self._call("on_train_start")
                 self._train(steps, request, show)
+                self._look()
+                show(self.real_steps, *self._shown())
                 if self.out is not None:
                     self.save()
                 self._call("on_train_end")
-        except Exception as error:
+                self._is_whole = True
+        except BaseException as error:
             self._call("on_exception", error)
             raise
         finally:
-            self.real.close_for_now()
+            self.real.close()
         return dict(self.callback_metrics)
+
+    def _begin(self) -> None:
+        """Once the folder is this trainer's alone: what others did there, and what a killed run left."""
+        if self.out is None:
+            return
+        check_place(self.out)
+        if bundle.newest(self.out) != self._known:
+            raise FolderInUseError(
+                f"another trainer has written to {self.out} since this one was built: build it again to go on there."
+            )
+        bundle.sweep(self.out, self._known)
+        rewind_csv(self.out / "logs", self.real_steps)
+        self._due = time.monotonic() + self.save_seconds
 
     def _train(self, steps: int, request: Request, show: Any) -> None:
         plan, shown = self.schedule, -math.inf
-        while self.real_steps < steps and not self.should_stop:
-            self._collect(steps)
+        while not self.should_stop:
+            # First what is due already: a bundle may have been written in the middle of it.
             self._update(plan.updates_due(self.real_steps), request)
-            evaluated = plan.evaluate_every and self.real_steps // plan.evaluate_every > len(self.evaluations)
-            if evaluated:
+            if plan.evaluate_every and self.real_steps // plan.evaluate_every > self._evaluated():
                 self.evaluate()
+                shown = -math.inf
+            if self.real_steps >= steps or self.should_stop:
+                return
             now = time.monotonic()
-            if now >= shown + REFRESH_SECONDS or evaluated:
+            if now >= shown + REFRESH_SECONDS:
                 self._look()
-                show(self.real_steps, self._shown())
+                show(self.real_steps, *self._shown())
                 shown = now
-            if self.out is not None and (request or now >= self._due):
-                self.save()
-            request.check()
+            self._keep_if_asked(request)
+            self._collect(steps)
+
+    def _keep_if_asked(self, request: Request) -> None:
+        """Write a bundle if one is due or the run is to stop, and stop then; only where the run is whole."""
+        if self.out is not None and (request or time.monotonic() >= self._due):
+            self.save()
+        self._is_whole = bool(request)
+        request.check()
+
+    def _evaluated(self) -> int:
+        """How many times the real steps had passed a multiple of ``evaluate_every`` at the last evaluation."""
+        last = int(self.evaluations[-1]["real_steps"]) if self.evaluations else 0
+        return last // self.schedule.evaluate_every
 
     def _collect(self, steps: int) -> None:
-        """Real steps until updates may be due."""
+        """Real steps until something may be due."""
         plan, streams = self.schedule, self.real.streams
-        at_random = self.real_steps < plan.prefill
-        until = min(steps, plan.prefill if at_random else steps)
-        count = max(1, min(max(1, plan.steps_between // streams), -(-(until - self.real_steps) // streams)))
-        taken, ended = self.real.take(count, at_random=at_random)
+        until = min(steps, plan.next_look(self.real_steps))
+        count = min(MOST_AT_ONCE, -(-(until - self.real_steps) // streams))
+        taken, ended = self.real.take(count, at_random=self.real_steps < plan.prefill)
         for row in self.real.lost:
             self._cut(row)
-        self.real.lost = ()
         self._store(taken)
         for one in ended:
-            if not math.isfinite(one[2]):
-                raise DivergedError(f"the return of the episode that ended at real step {one[0]} is {one[2]}.")
             self.episodes.append(one)
-            self._log({"real/return": one[2], "real/length": float(one[3])})
+            self._log({"real/return": one[2], "real/length": float(one[3])}, one[0])
 
     def _store(self, taken: TensorDictBase) -> None:
         if self.real.streams > 1 and taken.shape[-1] == 1:
@@ -232,9 +262,7 @@ class OnlineTrainer:
             if trainer.steps % plan.agent_every == 0 and self.agent.learns_from != "nothing":
                 self._learn(batch)
             self._call("on_train_batch_end", outputs, batch, trainer.steps - 1)
-            if self.out is not None and (request or time.monotonic() >= self._due):
-                self.save()
-                request.check()
+            self._keep_if_asked(request)
 
     def _learn(self, batch: TensorDictBase) -> None:
         if self.agent.learns_from == "dreams":
@@ -246,20 +274,16 @@ class OnlineTrainer:
 
     def evaluate(self) -> float:
         """Mean return of whole real episodes without exploration, in an environment of its own."""
-        env, policy = self._make_env(), self.agent.real_policy
-        if hasattr(policy, "make_tensordict_primer"):
-            env.append_transform(cast(Any, policy).make_tensordict_primer())
-        draws = policy.generator_state() if isinstance(policy, LatentPolicy) else None
-        random = torch.get_rng_state()
+        policy: Any = self.agent.real_policy
+        draws = policy.generator_state() if hasattr(policy, "generator_state") else None
         seed = derived_seed(self.seed, "evaluation", len(self.evaluations))
-        try:
+        with torch.random.fork_rng(), contextlib.closing(self._make_env()) as env:
+            if hasattr(policy, "make_tensordict_primer"):
+                env.append_transform(policy.make_tensordict_primer())
             with set_exploration_type(ExplorationType.MODE):
                 found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
-        finally:
-            env.close()
-        torch.set_rng_state(random)
         if draws is not None:
-            cast(LatentPolicy, policy).set_generator_state(draws)
+            policy.set_generator_state(draws)
         point = {"real_steps": self.real_steps, "updates": self.global_step, "return": found.mean}
         self.evaluations.append({**point, "dreamed_steps": self.agent.dreamed_steps})
         self.callback_metrics["evaluation/return"] = found.mean
@@ -276,22 +300,23 @@ class OnlineTrainer:
             self.trainer.look(self._pending)
             self._pending = []
         metrics = {f"model/{name}": value for name, value in self.trainer.losses.items()}
-        recent = [one[2] for one in self.episodes[-20:]]
+        recent = [one[2] for one in self.episodes[-RECENT_EPISODES:]]
         if recent:
             metrics["return"] = sum(recent) / len(recent)
         self.callback_metrics.update(metrics)
         self._log({name: value for name, value in self.callback_metrics.items() if name != "evaluation/return"})
 
-    def _shown(self) -> dict[str, float]:
+    def _shown(self) -> tuple[dict[str, float], None, dict[str, float]]:
+        """Losses, no stage, and the counts and returns beside them, for the progress bar."""
         metrics = self.callback_metrics
         losses = {name.partition("/")[2]: value for name, value in metrics.items() if "/loss_" in name}
         told = {name: metrics[name] for name in ("return", "evaluation/return") if name in metrics}
-        return {**told, "updates": self.global_step, "dreamed": self.agent.dreamed_steps, **losses}
+        return losses, None, {**told, "updates": self.global_step, "dreamed": self.agent.dreamed_steps}
 
-    def _log(self, numbers: Mapping[str, float]) -> None:
+    def _log(self, numbers: Mapping[str, float], step: int | None = None) -> None:
         if self._logger is not None:
             for name, value in numbers.items():
-                self._logger.log_scalar(name, value, step=self.real_steps)
+                self._logger.log_scalar(name, value, step=self.real_steps if step is None else step)
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
@@ -302,16 +327,19 @@ class OnlineTrainer:
     # -- the bundle ----------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the bundle now: a folder of its own, then the file that names it."""
-        out = cast(Path, self.out)
+        """Write the bundle now: a folder of its own, then the file that names it.
+
+        Raises:
+            DivergedError: if a loss, a weight or a number of the agent's is not finite; the last bundle is as it was.
+            ValueError: if the trainer has no ``out``.
+        """
+        if self.out is None:
+            raise ValueError("this trainer writes no bundle: build it with out=FOLDER.")
         begun = time.monotonic()
         self._look()
         self.trainer.check_weights()
-        name = f"bundle-{self.real_steps}-{self.global_step}-{time.time_ns()}"
-        folder = out / name
-        folder.mkdir(parents=True)
-        self.trainer.write(folder / "model.safetensors")
         state = {
+            "settings": self._settings(),
             "agent": self.agent.state_dict(),
             "real": self.real.state_dict(),
             "experience": self.experience.generator.get_state(),
@@ -321,34 +349,68 @@ class OnlineTrainer:
             "best": self.best,
         }
         self._call("on_save_checkpoint", state)
-        save_nested(folder / "agent.safetensors", state)
-        if len(self.replay):
-            save_replay(cast(Any, self.replay), folder / "data")
-        write_whole(out / POINTER, json.dumps({"bundle": name, "real_steps": self.real_steps}) + "\n")
-        for other in out.glob("bundle-*"):
-            if other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
+        odd = next(not_numbers({name: state[name] for name in ("agent", "real")}, "the state"), None)
+        if odd is not None:
+            raise DivergedError(
+                f"{odd} is NaN at real step {self.real_steps}, update {self.global_step}. The last bundle is from "
+                f"before: lower the learning rate, and build a new trainer with the same out to go on from there."
+            )
+
+        def fill(folder: Path) -> None:
+            self.trainer.write(folder / "model.safetensors")
+            save_nested(folder / "agent.safetensors", state)
+            if len(self.replay):
+                save_replay(cast(Any, self.replay), folder / "data")
+
+        with one_writer(self.out):
+            self._known = bundle.write(self.out, self.real_steps, self.global_step, fill)
         self._due = time.monotonic() + max(self.save_seconds, (time.monotonic() - begun) / SAVING_SHARE)
 
-    def _resume(self, out: Path) -> None:
-        folder = out / json.loads((out / POINTER).read_text())["bundle"]
-        state = load_nested(folder / "agent.safetensors")
-        if (folder / "data").exists():
-            load_replay(cast(Any, self.replay), folder / "data")
-            self.replay.set_rng(self.trainer.sampling)
-        self.real.load_state_dict(state["real"])
-        self.episodes = [cast(EpisodeEnd, tuple(one)) for one in state["episodes"]]
-        self.evaluations, self.best = state["evaluations"], state["best"]
-        self.callback_metrics = state["metrics"]
-        self.experience.generator.set_state(state["experience"])
-        self.agent.load_state_dict(state["agent"])
-        self.trainer.read(folder / "model.safetensors")  # last: with it torch's own generator
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same in the run that goes on."""
+        kinds = {"agent": type(self.agent).__name__, "learns_from": self.agent.learns_from}
+        return {**kinds, "schedule": asdict(self.schedule), "seed": self.seed, "num_envs": self.real.streams}
+
+    def _resume(self, folder: Path) -> None:
+        try:
+            state = load_nested(folder / "agent.safetensors")
+            other = changes(state["settings"], self._settings())
+            if other:
+                raise BadCheckpointError(
+                    f"{folder.parent} belongs to another run: {'; '.join(other[:3])}. Go on with the arguments it was "
+                    f"written with, or choose another folder."
+                )
+            self.episodes = [_episode(one) for one in state["episodes"]]
+            self.evaluations, self.best = [dict(one) for one in state["evaluations"]], state["best"]
+            self.callback_metrics = dict(state["metrics"])
+            self.real.load_state_dict(state["real"])
+            if self.real_steps:
+                load_replay(cast(Any, self.replay), folder / "data")
+                self.replay.set_rng(self.trainer.sampling)
+            self.experience.generator.set_state(state["experience"])
+            self.agent.load_state_dict(state["agent"])
+            self.trainer.read(folder / "model.safetensors")  # last: with it torch's own generator
+        except BadCheckpointError:
+            raise
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise BadCheckpointError(
+                f"{folder} is damaged, or was written by another run ({error}): choose another folder, or go on with "
+                f"the arguments it was written with."
+            ) from error
+        self._call("on_load_checkpoint", state)
 
     def _export(self, name: str) -> None:
         """The model, with starts, and the agent, as they are now, for `wmc eval` and `wmc dream`."""
-        folder = cast(Path, self.out) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        save = getattr(self.agent.model, "save_pretrained", None)
-        if save is not None:
-            save(folder / "model")
-        save_nested(folder / "agent.safetensors", self.agent.state_dict())
+
+        def fill(folder: Path) -> None:
+            save = getattr(self.agent.model, "save_pretrained", None)
+            if save is not None:
+                save(folder / "model")
+            save_nested(folder / "agent.safetensors", self.agent.state_dict())
+
+        bundle.replace_folder(cast(Path, self.out) / name, fill)
+
+
+def _episode(saved: Any) -> EpisodeEnd:
+    steps, stream, total, length = saved
+    return int(steps), int(stream), float(total), int(length)

@@ -1,6 +1,9 @@
 """Real steps of several environments side by side, taken by a policy that changes between them, and resumable."""
 
 import functools
+import math
+import multiprocessing
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -11,9 +14,11 @@ from torch import Tensor
 from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from wmcomponents._arguments import whole
 from wmcomponents.data.episodes import BeginsEpisodes, episode_seed
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.transitions import transition_keys
+from wmcomponents.training import DivergedError
 
 EpisodeEnd = tuple[int, int, float, int]
 """Of an episode that ended: real steps in all until then, the stream, the return, the length."""
@@ -35,8 +40,9 @@ class RealSteps:
         seed: of all episodes and random actions.
 
     Attributes:
-        env: the copies as one environment.
         steps: real steps taken so far, over all copies.
+        lost: streams whose episode could not be repeated at the last :meth:`take`; whoever stored their steps marks the
+            last one as cut.
     """
 
     def __init__(
@@ -48,7 +54,8 @@ class RealSteps:
         processes: bool = False,
         seed: int = 0,
     ) -> None:
-        self._make, self.streams, self._processes, self._seed = make, streams, processes, seed
+        self._make, self._processes, self._seed = make, processes, seed
+        self.streams = whole("streams", streams, 1, "a number of environments, at least 1")
         self.policy = policy
         self.steps = 0
         self._begun = [0] * streams
@@ -56,8 +63,15 @@ class RealSteps:
         self._returns, self._lengths = [0.0] * streams, [0] * streams
         self._now: TensorDictBase | None = None
         self._saved: TensorDictBase | None = None
-        self.env = self._built()
+        self._env: TransformedEnv | None = None
         self._random = RandomPolicy(self.env.action_spec, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def env(self) -> TransformedEnv:
+        """The copies as one environment; built when it is first asked for, and after :meth:`close`."""
+        if self._env is None:
+            self._env = self._built()
+        return self._env
 
     def _built(self) -> TransformedEnv:
         rows = [
@@ -78,23 +92,43 @@ class RealSteps:
         Args:
             steps: of each copy.
             at_random: take random actions; the policy acts otherwise, and draws its actions.
+
+        Raises:
+            DivergedError: if what the policy writes, or a reward, is not a number; it names it and the step.
         """
         taken, ended = [], []
+        self.lost: Sequence[int] = ()
         with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
             if self._now is None:
                 with torch.random.fork_rng(devices=[]):
                     self._now = self.env.reset() if self._saved is None else self._rejoined(self._saved)
                 self._saved = None
             for _ in range(steps):
-                policy = self._random if at_random else self.policy
-                stepped, self._now = self.env.step_and_maybe_reset(policy(self._now))
+                acted = self._random(self._now) if at_random else self._acted(self._now)
+                stepped, self._now = self.env.step_and_maybe_reset(acted)
                 self.steps += self.streams
                 taken.append(stepped.select(*self.keys))
                 ended += self._count(stepped)
         return torch.stack(taken, -1), ended
 
+    def _acted(self, now: TensorDictBase) -> TensorDictBase:
+        acted = self.policy(now)
+        for key in self.policy.out_keys:
+            value = acted.get(key, None)
+            if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any()):
+                raise DivergedError(
+                    f"the policy's {key!r} is NaN at real step {self.steps}: go on from the last bundle with a lower "
+                    f"learning rate, or look at the observations and rewards of the environment."
+                )
+        return acted
+
     def _count(self, stepped: TensorDictBase) -> list[EpisodeEnd]:
         rewards = cast(Tensor, stepped["next", "reward"]).reshape(self.streams).tolist()
+        if not all(map(math.isfinite, rewards)):
+            raise DivergedError(
+                f"the environment's reward at real step {self.steps} is not finite: {rewards}. Mend the environment; "
+                f"the step was not kept."
+            )
         done = cast(Tensor, stepped["next", "done"]).reshape(self.streams).tolist()
         actions = cast(Tensor, stepped["action"])
         ended = []
@@ -120,66 +154,78 @@ class RealSteps:
             "actions": [torch.stack(actions) if actions else None for actions in self._actions],
             "returns": self._returns,
             "lengths": self._lengths,
-            "now": None if now is None else {_joined(key): now.get(key) for key in now.keys(True, True)},
+            "now": None if now is None else [[_parts(key), now.get(key)] for key in now.keys(True, True)],
             "random": self._random.generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken; the episodes are repeated at the next step."""
-        self.env.close()
-        self.steps, self._begun = int(state["steps"]), [int(number) for number in state["begun"]]
-        self._actions = [[] if actions is None else list(actions) for actions in state["actions"]]
+        begun, actions = [int(number) for number in state["begun"]], state["actions"]
+        per_stream = (begun, actions, state["returns"], state["lengths"])
+        if any(len(one) != self.streams for one in per_stream):
+            raise ValueError(f"it was taken of {len(begun)} environments, and there are {self.streams} here")
+        saved = None
+        if state["now"] is not None:
+            saved = TensorDict({}, self.env.batch_size)
+            for key, value in state["now"]:
+                saved.set(tuple(key), value)
+        self.close()
+        self.steps, self._begun, self._saved = int(state["steps"]), begun, saved
+        self._actions = [[] if taken is None else list(taken) for taken in actions]
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self._random.generator.set_state(state["random"])
-        self._now = self._saved = None
-        self.env = self._built()
-        if state["now"] is not None:
-            self._saved = TensorDict({}, self.env.batch_size)
-            for key, value in state["now"].items():
-                self._saved.set(tuple(key.split("/")), value)
 
     def _rejoined(self, saved: TensorDictBase) -> TensorDictBase:
         """Lead every open episode to where it was; rows in which that fails begin another."""
+        now, is_there = self._led()
+        for key in self.keys:
+            if key[0] != "next" and key not in ("action", "is_init"):
+                pair = (cast(Tensor, one.get(key)).reshape(self.streams, -1) for one in (now, saved))
+                is_there &= torch.eq(*pair).all(-1)
+        if bool(is_there.all()):
+            return saved.clone()
+        rows = torch.nonzero(~is_there)[:, 0].tolist()
+        # Of an episode without a step nothing was stored: it is only seen differently.
+        self.lost = [row for row in rows if self._actions[row]]
+        for row in rows:
+            self._begin(row)
+        anew = self.env.reset(now.set("_reset", ~is_there.reshape(*self.env.batch_size, 1))).exclude("_reset")
+        if self.env.batch_size == torch.Size([]):
+            return anew
+        going_on = cast(TensorDictBase, saved.select(*anew.keys(True, True)))
+        return cast(TensorDictBase, torch.where(is_there, going_on, anew))
+
+    def _led(self) -> tuple[TensorDictBase, Tensor]:
+        """Every open episode begun anew and led by its actions, and which rows did not end on the way."""
         now = self.env.reset()
         is_single = self.env.batch_size == torch.Size([])
+        is_there = torch.ones(self.streams, dtype=torch.bool)
         for number in range(max(map(len, self._actions))):
-            going_on = [number < len(actions) for actions in self._actions]
+            going_on = torch.tensor([number < len(actions) for actions in self._actions]) & is_there
+            if not bool(going_on.any()):
+                break
             spare = next(actions[number] for actions in self._actions if number < len(actions))
-            rows = [actions[number] if on else spare for actions, on in zip(self._actions, going_on, strict=True)]
+            rows = [actions[number] if number < len(actions) else spare for actions in self._actions]
             now.set("action", rows[0] if is_single else torch.stack(rows))
             if not is_single:
-                now.set("_step", torch.tensor(going_on))
-            now = self.env.step_mdp(self.env.step(now))
-        shown = [key for key in self.keys if key[0] != "next" and key not in ("action", "is_init")]
-        same = torch.ones(self.streams, dtype=torch.bool)
-        for key in shown:
-            pair = (cast(Tensor, one.get(key)).reshape(self.streams, -1) for one in (now, saved))
-            same &= torch.eq(*pair).all(-1)
-        if bool(same.all()):
-            return saved.clone()
-        lost = ~same
-        for row in torch.nonzero(lost)[:, 0].tolist():
-            self._begin(row)
-        self.lost = [int(row) for row in torch.nonzero(lost)[:, 0]]
-        flags = lost.reshape(*self.env.batch_size, 1)
-        anew = self.env.reset(saved.clone().set("_reset", flags))
-        return anew.exclude("_reset")
-
-    lost: Sequence[int] = ()
-    """Rows whose episode could not be repeated; whoever stored their steps marks the last as cut."""
-
-    def close_for_now(self) -> None:
-        """Close the environments; the next step builds them anew and goes on where they were."""
-        if self._now is not None:
-            self.load_state_dict(self.state_dict())
+                now.set("_step", going_on)
+            stepped = self.env.step(now)
+            is_there &= ~(going_on & cast(Tensor, stepped["next", "done"]).reshape(self.streams))
+            now = self.env.step_mdp(stepped)
+        return now, is_there
 
     def close(self) -> None:
-        """Close the environments."""
-        if not self.env.is_closed:
-            self.env.close()
+        """Close the environments; the next step builds them anew and goes on where they were."""
+        if self._now is not None:
+            self._saved, self._now = self._now, None
+        if self._env is not None and not self._env.is_closed:
+            self._env.close()
+        self._env = None
 
 
 def _row(make: Callable[[], TransformedEnv], seed: int, stream: int, first: int) -> TransformedEnv:
+    if multiprocessing.parent_process() is not None:  # Ctrl-C reaches all processes of a terminal; the parent decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = make()
 
     def begin(episode: int) -> None:
@@ -189,5 +235,5 @@ def _row(make: Callable[[], TransformedEnv], seed: int, stream: int, first: int)
     return env.append_transform(BeginsEpisodes(begin, first))
 
 
-def _joined(key: Any) -> str:
-    return key if isinstance(key, str) else "/".join(key)
+def _parts(key: Any) -> list[str]:
+    return [key] if isinstance(key, str) else list(key)

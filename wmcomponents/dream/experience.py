@@ -66,7 +66,8 @@ class Experience:
     def renew(self) -> None:
         """The model has changed: dreams of :attr:`starts` begin in states of its filter as it is now."""
         if isinstance(self.starts, ReplayStarts):
-            self.starts.refresh()
+            draws = self.generator
+            self.starts.refresh(int(torch.randint(2**62, (), generator=draws, device=draws.device)))
 
     def sequences(self) -> TensorDictBase:
         """Real sequences ``[B, T]`` in TorchRL's layout: the batch on offer, or freshly drawn ones.

@@ -57,8 +57,14 @@ class ReplayStarts(Starts):
             self._generator = torch.Generator(model_device(model)).manual_seed(seed)
         self._pool: PoolStarts | None = None
 
-    def refresh(self) -> "ReplayStarts":
-        """Fill the pool anew, in bulk, with the model as it is now. Returns itself."""
+    def refresh(self, seed: int | None = None) -> "ReplayStarts":
+        """Fill the pool anew, in bulk, with the model as it is now. Returns itself.
+
+        Args:
+            seed: of the filter's noise from here on; the noise goes on if not given.
+        """
+        if seed is not None:
+            self._generator = torch.Generator(model_device(self._model)).manual_seed(seed)
         self._pool = self._filled()
         return self
 

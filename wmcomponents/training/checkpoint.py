@@ -86,9 +86,9 @@ def save_checkpoint(
             f"the state of {type(optimizer).__name__} cannot be kept in a checkpoint ({error}); use numbers where it "
             f"has tensors or objects among its options (lr=1e-3, not a tensor)."
         ) from error
-    metadata["sha256"] = _digest(tensors, metadata)
+    metadata["sha256"] = digest_of(tensors, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(
@@ -125,7 +125,9 @@ def load_checkpoint(
     path = Path(path)
     beyond = _own_tensors(objective, model)
     held = [*model.state_dict().values(), *beyond.values(), *(p for g in optimizer.param_groups for p in g["params"])]
-    tensors, metadata = _read(path, ROOM * sum(value.numel() * value.element_size() for value in held) + SPARE_BYTES)
+    tensors, metadata = read_tensors(
+        path, ROOM * sum(value.numel() * value.element_size() for value in held) + SPARE_BYTES
+    )
     try:
         saved, counters, state = (_object(metadata[name]) for name in ("run", "counters", "optimizer"))
         if not isinstance(state["plain"], dict):
@@ -185,8 +187,14 @@ def changes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, tensor by tensor, so that no second copy of them is held in memory."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, tensor by tensor, so that no second copy of them is held in memory.
+
+    Args:
+        path: the file; whoever reads it finds the old content or the new one.
+        tensors: contiguous ones on the CPU.
+        metadata: beside them.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))  # every tensor lies aligned
     end = 0
@@ -206,8 +214,17 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
                 file.write(_bytes(tensors[key]))
 
 
-def _read(path: Path, largest: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a whole and undamaged bundle of at most so many bytes."""
+def read_tensors(path: Path, largest: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a whole and undamaged file of this format.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have; any number if not given.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        BadCheckpointError: if it is something else, or its content does not match its hash.
+    """
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
@@ -227,7 +244,7 @@ def _read(path: Path, largest: int | None = None) -> tuple[dict[str, Tensor], di
         raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, safetensors.SafetensorError) as error:
         raise BadCheckpointError(f"{path} is not a checkpoint, or is damaged ({error}).") from error
-    if metadata.get("sha256") != _digest(tensors, metadata):
+    if metadata.get("sha256") != digest_of(tensors, metadata):
         raise BadCheckpointError(f"{path} is damaged, or is not a checkpoint: its content does not match its hash.")
     if metadata.get("format") != FORMAT:
         raise BadCheckpointError(f"{path} has format {metadata.get('format')}; this version reads format {FORMAT}.")
@@ -296,7 +313,8 @@ def _bytes(value: Tensor) -> Any:
     return value.reshape(-1).view(torch.uint8).numpy()
 
 
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The hash of a file's tensors and metadata, without the hash itself among them."""
     digest = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "sha256"}, sort_keys=True).encode())
     for key in sorted(tensors):
         value = tensors[key]

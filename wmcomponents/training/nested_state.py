@@ -1,16 +1,13 @@
 """Nested states, such as an agent's, in one safetensors file: tensors as they are, the rest as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
-from wmcomponents._whole import write_whole
-from wmcomponents.training.checkpoint import BadCheckpointError
+from wmcomponents.training.checkpoint import FORMAT, BadCheckpointError, digest_of, read_tensors, write_tensors
 
 TENSOR, PAIRS = "__tensor__", "__pairs__"
 
@@ -27,8 +24,9 @@ def save_nested(path: str | Path, state: Mapping[str, Any]) -> None:
         TypeError: if it holds anything else; the message names where.
     """
     tensors: dict[str, Tensor] = {}
-    plain = json.dumps(_taken_apart(state, tensors, "state"))
-    write_whole(path, safetensors.torch.save(tensors, {"state": plain}))
+    metadata = {"format": FORMAT, "state": json.dumps(_taken_apart(state, tensors, "state"))}
+    metadata["sha256"] = digest_of(tensors, metadata)
+    write_tensors(Path(path), tensors, metadata)
 
 
 def load_nested(path: str | Path) -> dict[str, Any]:
@@ -42,37 +40,45 @@ def load_nested(path: str | Path) -> dict[str, Any]:
         BadCheckpointError: if it is damaged or something else.
     """
     path = Path(path)
+    tensors, metadata = read_tensors(path)
     try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         found = _put_together(json.loads(metadata["state"]), tensors)
         if not isinstance(found, dict):
             raise ValueError("it holds no state")
         return found
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no saved state at {path}.") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        RecursionError,
-        safetensors.SafetensorError,
-    ) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpointError(f"{path} is not a saved state, or is damaged ({error}).") from error
+
+
+def not_numbers(state: Any, place: str = "state") -> Iterator[str]:
+    """Where a nested state holds a NaN. Infinity may stand for "none yet" in what is counted.
+
+    Args:
+        state: as for :func:`save_nested`.
+        place: what to call it.
+    """
+    if isinstance(state, Tensor):
+        if state.is_floating_point() and bool(state.isnan().any()):
+            yield place
+    elif isinstance(state, Mapping):
+        for key, entry in state.items():
+            yield from not_numbers(entry, f"{place}/{key}")
+    elif isinstance(state, (list, tuple)):
+        for number, entry in enumerate(state):
+            yield from not_numbers(entry, f"{place}/{number}")
+    elif isinstance(state, float) and state != state:
+        yield place
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
     if isinstance(value, Tensor):
-        tensors[place] = value.detach().to("cpu", copy=True).contiguous()
-        return {TENSOR: place}
+        name = f"{len(tensors)} {place}"  # numbered: two places may read the same
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {TENSOR: name}
     if isinstance(value, Mapping):
-        pairs = [[key, _taken_apart(entry, tensors, f"{place}/{key}")] for key, entry in value.items()]
-        if any(type(key) not in (str, int) for key, _ in pairs):
+        if any(type(key) not in (str, int) for key in value):
             raise TypeError(f"{place} has keys that are neither strings nor whole numbers; it cannot be saved.")
-        return {PAIRS: pairs}
+        return {PAIRS: [[key, _taken_apart(entry, tensors, f"{place}/{key}")] for key, entry in value.items()]}
     if isinstance(value, (list, tuple)):
         return [_taken_apart(entry, tensors, f"{place}/{number}") for number, entry in enumerate(value)]
     if value is None or type(value) in (bool, int, float, str):
@@ -86,5 +92,8 @@ def _put_together(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if TENSOR in value:
             return tensors[value[TENSOR]]
-        return {key: _put_together(entry, tensors) for key, entry in value[PAIRS]}
+        pairs = [(key, _put_together(entry, tensors)) for key, entry in value[PAIRS]]
+        if any(type(key) not in (str, int) for key, _ in pairs):
+            raise ValueError("its keys are not strings or whole numbers")
+        return dict(pairs)
     return value

@@ -16,8 +16,14 @@ LINE_SECONDS = 10.0
 class Show(Protocol):
     """Shows how far the work is."""
 
-    def __call__(self, step: int, losses: Mapping[str, float], stage: str | None = None) -> None:
-        """Show a step, the losses beside it, and the stage in which the work is."""
+    def __call__(
+        self,
+        step: int,
+        losses: Mapping[str, float],
+        stage: str | None = None,
+        facts: Mapping[str, float] | None = None,
+    ) -> None:
+        """Show a step, the losses beside it (what begins with ``loss_``), the stage of the work, and more facts."""
 
 
 @contextlib.contextmanager
@@ -34,7 +40,7 @@ def progress_bar(shown: bool, name: str, done: int, total: int) -> Iterator[Show
         A function of the step, of the losses to show, and of the stage.
     """
     if not shown:
-        yield lambda step, losses, stage=None: None
+        yield lambda step, losses, stage=None, facts=None: None
         return
     from rich.console import Console
 
@@ -66,8 +72,14 @@ def _bar(console: Any, name: str, done: int, total: int) -> Iterator[Show]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=total, completed=done, losses="")
 
-        def show(step: int, losses: Mapping[str, float], stage: str | None = None) -> None:
-            bar.update(task, description=_titled(name, stage), completed=step, losses="  ".join(_terms(losses)))
+        def show(
+            step: int,
+            losses: Mapping[str, float],
+            stage: str | None = None,
+            facts: Mapping[str, float] | None = None,
+        ) -> None:
+            terms = "  ".join(_terms(losses, facts))
+            bar.update(task, description=_titled(name, stage), completed=step, losses=terms)
 
         yield show
 
@@ -75,19 +87,21 @@ def _bar(console: Any, name: str, done: int, total: int) -> Iterator[Show]:
 @contextlib.contextmanager
 def _lines(name: str, done: int, total: int) -> Iterator[Show]:
     begun = printed = time.monotonic()
-    last: tuple[int, Mapping[str, float], str | None] | None = None
+    last: tuple[int, list[str], str | None] | None = None
 
-    def say(step: int, losses: Mapping[str, float], stage: str | None) -> None:
+    def say(step: int, terms: list[str], stage: str | None) -> None:
         rate = (step - done) / max(time.monotonic() - begun, 1e-9)
         pace = [f"{rate:.3g}/s"] if step > done else []
         if step > done and step < total:
             pace.append(f"{_duration((total - step) / rate)} left")
-        words = ", ".join([*pace, *_terms(losses)])
+        words = ", ".join([*pace, *terms])
         print(f"{_titled(name, stage)} {step}/{total}: {words}", file=sys.stderr, flush=True)
 
-    def show(step: int, losses: Mapping[str, float], stage: str | None = None) -> None:
+    def show(
+        step: int, losses: Mapping[str, float], stage: str | None = None, facts: Mapping[str, float] | None = None
+    ) -> None:
         nonlocal printed, last
-        last = (step, dict(losses), stage)
+        last = (step, _terms(losses, facts), stage)
         if time.monotonic() >= printed + LINE_SECONDS:
             say(*last)
             printed, last = time.monotonic(), None
@@ -103,8 +117,11 @@ def _titled(name: str, stage: str | None) -> str:
     return name if stage is None else f"{name} ({stage})"
 
 
-def _terms(losses: Mapping[str, float]) -> list[str]:
-    return [f"{key.removeprefix('loss_')} {value:.3g}" for key, value in losses.items() if key.startswith("loss_")]
+def _terms(losses: Mapping[str, float], facts: Mapping[str, float] | None) -> list[str]:
+    told = [
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value:.3g}" for key, value in (facts or {}).items()
+    ]
+    return told + [f"{key[5:]} {value:.3g}" for key, value in losses.items() if key.startswith("loss_")]
 
 
 def _duration(seconds: float) -> str:
