@@ -189,7 +189,8 @@ class RealSteps:
         self.lost = [row for row in rows if self._actions[row]]
         for row in rows:
             self._begin(row)
-        anew = self.env.reset(now.set("_reset", ~is_there.reshape(*self.env.batch_size, 1))).exclude("_reset")
+        anew = self.env.reset(now.set("_reset", ~is_there.reshape(*self.env.batch_size, 1)))
+        anew = anew.exclude("_reset", "_step")
         if self.env.batch_size == torch.Size([]):
             return anew
         going_on = cast(TensorDictBase, saved.select(*anew.keys(True, True)))
