@@ -284,6 +284,8 @@ class OnlineTrainer:
                 found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
         if draws is not None:
             policy.set_generator_state(draws)
+        if not math.isfinite(found.mean):
+            raise DivergedError(f"the return of the evaluation at real step {self.real_steps} is {found.mean}.")
         point = {"real_steps": self.real_steps, "updates": self.global_step, "return": found.mean}
         self.evaluations.append({**point, "dreamed_steps": self.agent.dreamed_steps})
         self.callback_metrics["evaluation/return"] = found.mean
