@@ -45,11 +45,18 @@ WORLDS = {
 
 SMALL: dict[str, dict[str, Any]] = {
     "actor-critic": {"units": 8, "horizon": 2, "dreams": 4},
+    "recurrent actor-critic": {"units": 8, "horizon": 2, "burn_in": 2},
+    "planner": {"horizon": 2, "candidates": 8, "elites": 2, "budget": 1},
+    "Stable-Baselines3": {"dreams": 2, "horizon": 3, "round_steps": 16},
 }
 """Arguments by kind of agent that make it cheap."""
 
 OWN: dict[str, dict[str, Any]] = {
     "dreamer_v3": {"replay_scale": 0.0},
+    "sb3-ppo": {"n_steps": 8, "batch_size": 16, "n_epochs": 1},
+    "sb3-a2c": {"n_steps": 8},
+    "sb3-sac": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
+    "sb3-dqn": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
 }
 """And by agent."""
 
@@ -70,9 +77,22 @@ def small_agent(agent: str, model: Any) -> Any:
 
 
 def learnt(agent: Any) -> list[dict[str, float]]:
-    """What two updates of an agent in dreams alone report."""
-    experience = Experience(agent.model)
+    """What two updates of an agent report, in dreams alone where it learns from nothing else."""
+    sample = (lambda: sequences(agent.model)) if agent.learns_from == "sequences" else None
+    experience = Experience(agent.model, sample)
     return [agent.learn(experience) for _ in range(2)]
+
+
+def sequences(model: Any) -> TensorDict:
+    """Two random sequences of three steps, in TorchRL's layout."""
+    shape = torch.Size([2, 3])
+    no = torch.zeros(2, 3, 1, dtype=torch.bool)
+    begins = no.clone()
+    begins[:, 0] = True
+    ends = {"done": no, "terminated": no, "truncated": no}
+    after = {**dict(model.observation_spec.rand(shape).items()), **ends, "reward": torch.randn(2, 3, 1), "is_init": no}
+    now = {**dict(model.observation_spec.rand(shape).items()), **ends, "is_init": begins}
+    return TensorDict({**now, "action": model.action_spec.rand(shape), "next": TensorDict(after, shape)}, shape)
 
 
 def acted(agent: Any) -> torch.Tensor:
@@ -105,6 +125,8 @@ def table() -> str:
 def _said(why: str, model: Any) -> str:
     """A reason without the names of who asked and who was asked."""
     text = re.sub(r"^\w+ cannot run in this model\. ", "", why).replace(type(model).__name__, "this model")
+    text = re.sub(r"Its actions are \w+\[[^]]*\]", "Its actions are of another kind", text)
+    text = re.sub(r"Its observations are .*?, not", "Its observations are of another kind, not", text)
     return text[0].upper() + text[1:]
 
 

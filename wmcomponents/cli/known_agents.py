@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from wmcomponents.cli.errors import UsageError, meant
 
-Kind = Literal["actor-critic", "Stable-Baselines3", "planner", "search"]
+Kind = Literal["actor-critic", "recurrent actor-critic", "Stable-Baselines3", "planner", "search"]
 
 
 class KnownAgent(NamedTuple):
@@ -24,6 +24,63 @@ class KnownAgent(NamedTuple):
     whole: str | None = None
     presets: tuple[str, ...] = ()
 
+
+def _preprint(model: Any, *, seed: int = 0, dreams: int | None = None, **changes: Any) -> Any:
+    from wmcomponents.agents.actor_critic import ImaginationAgent, dreamer_v3_preprint_loss
+
+    ImaginationAgent.needs.check(model, "The actor-critic of DreamerV3's preprint")
+    return ImaginationAgent(dreamer_v3_preprint_loss(model, seed=seed, **changes), dreams=dreams)
+
+
+def _recurrent(name: str, model: Any, *, seed: int = 0, **changes: Any) -> Any:
+    from wmcomponents.agents import actor_critic
+    from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
+
+    return RecurrentAgent(getattr(actor_critic, name)(model, seed=seed, **changes))
+
+
+def _iris(model: Any, **changes: Any) -> Any:
+    return _recurrent("iris_loss", model, **changes)
+
+
+def _delta_iris(model: Any, **changes: Any) -> Any:
+    return _recurrent("delta_iris_loss", model, **changes)
+
+
+def _diamond(model: Any, **changes: Any) -> Any:
+    return _recurrent("diamond_loss", model, **changes)
+
+
+def _cem(model: Any, *, seed: int = 0, **changes: Any) -> Any:
+    from wmcomponents.agents.planners import cem
+    from wmcomponents.agents.planning_agent import PlanningAgent
+
+    return PlanningAgent(cem(model, seed=seed, **changes))
+
+
+def _sb3(algorithm: str, model: Any, **changes: Any) -> Any:
+    from wmcomponents.integrations.sb3_agent import SB3Agent
+
+    return SB3Agent(algorithm, model, **changes)
+
+
+def _ppo(model: Any, **changes: Any) -> Any:
+    return _sb3("ppo", model, **changes)
+
+
+def _a2c(model: Any, **changes: Any) -> Any:
+    return _sb3("a2c", model, **changes)
+
+
+def _sac(model: Any, **changes: Any) -> Any:
+    return _sb3("sac", model, **changes)
+
+
+def _dqn(model: Any, **changes: Any) -> Any:
+    return _sb3("dqn", model, **changes)
+
+
+HERE = __name__
 
 AGENTS: dict[str, KnownAgent] = {
     "dreamer_v1": KnownAgent(
@@ -44,6 +101,15 @@ AGENTS: dict[str, KnownAgent] = {
         "wmcomponents.agents:DreamerV3Agent",
         ("tiny", "size1m", "size12m", "size25m", "size200m"),
     ),
+    "dreamer_v3_preprint": KnownAgent("actor-critic", f"{HERE}:_preprint"),
+    "iris": KnownAgent("recurrent actor-critic", f"{HERE}:_iris"),
+    "delta_iris": KnownAgent("recurrent actor-critic", f"{HERE}:_delta_iris"),
+    "diamond": KnownAgent("recurrent actor-critic", f"{HERE}:_diamond"),
+    "cem": KnownAgent("planner", f"{HERE}:_cem"),
+    "sb3-ppo": KnownAgent("Stable-Baselines3", f"{HERE}:_ppo"),
+    "sb3-a2c": KnownAgent("Stable-Baselines3", f"{HERE}:_a2c"),
+    "sb3-sac": KnownAgent("Stable-Baselines3", f"{HERE}:_sac"),
+    "sb3-dqn": KnownAgent("Stable-Baselines3", f"{HERE}:_dqn"),
 }
 """By the name that ``--agent`` takes: one line each."""
 
