@@ -56,7 +56,8 @@ def state_of(agent: "SB3Agent") -> dict[str, Any]:
     Raises:
         TypeError: if its replay buffer is of a kind that cannot be kept.
     """
-    algorithm, state = agent.algorithm, {"algorithm": agent.name, "view": agent.view}
+    algorithm = agent.algorithm
+    state: dict[str, Any] = {"algorithm": agent.name, "view": agent.view}
     names, variables = algorithm._get_torch_save_params()
     state["modules"] = {name: attrgetter(name)(algorithm).state_dict() for name in names}
     state["variables"] = {name: attrgetter(name)(algorithm).detach() for name in variables}
@@ -81,7 +82,7 @@ def load_state(agent: "SB3Agent", state: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it is another's.
     """
-    algorithm = agent.algorithm
+    algorithm: Any = agent.algorithm
     own = {"algorithm": agent.name, "view": agent.view}
     if {name: state.get(name) for name in own} != own:
         raise ValueError(
@@ -106,8 +107,9 @@ def load_state(agent: "SB3Agent", state: Mapping[str, Any]) -> None:
     algorithm._setup_learn(0, None, reset_num_timesteps=algorithm.ep_info_buffer is None and place is None)
     for name, value in state["counts"].items():
         setattr(algorithm, name, value)
-    algorithm.ep_info_buffer.clear()
-    algorithm.ep_info_buffer.extend({"r": r, "l": l, "t": 0.0} for r, l in state["episodes"])  # noqa: E741
+    episodes: Any = algorithm.ep_info_buffer
+    episodes.clear()
+    episodes.extend({"r": r, "l": l, "t": 0.0} for r, l in state["episodes"])  # noqa: E741
 
 
 def _place(agent: "SB3Agent") -> dict[str, Any]:
