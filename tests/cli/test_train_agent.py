@@ -1,8 +1,15 @@
 """Agents trained in the dreams of a saved model alone."""
 
 import pytest
+import torch
 
 from tests.support.running import wmc
+from wmcomponents.cli.dataset import open_dataset
+from wmcomponents.cli.policies import real_policy
+from wmcomponents.data import make_env
+from wmcomponents.evaluation.returns import evaluate_policy
+from wmcomponents.models import Diamond, DiamondConfig
+from wmcomponents.models.loading import load
 from wmcomponents.training.nested_state import load_nested
 
 
@@ -10,11 +17,13 @@ def dreaming(agent, model, out, steps, *more):
     return wmc("train", "--agent", agent, "--model", model, "--dream-only", "--steps", steps, "--out", out, *more)
 
 
-@pytest.mark.parametrize("agent", ["sb3-ppo", "dreamer_v3"])
-def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, model, data, tmp_path):
+@pytest.mark.parametrize(
+    ("agent", "steps", "has_data"),
+    [("sb3-ppo", 2048, True), ("dreamer_v3", 2 * 256 * 15, False), ("dreamer_v3", 2 * 2 * 9 * 15, True)],
+)
+def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, steps, has_data, model, data, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    steps = 2048 if agent == "sb3-ppo" else 2 * 256 * 15
-    more = ["--data", data] if agent == "sb3-ppo" else []
+    more = ["--data", data, "--batch-size", 2, "--sequence-length", 8, "--start-states", 32] if has_data else []
     for out, totals in ((whole, [steps]), (parts, [1, steps])):
         for total in totals:
             ran = dreaming(agent, model, out, total, *more)
@@ -22,11 +31,32 @@ def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, model,
     assert ran.result["resumed_at"] > 0
     states = [load_nested(out / "agent.safetensors") for out in (whole, parts)]
     assert str(states[0]) == str(states[1])
+    assert ("loss_replay_value" in ran.result["numbers"]) == (agent == "dreamer_v3" and has_data)
     ran = wmc(
         "eval", "--model", whole / "model", "--data", data, "--agent", whole, "--episodes", 1, "--horizon", 2,
         "--sequences", 4, "--samples", 1, "--out", tmp_path / "eval",
     )  # fmt: skip
     assert ran.code == 0, ran.err
+
+
+def test_a_recurrent_actor_critic_learns_behind_real_sequences_and_acts_on_frames(tmp_path):
+    pytest.importorskip("minatar")
+    data, model, out = tmp_path / "data", tmp_path / "model", tmp_path / "out"
+    ran = wmc(
+        "collect", "--env", "MinAtar/Breakout-v1", "--from-pixels", "--image-size", 16, "--steps", 60, "--out", data,
+        "--max-episode-steps", 20,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    torch.manual_seed(0)
+    kept = open_dataset([data], sequence_length=8, batch_size=2, seed=0)
+    Diamond(DiamondConfig.tiny(), kept.observation_spec, kept.action_spec).save_pretrained(model)
+    more = ["--data", data, "--batch-size", 2, "--sequence-length", 8, "--start-states", 4]
+    ran = dreaming("diamond", model, out, 10, *more)
+    assert ran.code == 0, ran.err
+    assert ran.result["dreamed_steps"] == 2 * 15
+    env = make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=16, max_episode_steps=20)
+    env, policy = real_policy(out, env, load(out / "model"))
+    assert evaluate_policy(env, policy, 1, seed=0).lengths[0] <= 20
 
 
 @pytest.mark.parametrize(
@@ -35,6 +65,10 @@ def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, model,
         ("sb3-pro", [], 2, "Did you mean 'sb3-ppo'"),
         ("sb3-sac", [], 1, "not numbers: choose an agent"),
         ("sb3-ppo", ["--steps", "few"], 2, "number of dreamt steps"),
+        ("cem", [], 2, "learns nothing"),
+        ("iris", [], 2, "behind real sequences: pass --data"),
+        ("dreamer_v3", ["--family", "IRIS", "--lr", 0.1], 2, "does not read --family, --lr: leave them out"),
+        ("dreamer_v3", ["--batch-size", 4], 2, "does not read --batch-size: leave them out, or pass the --data"),
     ],
 )
 def test_mistakes_are_told_in_words(agent, more, code, said, model, tmp_path):

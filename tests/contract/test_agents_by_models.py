@@ -55,7 +55,9 @@ def _reason(model, agent: str) -> str | None:
         return "offers no decode"
     if kind == "recurrent actor-critic" and not (len(shown) == 1 and len(shown[0].shape) == 3):
         return "not one image"
-    if (agent == "sb3-sac" and is_choice) or (agent in ("sb3-dqn", "iris", "delta_iris", "diamond") and not is_choice):
+    if (agent in ("sb3-sac", "sb3-td3") and is_choice) or (
+        agent in ("sb3-dqn", "iris", "delta_iris", "diamond") and not is_choice
+    ):
         return "Its actions are"
     return None
 

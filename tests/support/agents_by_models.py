@@ -57,6 +57,7 @@ OWN: dict[str, dict[str, Any]] = {
     "sb3-a2c": {"n_steps": 8},
     "sb3-sac": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
     "sb3-dqn": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
+    "sb3-td3": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
 }
 """And by agent."""
 
@@ -124,7 +125,8 @@ def table() -> str:
 
 def _said(why: str, model: Any) -> str:
     """A reason without the names of who asked and who was asked."""
-    text = re.sub(r"^\w+ cannot run in this model\. ", "", why).replace(type(model).__name__, "this model")
+    text = why.partition("cannot run in this model. ")[2] or why
+    text = text.replace(type(model).__name__, "this model").replace(". this model", ". This model")
     text = re.sub(r"Its actions are \w+\[[^]]*\]", "Its actions are of another kind", text)
     text = re.sub(r"Its observations are .*?, not", "Its observations are of another kind, not", text)
     return text[0].upper() + text[1:]

@@ -80,6 +80,10 @@ def _dqn(model: Any, **changes: Any) -> Any:
     return _sb3("dqn", model, **changes)
 
 
+def _td3(model: Any, **changes: Any) -> Any:
+    return _sb3("td3", model, **changes)
+
+
 HERE = __name__
 
 AGENTS: dict[str, KnownAgent] = {
@@ -110,6 +114,7 @@ AGENTS: dict[str, KnownAgent] = {
     "sb3-a2c": KnownAgent("Stable-Baselines3", f"{HERE}:_a2c"),
     "sb3-sac": KnownAgent("Stable-Baselines3", f"{HERE}:_sac"),
     "sb3-dqn": KnownAgent("Stable-Baselines3", f"{HERE}:_dqn"),
+    "sb3-td3": KnownAgent("Stable-Baselines3", f"{HERE}:_td3"),
 }
 """By the name that ``--agent`` takes: one line each."""
 

@@ -104,18 +104,19 @@ def real_policy(agent: Any, env: TransformedEnv, model: WorldModel | None) -> tu
         BadAgentError: if the agent does not fit.
     """
     from wmcomponents.data import action_spec, observation_spec
-    from wmcomponents.integrations.torchrl import LatentPolicy
 
     if isinstance(agent, Path):
-        from wmcomponents.cli.agents import load_agent_folder
+        from wmcomponents.cli.agent_folder import load_agent_folder
 
         if model is None:
             raise UsageError(f"{agent} is a folder; name a file: {agent / 'agent.zip'}.")
         policy = load_agent_folder(agent, model).real_policy
-        primed = isinstance(policy, LatentPolicy)
+        primed = hasattr(policy, "make_tensordict_primer")
         return (env.append_transform(policy.make_tensordict_primer()) if primed else env), policy
     if model is None or agent_view(agent, model) == "decoded":
         return env, _sb3(agent, observation_spec(env), action_spec(env))
+    from wmcomponents.integrations.torchrl import LatentPolicy
+
     policy = LatentPolicy(model, _sb3(agent, _latent_spec(agent), action_spec(env)))
     return env.append_transform(policy.make_tensordict_primer()), policy
 

@@ -14,6 +14,7 @@ from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import UsageError, at_least, changed, check_folders, known_family
 from wmcomponents.cli.stages import check_stages, steps_of
+from wmcomponents.cli.train_forms import refuse_unread
 
 RUN = "run.json"
 TRAINING = "training.json"
@@ -84,14 +85,15 @@ class TrainConfig:
 
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train, or go on training, and save the model, or the agent."""
-    if config.agent is not None or config.model is not None or config.dream_only:
-        if config.agent is None or not config.dream_only:
+    if config.agent is not None:
+        from wmcomponents.cli.train_agent import run_dream_only
+
+        if not config.dream_only:
             raise UsageError(
                 "an agent is trained in a saved model by --agent NAME --model PATH --dream-only, all three together."
             )
-        from wmcomponents.cli.train_agent import run_dream_only
-
         return run_dream_only(config)
+    refuse_unread(config)
     if not config.data:
         raise UsageError("--data is missing. Data folders to learn from: `wmc collect` writes them.")
     counts = ("batch_size", "sequence_length", "checkpoint_every", "start_states", "accumulate")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from wmcomponents._interruption import postponed
 from wmcomponents._whole import check_place, write_whole
-from wmcomponents.cli.agents import AGENT, STATE, agent_facts, known_agent
+from wmcomponents.cli.agent_folder import AGENT, STATE, agent_facts, dreaming_agent
 from wmcomponents.cli.console import counting, quiet, say
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import UsageError, at_least, check_folders
+from wmcomponents.cli.known_agents import known_agent
+from wmcomponents.cli.train_forms import OF_SEQUENCES, refuse_unread
 from wmcomponents.data.episodes import derived_seed
 
 if TYPE_CHECKING:
@@ -21,12 +23,22 @@ SAVE_SECONDS = 10.0
 
 def run_dream_only(config: "TrainConfig") -> dict[str, Any]:
     """Train the agent, or go on training it, and save it."""
-    build = known_agent(config.agent or "")
+    name = str(config.agent)
+    kind = known_agent(name).kind
     if config.model is None:
         raise UsageError("--agent with --dream-only needs --model, the folder of a saved model to dream in.")
     if len(config.steps) != 1 or not config.steps[0].isdecimal() or int(config.steps[0]) < 1:
         raise UsageError(f"--steps of an agent is a number of dreamt steps; got {' '.join(config.steps)!r}.")
-    at_least(0, seed=config.seed)
+    if kind == "planner":
+        raise UsageError(
+            f"{name} plans, and learns nothing: there is nothing to train, and it acts in any model as it is."
+        )
+    if kind == "recurrent actor-critic" and not config.data:
+        raise UsageError(
+            f"{name} begins its dreams behind real sequences: pass --data, the folders that the model was trained on."
+        )
+    refuse_unread(config)
+    at_least(0, seed=config.seed, threads=config.threads or 0)
     at_least(1, start_states=config.start_states, sequence_length=config.sequence_length, batch_size=config.batch_size)
     check_folders(model=config.model, data=config.data)
     steps = int(config.steps[0])
@@ -39,19 +51,21 @@ def run_dream_only(config: "TrainConfig") -> dict[str, Any]:
     quiet()
     torch.set_num_threads(config.threads or torch.get_num_threads())
     model, pool = load_with_starts(config.model, device=device_of(config.device))
-    if config.data:
-        pool = _pool(config, model)
+    data = _data(config, model) if config.data else None
+    if data is not None:
+        pool = _pool(config, model, data)
     facts = _noted(config, steps)
     seed_everything(config.seed)  # of the agent's weights
-    agent = build(model, seed=config.seed, steps=facts["steps"])
+    agent = dreaming_agent(name, model, seed=config.seed, steps=facts["steps"])
     with one_writer(check_place(config.out)):
-        return _learn(config, agent, pool, facts, steps)
+        return _learn(config, agent, data, pool, facts, steps)
 
 
 def _noted(config: "TrainConfig", steps: int) -> dict[str, Any]:
     """What decides the run; of a run that goes on, as it began."""
     data = [str(path) for path in config.data]
     facts = {"agent": config.agent, "seed": config.seed, "model": str(config.model), "data": data, "steps": steps}
+    facts |= {name: getattr(config, name) for name in sorted(OF_SEQUENCES)} if data else {}
     found = agent_facts(config.out)
     if not found:
         return facts
@@ -65,7 +79,11 @@ def _noted(config: "TrainConfig", steps: int) -> dict[str, Any]:
     return found
 
 
-def _learn(config: "TrainConfig", agent: Any, pool: Any, facts: dict[str, Any], steps: int) -> dict[str, Any]:
+def _learn(
+    config: "TrainConfig", agent: Any, data: Any, pool: Any, facts: dict[str, Any], steps: int
+) -> dict[str, Any]:
+    import torch
+
     from wmcomponents.dream.experience import Experience
     from wmcomponents.dream.starts import PoolStarts
     from wmcomponents.training.nested_state import load_nested, save_nested
@@ -78,12 +96,17 @@ def _learn(config: "TrainConfig", agent: Any, pool: Any, facts: dict[str, Any], 
         model.save_pretrained(out / "model", starts=pool)
         write_whole(out / AGENT, json.dumps(facts, indent=2) + "\n")
     resumed_at, numbers = agent.dreamed_steps, {}
-    experience = Experience(model, starts=None if pool is None else PoolStarts(pool), seed=config.seed)
+    draws = torch.Generator()
+    sample = None if data is None or agent.learns_from == "dreams" else data.replay.sample
+    if data is not None:
+        data.replay.set_rng(draws)
+    experience = Experience(model, sample, starts=None if pool is None else PoolStarts(pool), seed=config.seed)
     due = time.monotonic() + SAVE_SECONDS
     with postponed() as request, counting("dreamt steps", steps) as advance:
         while agent.dreamed_steps < steps:
-            # A round draws its starts from a seed of its own, so that one that is repeated is the same.
+            # A round draws from seeds of its own, so that one that is repeated is the same.
             experience.generator.manual_seed(derived_seed(config.seed, "starts", agent.dreamed_steps))
+            draws.manual_seed(derived_seed(config.seed, "sequences", agent.dreamed_steps))
             numbers = agent.learn(experience)
             advance(min(agent.dreamed_steps, steps))
             if request or time.monotonic() >= due:
@@ -104,15 +127,20 @@ def _learn(config: "TrainConfig", agent: Any, pool: Any, facts: dict[str, Any], 
     }
 
 
-def _pool(config: "TrainConfig", model: Any) -> Any:
-    """States of the model's filter along real data."""
+def _data(config: "TrainConfig", model: Any) -> Any:
     from wmcomponents.cli.dataset import check_fits, open_dataset
+
+    data = open_dataset(
+        config.data, sequence_length=config.sequence_length, batch_size=config.batch_size, seed=config.seed
+    )
+    check_fits(model, data, Path(str(config.model)))
+    return data
+
+
+def _pool(config: "TrainConfig", model: Any, data: Any) -> Any:
+    """States of the model's filter along real data."""
     from wmcomponents.dream.replay_starts import ReplayStarts
 
-    length = config.sequence_length
-    data = open_dataset(config.data, sequence_length=length, batch_size=config.batch_size, seed=config.seed)
-    check_fits(model, data, Path(str(config.model)))
-    starts = ReplayStarts(
-        model, data.replay.sample, pool_size=config.start_states, burn_in=min(8, length - 1), seed=config.seed
-    )
+    burn_in = min(8, config.sequence_length - 1)
+    starts = ReplayStarts(model, data.replay.sample, pool_size=config.start_states, burn_in=burn_in, seed=config.seed)
     return starts.pool

@@ -1,0 +1,67 @@
+"""The folder of a trained agent: which it is, the world model that it acts by, and its state."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wmcomponents.cli.errors import UsageError
+from wmcomponents.cli.known_agents import AGENTS, make_agent
+
+AGENT, STATE = "agent.json", "agent.safetensors"
+"""Of the folder: which agent it is, and its state."""
+
+
+def agent_facts(folder: Path) -> dict[str, Any]:
+    """What is noted of a trained agent; empty where there is none.
+
+    Args:
+        folder: of the agent.
+
+    Raises:
+        UsageError: if the note is damaged.
+    """
+    file = folder / AGENT
+    if not file.is_file():
+        return {}
+    try:
+        facts = json.loads(file.read_text())
+        sound = facts["agent"] in AGENTS and all(type(facts[name]) is int for name in ("seed", "steps"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UsageError(f"{file} is damaged: choose another folder, or train the agent again.")
+    return facts
+
+
+def dreaming_agent(name: str, model: Any, *, seed: int, steps: int) -> Any:
+    """An agent that is to learn in dreams alone.
+
+    Args:
+        name: of ``known_agents.AGENTS``.
+        model: the world model.
+        seed: of its dreams.
+        steps: dreamt steps over which it anneals what it anneals by steps.
+    """
+    paced = {"schedule_steps": steps} if AGENTS[name].kind == "Stable-Baselines3" else {}
+    return make_agent(name, model, seed=seed, **paced)
+
+
+def load_agent_folder(folder: Path, model: Any) -> Any:
+    """A trained agent from its folder, in a world model.
+
+    Args:
+        folder: written by ``wmc train --agent``.
+        model: the world model that it was trained in.
+
+    Raises:
+        BadCheckpointError: if its state is damaged.
+        UsageError: if the folder holds no agent.
+    """
+    from wmcomponents.training.nested_state import load_nested
+
+    facts = agent_facts(folder)
+    if not facts:
+        raise UsageError(f"{folder} holds no agent; `wmc train --agent sb3-ppo --dream-only --model ...` trains one.")
+    agent = dreaming_agent(facts["agent"], model, seed=facts["seed"], steps=facts["steps"])
+    agent.load_state_dict(load_nested(folder / STATE))
+    return agent
