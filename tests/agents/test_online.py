@@ -338,6 +338,28 @@ def test_returns_and_losses_are_logged_against_real_steps_each_once(whole):
     assert whole.best == max(one["return"] for one in whole.evaluations)
 
 
+def test_an_evaluation_after_the_last_bundle_is_logged_once_though_both_are_of_one_step(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    class Kill:
+        def on_train_batch_end(self, trainer, agent, outputs, batch, batch_idx):
+            if trainer.real_steps == 24:
+                trainer.save()
+
+        def on_validation_end(self, trainer, agent):
+            raise Killed
+
+    phases = SCHEDULE.vary(pretrain=1)
+    with pytest.raises(Killed):
+        run(tmp_path, schedule=phases, logger="csv", callbacks=[Kill()]).train(STEPS)
+    again = run(tmp_path, schedule=phases, logger="csv")
+    assert (again.real_steps, again.evaluations) == (24, [])
+    again.train(48)
+    rows = (tmp_path / "logs" / "scalars" / "evaluation" / "return.csv").read_text().split()
+    assert [int(row.split(",")[0]) for row in rows] == [24, 48]
+
+
 def test_tensorboard_gets_the_same_names(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -185,6 +185,9 @@ class OnlineTrainer:
             )
         bundle.sweep(self.out, self._known)
         rewind_csv(self.out / "logs", self.real_steps)
+        # A bundle may be written at the step of an evaluation, before it.
+        evaluated = int(self.evaluations[-1]["real_steps"]) if self.evaluations else -1
+        rewind_csv(self.out / "logs", evaluated, "evaluation/*")
         self._due = time.monotonic() + self.save_seconds
 
     def _train(self, steps: int, request: Request, show: Any) -> None:

@@ -35,9 +35,15 @@ def make_logger(logger: Any, out: Path | None) -> Any:
     return TensorboardLogger(exp_name="logs", log_dir=str(out))
 
 
-def rewind_csv(folder: Path, step: int) -> None:
-    """Drop the rows of a run's CSV logs that a killed run wrote after ``step``: they will be written again."""
-    for file in sorted(folder.glob("scalars/**/*.csv")):
+def rewind_csv(folder: Path, step: int, name: str = "**/*") -> None:
+    """Drop the rows of a run's CSV logs that a killed run wrote after ``step``: they will be written again.
+
+    Args:
+        folder: of the logs.
+        step: the last one to keep.
+        name: which numbers, as a glob pattern; all of them if not given.
+    """
+    for file in sorted(folder.glob(f"scalars/{name}.csv")):
         unfinished(file).unlink(missing_ok=True)
         rows = file.read_text(errors="replace").splitlines(keepends=True)
         kept = [row for row in rows if _is_whole(row) and int(row.partition(",")[0]) <= step]
