@@ -38,6 +38,10 @@ class ImaginationAgent:
         explore: a TensorDict module that changes the actor's action in reality, such as TorchRL's
             ``AdditiveGaussianModule`` or ``EGreedyModule``.
 
+    Raises:
+        CapabilityError: if the loss's world model offers no features or no reward.
+        ValueError: if a replay value loss is asked for with a number of dreams.
+
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
         >>> from wmcomponents.agents.actor_critic import dreamer_v3_loss
@@ -64,6 +68,7 @@ class ImaginationAgent:
     ) -> None:
         if replay_scale and dreams is not None:
             raise ValueError("a replay value loss needs a dream from every real step: leave out dreams=.")
+        self.needs.check(loss.world_model, "an actor-critic in imagination")
         self.loss = loss
         self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
         self.replay_scale, self.dreams, self.schedule = replay_scale, dreams, schedule

@@ -35,6 +35,7 @@ class RecurrentAgent:
     learns_from: LearnsFrom = "sequences"
 
     def __init__(self, loss: RecurrentImaginationLoss, *, optimizer: Optimizer | None = None) -> None:
+        self.needs.check(loss.world_model, "a recurrent actor-critic")
         self.loss = loss
         self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
         self.updates = self._dreamed = 0
