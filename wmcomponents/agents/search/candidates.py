@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -133,7 +134,9 @@ class SampledActions:
 
     vectors: Tensor | None = None
 
-    def __init__(self, action_spec: TensorSpec, count: int = 20, prior=density_prior) -> None:
+    def __init__(
+        self, action_spec: TensorSpec, count: int = 20, prior: Callable[[Tensor], Tensor] = density_prior
+    ) -> None:
         self.policy: PolicyDistribution = policy_of(ActionVector(action_spec))
         self.count, self.params, self.prior = whole("count", count, 1, "a number of actions"), self.policy.params, prior
         if isinstance(self.policy, CategoricalPolicy):
@@ -216,7 +219,7 @@ class WidenedRootActions:
 
 
 def squashed_samples(
-    policy: SquashedGaussianPolicy, raw: Tensor, noise: Tensor | None, count: int, prior
+    policy: SquashedGaussianPolicy, raw: Tensor, noise: Tensor | None, count: int, prior: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Logits ``[B, K]`` and vectors ``[B, K, A]`` of actions drawn from squashed Gaussians.
 
