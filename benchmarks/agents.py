@@ -126,12 +126,13 @@ def first(curve: list[dict[str, float]], goal: float) -> float | None:
     return next((point["real_steps"] for point in curve if point["return"] >= goal), None)
 
 
-def section(task: Task, runs: list[dict[str, Any]]) -> list[str]:
+def section(task: dict[str, Any]) -> list[str]:
     """A task's part of the page."""
+    runs, goal = task["runs"], task["goal"]
     lines = [
-        f"## {task.env}",
+        f"## {task['env']}",
         "",
-        f"Goal: a return of {task.goal:g}, mean of {task.episodes} episodes without exploration.",
+        f"Goal: a return of {goal:g}, mean of {task['episodes']} episodes without exploration.",
         "",
     ]
     lines += [
@@ -142,13 +143,13 @@ def section(task: Task, runs: list[dict[str, Any]]) -> list[str]:
     for name in dict.fromkeys(each["agent"] for each in runs):
         own = [each for each in runs if each["agent"] == name]
         for each in own:
-            reached, end = first(each["curve"], task.goal), each["curve"][-1]
+            reached, end = first(each["curve"], goal), each["curve"][-1]
             lines.append(
                 f"| {name} | {each['seed']} | {'not reached' if reached is None else format(int(reached), ',')} | "
                 f"{end['return']:.1f} | {int(end['real_steps']):,} | "
                 f"{each['cpu_seconds']:.0f} | {each['seconds']:.0f} |"
             )
-        to_goal = [first(each["curve"], task.goal) for each in own]
+        to_goal = [first(each["curve"], goal) for each in own]
         if all(steps is not None for steps in to_goal):
             medians[name] = statistics.median(to_goal)
     base = [name for name in medians if name.startswith("SB3")]
@@ -188,58 +189,60 @@ def write() -> None:
     found = {
         key: [json.loads(file.read_text()) for file in sorted((RUNS / key).glob("*/result.json"))] for key in TASKS
     }
-    facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents"}
     tasks = {key: {**asdict(task), "runs": found[key]} for key, task in TASKS.items() if found[key]}
-    (OUT / "agents.json").write_text(json.dumps({**facts, "tasks": tasks}, indent=1) + "\n")
+    facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents", "tasks": tasks}
+    text = json.dumps(facts, indent=1, default=str) + "\n"
+    (OUT / "agents.json").write_text(text)
+    (OUT / "agents.md").write_text(page(json.loads(text)))
+    draw(json.loads(text), OUT / "media" / "agents.svg")
+
+
+def page(facts: dict[str, Any]) -> str:
+    """The page that the numbers give."""
     lines = [
-        "# Behaviour learned online", "",
+        "# Behaviour learned online",
+        "",
         "Agents that begin with nothing: they act in the real environment, fit a world model to what they see, and",
         "learn in its dreams alone, all at once (`DreamerV3Agent.tiny(env).train(steps)` and its like). Beside them an",
-        "algorithm of Stable-Baselines3 on the real environment, with its tuned arguments.", "",
-        "![Return by real steps](media/agents.svg)", "",
-    ]  # fmt: skip
-    for key, task in TASKS.items():
-        if found[key]:
-            lines += section(task, found[key])
+        "algorithm of Stable-Baselines3 on the real environment, with its tuned arguments.",
+        "",
+        "![Return by real steps](media/agents.svg)",
+        "",
+    ]
+    for task in facts["tasks"].values():
+        lines += section(task)
     lines += [
-        "## How it was measured", "",
-        f"`{facts['command']}` with torch {facts['torch']}, one thread a run. The agents' numbers are those of their",
-        "`tiny` presets but for what `agents.json` lists as changes; learning rates are those of minutes on a CPU, not",
-        "the papers'. The return is that of an environment of its own, where neither exploration nor learning happens.",
-        "CPU seconds hold the evaluations.", "",
-    ]  # fmt: skip
-    (OUT / "agents.md").write_text("\n".join(lines))
-    draw(found)
+        "## How it was measured",
+        "",
+        f"`{facts['command']}` with torch {facts['torch']}, one thread a run, beside other work. The agents' numbers",
+        "are those of their `tiny` presets but for what `agents.json` lists as changes; learning rates are those of",
+        "minutes on a CPU, not the papers'. The presets' numbers were chosen in these environments, by a few runs,",
+        "mostly of seed 0, with other episodes. The return is that of an environment of its own, where neither",
+        "exploration nor learning happens. CPU seconds hold the evaluations.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def draw(found: dict[str, list[dict[str, Any]]]) -> None:
-    """Curves of return by real steps, one panel a task."""
+def draw(facts: dict[str, Any], path: Path) -> None:
+    """Curves of return by real steps: a panel a task, a colour an agent, a line a seed."""
     from matplotlib import pyplot, rc_context
 
-    shown = {key: runs for key, runs in found.items() if runs}
-    if not shown:
-        return
-    with rc_context(STYLE):
-        figure, panels = pyplot.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.2), squeeze=False)
-        fill(panels[0], shown)
+    tasks = facts["tasks"]
+    with rc_context({**STYLE, "svg.hashsalt": "agents"}):
+        figure, panels = pyplot.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 3.2), squeeze=False)
+        for axes, (key, task) in zip(panels[0], tasks.items(), strict=True):
+            for name in dict.fromkeys(each["agent"] for each in task["runs"]):
+                for place, each in enumerate(one for one in task["runs"] if one["agent"] == name):
+                    points = [(point["real_steps"], point["return"]) for point in each["curve"]]
+                    label = name if place == 0 else None
+                    axes.plot(*zip(*points, strict=True), color=COLOURS[name], linewidth=1.5, alpha=0.85, label=label)
+            axes.axhline(task["goal"], color=MEAN, linewidth=1, linestyle=":")
+            axes.set(title=key, xlabel="real steps", ylabel="return")
+            axes.legend()
         figure.tight_layout()
-        saved(figure, OUT / "media" / "agents.svg")
+        saved(figure, path)
         pyplot.close(figure)
-
-
-def fill(panels: Any, shown: dict[str, list[dict[str, Any]]]) -> None:
-    """The panels' curves: a colour an agent, a line a seed."""
-    for axes, (key, runs) in zip(panels, shown.items(), strict=True):
-        for name in dict.fromkeys(each["agent"] for each in runs):
-            for place, each in enumerate(one for one in runs if one["agent"] == name):
-                points = [(point["real_steps"], point["return"]) for point in each["curve"]]
-                axes.plot(
-                    *zip(*points, strict=True), color=COLOURS[name], linewidth=1.5, alpha=0.85,
-                    label=name if place == 0 else None,
-                )  # fmt: skip
-        axes.axhline(TASKS[key].goal, color=MEAN, linewidth=1, linestyle=":")
-        axes.set(title=key, xlabel="real steps", ylabel="return")
-        axes.legend()
 
 
 if __name__ == "__main__":
