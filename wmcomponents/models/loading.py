@@ -1,6 +1,7 @@
 """Load a saved model of any family by its path."""
 
 import difflib
+from collections import ChainMap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ from wmcomponents.models import ENSEMBLES, MODELS
 from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save
 from wmcomponents.world_model import State
 
-KINDS = {**MODELS, **ENSEMBLES}
-"""Everything that can be loaded, by the name in its config."""
+KINDS = ChainMap(MODELS, ENSEMBLES)
+"""Everything that can be loaded, by the name in its config: also what a user adds to either."""
 
 
 class Loaded(NamedTuple):
