@@ -76,8 +76,8 @@ def test_mistakes_are_told_in_words(agent, more, code, said, model, tmp_path):
     assert ran.code == code and said in ran.err, ran.err
 
 
-def test_an_agent_needs_all_three(tmp_path, model):
-    ran = wmc("train", "--agent", "sb3-ppo", "--model", model, "--out", tmp_path / "new")
-    assert ran.code == 2 and "--dream-only, all three together" in ran.err
+def test_dreaming_alone_needs_a_model_and_no_model_is_read_online(tmp_path, model):
     ran = wmc("train", "--agent", "sb3-ppo", "--dream-only", "--out", tmp_path / "new")
     assert ran.code == 2 and "needs --model" in ran.err
+    ran = wmc("train", "--agent", "dreamer_v3", "--model", model, "--out", tmp_path / "new")
+    assert ran.code == 2 and "--model DIR --dream-only" in ran.err

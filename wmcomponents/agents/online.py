@@ -1,6 +1,7 @@
 """Online training of any agent: collect in reality, fit the world model, learn in its dreams, look how it does."""
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +77,9 @@ class OnlineTrainer:
         progress: show a progress bar on standard error.
         seed: of episodes, random actions, sampling and evaluations.
 
+    Attributes:
+        about: what is noted in ``agent.json`` of an export: how the agent is made again.
+
     Raises:
         ValueError: if a number is out of range, or a logger is named without ``out``.
         BadCheckpointError: if ``out`` holds the bundle of another run.
@@ -121,6 +125,7 @@ class OnlineTrainer:
         self.callback_metrics: dict[str, float] = {}
         self.best: float | None = None
         self.should_stop = False
+        self.about: Mapping[str, Any] = {}
         self._pending: list[dict[str, Tensor]] = []
         self._due = math.inf
         self._is_whole, self._known = True, None if self.out is None else bundle.newest(self.out)
@@ -296,7 +301,7 @@ class OnlineTrainer:
         if self.best is None or found.mean > self.best:
             self.best = found.mean
             if self.out is not None:
-                self._export("best")
+                self.export("best")
         self._call("on_validation_end")
         return found.mean
 
@@ -404,14 +409,20 @@ class OnlineTrainer:
             ) from error
         self._call("on_load_checkpoint", state)
 
-    def _export(self, name: str) -> None:
-        """The model, with starts, and the agent, as they are now, for `wmc eval` and `wmc dream`."""
+    def export(self, name: str) -> None:
+        """Write the model and the agent, as they are now, for `wmc dream` and `wmc eval`.
+
+        Args:
+            name: of the folder in ``out``; ``agent.json`` in it holds :attr:`about`, if anything is said there.
+        """
 
         def fill(folder: Path) -> None:
             save = getattr(self.agent.model, "save_pretrained", None)
             if save is not None:
                 save(folder / "model")
             save_nested(folder / "agent.safetensors", self.agent.state_dict())
+            if self.about:
+                (folder / "agent.json").write_text(json.dumps(dict(self.about), indent=2) + "\n")
 
         bundle.replace_folder(cast(Path, self.out) / name, fill)
 

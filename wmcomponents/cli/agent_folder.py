@@ -62,6 +62,11 @@ def load_agent_folder(folder: Path, model: Any) -> Any:
     facts = agent_facts(folder)
     if not facts:
         raise UsageError(f"{folder} holds no agent; `wmc train --agent sb3-ppo --dream-only --model ...` trains one.")
-    agent = dreaming_agent(facts["agent"], model, seed=facts["seed"], steps=facts["steps"])
+    if "preset" in facts:
+        from wmcomponents.cli.train_online import behaviour_numbers
+
+        agent = make_agent(facts["agent"], model, seed=facts["seed"], **behaviour_numbers(facts))
+    else:
+        agent = dreaming_agent(facts["agent"], model, seed=facts["seed"], steps=facts["steps"])
     agent.load_state_dict(load_nested(folder / STATE))
     return agent

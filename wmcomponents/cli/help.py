@@ -24,6 +24,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
         "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
         "wmc train --data data/breakout --out runs/breakout --preset tiny --steps 2000",
+        "wmc train --agent dreamer_v3 --env CartPole-v1 --steps 12000 --out runs/agent",
     ],
     "dream": [
         "wmc dream --model runs/cartpole/model --out dream.gif",

@@ -33,7 +33,11 @@ class TrainConfig:
     data: tuple[Path, ...] = ()
     """Data folders, one or more of the same environment."""
     agent: str | None = None
-    """With --dream-only: the agent to train, such as sb3-ppo or dreamer_v3, in place of a model."""
+    """The agent to train in place of a model: online in --env, such as dreamer_v3, or with --dream-only any."""
+    env: str | None = None
+    """With --agent: id of the environment that it learns in online, --steps real steps of it."""
+    num_envs: int = 1
+    """With --env: copies of the environment side by side."""
     model: Path | None = None
     """With --agent: folder of the saved model that it dreams in."""
     dream_only: bool = False
@@ -41,9 +45,9 @@ class TrainConfig:
     family: str = "DreamerV3"
     """Family of the world model; wmc info lists them."""
     preset: str = "tiny"
-    """Size of the world model; wmc info lists them."""
+    """Size of the world model; wmc info lists them. Of an agent in --env its own; wmc agents lists them."""
     changes: tuple[str, ...] = ()
-    """Entries of the model's config that differ from the preset, as name=value."""
+    """Entries of the model's config, or of the agent's numbers, that differ from the preset, as name=value."""
     steps: tuple[str, ...] = ("2000",)
     """Updates in all, counting those of a run that is resumed; of a family that is trained in stages also by stage, as
     tokenizer=1000 transformer=2000."""
@@ -86,13 +90,13 @@ class TrainConfig:
 def run(config: TrainConfig) -> dict[str, Any]:
     """Train, or go on training, and save the model, or the agent."""
     if config.agent is not None:
-        from wmcomponents.cli.train_agent import run_dream_only
+        if config.dream_only:
+            from wmcomponents.cli.train_agent import run_dream_only
 
-        if not config.dream_only:
-            raise UsageError(
-                "an agent is trained in a saved model by --agent NAME --model PATH --dream-only, all three together."
-            )
-        return run_dream_only(config)
+            return run_dream_only(config)
+        from wmcomponents.cli.train_online import run_online
+
+        return run_online(config)
     refuse_unread(config)
     if not config.data:
         raise UsageError("--data is missing. Data folders to learn from: `wmc collect` writes them.")

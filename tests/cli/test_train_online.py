@@ -1,0 +1,49 @@
+"""A paper's whole agent, online by one command."""
+
+import pytest
+
+from tests.support.running import wmc
+from wmcomponents.training.nested_state import load_nested
+
+FEW = ["prefill=20", "pretrain=1", "batch_size=2", "sequence_length=4", "evaluate_every=20", "evaluate_episodes=1"]
+
+
+def online(out, steps, *more):
+    known = ["--agent", "dreamer_v3", "--env", "CartPole-v1", "--steps", steps, "--out", out]
+    return wmc("train", *known, "--changes", *FEW, *more)
+
+
+def test_it_learns_goes_on_to_the_same_weights_and_is_evaluated_from_its_folders(data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for out, totals in ((whole, [40]), (parts, [30, 40])):
+        for total in totals:
+            ran = online(out, total)
+            assert ran.code == 0, ran.err
+    assert ran.result["resumed_at"] == 30 and ran.result["real_steps"] == 40
+    assert [point["real_steps"] for point in ran.result["evaluations"]] == [20, 40]
+    states = [load_nested(out / "last" / "agent.safetensors") for out in (whole, parts)]
+    assert str(states[0]) == str(states[1])
+    for folder in ("best", "last"):
+        ran = wmc(
+            "eval", "--model", parts / folder / "model", "--data", data, "--agent", parts / folder, "--episodes", 1,
+            "--horizon", 2, "--sequences", 4, "--samples", 1, "--out", tmp_path / "eval",
+        )  # fmt: skip
+        assert ran.code == 0 and ran.result["real_return"]["episodes"] == 1, ran.err
+    ran = online(parts, 50, "--seed", 1)
+    assert ran.code == 2 and "seed 0 (now 1)" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--agent", "dreamer_v3"], "--env is missing"),
+        (["--agent", "sb3-ppo", "--env", "CartPole-v1"], "brings no world model of its own"),
+        (["--agent", "dreamer_v3", "--env", "CartPole-v1", "--preset", "size12"], "Did you mean 'size12m'"),
+        (["--agent", "dreamer_v3", "--env", "CartPole-v1", "--lr", 0.1], "does not read --lr"),
+        (["--env", "CartPole-v1"], "does not read --env: they go with --agent"),
+    ],
+)
+def test_mistakes_are_told_in_words(arguments, said, tmp_path):
+    ran = wmc("train", *arguments, "--out", tmp_path / "new")
+    assert ran.code == 2 and said in ran.err, ran.err
+    assert not (tmp_path / "new").exists()
