@@ -48,12 +48,12 @@ class Drift(gymnasium.Env):
 
 
 def agent_of(model, **options):
-    loss = dreamer_v3_loss(model, units=8, horizon=3)
+    loss = dreamer_v3_loss(model, units=8, horizon=3).to(next(model.parameters()).device)
     return ImaginationAgent(loss, optimizer=loss.make_optimizer(lr=1e-3, warmup=4), replay_scale=0.3, **options)
 
 
-def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, **options):
-    """A trainer, the same for the same arguments."""
+def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, device="cpu", **options):
+    """A trainer, the same for the same arguments; its model and agent on a device."""
     torch.manual_seed(0)
     world = {} if world is None else world
 
@@ -61,7 +61,7 @@ def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, **options):
         return make_env(Drift, env_kwargs=world)
 
     one = make()
-    model = DreamerV3(DreamerV3Config.tiny(**SIZES), one)
+    model = DreamerV3(DreamerV3Config.tiny(**SIZES), one).to(device)
     replay = make_replay(400, make_env(Drift, num_envs=streams), sequence_length=8, batch_size=2, seed=0, print_fn=None)
     one.close()
     options = {"save_seconds": 1e9, "progress": False, "lr": 1e-3, "warmup": 4, **options}

@@ -15,6 +15,7 @@ from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from wmcomponents._arguments import whole
+from wmcomponents.data.acting import acted
 from wmcomponents.data.episodes import BeginsEpisodes, episode_seed
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.transitions import transition_keys
@@ -33,7 +34,7 @@ class RealSteps:
 
     Args:
         make: makes one copy, without batch dimension, with ``is_init`` (``data.make_env`` does).
-        policy: acts on the stacked observations; what it carries from step to step is that of its
+        policy: acts on the stacked observations, on any device; what it carries from step to step is that of its
             ``make_tensordict_primer()``, if it has one.
         streams: N. With 1 there is no batch dimension.
         processes: step each copy in a process of its own, which pays where a step takes milliseconds.
@@ -104,23 +105,23 @@ class RealSteps:
                     self._now = self.env.reset() if self._saved is None else self._rejoined(self._saved)
                 self._saved = None
             for _ in range(steps):
-                acted = self._random(self._now) if at_random else self._acted(self._now)
-                stepped, self._now = self.env.step_and_maybe_reset(acted)
+                chosen = self._random(self._now) if at_random else self._acted(self._now)
+                stepped, self._now = self.env.step_and_maybe_reset(chosen)
                 self.steps += self.streams
                 taken.append(stepped.select(*self.keys))
                 ended += self._count(stepped)
-        return torch.stack(taken, -1), ended
+        return cast(TensorDictBase, torch.stack(cast(Any, taken), -1)), ended
 
     def _acted(self, now: TensorDictBase) -> TensorDictBase:
-        acted = self.policy(now)
+        after = acted(self.policy, now)
         for key in self.policy.out_keys:
-            value = acted.get(key, None)
+            value = after.get(key, None)
             if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any()):
                 raise DivergedError(
                     f"the policy's {key!r} is NaN at real step {self.steps}: go on from the last bundle with a lower "
                     f"learning rate, or look at the observations and rewards of the environment."
                 )
-        return acted
+        return after
 
     def _count(self, stepped: TensorDictBase) -> list[EpisodeEnd]:
         rewards = cast(Tensor, stepped["next", "reward"]).reshape(self.streams).tolist()

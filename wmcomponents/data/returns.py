@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
+from wmcomponents.data.acting import TensorDictPolicy, acted
 
 
 class EndlessEpisodeError(RuntimeError):
@@ -78,7 +77,7 @@ def evaluate_policy(
 
     Args:
         env: batch size ``[]`` or ``[N]``.
-        policy: writes ``action`` into the TensorDict it is given.
+        policy: writes ``action`` into the TensorDict it is given; on any device.
         episodes: how many.
         seed: of the environment; left as it is if not given.
         max_steps: how long an episode may last before it is given up.
@@ -99,7 +98,7 @@ def evaluate_policy(
     with torch.no_grad():
         tensordict = env.reset()
         while bool((wanted > 0).any()):
-            stepped, tensordict = env.step_and_maybe_reset(policy(tensordict))
+            stepped, tensordict = env.step_and_maybe_reset(acted(policy, tensordict))
             total += stepped["next", "reward"].reshape(rows).cpu()
             length += 1
             if int(length.max()) > max_steps:
