@@ -1,8 +1,11 @@
 """A paper's whole agent, online by one command."""
 
+import signal
+
 import pytest
 
 from tests.support.running import wmc
+from wmcomponents.agents import OnlineTrainer
 from wmcomponents.training.nested_state import load_nested
 
 FEW = ["prefill=20", "pretrain=1", "batch_size=2", "sequence_length=4", "evaluate_every=20", "evaluate_episodes=1"]
@@ -31,6 +34,21 @@ def test_it_learns_goes_on_to_the_same_weights_and_is_evaluated_from_its_folders
         assert ran.code == 0 and ran.result["real_return"]["episodes"] == 1, ran.err
     ran = online(parts, 50, "--seed", 1)
     assert ran.code == 2 and "seed 0 (now 1)" in ran.err
+
+
+def test_ctrl_c_keeps_the_run_and_says_how_it_goes_on(tmp_path, monkeypatch):
+    learn = OnlineTrainer._learn
+
+    def interrupted(self, batch):
+        learn(self, batch)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OnlineTrainer, "_learn", interrupted)
+        ran = online(tmp_path / "run", 30)
+    assert ran.code == 130 and "Go on where it stopped: wmc train --agent dreamer_v3" in ran.err, ran.err
+    ran = online(tmp_path / "run", 30)
+    assert ran.code == 0 and ran.result["resumed_at"] == 20, ran.err
 
 
 @pytest.mark.parametrize(

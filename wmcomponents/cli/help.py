@@ -24,7 +24,6 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
         "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
         "wmc train --data data/breakout --out runs/breakout --preset tiny --steps 2000",
-        "wmc train --agent dreamer_v3 --env CartPole-v1 --steps 12000 --out runs/agent",
     ],
     "dream": [
         "wmc dream --model runs/cartpole/model --out dream.gif",
@@ -59,7 +58,8 @@ code, so open only files you trust.""",
     "train": """\
 Training can be stopped at any moment: the same command goes on where the last checkpoint stands, and a larger --steps
 trains longer. At the end --out holds model/ (weights, config, start states: all that a dream needs), the checkpoint and
-the logs.""",
+the logs. With --agent NAME --env ID a paper's whole agent is trained online from nothing, with --agent NAME --model DIR
+--dream-only any agent in the dreams of a saved model.""",
     "dream": """\
 Without --compare the dream begins in one of the model's start states and acts by --policy. With --compare it begins
 from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides:
