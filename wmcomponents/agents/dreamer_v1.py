@@ -1,7 +1,7 @@
 """Dreamer as a whole agent (Hafner et al., Dream to Control, 2020)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
@@ -58,7 +58,7 @@ class DreamerV1Agent(WholeAgent):
         return cls(env, config.vary(**dict(changes or {})), **options)
 
     def _make_model(self, env: EnvBase) -> WorldModel:
-        return DreamerV1(self.config.model, env)
+        return cast(Any, DreamerV1)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

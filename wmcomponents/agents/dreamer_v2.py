@@ -1,7 +1,7 @@
 """DreamerV2 as a whole agent (Hafner et al., Mastering Atari with Discrete World Models, 2021)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torchrl.envs import EnvBase
 
@@ -67,7 +67,7 @@ class DreamerV2Agent(WholeAgent):
         return cls(env, config.vary(**dict(changes or {})), **options)
 
     def _make_model(self, env: EnvBase) -> WorldModel:
-        return DreamerV2(self.config.model, env)
+        return cast(Any, DreamerV2)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

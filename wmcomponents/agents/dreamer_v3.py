@@ -1,7 +1,7 @@
 """DreamerV3 as a whole agent (Hafner et al., Mastering Diverse Domains through World Models, 2025)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torchrl.envs import EnvBase
 
@@ -98,7 +98,7 @@ class DreamerV3Agent(WholeAgent):
         return cls(env, cls._preset(DreamerV3Config.size200m(), 1024).vary(**dict(changes or {})), **options)
 
     def _make_model(self, env: EnvBase) -> WorldModel:
-        return DreamerV3(self.config.model, env)
+        return cast(Any, DreamerV3)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

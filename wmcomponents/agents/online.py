@@ -248,7 +248,7 @@ class OnlineTrainer:
     def _cut(self, row: int) -> None:
         """The newest stored step of a stream was the last of its episode."""
         cursor = int(cast(Any, self.replay.writer)._cursor)
-        last = torch.tensor([(cursor - 1) % len(self.replay.storage)])
+        last = torch.tensor([(cursor - 1) % len(cast(Any, self.replay.storage))])
         step = cast(TensorDictBase, self.replay.storage.get(cast(Any, last)))
         where = (slice(None), row) if self.real.streams > 1 else (slice(None),)
         for name in ("truncated", "done"):

@@ -109,7 +109,8 @@ def make_env(
     }  # fmt: skip
     spec = getattr(env, "spec", None)
     source = env if isinstance(env, str) or not is_environment(env) else spec and functools.partial(_respawned, spec)
-    made.__dict__["_maker"] = None if source is None else functools.partial(make_env, source, **given)
+    maker = None if source is None else functools.partial(make_env, source, **given)
+    object.__setattr__(made, "_maker", maker)  # as a plain attribute, which no wrapped environment is asked for
     return made
 
 

@@ -74,7 +74,8 @@ class ImaginationAgent:
         self.replay_scale, self.dreams, self.schedule = replay_scale, dreams, schedule
         self.updates = self._dreamed = 0
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        acting: Any = loss.actor if explore is None else TensorDictSequential(loss.actor, explore)
+        chain: list[Any] = [loss.actor, explore]
+        acting: Any = loss.actor if explore is None else TensorDictSequential(*chain)
         self._real_policy = LatentPolicy(loss.world_model, acting, sample=sample, seed=0)
 
     @property
@@ -145,10 +146,13 @@ class ImaginationAgent:
         """The critic's error on what really followed the states ``[B, L]``."""
         model, loss = self.model, self.loss
         with torch.no_grad(), EvalMode(model):
-            features = model.features({key: states[key] for key in loss.in_keys})
+            features = model.features({str(key): states[key] for key in loss.in_keys})
             slow = loss.slow_critic.mean(loss.slow_critic.raw(features)).squeeze(-1)
         known = [states[key].squeeze(-1) for key in ("reward", "terminated", "ended")]
-        targets = replay_targets(*known, imagined.squeeze(-1), discount=loss.discount, lam=loss.targets.lam)
+        reward, terminated, ended = known
+        targets = replay_targets(
+            reward, terminated, ended, imagined.squeeze(-1), discount=loss.discount, lam=loss.targets.lam
+        )
         regulariser = slow if loss.slow_scale else None
         return critic_term(loss.critic, loss.critic.raw(features), targets, regulariser, loss.slow_scale).mean()
 
