@@ -54,6 +54,8 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
             out=config.out, seed=config.seed, logger=None if config.logger == "none" else config.logger,
         )  # fmt: skip
     except TypeError as error:
+        if not config.changes:
+            raise
         raise UsageError(f"--changes: {error}") from error
     trainer = agent.trainer
     trainer.about = {**facts, "steps": int(config.steps[0])}
