@@ -164,7 +164,8 @@ def page(facts: dict[str, Any]) -> str:
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
         low, high = row["range"]
         lines.append(
-            f"| {row['config']} | {row['variant']} | {row['ms']:.0f} | {low:.0f} to {high:.0f} | {ratio} | {row['gap']:.2f} |"
+            f"| {row['config']} | {row['variant']} | {row['ms']:.0f} | {low:.0f} to {high:.0f} | {ratio} | "
+            f"{row['gap']:.2f} |"
         )
     threads = facts["threads"]
     lines += [
