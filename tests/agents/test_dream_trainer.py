@@ -48,7 +48,7 @@ def test_what_is_not_finite_stops_it_before_it_spreads():
     kept = copy.deepcopy(learner.loss.actor.state_dict())
     with torch.no_grad():
         learner.loss.world_model.gain.fill_(torch.nan)
-    with pytest.raises(DivergedError, match=r"return.* of update 2 is not finite"):
+    with pytest.raises(DivergedError, match=r"return.* of the behaviour's update 2 is not finite"):
         learner.train(5)
     assert all(torch.equal(value, kept[name]) for name, value in learner.loss.actor.state_dict().items())
     with pytest.raises(ValueError, match="batch_size"):

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from wmcomponents._arguments import whole
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
 from wmcomponents.agents.actor_critic.recurrent_imagination import RecurrentImaginationLoss
+from wmcomponents.agents.actor_critic.step import take_step
 from wmcomponents.dream.starts import Starts
-from wmcomponents.training import DivergedError
 
 
 class DreamTrainer:
@@ -96,17 +96,7 @@ class DreamTrainer:
     def update(self) -> dict[str, float]:
         """One update: dream, and step both optimiser and slow critic."""
         starts = self._drawn()
-        out = self.loss(starts)
-        found = {str(name): float(value.detach()) for name, value in out.items() if value.ndim == 0}
-        odd = [name for name, value in found.items() if not abs(value) < float("inf")]
-        if odd:
-            raise DivergedError(
-                f"{', '.join(odd)} of update {self.updates} is not finite. The weights are those of the update before: "
-                f"save them, lower the learning rate, or look at the world model's rewards."
-            )
-        self.optimizer.zero_grad()
-        torch.stack([value for name, value in out.items() if str(name).startswith("loss_")]).sum().backward()
-        self.optimizer.step()
+        found = take_step(self.loss(starts), self.optimizer, self.updates)
         self.loss.after_update(self.updates)
         self.updates += 1
         self._dreams += starts.batch_size[0]

@@ -1,5 +1,6 @@
 """A paper's whole agent: world model, objective, behaviour and timetable around an environment."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ class AgentConfig:
 A = TypeVar("A", bound="WholeAgent")
 
 
-class WholeAgent:
+class WholeAgent(ABC):
     """Base of the papers' agents: all a user types is ``agent.train(steps=...)``, and every part can be replaced.
 
     It is itself an :class:`Agent`, so that whatever takes one takes it. A paper's file says what its model is and how
@@ -82,7 +83,7 @@ class WholeAgent:
         replay: a replay buffer in place of a fresh one.
         num_envs: environments side by side.
         processes: each environment in a process of its own.
-        out: folder of the bundle, logs and films; the same folder goes on with the run.
+        out: folder of the bundle and logs; the same folder goes on with the run.
         seed: of everything.
         logger: ``"csv"``, ``"tensorboard"``, a TorchRL logger, or ``None``.
         callbacks: see :class:`OnlineTrainer`.
@@ -139,9 +140,9 @@ class WholeAgent:
         )  # fmt: skip
 
     @classmethod
+    @abstractmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
         """Numbers for small environments on a CPU."""
-        raise NotImplementedError
 
     @classmethod
     def tiny(cls: type[A], env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> A:
@@ -154,10 +155,12 @@ class WholeAgent:
         """
         return cls(env, cls.tiny_config().vary(**dict(changes or {})), **options)
 
+    @abstractmethod
     def _make_model(self, env: EnvBase) -> WorldModel:
-        raise NotImplementedError
+        """The paper's world model of an environment."""
 
     @classmethod
+    @abstractmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> Agent:
         """The paper's behaviour alone, in any world model that has what it needs.
 
@@ -169,7 +172,6 @@ class WholeAgent:
         Raises:
             CapabilityError: if the model lacks something.
         """
-        raise NotImplementedError
 
     def train(self, steps: int) -> dict[str, float]:
         """Act, fit the model and learn until so many real steps were taken, counting those of a resumed run.

@@ -10,18 +10,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
+from wmcomponents.agents.actor_critic.step import take_step
 from wmcomponents.agents.actor_critic.targets import replay_targets
 from wmcomponents.agents.actor_critic.terms import critic_term
 from wmcomponents.agents.agent import LearnsFrom
 from wmcomponents.dream.experience import Experience
 from wmcomponents.nn.mode import EvalMode
-from wmcomponents.training import DivergedError
 from wmcomponents.world_model import LatentPolicy, Needs, WorldModel
 
 DREAMS = 256
 """Of an update, where nothing says how many."""
-
-LOSSES = ("loss_actor", "loss_critic", "loss_replay_value")
 
 
 class ImaginationAgent:
@@ -114,19 +112,7 @@ class ImaginationAgent:
         out = self.loss(states)
         if self.replay_scale and "ended" in states.keys() and states.ndim == 2:
             out["loss_replay_value"] = self.replay_scale * self._replay_value(states, out["imagined_return"])
-        losses = [out[name] for name in LOSSES if name in out.keys()]
-        names = [str(name) for name, value in out.items() if value.ndim == 0]
-        numbers = torch.stack([out[name].detach().float() for name in names]).cpu().tolist()
-        found = dict(zip(names, numbers, strict=True))
-        odd = [name for name, value in found.items() if not abs(value) < float("inf")]
-        if odd:
-            raise DivergedError(
-                f"{', '.join(odd)} of the behaviour's update {self.updates} is not finite. The weights are those of "
-                f"the update before: lower the learning rate, or look at the world model's rewards."
-            )
-        self.optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        self.optimizer.step()
+        found = take_step(out, self.optimizer, self.updates)
         self.loss.after_update(self.updates)
         self.updates += 1
         self._dreamed += states.numel() * self.loss.horizon

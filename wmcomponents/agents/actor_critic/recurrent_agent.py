@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
 from wmcomponents.agents.actor_critic.recurrent_imagination import NEEDS, RecurrentImaginationLoss
 from wmcomponents.agents.actor_critic.recurrent_policy import RecurrentPolicy
+from wmcomponents.agents.actor_critic.step import take_step
 from wmcomponents.agents.agent import LearnsFrom
 from wmcomponents.dream.experience import Experience
-from wmcomponents.training import DivergedError
 from wmcomponents.world_model import WorldModel
 
 
@@ -70,19 +69,7 @@ class RecurrentAgent:
             DivergedError: if a number is not finite; the weights are those of the update before.
         """
         sequences = experience.sequences()
-        out = self.loss(sequences)
-        names = [str(name) for name in out.keys()]
-        numbers = torch.stack([out[name].detach().float() for name in names]).cpu().tolist()
-        found = dict(zip(names, numbers, strict=True))
-        odd = [name for name, value in found.items() if not abs(value) < float("inf")]
-        if odd:
-            raise DivergedError(
-                f"{', '.join(odd)} of the behaviour's update {self.updates} is not finite. The weights are those of "
-                f"the update before: lower the learning rate, or look at the world model's rewards."
-            )
-        self.optimizer.zero_grad()
-        torch.stack([out[name] for name in names if name.startswith("loss_")]).sum().backward()
-        self.optimizer.step()
+        found = take_step(self.loss(sequences), self.optimizer, self.updates)
         self.loss.after_update(self.updates)
         self.updates += 1
         self._dreamed += sequences.batch_size[0] * self.loss.horizon
