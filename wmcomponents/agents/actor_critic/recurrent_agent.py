@@ -21,6 +21,7 @@ class RecurrentAgent:
         optimizer: over actor and critic; the paper's (``loss.make_optimizer()``) if not given.
 
     Example:
+        >>> import torch
         >>> from torchrl.data import Bounded, Composite, OneHot
         >>> from wmcomponents.agents.actor_critic import diamond_loss
         >>> from wmcomponents.models import Diamond, DiamondConfig
