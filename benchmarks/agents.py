@@ -195,7 +195,7 @@ def main() -> None:
                 if (given.agents is None or name in given.agents) and not (folder / "result.json").is_file():
                     folder.mkdir(parents=True, exist_ok=True)
                     found = baseline(task, seed) if name == "SB3" else learn(task, name, seed, folder)
-                    (folder / "result.json").write_text(json.dumps(found) + "\n")
+                    (folder / "result.json").write_text(json.dumps(found, default=str) + "\n")
     write()
 
 
