@@ -62,6 +62,7 @@ ON_CARTPOLE = {
 }  # fmt: skip
 """Of RL Zoo's tuned PPO, for one environment in place of eight (n_steps eight times as large)."""
 
+ON_SWINGUP = {"prefill": 1000, "updates_per_step": 0.4, "behaviour": {"schedule": LinearDecay(15_600)}}
 ON_BREAKOUT = {
     "prefill": 2_000, "updates_per_step": 0.25, "capacity": 50_000,
     "behaviour": {"schedule": LinearDecay(9_500)},
@@ -79,8 +80,8 @@ TASKS: dict[str, Task] = {
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
-        "dm_control/cartpole-swingup", 700.0, 25_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": {"prefill": 1000}},
+        "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
+        changes={"DreamerV3": ON_SWINGUP},
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
