@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.spaces import Dict
 
+from benchmarks.real import RealGym
 from wmcomponents.agents import DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, WholeAgent
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
@@ -81,11 +83,12 @@ TASKS: dict[str, Task] = {
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": ON_SWINGUP},
+        changes={"DreamerV3": ON_SWINGUP}, baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
         evaluate_every=2_500, episodes=50, changes={"DreamerV3": ON_BREAKOUT},
+        baseline=("PPO", {"n_steps": 512, "n_epochs": 4, "ent_coef": 0.01, "learning_rate": 5e-4}, 120_000),
     ),
 }  # fmt: skip
 
@@ -116,16 +119,16 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
 
 def baseline(task: Task, seed: int) -> dict[str, Any]:
     """SB3 on the real environment."""
-    import gymnasium
     import stable_baselines3 as sb3
     from stable_baselines3.common.evaluation import evaluate_policy
 
     assert task.baseline is not None
     name, arguments, steps = task.baseline
     cpu, wall = time.process_time(), time.perf_counter()
-    algorithm = getattr(sb3, name)("MlpPolicy", gymnasium.make(task.env), seed=seed, device="cpu", **arguments)
+    real, other = (RealGym(make_env(task.env, **task.options)) for _ in range(2))
+    kind = "MultiInputPolicy" if isinstance(real.observation_space, Dict) else "MlpPolicy"
+    algorithm = getattr(sb3, name)(kind, real, seed=seed, device="cpu", **arguments)
     curve = []
-    other = gymnasium.make(task.env)
     for _ in range(0, steps, task.evaluate_every):
         algorithm.learn(task.evaluate_every, reset_num_timesteps=False)
         other.reset(seed=10_000 + seed)
