@@ -183,3 +183,11 @@ def test_a_head_takes_any_network_and_any_distribution():
     torch.testing.assert_close(value.squeeze(-1), logits.softmax(-1) @ bins)
     surprise = nn.functional.cross_entropy(logits, torch.tensor([[0.0, 0.5, 0.5]]).expand(4, 3), reduction="none")
     torch.testing.assert_close(head.loss(logits, torch.ones(4, 1)), surprise)
+
+
+@pytest.mark.parametrize("head", [TwoHotHead(6, units=8), PreprintTwoHotHead(6, units=8)])
+def test_several_truths_at_once_are_judged_as_one_by_one(head):
+    raw = torch.randn(5, head.raw(torch.zeros(1, 6)).shape[-1])
+    truths = [torch.randn(5, 1) * 3, torch.randn(5, 1)]
+    for together, truth in zip(head.losses(raw, truths), truths, strict=True):
+        torch.testing.assert_close(together, head.loss(raw, truth))

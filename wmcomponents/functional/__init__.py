@@ -86,6 +86,7 @@ from wmcomponents.functional.symlog import symlog as symlog
 from wmcomponents.functional.two_hot import even_bins as even_bins
 from wmcomponents.functional.two_hot import symexp_bins as symexp_bins
 from wmcomponents.functional.two_hot import two_hot as two_hot
+from wmcomponents.functional.two_hot import two_hot_cross_entropies as two_hot_cross_entropies
 from wmcomponents.functional.two_hot import two_hot_cross_entropy as two_hot_cross_entropy
 from wmcomponents.functional.two_hot import two_hot_mean as two_hot_mean
 from wmcomponents.functional.two_hot import two_hot_neighbours as two_hot_neighbours

@@ -1,6 +1,7 @@
 """How the raw output of a head is read, and judged against the truth."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -28,3 +29,7 @@ class HeadDistribution(nn.Module, ABC):
     @abstractmethod
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Error of raw outputs ``[*B, size]`` against the truth ``[*B, N]``, which gets no gradient: ``[*B]``."""
+
+    def losses(self, raw: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """:meth:`loss` of the same raw outputs against several truths, which may share what they have in common."""
+        return [self.loss(raw, target) for target in targets]

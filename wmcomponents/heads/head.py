@@ -70,6 +70,10 @@ class Head(Component):
         """Error of raw outputs ``[*B, size]`` against the truth ``[*B, N]``, which gets no gradient: ``[*B]``."""
         return self.distribution.loss(raw, target)
 
+    def losses(self, raw: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """:meth:`loss` of the same raw outputs against several truths, which may share what they have in common."""
+        return self.distribution.losses(raw, targets)
+
     def compute(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Raw outputs ``[*B, size]`` and their value ``[*B, N]``, of features ``[*B, in_features]``."""
         raw = self.raw(feat)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from tensordict import NestedKey
 from torch import Tensor
 
 from wmcomponents.codecs.reward_unit import warn_beyond
-from wmcomponents.functional import symexp_bins, two_hot_cross_entropy, two_hot_mean
+from wmcomponents.functional import symexp_bins, two_hot_cross_entropies, two_hot_cross_entropy, two_hot_mean
 from wmcomponents.heads.distribution import HeadDistribution
 from wmcomponents.heads.head import Head
 from wmcomponents.nn import MLP, Norm, linear
@@ -48,6 +49,10 @@ class TwoHotDistribution(HeadDistribution):
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Cross entropy with the two-hot target ``[*B, 1]``: ``[*B]``."""
         return two_hot_cross_entropy(raw, target.squeeze(-1), self.bins)
+
+    def losses(self, raw: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+        """:meth:`loss` against several truths, normalised once."""
+        return list(two_hot_cross_entropies(raw, torch.cat(list(targets), -1), self.bins).unbind(-1))
 
 
 class TwoHotHead(Head):

@@ -56,7 +56,8 @@ def critic_term(
     """
     states = slice(targets.first_state, targets.first_state + targets.state_value.shape[-1])
     raw = raw[..., states, :]
-    error = head.loss(raw, targets.state_value.unsqueeze(-1))
-    if slow_value is not None:
-        error = error + slow_scale * head.loss(raw, slow_value.detach()[..., states].unsqueeze(-1))
-    return targets.state_weight * error
+    value = targets.state_value.unsqueeze(-1)
+    if slow_value is None:
+        return targets.state_weight * head.loss(raw, value)
+    error, distance = head.losses(raw, [value, slow_value.detach()[..., states].unsqueeze(-1)])
+    return targets.state_weight * (error + slow_scale * distance)
