@@ -366,7 +366,7 @@ def test_tensorboard_gets_the_same_names(tmp_path):
 
     trainer = run(tmp_path, logger="tensorboard")
     trainer.train(30)
-    trainer._logger.experiment.flush()
+    trainer.logger.experiment.flush()
     events = EventAccumulator(str(next(tmp_path.rglob("events*")).parent)).Reload()
     assert {"real/return", "evaluation/return", "model/loss_dyn", "agent/loss_actor"} <= set(events.Tags()["scalars"])
 

@@ -18,10 +18,11 @@ def online(out, steps, *more):
 
 def test_it_learns_goes_on_to_the_same_weights_and_is_evaluated_from_its_folders(data, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for out, totals in ((whole, [40]), (parts, [30, 40])):
+    for out, totals, more in ((whole, [40], []), (parts, [30, 40], ["--films", 2])):
         for total in totals:
-            ran = online(out, total)
+            ran = online(out, total, *more)
             assert ran.code == 0, ran.err
+    assert [path.name for path in (parts / "films").iterdir()] == ["000000020.webp"]
     assert ran.result["resumed_at"] == 30 and ran.result["real_steps"] == 40
     assert [point["real_steps"] for point in ran.result["evaluations"]] == [20, 40]
     states = [load_nested(out / "last" / "agent.safetensors") for out in (whole, parts)]

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 from torchrl.envs import TransformedEnv
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._lock import FolderInUseError, one_writer
@@ -25,6 +24,7 @@ from wmcomponents.agents.agent import Agent
 from wmcomponents.agents.real_steps import EpisodeEnd, RealSteps
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.data import load_replay, save_replay
+from wmcomponents.data.acting import acting_aside
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.data.returns import evaluate_policy
 from wmcomponents.dream.experience import Experience
@@ -52,11 +52,12 @@ class OnlineTrainer:
     states, counters, in one bundle. A new trainer with the same arguments goes on from it, on a CPU to the bit, also
     after ``kill -9``: episodes in progress are repeated from their seeds. Ctrl-C and SIGTERM write a bundle first.
 
-    Callbacks have the methods of Lightning's ``Callback`` that they care for: ``on_train_start(trainer, agent)``,
-    ``on_train_batch_end(trainer, agent, outputs, batch, batch_idx)`` after each update of the model,
-    ``on_validation_end(trainer, agent)`` after each evaluation, ``on_save_checkpoint(trainer, agent, checkpoint)``,
-    ``on_exception(trainer, agent, exception)``, ``on_train_end(trainer, agent)``. They read ``trainer.global_step``
-    (updates), ``trainer.real_steps`` and ``trainer.callback_metrics``, and stop the run by ``trainer.should_stop``.
+    Callbacks have the methods of Lightning's ``Callback`` that they care for: ``setup(trainer, agent, stage)`` when the
+    trainer is built, ``on_train_start(trainer, agent)``, ``on_train_batch_end(trainer, agent, outputs, batch,
+    batch_idx)`` after each update of the model, ``on_validation_end(trainer, agent)`` after each evaluation,
+    ``on_save_checkpoint(trainer, agent, checkpoint)``, ``on_exception(trainer, agent, exception)``,
+    ``on_train_end(trainer, agent)``. They read ``trainer.global_step`` (updates), ``trainer.real_steps`` and
+    ``trainer.callback_metrics``, and stop the run by ``trainer.should_stop``.
 
     Args:
         make_env: makes a fresh environment without batch dimension: ``lambda: data.make_env("CartPole-v1")``.
@@ -79,6 +80,7 @@ class OnlineTrainer:
 
     Attributes:
         about: what is noted in ``agent.json`` of an export: how the agent is made again.
+        logger: the TorchRL logger that is written to, or ``None``.
 
     Raises:
         ValueError: if a number is out of range, or a logger is named without ``out``.
@@ -109,7 +111,7 @@ class OnlineTrainer:
         self.schedule = Schedule() if schedule is None else schedule
         self.out, self.save_seconds = None if out is None else Path(out), save_seconds
         self.callbacks, self.progress, self.seed = callbacks, progress, seed
-        self._make_env = make_env
+        self.make_env = make_env
         model: Any = agent.model
         self.trainer = Trainer(
             model, replay, objective=objective, optimizer=optimizer, lr=lr, warmup=warmup, seed=seed, progress=False
@@ -119,7 +121,7 @@ class OnlineTrainer:
         self.real = RealSteps(
             make_env, agent.real_policy, streams=num_envs, processes=processes, seed=derived_seed(seed, "reality")
         )
-        self._logger = make_logger(logger, self.out)
+        self.logger = make_logger(logger, self.out)
         self.episodes: list[EpisodeEnd] = []
         self.evaluations: list[dict[str, float]] = []
         self.callback_metrics: dict[str, float] = {}
@@ -129,6 +131,7 @@ class OnlineTrainer:
         self._pending: list[dict[str, Tensor]] = []
         self._due = math.inf
         self._is_whole, self._known = True, None if self.out is None else bundle.newest(self.out)
+        self._call("setup", "fit")
         if self._known is not None:
             self._resume(self._known)
 
@@ -282,16 +285,10 @@ class OnlineTrainer:
 
     def evaluate(self) -> float:
         """Mean return of whole real episodes without exploration, in an environment of its own."""
-        policy: Any = self.agent.real_policy
-        draws = policy.generator_state() if hasattr(policy, "generator_state") else None
+        policy = self.agent.real_policy
         seed = derived_seed(self.seed, "evaluation", len(self.evaluations))
-        with torch.random.fork_rng(), contextlib.closing(self._make_env()) as env:
-            if hasattr(policy, "make_tensordict_primer"):
-                env.append_transform(policy.make_tensordict_primer())
-            with set_exploration_type(ExplorationType.MODE):
-                found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
-        if draws is not None:
-            policy.set_generator_state(draws)
+        with acting_aside(self.make_env, policy) as env:
+            found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
         if not math.isfinite(found.mean):
             raise DivergedError(f"the return of the evaluation at real step {self.real_steps} is {found.mean}.")
         point = {"real_steps": self.real_steps, "updates": self.global_step, "return": found.mean}
@@ -324,9 +321,9 @@ class OnlineTrainer:
         return losses, None, {**told, "updates": self.global_step, "dreamed": self.agent.dreamed_steps}
 
     def _log(self, numbers: Mapping[str, float], step: int | None = None) -> None:
-        if self._logger is not None:
+        if self.logger is not None:
             for name, value in numbers.items():
-                self._logger.log_scalar(name, value, step=self.real_steps if step is None else step)
+                self.logger.log_scalar(name, value, step=self.real_steps if step is None else step)
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -38,6 +38,8 @@ class TrainConfig:
     """With --agent: id of the environment that it learns in online, --steps real steps of it."""
     num_envs: int = 1
     """With --env: copies of the environment side by side."""
+    films: int = 0
+    """With --env: a film of dream against reality after every so many evaluations, in --out/films; 0 for none."""
     model: Path | None = None
     """With --agent: folder of the saved model that it dreams in."""
     dream_only: bool = False

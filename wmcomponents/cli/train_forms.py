@@ -8,10 +8,10 @@ from wmcomponents.cli.errors import UsageError
 if TYPE_CHECKING:
     from wmcomponents.cli.train import TrainConfig
 
-OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs"}
+OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films"}
 OF_SEQUENCES = {"batch_size", "sequence_length", "start_states"}
 DREAM_ONLY = {"agent", "model", "dream_only", "data", "steps", "seed", "device", "threads"}
-ONLINE = {"agent", "env", "num_envs", "preset", "changes", "steps", "seed", "logger", "threads"}
+ONLINE = {"agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "threads"}
 
 
 def refuse_unread(config: "TrainConfig") -> None:

@@ -33,7 +33,7 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
         )
     if len(config.steps) != 1 or not config.steps[0].isdecimal() or int(config.steps[0]) < 1:
         raise UsageError(f"--steps of an agent is a number of real steps; got {' '.join(config.steps)!r}.")
-    at_least(0, seed=config.seed, threads=config.threads or 0)
+    at_least(0, seed=config.seed, threads=config.threads or 0, films=config.films)
     at_least(1, num_envs=config.num_envs)
     facts = {
         "agent": name, "seed": config.seed, "env": config.env, "preset": config.preset,
@@ -52,6 +52,7 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
         agent = getattr(whole, config.preset)(
             config.env, changes={"evaluate_every": every, **changed(config.changes)}, num_envs=config.num_envs,
             out=config.out, seed=config.seed, logger=None if config.logger == "none" else config.logger,
+            callbacks=_callbacks(config),
         )  # fmt: skip
     except TypeError as error:
         if not config.changes:
@@ -81,6 +82,14 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
         "evaluations": trainer.evaluations,
         "seconds": round(time.perf_counter() - begun, 2),
     }
+
+
+def _callbacks(config: "TrainConfig") -> list[Any]:
+    if not config.films:
+        return []
+    from wmcomponents.evaluation.films import DreamFilms
+
+    return [DreamFilms(every=config.films)]
 
 
 def behaviour_numbers(facts: dict[str, Any]) -> dict[str, Any]:

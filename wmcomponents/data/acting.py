@@ -1,12 +1,16 @@
-"""A policy on one device and an environment on another."""
+"""A policy in an environment: on one device and another, and beside a run that goes on as if it had not acted."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, cast
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torchrl.envs import TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 TensorDictPolicy = Callable[[TensorDictBase], TensorDictBase]
 
@@ -29,6 +33,32 @@ def acted(policy: TensorDictPolicy, shown: TensorDictBase) -> TensorDictBase:
     answer = policy(cast(TensorDictBase, shown.to(there)))
     written = answer.select(*cast(Any, policy).out_keys, strict=False)
     return shown.update(written.to(here))
+
+
+@contextlib.contextmanager
+def acting_aside(make_env: Callable[[], TransformedEnv], policy: TensorDictPolicy) -> Iterator[TransformedEnv]:
+    """A fresh environment, closed at the end, for a policy to act in without exploration.
+
+    The generators of torch, NumPy and the policy are put back where they were: whoever looks at a run between two of
+    its steps changes nothing of it.
+
+    Args:
+        make_env: makes the environment, as ``data.make_env`` does.
+        policy: that will act; what it carries from step to step gets its place in the environment.
+    """
+    asked: Any = policy
+    draws = asked.generator_state() if hasattr(asked, "generator_state") else None
+    arrays = np.random.get_state()
+    try:
+        with torch.random.fork_rng(), contextlib.closing(make_env()) as env:
+            if hasattr(asked, "make_tensordict_primer"):
+                env.append_transform(asked.make_tensordict_primer())
+            with set_exploration_type(ExplorationType.MODE):
+                yield env
+    finally:
+        np.random.set_state(arrays)
+        if draws is not None:
+            asked.set_generator_state(draws)
 
 
 def _device_of(policy: TensorDictPolicy) -> torch.device | None:

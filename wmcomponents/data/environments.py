@@ -1,8 +1,9 @@
 """Real environments by id or as objects, through TorchRL's own environment classes."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torchrl.data import TensorSpec
@@ -135,6 +136,38 @@ def maker_of(env: Any) -> Callable[[], TransformedEnv]:
             f"id, or a class or function that makes it."
         )
     return made
+
+
+class EnvironmentOrigin(NamedTuple):
+    """What an environment was made of, in plain JSON.
+
+    Attributes:
+        id: its id.
+        options: the arguments of :func:`make_env` by which another one like it is made.
+    """
+
+    id: str
+    options: dict[str, Any]
+
+
+def origin_of(env: TransformedEnv) -> EnvironmentOrigin | None:
+    """The id and the options of an environment that :func:`make_env` made.
+
+    Args:
+        env: the environment.
+
+    Returns:
+        ``None`` where it was not made of an id, or by arguments that are no plain JSON.
+    """
+    maker = env.__dict__.get("_maker")
+    if maker is None or not isinstance(maker.args[0], str):
+        return None
+    options = {name: value for name, value in maker.keywords.items() if name != "device"}
+    options["env_kwargs"] = dict(options["env_kwargs"] or {})
+    try:
+        return EnvironmentOrigin(maker.args[0], json.loads(json.dumps(options, allow_nan=False)))
+    except (TypeError, ValueError):
+        return None
 
 
 def _respawned(spec: Any) -> Any:

@@ -5,6 +5,7 @@ from wmcomponents.evaluation.film_files import write_gif as write_gif
 from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
 from wmcomponents.evaluation.film_files import write_video as write_video
 from wmcomponents.evaluation.film_files import write_webp as write_webp
+from wmcomponents.evaluation.films import DreamFilms as DreamFilms
 from wmcomponents.evaluation.horizon import HorizonErrors as HorizonErrors
 from wmcomponents.evaluation.horizon import horizon_errors as horizon_errors
 from wmcomponents.evaluation.open_loop import Comparison as Comparison
