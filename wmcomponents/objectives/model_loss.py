@@ -15,6 +15,7 @@ from torchrl.envs.utils import ExplorationType
 from torchrl.objectives import LossModule
 from typing_extensions import get_protocol_members, is_protocol
 
+from wmcomponents._global_batch import global_mean
 from wmcomponents.objectives.arrivals import Arrivals, Transitions, arrivals_from, check_sequences, under_next
 from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import LaProp
@@ -255,4 +256,5 @@ def _reduced(value: Tensor, weight: Tensor, reduction: str) -> Tensor:
     value = torch.where(weight > 0, value, torch.zeros_like(value)) * weight
     if reduction == "none":
         return value
-    return value.sum() if reduction == "sum" else value.sum() / weight.sum().clamp_min(1.0e-8)
+    # Of a batch that is spread over processes, the mean of their means is that of the whole only with its mean weight.
+    return value.sum() if reduction == "sum" else value.sum() / global_mean(weight.sum()).clamp_min(1.0e-8)

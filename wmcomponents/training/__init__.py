@@ -7,6 +7,8 @@ from wmcomponents.training.checkpoint import load_checkpoint as load_checkpoint
 from wmcomponents.training.checkpoint import save_checkpoint as save_checkpoint
 from wmcomponents.training.loop import DivergedError as DivergedError
 from wmcomponents.training.loop import Trainer as Trainer
+from wmcomponents.training.ranks import LostRankError as LostRankError
+from wmcomponents.training.ranks import Ranks as Ranks
 from wmcomponents.training.schedule import ConstantThenDecay as ConstantThenDecay
 from wmcomponents.training.schedule import LinearDecay as LinearDecay
 from wmcomponents.training.seeding import seed_everything as seed_everything

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wmcomponents._whole import written_whole
-from wmcomponents.training.optimizer_state import CHANGEABLE, merged_groups, state_faults
-from wmcomponents.training.random_state import device_of, prepared_random, random_states
+from wmcomponents.training.optimizer_state import CHANGEABLE, merged_groups, own_share, state_faults
+from wmcomponents.training.random_state import device_of, prepared_random, random_of_rank, random_states
 
 FORMAT = "1"
 FREE = (*CHANGEABLE, "device", "options of the optimizer")
@@ -44,6 +44,8 @@ def save_checkpoint(
     generators: dict[str, torch.Generator],
     counters: dict[str, Any],
     settings: dict[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+    others: Sequence[Mapping[str, Tensor]] = (),
 ) -> None:
     """Write the bundle; whoever reads the path finds the old bundle or the new one, never a part.
 
@@ -56,6 +58,8 @@ def save_checkpoint(
         counters: JSON-able numbers, such as the step.
         settings: JSON-able choices that must be the same in the run that goes on from here, but for ``lr`` and
             ``warmup``.
+        state: of the optimiser, where it holds shards of it; its own if not given.
+        others: states of the generators of further processes that train with this one.
 
     Raises:
         TypeError: if the optimiser's state is not made of tensors and JSON-able values.
@@ -64,7 +68,7 @@ def save_checkpoint(
     path = Path(path)
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors.update({f"objective/{name}": value for name, value in _own_tensors(objective, model).items()})
-    state = optimizer.state_dict()
+    state = optimizer.state_dict() if state is None else state
     plain: dict[str, Any] = {}
     for index, entries in state["state"].items():
         for name, value in entries.items():
@@ -73,6 +77,8 @@ def save_checkpoint(
             else:
                 plain[f"{index}/{name}"] = value
     tensors.update({f"rng/{name}": value for name, value in random_states(model, generators).items()})
+    for rank, states in enumerate(others, start=1):
+        tensors.update({f"rank {rank}/{name}": value for name, value in states.items()})
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
         metadata = {
@@ -100,6 +106,7 @@ def load_checkpoint(
     generators: dict[str, torch.Generator],
     settings: dict[str, Any] | None = None,
     check: Callable[[dict[str, Any]], Any] | None = None,
+    rank: int = 0,
 ) -> dict[str, Any]:
     """Restore what :func:`save_checkpoint` wrote, in place.
 
@@ -114,6 +121,8 @@ def load_checkpoint(
         generators: get their states, by name.
         settings: what decides the run beside those, as plain JSON.
         check: called with the counters before anything is changed; raises a ``ValueError`` if they are not sound.
+        rank: of this process among those that train together; where fewer of them wrote the bundle, its generators are
+            seeded from those of the first.
 
     Returns:
         The counters.
@@ -145,6 +154,9 @@ def load_checkpoint(
     different += faults + state_faults(entries, optimizer)
     random, faults = prepared_random(_under(tensors, "rng/"), model, generators, saved.get("device"))
     different += faults
+    if rank:
+        random, faults = random_of_rank(tensors, rank, model, generators, saved.get("device"))
+        different += faults
     if different:
         words = "; ".join(different[:3]) + (" ..." if different[3:] else "")
         raise BadCheckpointError(
@@ -155,7 +167,7 @@ def load_checkpoint(
     with torch.no_grad():
         for name, value in _under(tensors, "objective/").items():
             beyond[name].copy_(value)
-    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    optimizer.load_state_dict({"state": own_share(entries, optimizer), "param_groups": groups})
     for restore in random:
         restore()
     return counters

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 
 from wmcomponents._arguments import of_kind
+from wmcomponents._global_batch import global_rows
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import unfinished
@@ -23,7 +24,11 @@ from wmcomponents.objectives import ModelLoss
 from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.logs import make_logger, rewind_csv
+from wmcomponents.training.optimizer_state import whole_state
+from wmcomponents.training.parallel import ParallelKind, parallel_of
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
+from wmcomponents.training.random_state import random_states
+from wmcomponents.training.ranks import Ranks, stop_together
 from wmcomponents.training.setup import check_counts, optimizer_of, settings_of
 from wmcomponents.training.stages import planned
 from wmcomponents.world_model import WorldModel
@@ -54,6 +59,11 @@ class Trainer:
     Ctrl-C, SIGTERM and a closed terminal are taken between two updates: the one at hand is finished and a bundle is
     written before ``KeyboardInterrupt`` is raised. A second one stops at once.
 
+    In processes that `torchrun` has started, every one of them builds the same trainer, and they train one model: each
+    samples batches of its own, with noise of its own, and a step is that of all their batches together. Losses and
+    statistics are those of the global batch. The first process alone shows, logs and writes, and the bundle is the one
+    that a single process would write: any number of processes goes on from it.
+
     Args:
         model: the world model; put in training mode during :meth:`train`, in eval mode after it.
         replay: gives sequences ``[B, T]`` by ``sample()``, as ``data.make_replay`` builds it. Its sampling is seeded
@@ -78,6 +88,10 @@ class Trainer:
         accumulate: batches whose gradients are averaged for one step: the same as one batch of all of them, where a
             loss is a mean over elements of equal weight, in the memory of one.
         precision: ``"bf16"`` computes losses under ``torch.autocast``; weights and optimiser stay as they are.
+        parallel: with several processes, how they share the work: ``"ddp"`` keeps everything in each of them,
+            ``"fsdp"`` (FSDP2) cuts gradients and the optimiser's state into shards.
+        ranks: the processes; those that `torchrun` has started if not given, or else this one alone. ``Ranks()`` trains
+            alone in any case.
 
     Raises:
         ValueError: if a logger is named without ``out``, a count is below 1, the precision is unknown, or the model has
@@ -105,7 +119,10 @@ class Trainer:
         compile: bool = False,
         accumulate: int = 1,
         precision: Literal["float32", "bf16"] = "float32",
+        parallel: ParallelKind = "ddp",
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = Ranks.joined() if ranks is None else ranks
         of_kind("model", model, WorldModel, "a WorldModel; the order is Trainer(model, replay)")
         of_kind("replay", replay, ReplayBuffer, "a replay buffer of real steps (data.make_replay, data.collect)")
         self.model = model
@@ -123,11 +140,15 @@ class Trainer:
         self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds
         self.log_every = log_every
         self.accumulate, self.precision = accumulate, precision
-        self.progress = progress
+        self.progress = progress and self.ranks.is_first
         self.steps = 0
         self.losses: dict[str, float] = {}
-        self.sampling = torch.Generator().manual_seed(seed)
-        self._logger = make_logger(logger, self.out)
+        self.parallel = parallel_of(parallel, self.objective, self.optimizer, self.ranks)
+        self.sampling = torch.Generator().manual_seed(self.ranks.seed(seed))
+        for name, generator in self._generators().items():
+            if name != "replay" and not self.ranks.is_first:
+                generator.manual_seed(self.ranks.seed(generator.initial_seed(), name))
+        self._logger = make_logger(logger, self.out) if self.ranks.is_first else None
         self._was_begun = self._was_checked = False
         self._planned: list[int] | None = None
         self._known: tuple[int, ...] | None = None
@@ -136,6 +157,7 @@ class Trainer:
             self.objective.compile()
         if self.out is not None and os.path.lexists(self.checkpoint):
             self.resume()
+        self.ranks.check_same("updates", self.steps)
 
     @property
     def checkpoint(self) -> Path:
@@ -171,7 +193,7 @@ class Trainer:
         self.replay.set_rng(self.sampling)
         self.model.train()
         try:
-            with one_writer(self.out) if self.out is not None else contextlib.nullcontext(), postponed() as request:
+            with self._writer(), postponed() as request, self.ranks.together(self._kept_until()):
                 self._begin()
                 with progress_bar(self.progress, "world model", self.steps, total) as show:
                     self._train(total, show, request)
@@ -179,9 +201,18 @@ class Trainer:
             self.model.eval()
         return dict(self.losses)
 
+    def _writer(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.out is None or not self.ranks.is_first else one_writer(self.out)
+
+    def _kept_until(self) -> str:
+        """What becomes of a run that loses a process."""
+        if self.out is None:
+            return ""
+        return f" The last bundle in {self.out} is whole: start all of them again to go on from there."
+
     def _begin(self) -> None:
         """Once the folder is this trainer's alone: what others left there, and the first look at the data."""
-        if self.out is not None:
+        if self.out is not None and self.ranks.is_first:
             if self._known != (known := _signature(self.checkpoint)) and known is not None:
                 raise FolderInUseError(
                     f"{self.checkpoint} was written by another trainer since this one was built: build it again to go "
@@ -193,7 +224,11 @@ class Trainer:
                 self._was_begun = True
             self._due = self._next_due(0.0)
         if self.steps == 0:
+            if not self.ranks.is_first:  # torch's own generator is that of dropout
+                torch.manual_seed(self.ranks.seed(torch.initial_seed() % 2**32, "torch"))
             self.prepare()
+        self.ranks.alike(self.model, self.objective)
+        self.parallel.changed()
 
     def _train(self, steps: int, show: Callable[..., None], request: Request) -> None:
         pending: list[dict[str, Tensor]] = []
@@ -201,10 +236,14 @@ class Trainer:
         shown = -math.inf
         while self.steps < steps:
             pending.append(self.update(*(self.replay.sample() for _ in range(self.accumulate))))
-            now, is_last, is_asked = time.monotonic(), self.steps == steps, bool(request)
+            now, is_last = time.monotonic(), self.steps == steps
             is_logged = is_last or self.steps % self.log_every == 0
-            is_shown = is_logged or (self.progress and now >= shown + REFRESH_SECONDS)
-            is_due = is_asked or now >= self._due or self.steps % self.checkpoint_every == 0
+            # Clocks differ, and a signal may reach one process alone: all do what any of them is to do.
+            is_asked, is_shown, is_due = self.ranks.any(
+                bool(request), self.progress and now >= shown + REFRESH_SECONDS, now >= self._due
+            )
+            is_shown |= is_logged
+            is_due |= is_asked or self.steps % self.checkpoint_every == 0
             is_kept = self.out is not None and (is_last or is_due)
             # Nothing is kept that was not looked at: a bundle never holds what came after a loss that is not finite.
             if is_shown or is_kept:
@@ -219,7 +258,7 @@ class Trainer:
                 self.check_weights()
                 self.save()
             if is_asked:  # what is asked from here on is taken after the next update, which is saved then
-                request.check()
+                stop_together(request, is_asked)
 
     @property
     def stage(self) -> str | None:
@@ -232,7 +271,13 @@ class Trainer:
         self._check_data(batch)
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
         batches = [batch, *(self.replay.sample() for _ in range(count - 1))]
-        self.model.prepare(cast(TensorDictBase, torch.cat(cast(Any, batches))))
+        data = cast(TensorDictBase, torch.cat(cast(Any, batches)))
+        if self.ranks.count > 1:
+            with self.parallel.batch_is_shared():
+                data = cast(
+                    TensorDictBase, data.apply(global_rows, batch_size=[self.ranks.count * len(data), *data.shape[1:]])
+                )
+        self.model.prepare(data)
 
     def update(self, *batches: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step; returns the detached losses and diagnostics without waiting for the device.
@@ -251,10 +296,15 @@ class Trainer:
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * self.schedule(self.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        outs = [self._backward(batch, 1.0 / len(batches)) for batch in batches]
-        self.optimizer.step()
-        if isinstance(self.objective, ModelLoss):
-            self.objective.after_update(self.steps)
+        with self.parallel.batch_is_shared():
+            with self.parallel.without_exchange() if len(batches) > 1 else contextlib.nullcontext():
+                outs = [self._backward(batch, 1.0 / len(batches)) for batch in batches[:-1]]
+            outs.append(self._backward(batches[-1], 1.0 / len(batches)))
+            self.optimizer.step()
+            self.parallel.stepped()
+            if isinstance(self.objective, ModelLoss):
+                self.objective.after_update(self.steps)
+                self.parallel.changed()
         self.steps += 1
         return outs[0] if len(outs) == 1 else {key: torch.stack([o[key] for o in outs]).mean(0) for key in outs[0]}
 
@@ -264,7 +314,7 @@ class Trainer:
         sequences = sequences.to(device, non_blocking=True) if sequences.device != device else sequences
         is_mixed = self.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext():
-            out = self.objective(sequences)
+            out = self.parallel.losses(sequences)
         losses = {key: value for key, value in out.items() if key.startswith("loss_")}
         if not losses or any(value.numel() != 1 for value in losses.values()):
             shapes = {key: list(value.shape) for key, value in out.items()}
@@ -279,26 +329,31 @@ class Trainer:
     def save(self) -> None:
         """Write the bundle now."""
         begun = time.monotonic()
-        with one_writer(self.checkpoint.parent):
+        with self._writer():
             self.write(self.checkpoint)
         self._known = _signature(self.checkpoint)
         self._due = self._next_due(time.monotonic() - begun)
 
     def write(self, file: Path) -> None:
-        """Write the bundle to another place.
+        """Write the bundle to another place; with several processes all of them ask for it, and the first one writes.
 
         Args:
             file: of the bundle.
         """
-        save_checkpoint(
-            file,
-            model=self.model,
-            objective=self.objective,
-            optimizer=self.optimizer,
-            generators=self._generators(),
-            counters={"steps": self.steps, "losses": self.losses, "stages": self._planned},
-            settings=self._settings,
-        )
+        state = whole_state(self.optimizer)
+        random = self.ranks.gathered(random_states(self.model, self._generators()))
+        if self.ranks.is_first:
+            save_checkpoint(
+                file,
+                model=self.model,
+                objective=self.objective,
+                optimizer=self.optimizer,
+                generators=self._generators(),
+                counters={"steps": self.steps, "losses": self.losses, "stages": self._planned},
+                settings=self._settings,
+                state=state,
+                others=random[1:],
+            )
 
     def resume(self) -> None:
         """Go back to the bundle."""
@@ -323,7 +378,9 @@ class Trainer:
             generators=self._generators(),
             settings=self._settings,
             check=self._check_counters,
+            rank=self.ranks.rank,
         )
+        self.parallel.changed()
         self.steps, self.losses = counters["steps"], counters["losses"]
         self._planned = counters.get("stages")
         if self._planned is not None:
@@ -361,7 +418,7 @@ class Trainer:
         Raises:
             DivergedError: if a number is not finite.
         """
-        table = torch.stack([value.float().mean() for row in pending for value in row.values()])
+        table = self.ranks.mean(torch.stack([value.float().mean() for row in pending for value in row.values()]))
         numbers = iter(table.cpu().tolist())
         newest: dict[str, float] = {}
         for step, row in enumerate(pending, start=self.steps - len(pending) + 1):

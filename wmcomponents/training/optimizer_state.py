@@ -91,6 +91,46 @@ def state_faults(entries: Mapping[int, Mapping[str, Any]], optimizer: Optimizer)
     return words
 
 
+def whole_state(optimizer: Optimizer) -> dict[str, Any]:
+    """An optimiser's state, as one process would have it. All processes ask at once; each gets the whole.
+
+    Args:
+        optimizer: the optimiser.
+    """
+    from torch.distributed.tensor import DTensor
+
+    def whole(value: Any) -> Any:
+        return value.full_tensor() if isinstance(value, DTensor) else value
+
+    found = optimizer.state_dict()
+    state = {index: {name: whole(value) for name, value in kept.items()} for index, kept in found["state"].items()}
+    return {**found, "state": state}
+
+
+def own_share(state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Of an optimiser's state as one process has it, what belongs to this process's shards.
+
+    Args:
+        state: tensors and plain values by name, by the number of the parameter.
+        optimizer: gets them.
+    """
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    shared: dict[int, dict[str, Any]] = {}
+    for index, entries in state.items():
+        param = params[index]
+        shared[index] = dict(entries)
+        if isinstance(param, DTensor):
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == param.shape:
+                    moved = value.to(param.device)
+                    shared[index][name] = distribute_tensor(
+                        moved, param.device_mesh, param.placements, src_data_rank=None
+                    )
+    return shared
+
+
 def _at(options: Any, place: int) -> dict[str, Any] | None:
     fits = isinstance(options, list) and place < len(options) and isinstance(options[place], dict)
     return options[place] if fits else None

@@ -54,6 +54,33 @@ def prepared_random(
     return restore, words
 
 
+def random_of_rank(
+    tensors: Mapping[str, Tensor], rank: int, model: nn.Module, generators: Mapping[str, torch.Generator], began: Any
+) -> tuple[list[Callable[[], Any]], list[str]]:
+    """What :func:`prepared_random` gives, for a process that is not the first.
+
+    Args:
+        tensors: of the whole bundle.
+        rank: of this process.
+        model: see :func:`random_states`.
+        generators: get their states, or seeds where fewer processes wrote the bundle.
+        began: kind of the device on which they were saved, if known.
+    """
+    prefix = f"rank {rank}/"
+    saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    if saved:
+        return prepared_random(saved, model, generators, began)
+    seeds = {name: (_seed_of(state) + rank) % 2**63 for name, state in _first_states(tensors).items()}
+    restore: list[Callable[[], Any]] = [
+        functools.partial(generator.manual_seed, seeds[name]) for name, generator in generators.items()
+    ]
+    return [*restore, functools.partial(torch.manual_seed, seeds["torch"])], []
+
+
+def _first_states(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix("rng/"): value for key, value in tensors.items() if key.startswith("rng/")}
+
+
 def _restoring(
     name: str, state: Tensor, generator: torch.Generator | None, device: torch.device, *, is_moved: bool
 ) -> Callable[[], Any]:

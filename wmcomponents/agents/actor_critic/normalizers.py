@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from wmcomponents._global_batch import global_rows
 from wmcomponents.objectives import ExponentialAverage
 
 
@@ -79,7 +80,7 @@ class RunningNormalizer(ReturnNormalizer):
     def update(self, returns: Tensor) -> None:
         """Take in the returns of a batch, ``[*B]``."""
         for average, value in zip(
-            (self.first, self.second), self.statistics(returns.to(self.first.dtype).flatten()), strict=True
+            (self.first, self.second), self.statistics(global_rows(returns.to(self.first.dtype).flatten())), strict=True
         ):
             average.copy_(self._follow.blend(average, value))
         self.weight.copy_(self._follow.blend(self.weight, torch.ones_like(self.weight)))

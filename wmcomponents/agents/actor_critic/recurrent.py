@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from wmcomponents._global_batch import global_mean
 from wmcomponents.codecs import SquaredError
 from wmcomponents.functional import categorical_entropy, lambda_return
 from wmcomponents.heads import HeadDistribution, NumberDistribution
@@ -197,5 +198,6 @@ def recurrent_losses(
     entropy = categorical_entropy(log_probs)
     if counts is None:
         return RecurrentLosses(actor.mean(), critic.mean(), -entropy_scale * entropy.mean())
-    means = [each[counts].mean() for each in (actor, critic, entropy)]
+    number = global_mean(counts.sum().to(actor.dtype))
+    means = [each[counts].sum() / number for each in (actor, critic, entropy)]
     return RecurrentLosses(means[0], means[1], -entropy_scale * means[2])

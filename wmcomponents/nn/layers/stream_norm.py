@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from wmcomponents._global_batch import global_mean
+
 
 class StreamNorm(nn.Module):
     r"""Divides a stream of numbers, rewards for example, by the running mean of their magnitude (DreamerV2).
@@ -41,7 +43,7 @@ class StreamNorm(nn.Module):
     def update(self, x: Tensor) -> None:
         """Take a batch ``[*B, *shape]`` into the running mean."""
         if self.momentum < 1:
-            self.magnitude.lerp_(x.abs().mean().to(self.magnitude.dtype), 1.0 - self.momentum)
+            self.magnitude.lerp_(global_mean(x.abs().mean()).to(self.magnitude.dtype), 1.0 - self.momentum)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[*B, *shape]`` over the magnitude, which in training mode takes ``x`` in first."""

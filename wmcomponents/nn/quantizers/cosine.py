@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmcomponents._global_batch import global_rows, of_the_first
 from wmcomponents.functional.precision import at_least_float32, full_precision
 from wmcomponents.nn.quantizers.usage import CodebookUsage, code_counts, revived
 from wmcomponents.nn.quantizers.vq import Quantized
@@ -93,6 +94,7 @@ class CosineQuantizer(nn.Module):
         """
         z, tokens = F.normalize(at_least_float32(z), dim=-1).reshape(-1, self.dim), tokens.reshape(-1)
         weight = torch.ones(tokens.shape, device=z.device) if weight is None else weight.reshape(-1).to(z.dtype)
+        z, tokens, weight, noise = global_rows(z), global_rows(tokens), global_rows(weight), of_the_first(noise)
         total = torch.zeros_like(self.codebook).index_add_(0, tokens, z * weight.unsqueeze(-1))
         mean = total / code_counts(tokens, self.codes, weight).clamp_min(1e-12).unsqueeze(-1)
         codebook = self.decay * self.codebook + (1.0 - self.decay) * F.normalize(mean, dim=-1)

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from wmcomponents._global_batch import global_sum
+
 
 def code_counts(
     tokens: Int[Tensor, "*batch"], codes: int, weight: Float[Tensor, "*batch"] | None = None
@@ -114,7 +116,7 @@ class CodebookUsage(nn.Module):
             tokens: numbers of codes.
             weight: how much each token counts; 1 if not given.
         """
-        counts = code_counts(tokens, self.codes, weight)
+        counts = global_sum(code_counts(tokens, self.codes, weight))
         self.frequency.mul_(self.decay).add_(counts / counts.sum().clamp_min(1.0), alpha=1 - self.decay)
 
     @torch.no_grad()

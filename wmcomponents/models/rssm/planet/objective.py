@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchrl.data import Composite
 
+from wmcomponents._global_batch import global_sum
 from wmcomponents.functional import excess_nats
 from wmcomponents.models.rssm.base import Filtered, RSSMWorldModel
 from wmcomponents.models.rssm.objective import RSSMModelLoss
@@ -122,7 +123,7 @@ class PlaNetModelLoss(RSSMModelLoss):
             counted = torch.where(same_episode, kl, torch.zeros_like(kl))
             total = total + torch.nn.functional.pad(counted, (distance, 0))
             count = count + (same_episode * weight[:, distance:]).sum()
-        return total * (weight.sum() / count.clamp_min(1e-8))
+        return total * (global_sum(weight.sum()) / global_sum(count).clamp_min(1e-8))
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """Adam behind a clipped gradient.

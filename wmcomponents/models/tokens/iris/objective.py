@@ -7,6 +7,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 
+from wmcomponents._global_batch import global_rows
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional import cross_entropy
 from wmcomponents.models.tokens.base import CachedTransformerModel
@@ -134,7 +135,7 @@ class IRISLoss(TokenWorldLoss[IRISModel]):
             return
         with torch.no_grad(), placed(self.world_model_params, self.world_model):
             tokenizer = self.world_model.tokenizer
-            z = tokenizer.encode(network_image(*seen)).flatten(0, 1)
+            z = global_rows(tokenizer.encode(network_image(*seen)).flatten(0, 1))
             codebook = tokenizer.quantizer.embedding.weight
             used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
             codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), codebook[used])

@@ -8,6 +8,7 @@ from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
+from wmcomponents._global_batch import global_rows
 from wmcomponents.functional import percentile_range, shifted_images
 from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig, TDMPC2OptimizerConfig
@@ -299,7 +300,8 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
         x = torch.cat([feat, chosen.action], -1)
         raw = model.q.logits(x, draws.policy_members, keep=draws.policy_keep, detach=True)
         value = model.q.mean(raw).mean(-1)
-        spread = percentile_range(value[:, 0].detach(), None if weight is None else weight[:, 0] > 0).clamp(min=1.0)
+        counts = None if weight is None else global_rows(weight[:, 0] > 0)
+        spread = percentile_range(global_rows(value[:, 0]), counts).clamp(min=1.0)
         scale = torch.where(spread.isnan(), self.policy_scale, self.average.blend(self.policy_scale, spread))
         self._next_scale = scale
         loss = -(self.rho**latents.age) * (value / scale + self.entropy_scale * chosen.bonus)
