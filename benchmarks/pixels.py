@@ -33,7 +33,6 @@ from benchmarks.pixel_worlds import (
     run_name,
 )
 from wmcomponents.cli.console import quiet
-from wmcomponents.cli.train import note_training
 from wmcomponents.data import action_spec, make_env, observation_spec
 from wmcomponents.dream import ReplayStarts
 from wmcomponents.evaluation import (
@@ -48,6 +47,7 @@ from wmcomponents.evaluation import (
 from wmcomponents.models import make_model
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.pretrained.training_note import note_training
 from wmcomponents.rendering import make_renderer
 from wmcomponents.training import Trainer, UntrainedStageWarning, seed_everything
 

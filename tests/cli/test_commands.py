@@ -10,10 +10,10 @@ import torch
 from tests.support.running import train_arguments, wmc
 from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.families import PRESETS
-from wmcomponents.cli.train import training_facts
 from wmcomponents.models import MODELS, presets
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained.folder import sealed
+from wmcomponents.pretrained.training_note import training_facts
 
 
 def test_collecting_writes_steps_and_what_they_are(data):

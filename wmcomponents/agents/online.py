@@ -1,7 +1,6 @@
 """Online training of any agent: collect in reality, fit the world model, learn in its dreams, look how it does."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import check_place
 from wmcomponents.agents import bundle
 from wmcomponents.agents.agent import Agent
+from wmcomponents.agents.export import export_agent, start_states
 from wmcomponents.agents.real_steps import EpisodeEnd, RealSteps
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.data import load_replay, save_replay
@@ -79,7 +79,8 @@ class OnlineTrainer:
         seed: of episodes, random actions, sampling and evaluations.
 
     Attributes:
-        about: what is noted in ``agent.json`` of an export: how the agent is made again.
+        about: what is noted beside an export: in which ``env`` and by which ``env_options`` (``data.make_env``) the
+            agent acted, and how it is made again (``agent``, ``seed``, ``behaviour``); a whole agent fills it.
         logger: the TorchRL logger that is written to, or ``None``.
 
     Raises:
@@ -407,21 +408,17 @@ class OnlineTrainer:
         self._call("on_load_checkpoint", state)
 
     def export(self, name: str) -> None:
-        """Write the model and the agent, as they are now, for `wmc dream` and `wmc eval`.
+        """Write the model with start states, and the agent, as they are now, for `wmc dream` and `wmc eval`.
 
         Args:
-            name: of the folder in ``out``; ``agent.json`` in it holds :attr:`about`, if anything is said there.
+            name: of the folder in ``out``; what lies in it is told by :func:`~wmcomponents.agents.export.export_agent`.
         """
-
-        def fill(folder: Path) -> None:
-            save = getattr(self.agent.model, "save_pretrained", None)
-            if save is not None:
-                save(folder / "model")
-            save_nested(folder / "agent.safetensors", self.agent.state_dict())
-            if self.about:
-                (folder / "agent.json").write_text(json.dumps(dict(self.about), indent=2) + "\n")
-
-        bundle.replace_folder(cast(Path, self.out) / name, fill)
+        starts = None
+        if self.global_step:  # before, there may be too few real steps to draw from
+            sampling = self.trainer.sampling
+            starts = start_states(self.agent.model, self.replay, sampling, derived_seed(self.seed, "starts"))
+        about = {**self.about, "steps": self.real_steps}
+        export_agent(cast(Path, self.out) / name, self.agent, about, updates=self.global_step, starts=starts)
 
 
 def _episode(saved: Any) -> EpisodeEnd:

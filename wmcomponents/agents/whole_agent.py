@@ -12,10 +12,11 @@ from torchrl.data import ReplayBuffer
 from torchrl.envs import EnvBase, TransformedEnv
 
 from wmcomponents.agents.agent import Agent, LearnsFrom
+from wmcomponents.agents.behaviour_json import NotPlainError, to_json
 from wmcomponents.agents.online import OnlineTrainer
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.data import make_replay
-from wmcomponents.data.environments import maker_of
+from wmcomponents.data.environments import maker_of, origin_of
 from wmcomponents.dream.experience import Experience
 from wmcomponents.training import seed_everything
 from wmcomponents.world_model import Needs, WorldModel
@@ -119,6 +120,7 @@ class WholeAgent(ABC):
         self.make_env: Callable[[], TransformedEnv] = maker_of(env)
         seed_everything(seed)
         one = self.make_env()
+        origin = origin_of(one)
         self._model = self._make_model(one) if model is None else model
         self.needs.check(self._model, type(self).__name__)
         if behaviour is None:
@@ -138,6 +140,16 @@ class WholeAgent(ABC):
             num_envs=num_envs, processes=processes, out=out, seed=seed, logger=logger, callbacks=callbacks,
             progress=progress, save_seconds=save_seconds,
         )  # fmt: skip
+        where = {} if origin is None else {"env": origin.id, "env_options": origin.options}
+        self.trainer.about = {**where, **(self._made_again(seed) if behaviour is None else {})}
+
+    def _made_again(self, seed: int) -> dict[str, Any]:
+        """What makes the paper's behaviour again; nothing where its arguments are no plain values."""
+        try:
+            numbers = to_json(self.config.behaviour)
+        except NotPlainError:
+            return {}
+        return {"agent": type(self).__name__, "seed": seed, "behaviour": numbers}
 
     @classmethod
     @abstractmethod

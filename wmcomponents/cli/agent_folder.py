@@ -25,12 +25,18 @@ def agent_facts(folder: Path) -> dict[str, Any]:
         return {}
     try:
         facts = json.loads(file.read_text())
+        facts["agent"] = _names_of_whole_agents().get(facts["agent"], facts["agent"])
         sound = facts["agent"] in AGENTS and all(type(facts[name]) is int for name in ("seed", "steps"))
     except (ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise UsageError(f"{file} is damaged: choose another folder, or train the agent again.")
     return facts
+
+
+def _names_of_whole_agents() -> dict[str, str]:
+    """The names of whole agents by their classes, as which an online run notes them."""
+    return {known.whole.rpartition(":")[2]: name for name, known in AGENTS.items() if known.whole}
 
 
 def dreaming_agent(name: str, model: Any, *, seed: int, steps: int) -> Any:
@@ -62,11 +68,19 @@ def load_agent_folder(folder: Path, model: Any) -> Any:
     facts = agent_facts(folder)
     if not facts:
         raise UsageError(f"{folder} holds no agent; `wmc train --agent sb3-ppo --dream-only --model ...` trains one.")
-    if "preset" in facts:
-        from wmcomponents.cli.train_online import behaviour_numbers
-
-        agent = make_agent(facts["agent"], model, seed=facts["seed"], **behaviour_numbers(facts))
+    if "behaviour" in facts:
+        agent = make_agent(facts["agent"], model, seed=facts["seed"], **_behaviour(folder, facts))
     else:
         agent = dreaming_agent(facts["agent"], model, seed=facts["seed"], steps=facts["steps"])
     agent.load_state_dict(load_nested(folder / STATE))
     return agent
+
+
+def _behaviour(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a whole agent's behaviour."""
+    from wmcomponents.agents.behaviour_json import from_json
+
+    try:
+        return dict(from_json(facts["behaviour"]))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{folder / AGENT} is damaged ({error}): choose another folder.") from error

@@ -10,7 +10,6 @@ from wmcomponents.cli.console import quiet, say, show_table
 from wmcomponents.cli.demo_config import DemoConfig
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import at_least, known_family
-from wmcomponents.cli.train import note_training
 
 if TYPE_CHECKING:
     from wmcomponents.cli.demo import DemoResult
@@ -31,6 +30,8 @@ def run(config: DemoConfig) -> dict[str, Any]:
 
 def _conclude(config: DemoConfig, result: "DemoResult") -> None:
     """Note what the model was made of, and show what came out."""
+    from wmcomponents.pretrained.training_note import note_training
+
     options = {"from_pixels": config.from_pixels, "max_episode_steps": config.max_episode_steps}
     facts = {
         "env": config.env,

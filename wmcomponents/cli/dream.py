@@ -42,8 +42,8 @@ def run(config: DreamConfig) -> dict[str, Any]:
     """Dream and draw."""
     _check(config)
     check_folders(model=config.model, data=[config.compare])
-    from wmcomponents.cli.train import training_facts
     from wmcomponents.models.loading import load_with_starts
+    from wmcomponents.pretrained.training_note import training_facts
     from wmcomponents.rendering.renderers import make_renderer
 
     quiet()

@@ -45,8 +45,8 @@ def run(config: InfoConfig) -> dict[str, Any]:
 def _model(path: Path, rows: int) -> dict[str, Any]:
     import dataclasses
 
-    from wmcomponents.cli.train import training_facts
     from wmcomponents.models.loading import load_with_starts
+    from wmcomponents.pretrained.training_note import training_facts
 
     model, starts = load_with_starts(path)
     parts = {name: _count(part) for name, part in model.named_children() if _count(part)}

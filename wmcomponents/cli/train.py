@@ -17,8 +17,6 @@ from wmcomponents.cli.stages import check_stages, steps_of
 from wmcomponents.cli.train_forms import refuse_unread
 
 RUN = "run.json"
-TRAINING = "training.json"
-"""Beside the model's folder: what the model was trained on."""
 
 PLACE_BYTES = 24
 """Bytes a parameter for which there must be room: a checkpoint with the optimiser's state, beside the one before."""
@@ -140,6 +138,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
 def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any) -> dict[str, Any]:
     from wmcomponents.dream.replay_starts import ReplayStarts
     from wmcomponents.models import make_model
+    from wmcomponents.pretrained.training_note import note_training
     from wmcomponents.training import Trainer
 
     begun = time.perf_counter()
@@ -192,25 +191,6 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
         "losses": {key: float(f"{value:.5g}") for key, value in losses.items()},
         "seconds": round(time.perf_counter() - begun, 2),
     }
-
-
-def note_training(model_path: Path, facts: dict[str, Any]) -> None:
-    """Note ``env``, ``env_options``, ``family``, ``preset`` and ``steps`` beside a model's folder."""
-    write_whole(model_path.parent / TRAINING, json.dumps(facts, indent=2) + "\n")
-
-
-def training_facts(model_path: Path) -> dict[str, Any]:
-    """What was noted about a model; empty for a model that stands alone."""
-    from wmcomponents.pretrained import StrictFolder
-
-    try:
-        with StrictFolder(model_path.resolve().parent, ValueError, "the folder of a training run") as folder:
-            facts = folder.json(TRAINING)
-    except ValueError:
-        return {}
-    kinds = {"env": str, "preset": str, "steps": int}
-    is_ours = isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in kinds.items())
-    return facts if is_ours else {}
 
 
 def _decisive(config: TrainConfig) -> dict[str, Any]:

@@ -59,7 +59,6 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
             raise
         raise UsageError(f"--changes: {error}") from error
     trainer = agent.trainer
-    trainer.about = {**facts, "steps": int(config.steps[0])}
     resumed_at = trainer.real_steps
     if resumed_at:
         say(f"resuming at real step {resumed_at}")
@@ -90,23 +89,6 @@ def _callbacks(config: "TrainConfig") -> list[Any]:
     from wmcomponents.evaluation.films import DreamFilms
 
     return [DreamFilms(every=config.films)]
-
-
-def behaviour_numbers(facts: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the behaviour of a whole agent, from what is noted of it.
-
-    Args:
-        facts: with ``agent``, ``preset`` and ``changes``.
-    """
-    whole = resolved(str(known_agent(facts["agent"], whole=True).whole))
-
-    class Numbers(whole):
-        """The agent's numbers, without an environment."""
-
-        def __init__(self, env: Any, config: Any, **options: Any) -> None:
-            self.config = config
-
-    return dict(getattr(Numbers, facts["preset"])(None, changes=changed(facts["changes"])).config.behaviour)
 
 
 def _check_same_run(config: "TrainConfig", facts: dict[str, Any]) -> None:
