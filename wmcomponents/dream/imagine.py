@@ -87,41 +87,16 @@ def imagine(
     with EvalMode(model):
         states, actions, rewards, conts = (scan or rollout)(model, policy, state, horizon, noise)
     time = len(batch)
-    root: dict[str, Any] = {key: value.narrow(time, 0, horizon) for key, value in states.items()}
-    following = {key: value.narrow(time, 1, horizon) for key, value in states.items()}
-    if rewards is not None:
-        following["reward"] = rewards
-    if conts is not None:
-        following["continue"] = conts
-    shape = (*batch, horizon)
+    root: State = {key: value.narrow(time, 0, horizon) for key, value in states.items()}
+    following: State = {key: value.narrow(time, 1, horizon) for key, value in states.items()}
+    unknown = None
     if uncertainty is not None:
-        _judge(model, uncertainty, root, actions, following, (*shape, 1))
-    root["action"] = actions
-    root["next"] = TensorDict(following, batch_size=shape)
-    return TensorDict(root, batch_size=shape)
-
-
-def _judge(
-    model: WorldModel,
-    uncertainty: Uncertainty,
-    states: State,
-    actions: Tensor,
-    following: dict[str, Any],
-    shape: tuple[int, ...],
-) -> None:
-    """Measure all steps ``[*B, T]``, and write what follows for their rewards and ends."""
-    with EvalMode(model):
-        unknown = uncertainty.measured(model, states, actions, shape)
-    following[UNCERTAINTY] = unknown
-    reward = following.get("reward")
-    if reward is None and uncertainty.needs_reward and (uncertainty.reward is not None or uncertainty.halt is not None):
-        model.require("reward", driver="this uncertainty", remedy="pay with Exploration(), or only measure it.")
-    judged, halted = uncertainty.judged(torch.zeros_like(unknown) if reward is None else reward, unknown)
-    if reward is not None or uncertainty.reward is not None:
-        following["reward"] = judged
-    if halted is not None:
-        cont = following.get("continue")
-        following["continue"] = (torch.ones_like(unknown) if cont is None else cont).masked_fill(halted, 0.0)
+        unknown, rewards, conts = uncertainty.judged_dream(model, root, actions, rewards, conts)
+    told = {"reward": rewards, "continue": conts, UNCERTAINTY: unknown}
+    following.update({key: value for key, value in told.items() if value is not None})
+    shape = (*batch, horizon)
+    arrived = TensorDict(cast(Any, following), batch_size=shape)
+    return TensorDict({**root, "action": actions, "next": arrived}, batch_size=shape)
 
 
 def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise: Noise | None) -> Rollout:

@@ -140,6 +140,20 @@ class Judged(NamedTuple):
     halted: Tensor | None
 
 
+class JudgedDream(NamedTuple):
+    """All steps of a dream after their uncertainty was looked at, ``[*B, T, 1]`` each.
+
+    Attributes:
+        uncertainty: u(s_t, a_t).
+        reward: what each step pays; ``None`` where nothing does.
+        cont: P(not terminated), 0 where the dream is halted; ``None`` where nothing ends it.
+    """
+
+    uncertainty: Tensor
+    reward: Tensor | None
+    cont: Tensor | None
+
+
 @dataclass(frozen=True)
 class Uncertainty:
     """What is measured of every dreamt step, and what follows from it.
@@ -231,3 +245,29 @@ class Uncertainty:
             return Judged(reward, None)
         halted = ~(uncertainty <= self.halt.threshold)  # NaN is not known either
         return Judged(torch.where(halted, torch.full_like(reward, self.halt.reward), reward), halted)
+
+    def judged_dream(
+        self, model: WorldModel, states: State, actions: Tensor, reward: Tensor | None, cont: Tensor | None
+    ) -> JudgedDream:
+        """Measure all steps of a dream at once, and say what becomes of their rewards and ends.
+
+        Args:
+            model: the world model; measured in eval mode, and left in its own.
+            states: s_0 .. s_{T-1}, ``[*B, T, ...]``.
+            actions: taken in them, ``[*B, T, ...]``.
+            reward: the model's, ``[*B, T, 1]``; ``None`` where it has none.
+            cont: P(not terminated), ``[*B, T, 1]``; ``None`` where the model does not predict it.
+
+        Raises:
+            CapabilityError: if the model has no reward, and one is needed.
+        """
+        key, leaf = next(iter(model.state_spec.items()))
+        first = states[str(key)]
+        with EvalMode(model):
+            unknown = self.measured(model, states, actions, (*first.shape[: first.ndim - leaf.ndim], 1))
+        if reward is None and self.needs_reward and (self.reward is not None or self.halt is not None):
+            model.require("reward", driver="this uncertainty", remedy="pay with Exploration(), or only measure it.")
+        judged, halted = self.judged(torch.zeros_like(unknown) if reward is None else reward, unknown)
+        if halted is not None:
+            cont = (torch.ones_like(unknown) if cont is None else cont).masked_fill(halted, 0.0)
+        return JudgedDream(unknown, None if reward is None and self.reward is None else judged, cont)

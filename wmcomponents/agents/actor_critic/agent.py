@@ -38,7 +38,8 @@ class ImaginationAgent:
 
     Raises:
         CapabilityError: if the loss's world model offers no features or no reward.
-        ValueError: if a replay value loss is asked for with a number of dreams.
+        ValueError: if a replay value loss is asked for with a number of dreams, or beside dreams that pay another
+            reward than real experience (``uncertainty``).
 
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
@@ -50,7 +51,7 @@ class ImaginationAgent:
         ['dream_length', 'entropy', 'loss_actor']
     """
 
-    needs = Needs(("features", "reward"))
+    needs: Needs = Needs(("features", "reward"))
     learns_from: LearnsFrom = "states"
 
     def __init__(
@@ -66,6 +67,12 @@ class ImaginationAgent:
     ) -> None:
         if replay_scale and dreams is not None:
             raise ValueError("a replay value loss needs a dream from every real step: leave out dreams=.")
+        if replay_scale and loss.uncertainty is not None and loss.uncertainty.reward is not None:
+            raise ValueError(
+                "dreams pay for uncertainty here, and real experience does not: a critic of both would learn neither. "
+                "Pass replay_scale=0."
+            )
+        self.needs = loss.needs
         self.needs.check(loss.world_model, "an actor-critic in imagination")
         self.loss = loss
         self.optimizer = loss.make_optimizer() if optimizer is None else optimizer

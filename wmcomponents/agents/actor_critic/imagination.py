@@ -21,11 +21,13 @@ from wmcomponents.agents.actor_critic.targets import FutureReturn, ReturnTargets
 from wmcomponents.agents.actor_critic.terms import actor_term, critic_term
 from wmcomponents.agents.actor_critic.through_dynamics import check_gradient_through
 from wmcomponents.dream.imagine import rollout
+from wmcomponents.dream.starts import model_device
+from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.heads import Head
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy, copy_weights
 from wmcomponents.objectives.weights import placed
-from wmcomponents.world_model import State, WorldModel, items_of
+from wmcomponents.world_model import Needs, State, WorldModel, items_of
 
 SLOWLY = ExponentialAverage(0.02)
 """How DreamerV3's slow critic follows."""
@@ -39,12 +41,14 @@ class Dreamt(NamedTuple):
         vector: of a_0 .. a_{H-1}, ``[N, H, A]``.
         reward: received on arriving in s_0 .. s_H, ``[N, H + 1]``.
         cont: discount times the probability of going on from s_0 .. s_H, ``[N, H + 1]``.
+        uncertainty: u(s_t, a_t) of each step, ``[N, H]``; ``None`` where it is not measured.
     """
 
     features: Tensor
     vector: Tensor
     reward: Tensor
     cont: Tensor
+    uncertainty: Tensor | None = None
 
 
 class ImaginationLoss(LossModule):
@@ -60,10 +64,12 @@ class ImaginationLoss(LossModule):
 
     Keys written: ``loss_actor``, ``loss_critic``, means over dreams and steps; detached diagnostics ``return`` and
     ``value`` (means), ``return_scale``, ``entropy`` (nats), ``dream_length`` (steps that a dream is expected to last).
-    Besides ``imagined_return`` ``[*B, 1]``, what each dream earned (the bootstrap of DreamerV3's replay value loss).
+    ``uncertainty`` (mean), where it is measured. Besides ``imagined_return`` ``[*B, 1]``, what each dream earned (the
+    bootstrap of DreamerV3's replay value loss).
 
     Args:
-        world_model: the model to dream in; offers ``features`` and ``reward``.
+        world_model: the model to dream in; offers ``features`` and ``reward`` (which :class:`Exploration
+            <wmcomponents.dream.Exploration>` does without). Actor and critic are put on its device.
         actor: acts.
         critic: values features.
         targets: what a return is.
@@ -76,12 +82,15 @@ class ImaginationLoss(LossModule):
         entropy_scale: weight of the policy's entropy.
         horizon: H, steps of a dream.
         discount: :math:`\gamma`, multiplied with the model's probability of going on.
+        uncertainty: what is measured of every dreamt step, and what becomes of its reward and its end, as in
+            :func:`~wmcomponents.dream.imagine`: penalty (MOPO), early end (MOReL), bonus (Plan2Explore). A reward
+            received on arriving in a start is judged as one that is known.
         optimizer: makes the optimiser; DreamerV3's if not given.
         seed: of the dreams.
 
     Raises:
-        CapabilityError: if the model offers no features or no reward, or the estimator needs a gradient through dreams
-            that let none pass.
+        CapabilityError: if the model offers no features or no reward, the estimator needs a gradient through dreams
+            that let none pass, or the model cannot tell the uncertainty that is asked for.
         ValueError: if returns are built on a slow critic and there is none, a gradient is to pass through actions that
             have none, or a number is out of range.
         KeyError: on call, if a state key is missing.
@@ -106,15 +115,22 @@ class ImaginationLoss(LossModule):
         entropy_scale: float = 3e-4,
         horizon: int = 15,
         discount: float = 1.0 - 1.0 / 333,
+        uncertainty: Uncertainty | None = None,
         optimizer: ActorCriticOptimizer | None = None,
         seed: int = 0,
     ) -> None:
+        explores = uncertainty is not None and not uncertainty.needs_reward
+        needs = Needs(("features",) if explores else ("features", "reward"))
         world_model.require(
-            "features", "reward", driver="learning in imagination", remedy="write features() and predict rewards."
+            *needs.capabilities, driver="learning in imagination", remedy="write features() and predict rewards."
         )
+        if uncertainty is not None:
+            uncertainty.check(world_model)
+            uncertainty.try_out(world_model)
         if follow is None and (bootstrap == "slow" or slow_scale):
             raise ValueError("a slow critic follows by follow=...; without one, bootstrap='critic' and slow_scale=0.")
         super().__init__()
+        self.needs, self.uncertainty = needs, uncertainty
         self.actor, self.critic = actor, critic
         self.targets = FutureReturn() if targets is None else targets
         self.estimator = Reinforce() if estimator is None else estimator
@@ -129,7 +145,9 @@ class ImaginationLoss(LossModule):
         self._world_model = (world_model,)  # in a tuple, so that it is no part of what is trained
         self._seed, self._generator = seed, cast("torch.Generator | None", None)
         self._states = [key for key, _ in items_of(world_model.state_spec)]
-        self.out_keys = cast(Any, ["loss_actor", "loss_critic", *_DIAGNOSTICS, "imagined_return"])
+        told = _DIAGNOSTICS if uncertainty is None else (*_DIAGNOSTICS, UNCERTAINTY)
+        self.out_keys = cast(Any, ["loss_actor", "loss_critic", *told, "imagined_return"])
+        self.to(model_device(world_model))
 
     @property
     def world_model(self) -> WorldModel:
@@ -201,14 +219,20 @@ class ImaginationLoss(LossModule):
             return known.relaxed(vectors[-1]) if self.estimator.needs_dynamics else known.inverse(vectors[-1])
 
         with self._differentiable(), frozen(model), EvalMode(model):
-            states, _, rewards, conts = rollout(model, act, state, self.horizon, noise)
-            features = model.features(states)
+            states, taken, rewards, conts = rollout(model, act, state, self.horizon, noise)
+            features, unknown = model.features(states), None
+            if self.uncertainty is not None:
+                before = {key: value[:, :-1] for key, value in states.items()}
+                unknown, rewards, conts = self.uncertainty.judged_dream(model, before, taken, rewards, conts)
         if rewards is None:
             raise ValueError(f"{type(model).__name__} says that it predicts rewards, and returned none.")
         first_reward, first_cont = self._first(start, rewards[:, :1])
         going_on = torch.ones_like(rewards) if conts is None else conts
         cont = self.discount * torch.cat([first_cont, going_on], 1).squeeze(-1)
-        return Dreamt(features, torch.stack(vectors, 1), torch.cat([first_reward, rewards], 1).squeeze(-1), cont)
+        reward = torch.cat([first_reward, rewards], 1).squeeze(-1)
+        return Dreamt(
+            features, torch.stack(vectors, 1), reward, cont, None if unknown is None else unknown.detach().squeeze(-1)
+        )
 
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
@@ -229,8 +253,10 @@ class ImaginationLoss(LossModule):
         regulariser = slow if self.slow_scale else None
         critic = critic_term(self.critic, raw, targets, regulariser, self.slow_scale)
         batch = tensordict.get(self._states[0]).shape[: tensordict.ndim]
+        told = {} if dreamt.uncertainty is None else {UNCERTAINTY: dreamt.uncertainty.mean()}
         return TensorDict(
             {
+                **told,
                 "loss_actor": actor.mean(),
                 "loss_critic": critic.mean(),
                 "return": targets.state_value.mean(),
@@ -266,6 +292,8 @@ class ImaginationLoss(LossModule):
         """Reward of arriving in the start, 0 where unknown, and whether its episode goes on, 1 where unknown."""
         reward, goes_on, ended = (start.get(key, None) for key in ("reward", "continue", "terminated"))
         first = torch.zeros_like(like) if reward is None else reward.reshape(like.shape).to(like.dtype)
+        if self.uncertainty is not None and self.uncertainty.reward is not None:
+            first = self.uncertainty.reward(first, torch.zeros_like(first))
         if goes_on is None:
             goes_on = torch.ones_like(like) if ended is None else 1.0 - ended.to(like.dtype)
         return first, goes_on.reshape(like.shape).to(like.dtype)

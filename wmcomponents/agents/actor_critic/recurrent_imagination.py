@@ -22,6 +22,7 @@ from wmcomponents.agents.actor_critic.recurrent import (
 from wmcomponents.agents.actor_critic.recurrent_policy import RecurrentPolicy, View
 from wmcomponents.dream.replay_starts import last_states
 from wmcomponents.dream.starts import model_device, where_rows
+from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy
@@ -45,6 +46,7 @@ class RecurrentDream(NamedTuple):
         ended: whether the step ended its episode, bool ``[N, H]``.
         value: expected by the critic, or its target network, ``[N, H]``.
         next_value: the same of the frame that each step led to, ``[N, H]``.
+        uncertainty: of each step, ``[N, H]``; ``None`` where it is not measured.
     """
 
     frames: Tensor
@@ -55,6 +57,7 @@ class RecurrentDream(NamedTuple):
     ended: Tensor
     value: Tensor
     next_value: Tensor
+    uncertainty: Tensor | None = None
 
 
 class RecurrentImaginationLoss(LossModule):
@@ -70,7 +73,8 @@ class RecurrentImaginationLoss(LossModule):
     ``[B, T, 1]``.
 
     Keys written: ``loss_actor``, ``loss_critic``, ``loss_entropy``, means over dreams and steps; detached diagnostics
-    ``return`` and ``value`` (means), ``entropy`` (nats), ``dream_length`` (steps up to the first end, at most H).
+    ``return`` and ``value`` (means), ``entropy`` (nats), ``dream_length`` (steps up to the first end, at most H), and
+    ``uncertainty`` (mean), where it is measured.
 
     Memory: gradients keep the activations of N * H frames; at the papers' sizes about 1 MB for a frame of 64x64.
 
@@ -83,17 +87,19 @@ class RecurrentImaginationLoss(LossModule):
         entropy_scale: weight of the policy's entropy.
         burn_in: frames that the memory reads at most before a dream.
         context: frames that the model's filter reads at most, the last one included; all if not given.
-        reward: what is made of the model's rewards ``[N]``, such as ``torch.sign`` (DIAMOND); they themselves if not
-            given.
+        reward: what is made of the model's rewards ``[N]`` of a step, such as ``torch.sign`` (DIAMOND); they themselves
+            if not given.
         ends: what follows a dreamt end: ``"ignore"``, ``"stop"`` or ``"restart"``.
         follow: how the target network follows whose values are baseline and bootstrap; without, they are the critic's.
         view: what the policy reads of real frames, such as :class:`Reconstruction`; the frames themselves if not given.
+        uncertainty: what is measured of every dreamt step, and what becomes of its reward and its end, as in
+            :func:`~wmcomponents.dream.imagine`. What is made of rewards comes first.
         optimizer: makes the optimiser.
         seed: of the dreams.
 
     Raises:
-        CapabilityError: if the model has no decoder or no rewards, shows anything but one image, or is not acted on by
-            one choice.
+        CapabilityError: if the model has no decoder or no rewards, shows anything but one image, is not acted on by
+            one choice, or cannot tell the uncertainty that is asked for.
         ValueError: if a number is out of range; on call, if the input is no batch of sequences.
         KeyError: on call, if a key is missing.
 
@@ -118,6 +124,7 @@ class RecurrentImaginationLoss(LossModule):
         ends: Ends = "restart",
         follow: ExponentialAverage | PeriodicCopy | None = None,
         view: View | None = None,
+        uncertainty: Uncertainty | None = None,
         optimizer: SharedAdam | None = None,
         seed: int = 0,
     ) -> None:
@@ -127,7 +134,11 @@ class RecurrentImaginationLoss(LossModule):
         for name, value in (("discount", discount), ("lam", lam)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is a share in [0, 1]; got {value}.")
+        if uncertainty is not None:
+            uncertainty.check(world_model)
+            uncertainty.try_out(world_model)
         super().__init__()
+        self.uncertainty = uncertainty
         self.horizon = whole("horizon", horizon, 1, "a number of imagined steps, at least 1")
         self.burn_in = whole("burn_in", burn_in, 0, "a number of real frames, at least 0")
         self.context = None if context is None else whole("context", context, 1, "a number of real frames, at least 1")
@@ -145,7 +156,9 @@ class RecurrentImaginationLoss(LossModule):
             network, world_model.action_spec, image_key=self.image_key, view=view
         )  # fmt: skip
         self._policies = (policy, real)
-        self.out_keys = cast(Any, [*LOSSES, *_DIAGNOSTICS])
+        told = _DIAGNOSTICS if uncertainty is None else (*_DIAGNOSTICS, UNCERTAINTY)
+        self.out_keys = cast(Any, [*LOSSES, *told])
+        self.to(model_device(world_model))
 
     @property
     def world_model(self) -> WorldModel:
@@ -213,7 +226,7 @@ class RecurrentImaginationLoss(LossModule):
         noise, generator = model.noise_source("imagine"), self.generator
         mode = EvalMode(model)
         now = start.copied() if self.ends == "restart" else start
-        seen, steps, actions, rewards, ended, targets = [], [], [], [], [], []
+        seen, steps, actions, rewards, ended, targets, unknown = [], [], [], [], [], [], []
         for t in range(self.horizon):
             seen.append(now.frame)
             step = network.step(now.frame, *now.memory)
@@ -223,6 +236,8 @@ class RecurrentImaginationLoss(LossModule):
                 vector = self.policy.actions.sample(step.logits, draw)
                 action = self.policy.action_vector.inverse(vector)
                 with mode:
+                    if self.uncertainty is not None:  # before a step that may write into the state
+                        unknown.append(self.uncertainty.measured(model, now.state, action, (rows, 1)))
                     state, reward, cont = imagine(now.state, action, noise((rows,), generator))
                     frame = model.decode(state)[self.image_key]
                 if reward is None:
@@ -230,6 +245,11 @@ class RecurrentImaginationLoss(LossModule):
                 over = torch.zeros(rows, 1, dtype=torch.bool, device=frame.device)
                 if cont is not None:
                     over = torch.rand(cont.shape, generator=generator, device=cont.device) >= cont
+                if self._reward is not None:
+                    reward = self._reward(reward.squeeze(-1)).unsqueeze(-1)
+                if self.uncertainty is not None:
+                    reward, halted = self.uncertainty.judged(reward, unknown[-1])
+                    over = over if halted is None else over | halted
                 if expected is not None:
                     targets.append(expected)
             slow = now.slow if expected is None else (expected.hx, expected.cx)
@@ -246,16 +266,16 @@ class RecurrentImaginationLoss(LossModule):
             says = network.value if target is None else target.value
             spoken = [step.raw_value for step in (steps if target is None else targets)]
             value = says.mean(torch.stack([*spoken, last.raw_value], 1)).squeeze(-1)
-        reward = torch.stack(rewards, 1)
         return RecurrentDream(
             torch.stack(seen, 1),
             torch.stack([step.logits for step in steps], 1),
             torch.stack(actions, 1),
             torch.stack([step.raw_value for step in steps], 1),
-            reward if self._reward is None else self._reward(reward),
+            torch.stack(rewards, 1),
             torch.stack(ended, 1),
             value[:, :-1],
             value[:, 1:],
+            torch.cat(unknown, 1) if unknown else None,
         )
 
     @dispatch()
@@ -278,8 +298,10 @@ class RecurrentImaginationLoss(LossModule):
         )
         with torch.no_grad():
             entropy = torch.distributions.Categorical(logits=dreamt.logits, validate_args=False).entropy().mean()
+        told = {} if dreamt.uncertainty is None else {UNCERTAINTY: dreamt.uncertainty.mean()}
         return TensorDict(
             {
+                **told,
                 "loss_actor": losses.actor,
                 "loss_critic": losses.critic,
                 "loss_entropy": losses.entropy,
