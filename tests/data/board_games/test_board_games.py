@@ -4,11 +4,20 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from tests.support.board_world import BoardWorld
 from wmcomponents.agents.search import gumbel_search, muzero_search, no_value, uniform_prior
 from wmcomponents.codecs import observation_spec
 from wmcomponents.data import make_env
-from wmcomponents.data.board_games import BoardGameEnv, LineGame, PerfectPlay, connect_four, tic_tac_toe
+from wmcomponents.data.board_games import (
+    BoardGameEnv,
+    BoardGameModel,
+    LineGame,
+    PerfectPlay,
+    PlayerPolicy,
+    RandomPlay,
+    connect_four,
+    play_match,
+    tic_tac_toe,
+)
 
 
 def after(game, moves):
@@ -130,10 +139,72 @@ def test_perfect_play_agrees_with_minimax_on_a_small_connect_four():
         assert (value > 0) - (value < 0) == minimax(board)
 
 
+def test_perfect_play_reads_boards_of_more_cells_than_a_word_has_bits():
+    game = LineGame(9, 8, 8, falls=False)
+    cells = torch.arange(72)
+    board = (1 - 2 * ((cells % 8 + cells // 16) % 2)).to(torch.int8)  # no line of eight
+    board[:7], board[7], board[70] = 1, 0, 0
+    assert int(PerfectPlay(game)(board, game.legal(board))) == 7
+    board[:7] *= -1
+    assert int(PerfectPlay(game)(board, game.legal(board))) == 7
+
+
+def test_a_move_of_perfect_play_is_drawn_among_the_best():
+    game = tic_tac_toe()
+    board, _, _ = game.play(game.empty(torch.Size([200])), torch.full((200,), 4))
+    moves = PerfectPlay(game)(board, game.legal(board))
+    assert set(moves.tolist()) == {0, 2, 6, 8}
+    assert torch.equal(moves, PerfectPlay(game)(board, game.legal(board)))
+
+
+def test_random_play_loses_to_perfect_play_and_perfect_play_draws_with_itself():
+    game = tic_tac_toe()
+    referee = PerfectPlay(game)
+    lost = play_match(game, PlayerPolicy(game, RandomPlay(0)), referee, games=60, seed=0)
+    assert lost.total.wins == 0 and lost.total.losses > 40
+    assert lost.second.losses > lost.first.losses
+    won = play_match(game, PlayerPolicy(game, referee), RandomPlay(0), games=20)
+    assert won.total.losses == 0 and won.total.wins > 12
+    assert play_match(game, PlayerPolicy(game, referee), PerfectPlay(game, 1), games=20).total == (0, 20, 0)
+
+
+def test_each_side_moves_first_in_half_of_a_match():
+    game, begun = tic_tac_toe(), []
+
+    def illegal(board, legal):
+        begun.append((board == 0).all(-1))
+        return (board == 0).float().argmin(-1)  # on an empty board the first cell, then one that is taken
+
+    match = play_match(game, PlayerPolicy(game, illegal), RandomPlay(0), games=6)
+    assert match == ((0, 0, 3), (0, 0, 3))
+    assert begun[0].all() and not begun[-1].any()
+    with pytest.raises(ValueError, match="even"):
+        play_match(game, PlayerPolicy(game, illegal), RandomPlay(0), games=5)
+
+
+def test_the_rules_as_a_world_model_are_the_environment():
+    game = tic_tac_toe()
+    env, model = BoardGameEnv(game, batch_size=[16]), BoardGameModel(game)
+    shown, random, over = env.reset(), RandomPlay(0), torch.zeros(16, dtype=torch.bool)
+    state = model.at(game.board(shown["observation"]))
+    for _ in range(9):
+        assert torch.equal(model.legal(state)[~over], game.legal(state["board"])[~over])
+        assert not model.legal(state)[over].any()
+        move = random(state["board"], game.legal(state["board"]))
+        shown["action"] = torch.nn.functional.one_hot(move, 9).bool()
+        shown = env.step(shown)["next"]
+        state, reward, cont = model.imagine(state, shown.get("action", torch.nn.functional.one_hot(move, 9)), None)
+        board = game.board(shown["observation"])
+        assert torch.equal(state["board"][~over], board[~over])
+        assert torch.equal(reward[~over], shown["reward"][~over]) and not reward[over].any()
+        over = over | shown["terminated"].squeeze(-1)
+        assert torch.equal(cont.squeeze(-1), (~over).float())
+
+
 @pytest.mark.parametrize("make", [muzero_search, gumbel_search])
 def test_a_search_of_the_true_rules_finds_moves_that_perfect_play_approves_of(make):
     game = tic_tac_toe()
-    world, referee = BoardWorld(game), PerfectPlay(game)
+    world, referee = BoardGameModel(game), PerfectPlay(game)
     torch.manual_seed(0)
     board = game.empty(torch.Size([12]))
     for _ in range(4):

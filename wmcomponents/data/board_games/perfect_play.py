@@ -11,8 +11,9 @@ Board = tuple[int, int]
 class PerfectPlay:
     """Never plays a worse move than the best: wins as soon as it can, loses as late as it can.
 
-    Positions are looked at once and remembered, by alpha-beta search. Tic-tac-toe takes milliseconds, Connect Four on
-    four by five a while; on six by seven only positions near the end are within reach.
+    Positions are looked at once and remembered, by alpha-beta search: a position seen before costs a look into a table.
+    Tic-tac-toe takes milliseconds, Connect Four on four by five a while; on six by seven only positions near the end
+    are within reach.
 
     Args:
         game: the rules.
@@ -29,24 +30,31 @@ class PerfectPlay:
         self.game = game
         self._generator = torch.Generator().manual_seed(seed)
         self._known: dict[Board, tuple[int, int]] = {}  # bounds of a position's value
+        self._best: dict[Board, list[int]] = {}
+        self._bits = 2 ** torch.arange(32)  # boards of any size are packed word by word
         self._lines = [sum(1 << int(cell) for cell in row.nonzero()) for row in game.lines]
         self._full = (1 << game.cells) - 1
 
     def __call__(self, board: Tensor, legal: Tensor) -> Tensor:
         """A best move on each board ``[*B, cells]``, int64 ``[*B]``; any, where none is ``legal``, ``[*B, moves]``."""
-        flat = board.reshape(-1, self.game.cells)
-        moves = [self._choose(row) for row in flat.cpu()]
+        flat = board.reshape(-1, self.game.cells).cpu()
+        draws = torch.rand(len(flat), generator=self._generator).tolist()
+        best = [self._best.get(stones) or self._look(stones) for stones in self._stones(flat)]
+        moves = [found[int(drawn * len(found))] for found, drawn in zip(best, draws, strict=True)]
         return torch.tensor(moves, dtype=torch.int64, device=board.device).reshape(board.shape[:-1])
 
     def value(self, board: Tensor) -> int:
         """Of one board ``[cells]``: positive if the player who moves wins, the more the sooner; 0 is a draw."""
-        own, other = self._stones(board)
+        ((own, other),) = self._stones(board.unsqueeze(0))
         limit = self.game.cells + 1
         return self._search(own, other, -limit, limit)
 
     def values(self, board: Tensor) -> dict[int, int]:
         """Of each legal move on one board ``[cells]``, for the player who moves."""
-        own, other = self._stones(board)
+        ((own, other),) = self._stones(board.unsqueeze(0))
+        return self._values(own, other)
+
+    def _values(self, own: int, other: int) -> dict[int, int]:
         limit = self.game.cells + 1
         found = {}
         for move, stone in self._moves(own | other):
@@ -54,16 +62,21 @@ class PerfectPlay:
             found[move] = -self._search(other, own | stone, -limit, limit) if over is None else over
         return found
 
-    def _choose(self, board: Tensor) -> int:
-        values = self.values(board)
-        if not values:
-            return 0
-        best = [move for move, value in values.items() if value == max(values.values())]
-        return best[int(torch.randint(len(best), (), generator=self._generator))]
+    def _look(self, stones: Board) -> list[int]:
+        """The best moves; the first where there is none."""
+        values = self._values(*stones)
+        best = max(values.values(), default=0)
+        self._best[stones] = [move for move, value in values.items() if value == best] or [0]
+        return self._best[stones]
 
-    def _stones(self, board: Tensor) -> Board:
-        numbers = board.tolist()
-        return tuple(sum(1 << i for i, stone in enumerate(numbers) if stone == who) for who in (1, -1))  # pyright: ignore
+    def _stones(self, boards: Tensor) -> list[Board]:
+        """Own stones and the other's of boards ``[B, cells]``, a bit a cell."""
+        own, other = (self._packed(boards == who) for who in (1, -1))
+        return list(zip(own, other, strict=True))
+
+    def _packed(self, stones: Tensor) -> list[int]:
+        words = [(word * self._bits[: word.shape[1]]).sum(1).tolist() for word in stones.split(len(self._bits), 1)]
+        return [sum(word << i * len(self._bits) for i, word in enumerate(row)) for row in zip(*words, strict=True)]
 
     def _moves(self, stones: int) -> list[tuple[int, int]]:
         """Moves, those in the middle first, with the cell they fill as a bit."""

@@ -56,9 +56,16 @@ class LineGame:
             height = (column == 0).sum(-1, keepdim=True) - 1  # rows count from the top
             cell = height.clamp(min=0) * self.columns + cell
         after = board.scatter(-1, cell, 1)
-        own = (after == 1).to(self.lines.dtype)
-        won = (own @ self.lines.to(own.device).T >= self.line).any(-1)
+        won = self._has_line(after == 1)
         return -after, won, won | (after != 0).all(-1)
+
+    def over(self, board: Tensor) -> Tensor:
+        """Whether the game is over on boards ``[*B, cells]``, bool ``[*B]``: somebody won, or all is full."""
+        return self._has_line(board == 1) | self._has_line(board == -1) | (board != 0).all(-1)
+
+    def _has_line(self, stones: Tensor) -> Tensor:
+        lines = self.lines.to(stones.device)
+        return (stones.to(lines.dtype) @ lines.T >= self.line).any(-1)
 
     def planes(self, board: Tensor) -> Tensor:
         """Own stones and the other's as planes, bool ``[*B, rows, columns, 2]``."""
