@@ -64,7 +64,12 @@ ON_CARTPOLE = {
 }  # fmt: skip
 """Of RL Zoo's tuned PPO, for one environment in place of eight (n_steps eight times as large)."""
 
-ON_SWINGUP = {"prefill": 1000, "updates_per_step": 0.4, "behaviour": {"schedule": LinearDecay(15_600)}}
+ON_SWINGUP = {
+    "prefill": 1000, "updates_per_step": 0.4, "vectors": "symlog",
+    "behaviour": {"schedule": LinearDecay(15_600), "entropy_scale": 1e-3},
+}  # fmt: skip
+"""Velocities grow a hundredfold beyond those of random play, and standardised they would be all that the model sees."""
+
 ON_BREAKOUT = {
     "prefill": 2_000, "updates_per_step": 0.25, "capacity": 50_000,
     "behaviour": {"schedule": LinearDecay(9_500)},
