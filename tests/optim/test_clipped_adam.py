@@ -79,3 +79,11 @@ def test_groups_of_one_clip_are_clipped_together_and_apart_from_others():
         weight.grad = torch.full((4,), size / 2)
     optimizer.step()
     torch.testing.assert_close(torch.stack([w.grad.norm() for w in weights]), torch.tensor([0.6, 0.8, 0.25]))
+
+
+def test_the_warm_up_of_a_part_that_rests_waits():
+    moving, resting = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    optimizer = ClippedAdam([{"params": [moving]}, {"params": [resting]}], 0.1, warmup=4)
+    moving.grad = torch.ones(2)
+    optimizer.step()
+    assert [group["age"] for group in optimizer.param_groups] == [1, 0]

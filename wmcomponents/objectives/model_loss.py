@@ -2,8 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
@@ -186,6 +187,20 @@ class ModelLoss(LossModule, Generic[M]):
     def after_update(self, step: int) -> None:
         """Called by the training loop after step ``step`` (from 0) was taken: target networks; nothing here."""
 
+    phases: ClassVar[int] = 1
+    """Steps of the optimiser that an update has: one, unless a family trains one part behind another."""
+
+    def phase(self, tensordict: TensorDictBase, number: int) -> TensorDict:
+        """The losses on which the training loop steps in one phase of an update, at the weights that the last one gave.
+
+        Each batch of an update comes once in every phase, in the same order.
+
+        Args:
+            tensordict: sequences ``[B, T]``.
+            number: of the phase, from 0.
+        """
+        return self(tensordict)
+
     @property
     def generator(self) -> torch.Generator:
         """The generator of the noise, on the model's device: ``generator.manual_seed(0)`` repeats it."""
@@ -217,8 +232,17 @@ class ModelLoss(LossModule, Generic[M]):
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """The losses of a batch of sequences ``[B, T]``; the input is left as it is."""
-        with placed(self.world_model_params, cast(nn.Module, self.world_model)):
-            losses, info, weights = self.elements(tensordict)
+        with self._placed():
+            terms = self.elements(tensordict)
+        return self._told(terms)
+
+    def _placed(self) -> AbstractContextManager[None]:
+        """The parameters of this objective in its model, for a while."""
+        return placed(self.world_model_params, cast(nn.Module, self.world_model))
+
+    def _told(self, terms: Terms) -> TensorDict:
+        """Terms as what is returned: losses in the form asked for, and means of the diagnostics."""
+        losses, info, weights = terms
         weight = {name: weights[name] if isinstance(weights, Mapping) else weights for name in (*losses, *info)}
         out = {f"loss_{name}": _reduced(value, weight[name], self.reduction) for name, value in losses.items()}
         out.update({name: _reduced(value.detach(), weight[name], "mean") for name, value in info.items()})

@@ -17,7 +17,7 @@ def evaluated(closure: Callable[[], float] | None) -> float | None:
 
 @contextlib.contextmanager
 def warmed_up(optimizer: Optimizer, first: int) -> Iterator[None]:
-    """Multiply each group's rate by ``min(1, age / warmup)`` for one step, and count its age.
+    """Multiply each group's rate by ``min(1, age / warmup)`` for one step, and count the age of those that move.
 
     Args:
         optimizer: whose groups have ``warmup`` and ``age``.
@@ -27,7 +27,8 @@ def warmed_up(optimizer: Optimizer, first: int) -> Iterator[None]:
     for group in optimizer.param_groups:
         if group["warmup"]:
             group["lr"] *= min(1.0, (group["age"] + first) / group["warmup"])
-        group["age"] += 1
+        # A part that is trained behind another is stepped by itself.
+        group["age"] += any(p.grad is not None for p in group["params"])
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -295,26 +295,34 @@ class Trainer:
         if self.schedule is not None:
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * self.schedule(self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        outs: list[dict[str, Tensor]] = [{} for _ in batches]
         with self.parallel.batch_is_shared():
-            with self.parallel.without_exchange() if len(batches) > 1 else contextlib.nullcontext():
-                outs = [self._backward(batch, 1.0 / len(batches)) for batch in batches[:-1]]
-            outs.append(self._backward(batches[-1], 1.0 / len(batches)))
-            self.optimizer.step()
-            self.parallel.stepped()
+            for phase in range(self.objective.phases if isinstance(self.objective, ModelLoss) else 1):
+                self._step(batches, outs, phase)
             if isinstance(self.objective, ModelLoss):
                 self.objective.after_update(self.steps)
                 self.parallel.changed()
         self.steps += 1
         return outs[0] if len(outs) == 1 else {key: torch.stack([o[key] for o in outs]).mean(0) for key in outs[0]}
 
-    def _backward(self, sequences: TensorDictBase, share: float) -> dict[str, Tensor]:
+    def _step(self, batches: Sequence[TensorDictBase], outs: Sequence[dict[str, Tensor]], phase: int) -> None:
+        """One step of the optimiser, on one phase of the batches' losses, which are noted."""
+        self.optimizer.zero_grad(set_to_none=True)
+        share = 1.0 / len(batches)
+        with self.parallel.without_exchange() if len(batches) > 1 else contextlib.nullcontext():
+            for batch, out in zip(batches[:-1], outs[:-1], strict=True):
+                out.update(self._backward(batch, share, phase))
+        outs[-1].update(self._backward(batches[-1], share, phase))
+        self.optimizer.step()
+        self.parallel.stepped()
+
+    def _backward(self, sequences: TensorDictBase, share: float, phase: int) -> dict[str, Tensor]:
         """Add this share of a batch's gradient; the detached losses and diagnostics."""
         device = next(self.objective.parameters()).device
         sequences = sequences.to(device, non_blocking=True) if sequences.device != device else sequences
         is_mixed = self.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext():
-            out = self.parallel.losses(sequences)
+            out = self.parallel.losses(sequences, phase)
         losses = {key: value for key, value in out.items() if key.startswith("loss_")}
         if not losses or any(value.numel() != 1 for value in losses.values()):
             shapes = {key: list(value.shape) for key, value in out.items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wmcomponents._global_batch import spread_over_processes
+from wmcomponents.objectives import ModelLoss
 from wmcomponents.training.ranks import Ranks
 
 ParallelKind = Literal["ddp", "fsdp"]
@@ -30,9 +31,21 @@ class Losses(nn.Module):
         for number, param in enumerate(p for p in objective.parameters() if p.requires_grad):
             self.register_parameter(f"p{number}", cast(nn.Parameter, param))
 
-    def forward(self, sequences: TensorDictBase) -> dict[str, Tensor]:
+    def forward(self, sequences: TensorDictBase, phase: int) -> dict[str, Tensor]:
         """The losses and diagnostics of a batch."""
-        return {str(key): value for key, value in self._objective[0](sequences).items()}
+        return {str(key): value for key, value in losses_of(self._objective[0], sequences, phase).items()}
+
+
+def losses_of(objective: nn.Module, sequences: TensorDictBase, phase: int) -> Mapping[str, Tensor]:
+    """An objective's losses and diagnostics in one phase of an update.
+
+    Args:
+        objective: the objective; one that is no ``ModelLoss`` has one phase.
+        sequences: the batch.
+        phase: its number, from 0.
+    """
+    has_phases = isinstance(objective, ModelLoss) and objective.phases > 1
+    return cast(Any, objective.phase(sequences, phase) if has_phases else objective(sequences))
 
 
 class OneProcess:
@@ -46,9 +59,9 @@ class OneProcess:
     def __init__(self, objective: nn.Module, ranks: Ranks) -> None:
         self.objective, self.ranks = objective, ranks
 
-    def losses(self, sequences: TensorDictBase) -> Mapping[str, Tensor]:
+    def losses(self, sequences: TensorDictBase, phase: int = 0) -> Mapping[str, Tensor]:
         """The losses and diagnostics of this process's batch; their gradient is that of the global batch."""
-        return cast(Any, self.objective(sequences))
+        return losses_of(self.objective, sequences, phase)
 
     def without_exchange(self) -> contextlib.AbstractContextManager[Any]:
         """Gradients computed meanwhile are exchanged with the next ones that are computed outside."""
@@ -80,11 +93,11 @@ class Replicas(OneProcess):
         # In each stage of an objective other parameters get a gradient.
         self._losses = nn.parallel.DistributedDataParallel(Losses(objective), find_unused_parameters=True)
 
-    def losses(self, sequences: TensorDictBase) -> Mapping[str, Tensor]:
+    def losses(self, sequences: TensorDictBase, phase: int = 0) -> Mapping[str, Tensor]:
         """The losses and diagnostics of this process's batch."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*find_unused_parameters=True was specified.*")
-            return self._losses(sequences)
+            return self._losses(sequences, phase)
 
     def without_exchange(self) -> contextlib.AbstractContextManager[Any]:
         """Gradients are kept."""
@@ -132,12 +145,12 @@ class Shards(OneProcess):
         by = {id(param): self._whole[name] for name, param in self._own.items()}
         self._places = list(_places(objective, by))
 
-    def losses(self, sequences: TensorDictBase) -> Mapping[str, Tensor]:
+    def losses(self, sequences: TensorDictBase, phase: int = 0) -> Mapping[str, Tensor]:
         """The losses and diagnostics of this process's batch."""
         try:
             for part, name, _, gathered in self._places:
                 setattr(part, name, gathered)
-            return self._losses(sequences)
+            return self._losses(sequences, phase)
         finally:
             for part, name, own, _ in self._places:
                 setattr(part, name, own)

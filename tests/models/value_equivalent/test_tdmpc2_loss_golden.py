@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from tensordict import TensorDict
+from torchrl.data import ReplayBuffer
 
 from tests.support.golden_tdmpc2 import UPDATES, ours, recorded, update
+from wmcomponents.training import Trainer
 
 SCALES = {"consistency": 20.0, "reward": 0.1, "value": 0.1}
 
@@ -50,6 +53,7 @@ def test_the_whole_update_in_the_official_order_gives_the_official_weights(vecto
     for name, value in (
         ("loss", losses["policy"]),
         ("entropy", info["policy_entropy"]),
+        ("scaled_entropy", info["policy_bonus"]),
         ("scale", info["policy_scale"]),
     ):
         torch.testing.assert_close(value.mean(), tensors[f"out.info.pi_{name}"], **meta["tolerance"])
@@ -68,6 +72,41 @@ def test_the_whole_update_in_the_official_order_gives_the_official_weights(vecto
     state = model.state_dict()
     for name, value in ours(tensors, "after.").items():
         torch.testing.assert_close(state[name], value, **meta["tolerance"], msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_an_update_of_the_training_loop_is_the_official_one(vector):
+    meta, tensors, model = vector
+    windows, draws = update(tensors)
+    data = TensorDict(
+        {
+            **windows.observation,
+            "action": windows.action,
+            "is_init": windows.begins.unsqueeze(-1),
+            "next": {
+                **windows.following,
+                "reward": windows.reward,
+                "terminated": windows.terminated,
+                "done": windows.terminated,
+            },
+        },
+        windows.weight.shape,
+    )
+    trainer = Trainer(model, ReplayBuffer(), progress=False)
+    trainer.objective.policy_scale.copy_(tensors["in.scale"].squeeze())
+    trainer.objective.draw = lambda *_: draws
+    found = trainer.update(data)
+    for name in ("consistency", "reward", "value"):
+        torch.testing.assert_close(
+            found[f"loss_{name}"] / SCALES[name], tensors[f"out.info.{name}_loss"], **meta["tolerance"]
+        )
+    for name, official in (("loss_policy", "loss"), ("policy_bonus", "scaled_entropy"), ("policy_scale", "scale")):
+        torch.testing.assert_close(found[name], tensors[f"out.info.pi_{official}"], **meta["tolerance"])
+    torch.testing.assert_close(trainer.objective.policy_scale.reshape(1), tensors["out.scale"], **meta["tolerance"])
+    state = model.state_dict()
+    for name, value in ours(tensors, "after.").items():
+        torch.testing.assert_close(state[name], value, **meta["tolerance"], msg=lambda text, n=name: f"{n}: {text}")
+    policy = torch.nn.utils.get_total_norm([p.grad for p in model.policy.parameters()])
+    torch.testing.assert_close(policy, tensors["out.info.pi_grad_norm"], **meta["tolerance"])
 
 
 def test_clipped_gradients_keep_the_policy_apart(vector):

@@ -1,18 +1,19 @@
 """TD-MPC2's objective (Hansen, Su, Wang, TD-MPC2: Scalable, Robust World Models for Continuous Control, eq. 3 to 6)."""
 
+from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wmcomponents._global_batch import global_rows
-from wmcomponents.functional import percentile_range, shifted_images
+from wmcomponents.functional import shifted_images
 from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig, TDMPC2OptimizerConfig
 from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws, draw
+from wmcomponents.models.value_equivalent.tdmpc2.policy_loss import Latents, policy_terms
 from wmcomponents.models.value_equivalent.tdmpc2.protocol import TDMPC2Model
 from wmcomponents.models.value_equivalent.tdmpc2.windows import Windows, cut_windows
 from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, check_model
@@ -22,20 +23,6 @@ from wmcomponents.world_model import Observation
 
 SHIFT = 3
 """Pixels by which images are moved at most, in each direction."""
-
-
-class Latents(NamedTuple):
-    """Where the policy prior is trained.
-
-    Attributes:
-        z: z_0..z_H, without gradient, ``[N, H + 1, L]``.
-        age: steps from where the latent began, ``[N, H + 1]``.
-        tasks: index of the task, ``[N, H + 1]``; ``None`` if there is one alone.
-    """
-
-    z: Tensor
-    age: Tensor
-    tasks: Tensor | None
 
 
 class TDMPC2Loss(ModelLoss[TDMPC2Model]):
@@ -50,7 +37,10 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
     counts from there. The targets are the encoder's own latents of the later observations, without gradient. The value
     target is ``r + gamma (1 - terminated) min(q_i, q_j)`` of two target value functions, drawn anew in each update, at
     an action of the policy. The policy's loss takes z as given and leaves the value functions as they are: its gradient
-    reaches the policy alone (and the task embedding, as in the authors' code).
+    reaches the policy alone. (In the authors' code that on the task embedding waits for the next update of the model.)
+
+    A call returns all losses, to be stepped on at once. The training loop goes by :meth:`phase`: it steps on the model
+    first, and computes the policy's loss at the weights which that gives, as the authors' code does.
 
     Sequences ``[B, T]`` are cut into windows of H transitions, side by side; what is left over at the end is not used,
     and a shorter sequence is one window. Where another episode begins inside a window, the latent and the count of t
@@ -64,7 +54,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
 
     Keys written: ``loss_consistency``, ``loss_reward``, ``loss_value``, ``loss_termination`` (if the model is
     episodic), ``loss_policy``, each weighted and meant to be summed; and detached diagnostics: ``value_target``,
-    ``policy_entropy``, ``policy_scale`` (S).
+    ``policy_entropy`` (nats), ``policy_bonus`` (what the loss rewards as entropy), ``policy_scale`` (S).
 
     The training loop's hooks do the rest: :meth:`after_update` moves the target value functions and S.
 
@@ -127,13 +117,14 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
         self.register_buffer("discounts", torch.tensor(c.discounts, device=device))
         self.register_buffer("policy_scale", torch.ones((), device=device))
         self._next_scale: Tensor | None = None
+        self._behind: deque[tuple[Latents, Draws, Tensor]] = deque()
 
     def _written(self) -> list[NestedKey]:
         ending = [] if self.world_model.termination_head is None else ["loss_termination"]
         return [
             *("loss_consistency", "loss_reward", "loss_value"),
             *ending,
-            *("loss_policy", "value_target", "policy_entropy", "policy_scale"),
+            *("loss_policy", "value_target", "policy_entropy", "policy_bonus", "policy_scale"),
         ]
 
     # -- what the training loop asks ---------------------------------------------------------------------------------
@@ -176,13 +167,40 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of a batch of sequences ``[B, T]``, with fresh noise: ``[N, H]``, the policy's ``[N, H + 1]``."""
-        windows = self.windows(tensordict)
-        draws = self.draw(*windows.weight.shape)
+        windows, draws, weight = self._drawn(tensordict)
         losses, info, latents = self.model_terms(windows, draws)
-        # The latent in which a window ends counts for the policy as the transition that led there does.
-        weight = torch.cat([windows.weight, windows.weight[:, -1:]], 1)
         policy, more = self.policy_terms(latents, draws, weight)
         return Terms({**losses, **policy}, {**info, **more}, weight)
+
+    phases: ClassVar[int] = 2
+
+    def before_update(self, step: int) -> None:
+        """Forget what an update that was broken off left behind."""
+        self._behind.clear()
+
+    def phase(self, tensordict: TensorDictBase, number: int) -> TensorDict:
+        """The model's losses first, then the policy's, at the value functions that the first step gave.
+
+        Args:
+            tensordict: sequences ``[B, T]``.
+            number: 0 or 1.
+        """
+        with self._placed():
+            if number == 0:
+                windows, draws, weight = self._drawn(tensordict)
+                losses, info, latents = self.model_terms(windows, draws)
+                self._behind.append((latents, draws, weight))
+            else:
+                latents, draws, weight = self._behind.popleft()
+                losses, info = self.policy_terms(latents, draws, weight)
+        return self._told(Terms(losses, info, weight))
+
+    def _drawn(self, tensordict: TensorDictBase) -> tuple[Windows, Draws, Tensor]:
+        """Windows, noise, and the weight of their latents, ``[N, H + 1]``."""
+        windows = self.windows(tensordict)
+        # The latent in which a window ends counts for the policy as the transition that led there does.
+        weight = torch.cat([windows.weight, windows.weight[:, -1:]], 1)
+        return windows, self.draw(*windows.weight.shape), weight
 
     def windows(self, tensordict: TensorDictBase) -> Windows:
         """Sequences ``[B, T]``, cut into windows.
@@ -284,28 +302,12 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
     def policy_terms(
         self, latents: Latents, draws: Draws, weight: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The loss of the policy prior, element by element.
-
-        Args:
-            latents: where it acts.
-            draws: noise.
-            weight: ``[N, H + 1]``; windows whose first latent has weight 0 do not count in S. All count if not given.
-
-        Returns:
-            The loss and diagnostics, each ``[N, H + 1]``.
-        """
-        model, tasks = self.world_model, latents.tasks
-        feat = model.joined(latents.z, tasks)
-        chosen = model.policy.choose(feat, draws.policy_noise, model.mask_of(tasks))
-        x = torch.cat([feat, chosen.action], -1)
-        raw = model.q.logits(x, draws.policy_members, keep=draws.policy_keep, detach=True)
-        value = model.q.mean(raw).mean(-1)
-        counts = None if weight is None else global_rows(weight[:, 0] > 0)
-        spread = percentile_range(global_rows(value[:, 0]), counts).clamp(min=1.0)
-        scale = torch.where(spread.isnan(), self.policy_scale, self.average.blend(self.policy_scale, spread))
-        self._next_scale = scale
-        loss = -(self.rho**latents.age) * (value / scale + self.entropy_scale * chosen.bonus)
-        return {"policy": loss}, {"policy_entropy": chosen.entropy, "policy_scale": scale.expand_as(loss)}
+        """The loss of the policy prior and its diagnostics, each ``[N, H + 1]``; see :func:`policy_terms`."""
+        numbers = {"rho": self.rho, "entropy_scale": self.entropy_scale, "scale": self.policy_scale}
+        losses, info, self._next_scale = policy_terms(
+            self.world_model, latents, draws, average=self.average, weight=weight, **numbers
+        )
+        return losses, info
 
     def _moved(self, observation: Mapping[str, Tensor]) -> Observation:
         """Images moved by a few pixels, each by its own; all images of one observation alike."""
