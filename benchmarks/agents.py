@@ -16,7 +16,7 @@ import torch
 from gymnasium.spaces import Dict
 
 from benchmarks.real import RealGym
-from wmcomponents.agents import DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, WholeAgent
+from wmcomponents.agents import DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, PlaNetAgent, TDMPC2Agent, WholeAgent
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 from wmcomponents.training import LinearDecay
@@ -51,12 +51,25 @@ class Task:
     baseline: tuple[str, dict[str, Any], int] | None = None
 
 
-COLOURS = {"DreamerV3": DREAM, "DreamerV2": "#7c3aed", "DreamerV1": "#0f766e", "SB3 PPO": COPY, "SB3 SAC": COPY}
+COLOURS = {
+    "DreamerV3": DREAM,
+    "DreamerV2": "#7c3aed",
+    "DreamerV1": "#0f766e",
+    "SB3 PPO": COPY,
+    "SB3 SAC": COPY,
+    "TD-MPC2": "#b45309",
+    "PlaNet": "#be185d",
+}
 AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV3": DreamerV3Agent,
     "DreamerV2": DreamerV2Agent,
     "DreamerV1": DreamerV1Agent,
+    "TD-MPC2": TDMPC2Agent,
+    "PlaNet": PlaNetAgent,
 }
+
+SIDE_BY_SIDE = {"TD-MPC2": 5, "PlaNet": 5}
+"""Environments of an agent, where there are several: plans are made for all of them at once."""
 
 ON_CARTPOLE = {
     "n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20, "learning_rate": 1e-3,
@@ -76,6 +89,12 @@ ON_BREAKOUT = {
 }  # fmt: skip
 """Its goal is four times what uniform actions earn (0.38)."""
 
+PLANNED = {"evaluate_every": 2000, "evaluate_episodes": 10}
+"""Of agents whose evaluations plan at every step."""
+
+IN_200_STEPS = {**PLANNED, "episode_lengths": (200,), "episodic": False}
+"""TD-MPC2 where episodes have 200 steps, and none ends before."""
+
 TASKS: dict[str, Task] = {
     "CartPole-v1": Task(
         "CartPole-v1", 475.0, 12_000, changes={"DreamerV3": {}, "DreamerV2": {}},
@@ -83,7 +102,10 @@ TASKS: dict[str, Task] = {
     ),
     "Pendulum-v1": Task(
         "Pendulum-v1", -250.0, 12_000,
-        changes={"DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {}},
+        changes={
+            "DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {},
+            "TD-MPC2": IN_200_STEPS, "PlaNet": PLANNED,
+        },
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
@@ -102,7 +124,9 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
     """One run, in one thread, gone on with where it was."""
     changes = {"evaluate_every": task.evaluate_every, "evaluate_episodes": task.episodes, **task.changes[name]}
     env = make_env(task.env, **task.options) if task.options else task.env
-    agent = AGENTS[name].tiny(env, changes=changes, out=folder / "run", seed=seed, progress=False)
+    agent = AGENTS[name].tiny(
+        env, changes=changes, out=folder / "run", seed=seed, progress=False, num_envs=SIDE_BY_SIDE.get(name, 1)
+    )
     begun = agent.trainer.real_steps  # above 0 in a run that goes on: its seconds are those since then
     cpu, wall = time.process_time(), time.perf_counter()
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
-from tensordict.nn import TensorDictModuleBase
-from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
-from torchrl.modules import AdditiveGaussianModule, EGreedyModule
 
 from wmcomponents.agents.actor_critic import ImaginationAgent, TwoAdams, dreamer_v1_loss
+from wmcomponents.agents.exploration import exploration
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
 from wmcomponents.models import DreamerV1, DreamerV1Config
@@ -74,14 +72,5 @@ class DreamerV1Agent(WholeAgent):
         given = dict(changes)
         own = {name: given.pop(name) for name in ("dreams", "schedule") if name in given}
         noise, epsilon = given.pop("noise", 0.3), given.pop("epsilon", 0.1)
-        explore = _exploration(model.action_spec, noise, epsilon)
+        explore = exploration(model.action_spec, noise, epsilon)
         return ImaginationAgent(dreamer_v1_loss(model, seed=seed, **given), explore=explore, **own)
-
-
-def _exploration(spec: TensorSpec, noise: float, epsilon: float) -> TensorDictModuleBase | None:
-    """What the paper changes in actions on the way to the environment; nothing where its number is 0."""
-    if spec.dtype.is_floating_point:
-        steady: Any = {"sigma_init": noise, "sigma_end": noise, "annealing_num_steps": 1}
-        return AdditiveGaussianModule(spec, **steady) if noise else None
-    steady = {"eps_init": epsilon, "eps_end": epsilon, "annealing_num_steps": 1}
-    return EGreedyModule(spec, **steady) if epsilon else None

@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
-from torchrl.envs import TransformedEnv
+from torchrl.envs import SerialEnv, TransformedEnv
 
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._lock import FolderInUseError, one_writer
@@ -285,10 +285,10 @@ class OnlineTrainer:
         self.callback_metrics.update({f"agent/{name}": value for name, value in found.items()})
 
     def evaluate(self) -> float:
-        """Mean return of whole real episodes without exploration, in an environment of its own."""
+        """Mean return of whole real episodes without exploration, in as many environments of its own as there are."""
         policy = self.agent.real_policy
         seed = derived_seed(self.seed, "evaluation", len(self.evaluations))
-        with acting_aside(self.make_env, policy) as env:
+        with acting_aside(self._evaluated_in, policy) as env:
             found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
         if not math.isfinite(found.mean):
             raise DivergedError(f"the return of the evaluation at real step {self.real_steps} is {found.mean}.")
@@ -302,6 +302,12 @@ class OnlineTrainer:
                 self.export("best")
         self._call("on_validation_end")
         return found.mean
+
+    def _evaluated_in(self) -> TransformedEnv:
+        """A fresh environment, side by side where the run has several, so that a plan is made for all at once."""
+        if self.real.streams == 1:
+            return self.make_env()
+        return TransformedEnv(SerialEnv(self.real.streams, self.make_env), auto_unwrap=False)
 
     def _look(self) -> None:
         if self._pending:

@@ -109,6 +109,18 @@ AGENTS: dict[str, KnownAgent] = {
     "iris": KnownAgent("recurrent actor-critic", f"{HERE}:_iris"),
     "delta_iris": KnownAgent("recurrent actor-critic", f"{HERE}:_delta_iris"),
     "diamond": KnownAgent("recurrent actor-critic", f"{HERE}:_diamond"),
+    "planet": KnownAgent(
+        "planner",
+        "wmcomponents.agents:PlaNetAgent.behaviour_in",
+        "wmcomponents.agents:PlaNetAgent",
+        ("tiny", "official"),
+    ),
+    "tdmpc2": KnownAgent(
+        "planner",
+        "wmcomponents.agents:TDMPC2Agent.behaviour_in",
+        "wmcomponents.agents:TDMPC2Agent",
+        ("tiny", "size1", "size5", "size19", "size48", "size317"),
+    ),
     "cem": KnownAgent("planner", f"{HERE}:_cem"),
     "sb3-ppo": KnownAgent("Stable-Baselines3", f"{HERE}:_ppo"),
     "sb3-a2c": KnownAgent("Stable-Baselines3", f"{HERE}:_a2c"),
