@@ -112,7 +112,7 @@ class TDMPC2Agent(WholeAgent):
         """The paper's for many tasks, with batches of 1,024.
 
         Args:
-            env: one that observes ``task`` (``Categorical(n)``), and pads observations and actions; see the class.
+            env: one that observes ``task`` (a choice of n), and pads observations and actions; see the class.
             action_sizes: entries of the action that each task has.
             size: 1, 5, 19, 48 or 317, million parameters.
             changes: numbers by name, such as ``episode_lengths``, of each task.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
+from torchrl.data import Categorical, Composite, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.codecs import RewardUnit, Standardize
 from wmcomponents.codecs.action import ActionVector
@@ -41,7 +41,7 @@ class TDMPC2(PretrainedModel):
     Args:
         config: sizes; a preset such as ``TDMPC2Config.size5()``, varied with its keyword arguments.
         observation_spec: spec of one real observation: vectors, boards, images of 64x64 or so, or several of them;
-            with several tasks, also ``task``, ``Categorical(n)``.
+            with several tasks, also ``task``, ``Categorical(n)``, or ``OneHot(n)`` as ``make_env`` shows a choice.
         action_spec: spec of one real action. The policy prior of numbers gives actions in [-1, 1] of their bounds; the
             paper has no choices, for which ours is categorical.
 
@@ -113,7 +113,10 @@ class TDMPC2(PretrainedModel):
 
     def task_of(self, observation: Mapping[str, Tensor]) -> Tensor | None:
         """Index of the task that an observation names, ``[*B]``; ``None`` if there is one alone."""
-        return observation[TASK] if self.tasks else None
+        if not self.tasks:
+            return None
+        task = observation[TASK]
+        return task.argmax(-1) if isinstance(self.observation_spec[TASK], OneHot) else task
 
     def mask_of(self, task: Tensor | None) -> Tensor | None:
         """1 for the entries of the action vector that a task has, ``[*B, A]``; ``None`` if every task has all."""
@@ -225,10 +228,11 @@ def _tasks(config: TDMPC2Config, observation_spec: Composite) -> int:
             raise ValueError(f"one task has one length of episodes; got {lengths}.")
         return 0
     leaf = observation_spec.get(TASK, None)
-    if not isinstance(leaf, Categorical) or leaf.n != count or tuple(leaf.shape):
+    lone = isinstance(leaf, Categorical) and not tuple(leaf.shape) or isinstance(leaf, OneHot) and leaf.ndim == 1
+    if not lone or leaf.space.n != count:
         raise ValueError(
             f"a model of {count} tasks observes which it is: give the observation_spec an entry {TASK!r}, "
-            f"Categorical({count}); got {leaf}."
+            f"Categorical({count}) or OneHot({count}); got {leaf}."
         )
     if len(lengths) != count:
         raise ValueError(f"{count} tasks have {count} lengths of episodes; got {len(lengths)}.")
