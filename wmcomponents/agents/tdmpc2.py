@@ -16,7 +16,7 @@ from wmcomponents.world_model import CapabilityError, Needs, WorldModel
 class TDMPC2Agent(WholeAgent):
     """Plans with policy proposals and a terminal value; model, value functions and policy prior learn from sequences.
 
-    One update trains all of them in the authors' order (``TDMPC2Loss.phases``): the prior is part of the model, as its
+    One update trains all of them in the authors' order (``TDMPC2Loss.phase``): the prior is part of the model, as its
     value targets ask it; what acts is the planner. Observations are vectors or images; an environment that observes
     ``task`` has several tasks (:meth:`multitask`).
 
