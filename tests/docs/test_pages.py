@@ -44,6 +44,13 @@ def test_a_page_runs_from_top_to_bottom(page, run_code):
     run_code("\n".join(blocks(page, "python")))
 
 
+@pytest.mark.weekly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if "<!-- run weekly:" in page.read_text()], ids=name)
+def test_a_page_runs_with_what_takes_long(page, run_code):
+    run_code("\n".join(blocks(page, "python", weekly=True)))
+
+
 def test_bringing_a_model_takes_at_most_40_lines():
     assert len((ROOT / "examples" / "bring_your_own_model.py").read_text().splitlines()) <= 40
 

@@ -7,20 +7,26 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"(?P<mark><!-- not run:[^\n]*-->\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- (?P<mark>not run|run weekly):[^\n]*-->\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S
+)
 SNIPPET = re.compile(r'^--8<-- "(?P<path>[^":]+)(?::(?P<section>\w+))?"$', re.M)
 
 
-def blocks(page: Path, language: str, *, everything: bool = False) -> list[str]:
+def blocks(page: Path, language: str, *, everything: bool = False, weekly: bool = False) -> list[str]:
     """The page's blocks in one language, snippets filled in.
 
     Args:
         page: a Markdown file.
         language: what stands behind the fence.
-        everything: also those under ``<!-- not run: why -->``.
+        everything: also those under ``<!-- not run: why -->`` and ``<!-- run weekly: why -->``.
+        weekly: also the latter.
     """
+    marks = (None, "run weekly") if weekly else (None,)
     found = BLOCK.finditer(SNIPPET.sub(_filled, page.read_text()))
-    return [block["code"] for block in found if block["language"] == language and (everything or not block["mark"])]
+    return [
+        block["code"] for block in found if block["language"] == language and (everything or block["mark"] in marks)
+    ]
 
 
 def commands(page: Path, *, everything: bool = False) -> list[str]:
