@@ -8,7 +8,9 @@ from torchrl.data import Bounded
 
 from tests.support.agents_by_models import PAGE, WORLDS, acted, learnt, page, small_agent, world
 from wmcomponents.agents import Agent
+from wmcomponents.agents.search import no_value, uniform_prior
 from wmcomponents.cli.known_agents import AGENTS, resolved, why_not
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
 
 REFUSED = {
     ("categorical", "dreamer_v1"): "no gradient passes through the index of a choice",
@@ -31,6 +33,9 @@ def test_an_agent_learns_and_acts_in_a_model_or_says_why_not(name, agent):
     if reason is not None:
         said = why_not(agent, model)
         assert said is not None and reason in said
+        if reason == "hand in":
+            parts = {"discount": 0.9, "prior": uniform_prior, "value": no_value}
+            assert model.action_spec.is_in(acted(small_agent(agent, model, **parts)))
         return
     weights = [parameter.clone() for parameter in model.parameters()]
     made = small_agent(agent, model)
@@ -55,6 +60,10 @@ def _reason(model, agent: str) -> str | None:
         return "offers no decode"
     if kind == "recurrent actor-critic" and not (len(shown) == 1 and len(shown[0].shape) == 3):
         return "not one image"
+    if kind == "search":
+        if (agent == "sampled_search") is is_choice:
+            return "Its actions are"
+        return None if isinstance(model, ValueEquivalentModel) else "hand in"
     if (agent in ("sb3-sac", "sb3-td3") and is_choice) or (
         agent in ("sb3-dqn", "iris", "delta_iris", "diamond") and not is_choice
     ):

@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "actor-critic": {"units": 8, "horizon": 2, "dreams": 4},
     "recurrent actor-critic": {"units": 8, "horizon": 2, "burn_in": 2},
     "planner": {"horizon": 2, "candidates": 8, "elites": 2, "budget": 1},
+    "search": {"simulations": 3},
     "Stable-Baselines3": {"dreams": 2, "horizon": 3, "round_steps": 16},
 }
 """Arguments by kind of agent that make it cheap."""
@@ -72,9 +73,9 @@ def world(name: str) -> Any:
     return dict(MODELS)[name]().eval()
 
 
-def small_agent(agent: str, model: Any) -> Any:
-    """An agent in a model, as cheap as it gets."""
-    return make_agent(agent, model, **SMALL.get(AGENTS[agent].kind, {}), **OWN.get(agent, {}))
+def small_agent(agent: str, model: Any, **parts: Any) -> Any:
+    """An agent in a model, as cheap as it gets; parts are what the model itself lacks."""
+    return make_agent(agent, model, **SMALL.get(AGENTS[agent].kind, {}), **OWN.get(agent, {}), **parts)
 
 
 def learnt(agent: Any) -> list[dict[str, float]]:
@@ -128,6 +129,7 @@ def _said(why: str, model: Any) -> str:
     text = why.partition("cannot run in this model. ")[2] or why
     text = text.replace(type(model).__name__, "this model").replace(". this model", ". This model")
     text = re.sub(r"Its actions are \w+\[[^]]*\]", "Its actions are of another kind", text)
+    text = re.sub(r"giving \d+ raw outputs", "giving raw outputs", text)
     text = re.sub(r"Its observations are .*?, not", "Its observations are of another kind, not", text)
     return text[0].upper() + text[1:]
 

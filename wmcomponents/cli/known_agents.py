@@ -58,6 +58,22 @@ def _cem(model: Any, *, seed: int = 0, **changes: Any) -> Any:
     return PlanningAgent(cem(model, seed=seed, **changes))
 
 
+def _search(name: str, actions: Any, model: Any, *, seed: int = 0, **changes: Any) -> Any:
+    from wmcomponents.agents import search
+    from wmcomponents.world_model import Needs
+
+    Needs(actions=actions).check(model, f"The agent {name}")
+    return search.SearchAgent(getattr(search, name)(model, **changes), seed=seed)
+
+
+def _gumbel_search(model: Any, **changes: Any) -> Any:
+    return _search("gumbel_search", "choices", model, **changes)
+
+
+def _sampled_search(model: Any, **changes: Any) -> Any:
+    return _search("sampled_search", "numbers", model, **changes)
+
+
 def _sb3(algorithm: str, model: Any, **changes: Any) -> Any:
     from wmcomponents.integrations.sb3_agent import SB3Agent
 
@@ -122,6 +138,8 @@ AGENTS: dict[str, KnownAgent] = {
         ("tiny", "size1", "size5", "size19", "size48", "size317"),
     ),
     "cem": KnownAgent("planner", f"{HERE}:_cem"),
+    "gumbel_search": KnownAgent("search", f"{HERE}:_gumbel_search"),
+    "sampled_search": KnownAgent("search", f"{HERE}:_sampled_search"),
     "sb3-ppo": KnownAgent("Stable-Baselines3", f"{HERE}:_ppo"),
     "sb3-a2c": KnownAgent("Stable-Baselines3", f"{HERE}:_a2c"),
     "sb3-sac": KnownAgent("Stable-Baselines3", f"{HERE}:_sac"),

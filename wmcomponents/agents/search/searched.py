@@ -13,6 +13,12 @@ from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import CapabilityError, Noise, State, WorldModel
 
+REMEDIES = {
+    "reward": "reward=function(state, action, next_state) giving [B, 1]",
+    "value": "value=function(state) giving [B, 1] (or value=no_value)",
+    "prior": "prior=function(state) giving {params} raw outputs of a policy (or prior=uniform_prior)",
+}
+
 StateFunction = Callable[[State], Tensor]
 RewardFunction = Callable[[State, Tensor, State], Tensor]
 
@@ -79,22 +85,22 @@ class SearchedModel:
     ) -> None:
         self.model, self.reward, self.legal = model, reward, legal
         self.eval_mode = EvalMode(model)
-        needs = [name for name, part in (("reward", reward), ("value", value)) if part is None]
-        model.require(
-            *needs,
-            driver="a tree search",
-            remedy="hand the missing part in: reward=function(state, action, next_state), value=function(state) (or "
-            "value=no_value), each giving [B, 1].",
-        )
-        self.discount = discount_of(model, discount)
         self.action_vector = ActionVector(model.action_spec)
         self.edges: Edges = AllChoices(model.action_spec) if edges is None else edges
         own = model.predict if isinstance(model, ValueEquivalentModel) else None
-        if own is None and prior is None:
+        missing = {
+            "reward": reward is None and "reward" not in model.capabilities,
+            "value": value is None and "value" not in model.capabilities,
+            "prior": prior is None and own is None,
+        }
+        if any(missing.values()):
+            lacks = [name for name, is_missing in missing.items() if is_missing]
             raise CapabilityError(
-                f"a tree search needs a prior over actions, and {type(model).__name__} has no policy: hand one in, "
-                f"prior=function(state) giving raw outputs [B, {self.edges.params}], or prior=uniform_prior."
+                f"a tree search needs {' and '.join(lacks)} of its model, and {type(model).__name__} has none: hand in "
+                + ", ".join(REMEDIES[name].format(params=self.edges.params) for name in lacks)
+                + "."
             )
+        self.discount = discount_of(model, discount)
         self._own, self._prior, self._value = own, prior, value
         self.may_forbid = legal is not None or prior is not None or self.edges.vectors is None
         self.has_players = "to_play" in model.state_spec.keys()
