@@ -16,7 +16,16 @@ import torch
 from gymnasium.spaces import Dict
 
 from benchmarks.real import RealGym
-from wmcomponents.agents import DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, PlaNetAgent, TDMPC2Agent, WholeAgent
+from wmcomponents.agents import (
+    DreamerV1Agent,
+    DreamerV2Agent,
+    DreamerV3Agent,
+    EfficientZeroAgent,
+    MuZeroAgent,
+    PlaNetAgent,
+    TDMPC2Agent,
+    WholeAgent,
+)
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 from wmcomponents.training import LinearDecay
@@ -59,6 +68,8 @@ COLOURS = {
     "SB3 SAC": COPY,
     "TD-MPC2": "#b45309",
     "PlaNet": "#be185d",
+    "MuZero": "#0369a1",
+    "EfficientZero": "#4d7c0f",
 }
 AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV3": DreamerV3Agent,
@@ -66,6 +77,8 @@ AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV1": DreamerV1Agent,
     "TD-MPC2": TDMPC2Agent,
     "PlaNet": PlaNetAgent,
+    "MuZero": MuZeroAgent,
+    "EfficientZero": EfficientZeroAgent,
 }
 
 SIDE_BY_SIDE = {"TD-MPC2": 5, "PlaNet": 5}
@@ -95,9 +108,13 @@ PLANNED = {"evaluate_every": 2000, "evaluate_episodes": 10}
 IN_200_STEPS = {**PLANNED, "episode_lengths": (200,), "episodic": False}
 """TD-MPC2 where episodes have 200 steps, and none ends before."""
 
+BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
+"""A step of an evaluation costs a search."""
+
 TASKS: dict[str, Task] = {
     "CartPole-v1": Task(
-        "CartPole-v1", 475.0, 12_000, changes={"DreamerV3": {}, "DreamerV2": {}},
+        "CartPole-v1", 475.0, 12_000,
+        changes={"DreamerV3": {}, "DreamerV2": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH},
         baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
     ),
     "Pendulum-v1": Task(
@@ -125,7 +142,7 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
     changes = {"evaluate_every": task.evaluate_every, "evaluate_episodes": task.episodes, **task.changes[name]}
     env = make_env(task.env, **task.options) if task.options else task.env
     agent = AGENTS[name].tiny(
-        env, changes=changes, out=folder / "run", seed=seed, progress=False, num_envs=SIDE_BY_SIDE.get(name, 1)
+        env, changes=changes, out=folder / "run", seed=seed, progress=False, num_envs=SIDE_BY_SIDE.get(name)
     )
     begun = agent.trainer.real_steps  # above 0 in a run that goes on: its seconds are those since then
     cpu, wall = time.process_time(), time.perf_counter()

@@ -23,7 +23,7 @@ from wmcomponents.agents.agent import Agent
 from wmcomponents.agents.export import export_agent, start_states
 from wmcomponents.agents.real_steps import EpisodeEnd, RealSteps
 from wmcomponents.agents.schedule import Schedule
-from wmcomponents.data import load_replay, save_replay
+from wmcomponents.data import PrioritizedSequenceSampler, load_replay, save_replay
 from wmcomponents.data.acting import acting_aside
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.data.returns import evaluate_policy
@@ -84,7 +84,8 @@ class OnlineTrainer:
         logger: the TorchRL logger that is written to, or ``None``.
 
     Raises:
-        ValueError: if a number is out of range, or a logger is named without ``out``.
+        ValueError: if a number is out of range, a logger is named without ``out``, or sequences are to be drawn by
+            priorities that the objective does not know.
         BadCheckpointError: if ``out`` holds the bundle of another run.
     """
 
@@ -117,8 +118,15 @@ class OnlineTrainer:
         self.trainer = Trainer(
             model, replay, objective=objective, optimizer=optimizer, lr=lr, warmup=warmup, seed=seed, progress=False
         )
+        if isinstance(replay.sampler, PrioritizedSequenceSampler) and not hasattr(self.trainer.objective, "priorities"):
+            raise ValueError(
+                f"{type(self.trainer.objective).__name__} knows no priorities of what it learned from: build the "
+                f"replay buffer without priorities, or give the objective a method priorities(batch), [B, T]."
+            )
         replay.set_rng(self.trainer.sampling)
-        self.experience = Experience(model, replay.sample, seed=derived_seed(seed, "experience"))
+        self.experience = Experience(
+            model, replay.sample, rewrite=getattr(replay, "rewrite", None), seed=derived_seed(seed, "experience")
+        )
         self.real = RealSteps(
             make_env, agent.real_policy, streams=num_envs, processes=processes, seed=derived_seed(seed, "reality")
         )
@@ -270,6 +278,8 @@ class OnlineTrainer:
             trainer.model.train()
             outputs = trainer.update(batch)
             trainer.model.eval()
+            if isinstance(self.replay.sampler, PrioritizedSequenceSampler):
+                self.replay.update_priority(batch["index"], cast(Any, trainer.objective).priorities(batch))
             self._pending.append(outputs)
             if trainer.steps % plan.agent_every == 0 and self.agent.learns_from != "nothing":
                 self._learn(batch)
@@ -357,6 +367,7 @@ class OnlineTrainer:
             "agent": self.agent.state_dict(),
             "real": self.real.state_dict(),
             "experience": self.experience.generator.get_state(),
+            "sampler": self._sampler_state(),
             "episodes": self.episodes,
             "evaluations": self.evaluations,
             "metrics": self.callback_metrics,
@@ -380,6 +391,11 @@ class OnlineTrainer:
             self._known = bundle.write(self.out, self.real_steps, self.global_step, fill)
         self._due = time.monotonic() + max(self.save_seconds, (time.monotonic() - begun) / SAVING_SHARE)
 
+    def _sampler_state(self) -> dict[str, Any]:
+        """What the folder of the steps does not tell: their priorities."""
+        sampler = self.replay.sampler
+        return sampler.state_dict() if isinstance(sampler, PrioritizedSequenceSampler) else {}
+
     def _settings(self) -> dict[str, Any]:
         """What must be the same in the run that goes on."""
         kinds = {"agent": type(self.agent).__name__, "learns_from": self.agent.learns_from}
@@ -401,6 +417,8 @@ class OnlineTrainer:
             if self.real_steps:
                 load_replay(cast(Any, self.replay), folder / "data")
                 self.replay.set_rng(self.trainer.sampling)
+            if isinstance(self.replay.sampler, PrioritizedSequenceSampler):
+                self.replay.sampler.load_state_dict(state["sampler"])
             self.experience.generator.set_state(state["experience"])
             self.agent.load_state_dict(state["agent"])
             self.trainer.read(folder / "model.safetensors")  # last: with it torch's own generator

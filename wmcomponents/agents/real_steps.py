@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torchrl.data import Composite
 from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
@@ -35,7 +36,8 @@ class RealSteps:
     Args:
         make: makes one copy, without batch dimension, with ``is_init`` (``data.make_env`` does).
         policy: acts on the stacked observations, on any device; what it carries from step to step is that of its
-            ``make_tensordict_primer()``, if it has one.
+            ``make_tensordict_primer()``, if it has one. What it writes beside the action and is to be kept with each
+            step it names in ``recorded_spec``, a ``Composite`` without batch; of random steps zeros are kept.
         streams: N. With 1 there is no batch dimension.
         processes: step each copy in a process of its own, which pays where a step takes milliseconds.
         seed: of all episodes and random actions.
@@ -84,6 +86,8 @@ class RealSteps:
             base = ParallelEnv(self.streams, rows) if self._processes else SerialEnv(self.streams, rows)
             env = TransformedEnv(base, auto_unwrap=False)
         self.keys = transition_keys(env)  # of what is stored; what the policy carries is no part of it
+        self._unrecorded = recorded_spec(self.policy).zero().expand(env.batch_size)
+        self._stored = [*self.keys, *self._unrecorded.keys(True, True)]
         primer = getattr(self.policy, "make_tensordict_primer", None)
         return env if primer is None else env.append_transform(primer())
 
@@ -105,12 +109,15 @@ class RealSteps:
                     self._now = self.env.reset() if self._saved is None else self._rejoined(self._saved)
                 self._saved = None
             for _ in range(steps):
-                chosen = self._random(self._now) if at_random else self._acted(self._now)
+                chosen = self._acted_at_random(self._now) if at_random else self._acted(self._now)
                 stepped, self._now = self.env.step_and_maybe_reset(chosen)
                 self.steps += self.streams
-                taken.append(stepped.select(*self.keys))
+                taken.append(stepped.select(*self._stored))
                 ended += self._count(stepped)
         return cast(TensorDictBase, torch.stack(cast(Any, taken), -1)), ended
+
+    def _acted_at_random(self, now: TensorDictBase) -> TensorDictBase:
+        return self._random(now).update(self._unrecorded)
 
     def _acted(self, now: TensorDictBase) -> TensorDictBase:
         after = acted(self.policy, now)
@@ -223,6 +230,15 @@ class RealSteps:
         if self._env is not None and not self._env.is_closed:
             self._env.close()
         self._env = None
+
+
+def recorded_spec(policy: TensorDictModuleBase) -> Composite:
+    """What a policy writes that is kept with each step: its ``recorded_spec``, or nothing; without batch.
+
+    Args:
+        policy: the policy.
+    """
+    return getattr(policy, "recorded_spec", Composite())
 
 
 def _row(make: Callable[[], TransformedEnv], seed: int, stream: int, first: int) -> TransformedEnv:

@@ -8,14 +8,15 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
-from torchrl.data import ReplayBuffer
+from torchrl.data import Composite, ReplayBuffer
 from torchrl.envs import EnvBase, TransformedEnv
 
 from wmcomponents.agents.agent import Agent, LearnsFrom
 from wmcomponents.agents.behaviour_json import NotPlainError, to_json
 from wmcomponents.agents.online import OnlineTrainer
+from wmcomponents.agents.real_steps import recorded_spec
 from wmcomponents.agents.schedule import Schedule
-from wmcomponents.data import make_replay
+from wmcomponents.data import Priorities, make_replay, transition_spec
 from wmcomponents.data.environments import maker_of, origin_of
 from wmcomponents.dream.experience import Experience
 from wmcomponents.training import seed_everything
@@ -34,6 +35,8 @@ class AgentConfig:
         capacity: real steps that the replay buffer keeps.
         lr: learning rate of the world model; the paper's if not given.
         warmup: its warm-up updates; the paper's if not given.
+        num_envs: environments side by side.
+        priorities: draw sequences by how wrong the model's values are in them; all alike if not given.
         schedule: the timetable.
     """
 
@@ -44,6 +47,8 @@ class AgentConfig:
     capacity: int = 1_000_000
     lr: float | None = None
     warmup: int | None = None
+    num_envs: int = 1
+    priorities: Priorities | None = None
     schedule: Schedule = field(default_factory=Schedule)
 
     def vary(self, **changes: Any) -> "AgentConfig":
@@ -82,7 +87,7 @@ class WholeAgent(ABC):
         objective: an objective of the model in place of the paper's.
         behaviour: an agent in the model in place of the paper's, or a function of the model that makes one.
         replay: a replay buffer in place of a fresh one.
-        num_envs: environments side by side.
+        num_envs: environments side by side; the config's if not given.
         processes: each environment in a process of its own.
         out: folder of the bundle and logs; the same folder goes on with the run.
         seed: of everything.
@@ -107,7 +112,7 @@ class WholeAgent(ABC):
         objective: nn.Module | None = None,
         behaviour: Agent | Callable[[WorldModel], Agent] | None = None,
         replay: ReplayBuffer | None = None,
-        num_envs: int = 1,
+        num_envs: int | None = None,
         processes: bool = False,
         out: str | Path | None = None,
         seed: int = 0,
@@ -129,15 +134,17 @@ class WholeAgent(ABC):
             made = behaviour if isinstance(behaviour, Agent) else behaviour(self._model)
             self.behaviour = cast(Agent, made)
         c = self.config
+        rows = c.num_envs if num_envs is None else num_envs
         if replay is None:
+            spec = Composite({**transition_spec(one), **recorded_spec(self.behaviour.real_policy)})
             replay = make_replay(
-                c.capacity, one if num_envs == 1 else _side_by_side(self.make_env, num_envs),
-                sequence_length=c.sequence_length, batch_size=c.batch_size, seed=seed, print_fn=None,
+                c.capacity, spec, sequence_length=c.sequence_length, batch_size=c.batch_size, num_streams=rows,
+                priorities=c.priorities, seed=seed, print_fn=None,
             )  # fmt: skip
         one.close()
         self.trainer = OnlineTrainer(
             self.make_env, self.behaviour, replay, c.schedule, objective=objective, lr=c.lr, warmup=c.warmup,
-            num_envs=num_envs, processes=processes, out=out, seed=seed, logger=logger, callbacks=callbacks,
+            num_envs=rows, processes=processes, out=out, seed=seed, logger=logger, callbacks=callbacks,
             progress=progress, save_seconds=save_seconds,
         )  # fmt: skip
         where = {} if origin is None else {"env": origin.id, "env_options": origin.options}
@@ -245,9 +252,3 @@ class WholeAgent(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Of the behaviour."""
         self.behaviour.load_state_dict(state)
-
-
-def _side_by_side(make: Callable[[], TransformedEnv], count: int) -> EnvBase:
-    from torchrl.envs import SerialEnv
-
-    return SerialEnv(count, make)

@@ -140,6 +140,18 @@ AGENTS: dict[str, KnownAgent] = {
     "cem": KnownAgent("planner", f"{HERE}:_cem"),
     "gumbel_search": KnownAgent("search", f"{HERE}:_gumbel_search"),
     "sampled_search": KnownAgent("search", f"{HERE}:_sampled_search"),
+    "muzero": KnownAgent(
+        "search",
+        "wmcomponents.agents:MuZeroAgent.behaviour_in",
+        "wmcomponents.agents:MuZeroAgent",
+        ("tiny", "atari"),
+    ),
+    "efficientzero": KnownAgent(
+        "search",
+        "wmcomponents.agents:EfficientZeroAgent.behaviour_in",
+        "wmcomponents.agents:EfficientZeroAgent",
+        ("tiny", "atari"),
+    ),
     "sb3-ppo": KnownAgent("Stable-Baselines3", f"{HERE}:_ppo"),
     "sb3-a2c": KnownAgent("Stable-Baselines3", f"{HERE}:_a2c"),
     "sb3-sac": KnownAgent("Stable-Baselines3", f"{HERE}:_sac"),

@@ -17,6 +17,8 @@ from wmcomponents.data.image_storage import ImagesOnceMemmapStorage as ImagesOnc
 from wmcomponents.data.image_storage import ImagesOnceStorage as ImagesOnceStorage
 from wmcomponents.data.memmap import ReplayTooLargeError as ReplayTooLargeError
 from wmcomponents.data.memmap import WorkingMemmapStorage as WorkingMemmapStorage
+from wmcomponents.data.priorities import Priorities as Priorities
+from wmcomponents.data.priorities import PrioritizedSequenceSampler as PrioritizedSequenceSampler
 from wmcomponents.data.replay import SequenceReplayBuffer as SequenceReplayBuffer
 from wmcomponents.data.replay import load_replay as load_replay
 from wmcomponents.data.replay import make_replay as make_replay

@@ -4,12 +4,13 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
+from torch import Tensor
 from torchrl.data import (
     Composite,
     LazyTensorStorage,
@@ -27,6 +28,7 @@ from wmcomponents.data.folder import PART_BYTES, BadDataError, DataWriter, Saved
 from wmcomponents.data.image_storage import ImagesOnceMemmapStorage, ImagesOnceStorage
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.memmap import ReplayTooLargeError, WorkingMemmapStorage
+from wmcomponents.data.priorities import Priorities, PrioritizedSequenceSampler
 from wmcomponents.data.sequences import EmptyReplayError, SequenceSampler
 from wmcomponents.data.transitions import image_keys, transition_spec, under_next
 from wmcomponents.pretrained import spec_to_json
@@ -50,6 +52,35 @@ class SequenceReplayBuffer(TensorDictReplayBuffer):
         self.transition_spec = transition_spec
         self.layout = layout
 
+    def update_priority(self, index: Any, priority: Any) -> None:
+        """Tell the sampler what drawn steps are worth now.
+
+        Args:
+            index: as a sample has it under ``"index"``: ``[B, T]``, of several streams ``[B, T, 2]``.
+            priority: ``[B, T]``.
+        """
+        # The base's would transpose the priorities, but not the index, where there are several streams.
+        with self._replay_lock, self._write_lock:
+            self.sampler.update_priority(index, priority, storage=self.storage)
+
+    def rewrite(self, index: Tensor, entries: Mapping[NestedKey, Tensor], where: Tensor) -> None:
+        """Keep other values beside steps that are stored already, such as what a later search finds in them.
+
+        Args:
+            index: of the steps, as a sample has it under ``"index"``: ``[B, T]``, of several streams ``[B, T, 2]``.
+            entries: by key, ``[B, T, ...]`` each; not images, which are stored with the steps around them.
+            where: which of the steps, bool ``[B, T]``.
+
+        Raises:
+            KeyError: if the steps have no such entry.
+        """
+        held = cast(TensorDictBase, _tensor_storage(self)._storage)
+        place = index[where]
+        for key, value in entries.items():
+            table = held.get(key)
+            at = (place,) if place.ndim == 1 else place.unbind(-1)
+            table[at] = value[where].to(table)
+
     def dumps(self, path: str | Path) -> None:
         """:func:`save_replay`."""
         save_replay(self, path)
@@ -68,6 +99,7 @@ def make_replay(
     storage: Literal["memory", "memmap"] = "memory",
     directory: str | Path | None = None,
     num_streams: int | None = None,
+    priorities: Priorities | None = None,
     seed: int | None = None,
     device: torch.device | str = "cpu",
     print_fn: Callable[[str], object] | None = print,
@@ -89,6 +121,7 @@ def make_replay(
             saved (:func:`save_replay`), to the same folder if you like.
         num_streams: parallel environments that write side by side; the data then comes as ``[N, T]`` and is kept as
             ``[rows, N]``. ``None`` takes it from the environment's batch (no batch, or a spec: one stream).
+        priorities: draw sequences by their priority (:class:`PrioritizedSequenceSampler`); all alike if not given.
         seed: seeds the sampling; ``None`` samples from torch's global generator.
         device: of the ``"memory"`` storage and of what is sampled.
         print_fn: receives one line with the size; ``None`` for silence.
@@ -125,11 +158,14 @@ def make_replay(
     if print_fn is not None:
         print_fn(line)
     spec = _spec(env_or_spec)
+    sampler = SequenceSampler(sequence_length)
+    if priorities is not None:
+        sampler = PrioritizedSequenceSampler(sequence_length, rows, streams, priorities)
     return SequenceReplayBuffer(
         transition_spec=_as_json(spec),
         layout=Layout.of_spec(spec, streams),
         storage=_make_storage(storage, rows, streams, image_keys(spec), directory, device),
-        sampler=SequenceSampler(sequence_length),
+        sampler=sampler,
         batch_size=batch_size,
         generator=None if seed is None else torch.Generator().manual_seed(seed),
     )

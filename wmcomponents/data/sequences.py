@@ -63,16 +63,8 @@ class SequenceSampler(Sampler):
         Raises:
             EmptyReplayError, ReplayTooShortError: if there is nothing, or not one whole sequence, to draw from.
         """
-        rows, *streams = _written(storage)
+        rows, *streams = self._check_written(storage)
         starts = rows - self.sequence_length + 1
-        if rows == 0:
-            raise EmptyReplayError("The replay buffer is empty; collect real steps into it before sampling.")
-        if starts < 1:
-            each = f" in each of {streams[0]} streams" if streams else ""
-            raise ReplayTooShortError(
-                f"The replay buffer holds {rows} consecutive steps{each} and a sequence needs {self.sequence_length}; "
-                f"collect more steps first, or use a shorter sequence_length."
-            )
         generator = self._rng
         device = "cpu" if generator is None else generator.device
         draw = torch.randint(starts * math.prod(streams), (batch_size,), generator=generator, device=device)
@@ -82,6 +74,19 @@ class SequenceSampler(Sampler):
         if not streams:
             return row, {}
         return (row, (draw // starts)[:, None].expand_as(row)), {}
+
+    def _check_written(self, storage: Storage) -> tuple[int, ...]:
+        """The written part of the storage, in which there is a sequence at least."""
+        rows, *streams = _written(storage)
+        if rows == 0:
+            raise EmptyReplayError("The replay buffer is empty; collect real steps into it before sampling.")
+        if rows < self.sequence_length:
+            each = f" in each of {streams[0]} streams" if streams else ""
+            raise ReplayTooShortError(
+                f"The replay buffer holds {rows} consecutive steps{each} and a sequence needs {self.sequence_length}; "
+                f"collect more steps first, or use a shorter sequence_length."
+            )
+        return (rows, *streams)
 
     def can_sample(self, storage: Storage, batch_size: int) -> bool:
         """Whether the buffer holds at least one whole sequence."""
@@ -107,7 +112,7 @@ class SequenceSampler(Sampler):
         """Write :meth:`state_dict` as JSON into the folder ``path``."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sequence_sampler.json").write_text(json.dumps(self.state_dict()))
+        (folder / "sequence_sampler.json").write_text(json.dumps(self.state_dict(), default=Tensor.tolist))
 
     def loads(self, path: str | Path) -> None:
         """Read what :meth:`dumps` wrote."""

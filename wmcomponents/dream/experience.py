@@ -1,16 +1,20 @@
 """What an agent may learn from: real sequences, the states that the filter makes of them, and dreams from there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from torch import Tensor
 
 from wmcomponents.dream.replay_starts import ReplayStarts
 from wmcomponents.dream.starts import PriorStarts, Starts, model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.objectives.arrivals import arrivals_from
 from wmcomponents.world_model import WorldModel, keys_of
+
+Rewrite = Callable[[Tensor, Mapping[NestedKey, Tensor], Tensor], None]
+"""Keeps entries beside stored steps, by their index, where it is said so (``SequenceReplayBuffer.rewrite``)."""
 
 
 class NoExperienceError(ValueError):
@@ -25,11 +29,14 @@ class Experience:
         sample: draws real sequences ``[B, T]`` in TorchRL's layout, such as ``replay.sample``; ``None``: there are no
             real data, only the model.
         starts: where dreams begin; the filter's states along the data if not given, or the model's prior without data.
+        rewrite: keeps other entries beside stored steps, such as ``replay.rewrite``; ``None`` keeps none.
         seed: of the filter's noise and of the starts.
 
     Attributes:
         starts: where dreams begin.
         with_data: whether there are real data.
+        rewrite: ``rewrite(sequences["index"], entries, where)`` keeps entries ``[B, T, ...]`` beside sequences that
+            were given, where bool ``[B, T]`` says so; ``None`` where the data stay as they are.
 
     Example:
         >>> from torchrl.data import Composite, OneHot, Unbounded
@@ -45,9 +52,10 @@ class Experience:
         sample: Callable[[], TensorDictBase] | None = None,
         *,
         starts: Starts | None = None,
+        rewrite: Rewrite | None = None,
         seed: int = 0,
     ) -> None:
-        self.model, self._sample = model, sample
+        self.model, self._sample, self.rewrite = model, sample, rewrite
         self.generator = torch.Generator(model_device(model)).manual_seed(seed)
         self._batch: TensorDictBase | None = None
         if starts is None:

@@ -158,6 +158,19 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
         """Every ``target_interval`` updates the target network becomes the network."""
         self.target_update.update(self.target_world_model_params, self.world_model_params, step)
 
+    def priorities(self, tensordict: TensorDictBase) -> Tensor:
+        """How far the value of each transition's state is from its target, for replay by priority.
+
+        Args:
+            tensordict: sequences ``[B, T]``.
+
+        Returns:
+            ``[B, T]``; see :func:`~wmcomponents.models.initial_priorities`.
+        """
+        from wmcomponents.models.value_equivalent.priorities import initial_priorities
+
+        return initial_priorities(self, tensordict)
+
     # -- the loss ------------------------------------------------------------------------------------------------------
 
     def elements(self, tensordict: TensorDictBase) -> Terms:

@@ -1,0 +1,125 @@
+"""MuZero as a whole agent (Schrittwieser et al., Mastering Atari, Go, Chess and Shogi by Planning, 2020)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
+
+from torchrl.data import Categorical, OneHot
+from torchrl.envs import EnvBase
+
+from wmcomponents.agents.schedule import Schedule
+from wmcomponents.agents.search import (
+    TreeSearch,
+    efficientzero_search,
+    efficientzero_v2_search,
+    gumbel_search,
+    muzero_search,
+    sampled_search,
+)
+from wmcomponents.agents.self_play import SelfPlayAgent, VisitTemperature, check_teachable
+from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
+from wmcomponents.data import Priorities
+from wmcomponents.models import MuZero, MuZeroConfig
+from wmcomponents.world_model import Needs, WorldModel
+
+SEARCHES: Mapping[str, Callable[..., TreeSearch]] = {
+    "muzero": muzero_search,
+    "gumbel": gumbel_search,
+    "efficientzero": efficientzero_search,
+    "efficientzero_v2": efficientzero_v2_search,
+    "sampled": sampled_search,
+}
+"""By the name that a config takes."""
+
+
+class MuZeroAgent(WholeAgent):
+    """Acts by tree search in a learned model that knows rewards, values and policies, and learns from what it found.
+
+    Departs from the authors' in this: old states are searched anew in the sequences that were just learned from, and
+    what is found is kept in the replay buffer for when they are drawn again.
+
+    Example:
+        >>> few = {"prefill": 16, "batch_size": 2, "sequence_length": 8, "num_envs": 2, "unroll": 2}
+        >>> agent = MuZeroAgent.tiny("CartPole-v1", changes={**few, "behaviour": {"simulations": 2}}, progress=False)
+        >>> "model/loss_policy" in agent.train(32)
+        True
+    """
+
+    needs: ClassVar[Needs] = SelfPlayAgent.needs
+
+    @classmethod
+    def tiny_config(cls, **changes: Any) -> AgentConfig:
+        """Minutes on a CPU: Gumbel's search, which improves the policy with few simulations, in 8 environments at once.
+
+        Args:
+            **changes: see :meth:`AgentConfig.vary`.
+        """
+        behaviour = {"search": "gumbel", "simulations": 8, "keep_values": False, "reanalyze": 0.25}
+        model = MuZeroConfig.tiny(discount=0.99, unroll=5, td_steps=10, starts=8, target_interval=50)
+        times = Schedule(prefill=400, pretrain=50, updates_per_step=0.2, steps_between=8)
+        sizes = {"batch_size": 32, "sequence_length": 16, "capacity": 100_000, "lr": 1e-3, "num_envs": 8}
+        return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
+
+    @classmethod
+    def atari(cls, env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> "MuZeroAgent":
+        """muzero-general's numbers for Atari: 50 simulations, 10 steps to the value's target, priorities.
+
+        Args:
+            env: see the class.
+            changes: numbers by name.
+            **options: of the class.
+        """
+        temperature = {0: 1.0, 500_000: 0.5, 750_000: 0.25}
+        behaviour = {"simulations": 50, "alpha": 0.25, "temperature": temperature}
+        sizes = {"batch_size": 1024, "sequence_length": 48, "capacity": 1_000_000, "num_envs": 16}
+        config = AgentConfig(
+            MuZeroConfig.atari(), behaviour, schedule=Schedule(prefill=2000, updates_per_step=0.1),
+            priorities=Priorities(1.0, 1.0), **sizes,
+        )  # fmt: skip
+        return cls(env, config.vary(**dict(changes or {})), **options)
+
+    def _make_model(self, env: EnvBase) -> WorldModel:
+        return cast(Any, MuZero)(self.config.model, env)
+
+    @classmethod
+    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> SelfPlayAgent:
+        """The paper's search and what it learns from it, in any value-equivalent world model.
+
+        Args:
+            model: the world model.
+            seed: of what is drawn.
+            **changes: ``search`` (a name of :data:`SEARCHES`, or what makes one in a model; where actions are numbers
+                it is ``"sampled"`` if not given), ``temperature`` by the
+                updates after which it begins (``{0: 1.0, 500_000: 0.5}``), ``reanalyze`` and ``keep_values`` of
+                :class:`SelfPlayAgent`; the rest are arguments of the search, such as ``simulations``.
+
+        Raises:
+            CapabilityError: if the model is not of MuZero's family.
+            ValueError: if there is no search of this name.
+        """
+        return self_play_in(model, seed=seed, **changes)
+
+
+def self_play_in(
+    model: WorldModel,
+    *,
+    seed: int = 0,
+    search: str | Callable[..., TreeSearch] | None = None,
+    usual: str = "muzero",
+    temperature: Mapping[int, float] | None = None,
+    reanalyze: float = 1.0,
+    keep_values: bool = True,
+    **changes: Any,
+) -> SelfPlayAgent:
+    """Self-play by a search that is told by its name; arguments as in :meth:`MuZeroAgent.behaviour_in`.
+
+    ``usual`` is the search where none is told and actions are choices.
+    """
+    check_teachable(model)
+    is_choice = isinstance(model.action_spec, (OneHot, Categorical))
+    search = search or (usual if is_choice else "sampled")
+    if isinstance(search, str) and search not in SEARCHES:
+        raise ValueError(f"there is no search {search!r}: choose one of {', '.join(SEARCHES)}, or pass what makes one.")
+    make = SEARCHES[search] if isinstance(search, str) else search
+    steps = None if temperature is None else VisitTemperature(temperature)
+    planning = make(model, **changes)
+    return SelfPlayAgent(planning, temperature=steps, reanalyze=reanalyze, keep_values=keep_values, seed=seed)
