@@ -2,10 +2,15 @@
 
 from wmcomponents.agents.agent import Agent as Agent
 from wmcomponents.agents.agent import LearnsFrom as LearnsFrom
+from wmcomponents.agents.delta_iris import DeltaIRISAgent as DeltaIRISAgent
+from wmcomponents.agents.diamond import DiamondAgent as DiamondAgent
 from wmcomponents.agents.dreamer_v1 import DreamerV1Agent as DreamerV1Agent
 from wmcomponents.agents.dreamer_v2 import DreamerV2Agent as DreamerV2Agent
 from wmcomponents.agents.dreamer_v3 import DreamerV3Agent as DreamerV3Agent
 from wmcomponents.agents.efficientzero import EfficientZeroAgent as EfficientZeroAgent
+from wmcomponents.agents.epochs import Epochs as Epochs
+from wmcomponents.agents.epochs import EpochSchedule as EpochSchedule
+from wmcomponents.agents.iris import IRISAgent as IRISAgent
 from wmcomponents.agents.muzero import MuZeroAgent as MuZeroAgent
 from wmcomponents.agents.online import OnlineTrainer as OnlineTrainer
 from wmcomponents.agents.planet import PlaNetAgent as PlaNetAgent

@@ -281,15 +281,17 @@ class OnlineTrainer:
             if isinstance(self.replay.sampler, PrioritizedSequenceSampler):
                 self.replay.update_priority(batch["index"], cast(Any, trainer.objective).priorities(batch))
             self._pending.append(outputs)
-            if trainer.steps % plan.agent_every == 0 and self.agent.learns_from != "nothing":
-                self._learn(batch)
+            if self.agent.learns_from != "nothing":
+                before, now = (plan.agent_updates_due(updates) for updates in (trainer.steps - 1, trainer.steps))
+                for number in range(now - before):
+                    self._learn(batch if number == 0 else None)
             self._call("on_train_batch_end", outputs, batch, trainer.steps - 1)
             self._keep_if_asked(request)
 
-    def _learn(self, batch: TensorDictBase) -> None:
+    def _learn(self, batch: TensorDictBase | None) -> None:
         if self.agent.learns_from == "dreams":
             self.experience.renew()
-        else:
+        elif batch is not None:
             self.experience.offer(batch)
         found = self.agent.learn(self.experience)
         self.callback_metrics.update({f"agent/{name}": value for name, value in found.items()})
@@ -399,7 +401,8 @@ class OnlineTrainer:
     def _settings(self) -> dict[str, Any]:
         """What must be the same in the run that goes on."""
         kinds = {"agent": type(self.agent).__name__, "learns_from": self.agent.learns_from}
-        return {**kinds, "schedule": asdict(self.schedule), "seed": self.seed, "num_envs": self.real.streams}
+        schedule = json.loads(json.dumps(asdict(self.schedule)))  # as it is read again: tuples as lists
+        return {**kinds, "schedule": schedule, "seed": self.seed, "num_envs": self.real.streams}
 
     def _resume(self, folder: Path) -> None:
         try:

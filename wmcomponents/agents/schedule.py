@@ -53,6 +53,14 @@ class Schedule:
         paid_for = max(0, steps // self.steps_between * self.steps_between - self.prefill)
         return self.pretrain + int(paid_for * self.updates_per_step)
 
+    def agent_updates_due(self, updates: int) -> int:
+        """Updates of the behaviour, in all, by the time that the model has had so many.
+
+        Args:
+            updates: of the model.
+        """
+        return updates // self.agent_every
+
     def next_look(self, steps: int) -> int:
         """Real steps at which something may be due next: updates, an evaluation, or the end of the random actions.
 

@@ -58,7 +58,7 @@ class AgentConfig:
             **changes: numbers by name.
         """
         own = {one.name for one in fields(self)}
-        timetable = {one.name for one in fields(Schedule)}
+        timetable = {one.name for one in fields(self.schedule)}
         here = {key: value for key, value in changes.items() if key in own}
         times = {key: value for key, value in changes.items() if key in timetable}
         rest = {key: value for key, value in changes.items() if key not in own | timetable}

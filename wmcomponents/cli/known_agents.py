@@ -32,25 +32,6 @@ def _preprint(model: Any, *, seed: int = 0, dreams: int | None = None, **changes
     return ImaginationAgent(dreamer_v3_preprint_loss(model, seed=seed, **changes), dreams=dreams)
 
 
-def _recurrent(name: str, model: Any, *, seed: int = 0, **changes: Any) -> Any:
-    from wmcomponents.agents import actor_critic
-    from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
-
-    return RecurrentAgent(getattr(actor_critic, name)(model, seed=seed, **changes))
-
-
-def _iris(model: Any, **changes: Any) -> Any:
-    return _recurrent("iris_loss", model, **changes)
-
-
-def _delta_iris(model: Any, **changes: Any) -> Any:
-    return _recurrent("delta_iris_loss", model, **changes)
-
-
-def _diamond(model: Any, **changes: Any) -> Any:
-    return _recurrent("diamond_loss", model, **changes)
-
-
 def _cem(model: Any, *, seed: int = 0, **changes: Any) -> Any:
     from wmcomponents.agents.planners import cem
     from wmcomponents.agents.planning_agent import PlanningAgent
@@ -122,9 +103,24 @@ AGENTS: dict[str, KnownAgent] = {
         ("tiny", "size1m", "size12m", "size25m", "size200m"),
     ),
     "dreamer_v3_preprint": KnownAgent("actor-critic", f"{HERE}:_preprint"),
-    "iris": KnownAgent("recurrent actor-critic", f"{HERE}:_iris"),
-    "delta_iris": KnownAgent("recurrent actor-critic", f"{HERE}:_delta_iris"),
-    "diamond": KnownAgent("recurrent actor-critic", f"{HERE}:_diamond"),
+    "iris": KnownAgent(
+        "recurrent actor-critic",
+        "wmcomponents.agents:IRISAgent.behaviour_in",
+        "wmcomponents.agents:IRISAgent",
+        ("tiny", "atari"),
+    ),
+    "delta_iris": KnownAgent(
+        "recurrent actor-critic",
+        "wmcomponents.agents:DeltaIRISAgent.behaviour_in",
+        "wmcomponents.agents:DeltaIRISAgent",
+        ("tiny", "atari"),
+    ),
+    "diamond": KnownAgent(
+        "recurrent actor-critic",
+        "wmcomponents.agents:DiamondAgent.behaviour_in",
+        "wmcomponents.agents:DiamondAgent",
+        ("tiny", "atari"),
+    ),
     "planet": KnownAgent(
         "planner",
         "wmcomponents.agents:PlaNetAgent.behaviour_in",

@@ -1,10 +1,13 @@
 """A recurrent actor-critic as an agent: it learns in dreams behind real sequences, and acts on frames."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+import torch
+from tensordict import TensorDictBase
 from torch.optim import Optimizer
 
+from wmcomponents._arguments import whole
 from wmcomponents.agents.actor_critic.recurrent_imagination import NEEDS, RecurrentImaginationLoss
 from wmcomponents.agents.actor_critic.recurrent_policy import RecurrentPolicy
 from wmcomponents.agents.actor_critic.step import take_step
@@ -19,6 +22,13 @@ class RecurrentAgent:
     Args:
         loss: the objective in its world model.
         optimizer: over actor and critic; the paper's (``loss.make_optimizer()``) if not given.
+        dreams: dreams of an update, each from a frame drawn evenly among those of the sequences before which there are
+            as many as the loss reads; if not given, one from the last frame of each sequence.
+        schedule: factor on the learning rates at each update (from 0), such as ``LinearDecay``.
+
+    Raises:
+        CapabilityError: if the loss's world model lacks what a recurrent actor-critic needs.
+        ValueError: if ``dreams`` is below 1.
 
     Example:
         >>> import torch
@@ -34,11 +44,21 @@ class RecurrentAgent:
     needs = NEEDS
     learns_from: LearnsFrom = "sequences"
 
-    def __init__(self, loss: RecurrentImaginationLoss, *, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self,
+        loss: RecurrentImaginationLoss,
+        *,
+        optimizer: Optimizer | None = None,
+        dreams: int | None = None,
+        schedule: Callable[[int], float] | None = None,
+    ) -> None:
         self.needs.check(loss.world_model, "a recurrent actor-critic")
         self.loss = loss
         self.optimizer = loss.make_optimizer() if optimizer is None else optimizer
+        self.dreams = None if dreams is None else whole("dreams", dreams, 1, "a number of dreams, at least 1")
+        self.schedule = schedule
         self.updates = self._dreamed = 0
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
     def model(self) -> WorldModel:
@@ -61,7 +81,7 @@ class RecurrentAgent:
         return self._dreamed
 
     def learn(self, experience: Experience) -> dict[str, float]:
-        """One update on dreams from the last frames of a batch of sequences.
+        """One update on dreams from frames of a batch of sequences.
 
         Args:
             experience: gives the sequences.
@@ -69,12 +89,29 @@ class RecurrentAgent:
         Raises:
             DivergedError: if a number is not finite; the weights are those of the update before.
         """
-        sequences = experience.sequences()
+        if self.schedule is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.updates)
+        sequences = self._behind(experience)
         found = take_step(self.loss(sequences), self.optimizer, self.updates)
         self.loss.after_update(self.updates)
         self.updates += 1
         self._dreamed += sequences.batch_size[0] * self.loss.horizon
         return found
+
+    def _behind(self, experience: Experience) -> TensorDictBase:
+        """Sequences that end in the frames from which the dreams begin."""
+        sequences = experience.sequences()
+        if self.dreams is None:
+            return sequences
+        rows, steps = sequences.batch_size
+        length = min(steps, self.loss.frames_read(steps))
+        generator = experience.generator
+        place = torch.randint(rows * (steps - length + 1), (self.dreams,), generator=generator, device=generator.device)
+        place = place.to(sequences.device or place.device)
+        row, begin = place // (steps - length + 1), place % (steps - length + 1)
+        within = begin.unsqueeze(-1) + torch.arange(length, device=place.device)
+        return cast(TensorDictBase, sequences.select(*self.loss.in_keys)[row.unsqueeze(-1), within])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, counts and the dreams' generator."""

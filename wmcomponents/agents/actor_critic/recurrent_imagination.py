@@ -94,6 +94,7 @@ class RecurrentImaginationLoss(LossModule):
         view: what the policy reads of real frames, such as :class:`Reconstruction`; the frames themselves if not given.
         uncertainty: what is measured of every dreamt step, and what becomes of its reward and its end, as in
             :func:`~wmcomponents.dream.imagine`. What is made of rewards comes first.
+        epsilon: share of uniform choices among the actions that the policy draws in reality.
         optimizer: makes the optimiser.
         seed: of the dreams.
 
@@ -125,6 +126,7 @@ class RecurrentImaginationLoss(LossModule):
         follow: ExponentialAverage | PeriodicCopy | None = None,
         view: View | None = None,
         uncertainty: Uncertainty | None = None,
+        epsilon: float = 0.0,
         optimizer: SharedAdam | None = None,
         seed: int = 0,
     ) -> None:
@@ -152,8 +154,8 @@ class RecurrentImaginationLoss(LossModule):
         self._world_model, self._shown, self._reward = (world_model,), (view,), reward
         self._seed, self._generator = seed, cast("torch.Generator | None", None)
         policy = RecurrentPolicy(network, world_model.action_spec, image_key=self.image_key)
-        real = policy if view is None else RecurrentPolicy(
-            network, world_model.action_spec, image_key=self.image_key, view=view
+        real = policy if view is None and not epsilon else RecurrentPolicy(
+            network, world_model.action_spec, image_key=self.image_key, view=view, epsilon=epsilon
         )  # fmt: skip
         self._policies = (policy, real)
         told = _DIAGNOSTICS if uncertainty is None else (*_DIAGNOSTICS, UNCERTAINTY)
@@ -208,6 +210,10 @@ class RecurrentImaginationLoss(LossModule):
         """Let the target network follow, after step ``step`` (from 0) was taken."""
         if self.follow is not None and self.target_network is not None:
             self.follow.update(self.target_network, self.network, step)
+
+    def frames_read(self, steps: int) -> int:
+        """Frames of a sequence of so many steps that a dream reads, its first one included."""
+        return max(self.burn_in + 1, self.context or steps)
 
     def dream(self, sequences: TensorDictBase) -> RecurrentDream:
         """A dream from the last frame of each sequence.
@@ -322,7 +328,7 @@ class RecurrentImaginationLoss(LossModule):
                 f"{list(sequences.batch_size)}."
             )
         device = model_device(self.world_model)
-        read = max(self.burn_in + 1, self.context or sequences.batch_size[1])
+        read = self.frames_read(sequences.batch_size[1])
         sequences = cast(TensorDictBase, sequences.select(*self.in_keys)[:, -read:]).to(device)
         seen = cast(TensorDictBase, sequences[:, -(self.context or read) :])
         state = last_states(self.world_model, seen, generator=self.generator)

@@ -23,7 +23,15 @@ CHANNELS = (32, 32, 64, 64)
 """Of IRIS's and DIAMOND's convolutions."""
 
 
-def iris_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **changes: Any) -> RecurrentImaginationLoss:
+def iris_loss(
+    model: WorldModel,
+    *,
+    units: int = 512,
+    channels: Sequence[int] = CHANNELS,
+    coarsest: int = 4,
+    seed: int = 0,
+    **changes: Any,
+) -> RecurrentImaginationLoss:
     """IRIS's behaviour: dreams from the last frame alone, of 20 steps of which the last only bootstraps.
 
     In an IRIS the policy reads reality through the tokenizer, as in the paper; elsewhere it reads the frames.
@@ -31,6 +39,8 @@ def iris_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **changes: 
     Args:
         model: shows one image, predicts rewards, is acted on by one choice.
         units: size of the memory.
+        channels: of the convolutions.
+        coarsest: smallest side of the map that they leave.
         seed: of the dreams.
         **changes: of :class:`RecurrentImaginationLoss`.
 
@@ -46,8 +56,7 @@ def iris_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **changes: 
     """
 
     def encoder(channels_in: int, shape: tuple[int, int]) -> nn.Module:
-        channels, halves = fitted(CHANNELS, shape, 4)
-        return PooledConvs(channels_in, channels, halves)
+        return PooledConvs(channels_in, *fitted(channels, shape, coarsest))
 
     tokenizer = model.tokenizer if isinstance(model, CachedTransformerModel) else None
     return RecurrentImaginationLoss(
@@ -111,12 +120,22 @@ def delta_iris_loss(
     )
 
 
-def diamond_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **changes: Any) -> RecurrentImaginationLoss:
+def diamond_loss(
+    model: WorldModel,
+    *,
+    units: int = 512,
+    channels: Sequence[int] = CHANNELS,
+    coarsest: int = 4,
+    seed: int = 0,
+    **changes: Any,
+) -> RecurrentImaginationLoss:
     """DIAMOND's behaviour: signs of rewards, heads that begin at zero, a new start where a dream has ended.
 
     Args:
         model: shows one image, predicts rewards, is acted on by one choice.
         units: size of the memory.
+        channels: of the convolutions.
+        coarsest: smallest side of the map that they leave.
         seed: of the dreams.
         **changes: of :class:`RecurrentImaginationLoss`.
 
@@ -124,8 +143,7 @@ def diamond_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **change
     """
 
     def encoder(channels_in: int, shape: tuple[int, int]) -> nn.Module:
-        channels, halves = fitted(CHANNELS, shape, 4)
-        return ResidualConvs(channels_in, channels, halves)
+        return ResidualConvs(channels_in, *fitted(channels, shape, coarsest))
 
     return RecurrentImaginationLoss(
         model,

@@ -60,6 +60,7 @@ class RecurrentPolicy(Component):
         network: the actor-critic, shared.
         action_spec: spec of one action, one choice.
         image_key: key of the frame.
+        epsilon: share of uniform choices among those that are drawn.
         view: what is read of a frame, such as :class:`Reconstruction`; the frame itself if not given.
 
     Example:
@@ -69,6 +70,9 @@ class RecurrentPolicy(Component):
         >>> action, log_prob, hx, cx = policy(pixels=torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
         >>> action.shape, hx.shape
         (torch.Size([2, 4]), torch.Size([2, 16]))
+
+    Raises:
+        ValueError: if ``epsilon`` is no share.
     """
 
     def __init__(
@@ -77,14 +81,17 @@ class RecurrentPolicy(Component):
         action_spec: TensorSpec,
         *,
         image_key: str = "pixels",
+        epsilon: float = 0.0,
         view: View | None = None,
     ) -> None:
+        if not 0.0 <= epsilon <= 1.0:
+            raise ValueError(f"epsilon is a share in [0, 1]; got {epsilon}.")
         read = [image_key, "is_init", "hx", "cx", ("noise", "action")]
         written: Any = ["action", "sample_log_prob", ("next", "hx"), ("next", "cx")]
         super().__init__(read, written, optional_keys=read[1:])
         self.network, self.view = network, view
         self.action_vector = ActionVector(action_spec)
-        self.actions = CategoricalActions([self.action_vector.size])
+        self.actions = CategoricalActions([self.action_vector.size], unimix=epsilon)
         size = torch.Size([network.units])
         self.memory_spec = Composite(hx=Unbounded(size), cx=Unbounded(size))
         self.spec = Composite(action=action_spec.clone())

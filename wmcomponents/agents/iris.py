@@ -1,0 +1,94 @@
+"""IRIS as a whole agent (Micheli et al., Transformers are Sample-Efficient World Models, 2023)."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+from torchrl.envs import EnvBase
+
+from wmcomponents.agents.actor_critic import SharedAdam, iris_loss
+from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
+from wmcomponents.agents.epochs import Epochs, EpochSchedule
+from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
+from wmcomponents.models import IRIS, IRISConfig
+from wmcomponents.world_model import Needs, WorldModel
+
+
+class IRISAgent(WholeAgent):
+    """A tokenizer, a transformer over its tokens, and a recurrent actor-critic in their dreams: one joins the other.
+
+    The tokenizer learns first, then the transformer takes turns with it, then the behaviour joins; from then on all
+    three learn in every epoch.
+
+    Departs from the authors' code in this: the parts take turns from update to update, not in blocks of an epoch; the
+    same sequences, of 20 steps, are drawn for all of them, so that the memory reads up to 19 frames before a dream;
+    evaluations take the likeliest action.
+
+    Example:
+        >>> from wmcomponents.data import make_env
+        >>> env = make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=16)
+        >>> few = {"prefill": 20, "batch_size": 2, "sequence_length": 6, "behaviour": {"dreams": 2, "horizon": 2}}
+        >>> few |= {"tokenizer_steps": 1, "epochs": (Epochs(begin=20, steps=5, updates=2, agent_updates=1),)}
+        >>> IRISAgent.tiny(env, changes=few, progress=False).train(25)["agent/dream_length"] > 0
+        True
+    """
+
+    needs: ClassVar[Needs] = RecurrentAgent.needs
+
+    @classmethod
+    def tiny_config(cls, **changes: Any) -> AgentConfig:
+        """For images of 16 or 32 pixels a side: half an hour of one thread of a CPU. Not a scaled-down paper.
+
+        Args:
+            **changes: see :meth:`AgentConfig.vary`.
+        """
+        model = IRISConfig.tiny(tokenizer_every=3, max_frames=20)
+        behaviour = {
+            "units": 128, "channels": (16, 16), "coarsest": 8, "dreams": 32, "entropy_scale": 1e-2, "discount": 0.985,
+            "horizon": 15, "burn_in": 3, "optimizer": SharedAdam(4e-4, 10.0),
+        }  # fmt: skip
+        first, others = Epochs(0, 2000, updates=900), Epochs(2000, 200, updates=12, agent_updates=8)
+        times = EpochSchedule(prefill=2000, epochs=(first, others))
+        sizes: Any = {"batch_size": 16, "sequence_length": 20, "capacity": 100_000}
+        return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
+
+    @classmethod
+    def atari(cls, env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> "IRISAgent":
+        """The paper's for Atari 100k: days on a GPU.
+
+        Args:
+            env: see the class; ``data.make_env("ALE/Pong-v5", image_size=64, sticky_actions=0.0)``.
+            changes: numbers by name.
+            **options: of the class.
+        """
+        return cls(env, cls.atari_config(**dict(changes or {})), **options)
+
+    @classmethod
+    def atari_config(cls, **changes: Any) -> AgentConfig:
+        """The numbers of :meth:`atari`: epochs of 200 real steps, and of 200 updates of each part that has begun.
+
+        Args:
+            **changes: see :meth:`AgentConfig.vary`.
+        """
+        tokenizer, transformer = Epochs(1000, 200, updates=200), Epochs(5000, 200, updates=400)
+        behaviour = Epochs(10_000, 200, updates=400, agent_updates=200)
+        times = EpochSchedule(
+            prefill=0, epochs=(tokenizer, transformer, behaviour), last_step=100_000, epochs_after=100
+        )
+        sizes: Any = {"batch_size": 64, "sequence_length": 20, "capacity": 100_000}
+        return AgentConfig(IRISConfig.atari(), {"epsilon": 0.01}, schedule=times, **sizes).vary(**changes)
+
+    def _make_model(self, env: EnvBase) -> WorldModel:
+        return cast(Any, IRIS)(self.config.model, env)
+
+    @classmethod
+    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> RecurrentAgent:
+        """The paper's actor-critic in any world model that shows one image and predicts rewards.
+
+        Args:
+            model: the world model.
+            seed: of its dreams.
+            **changes: ``iris_loss`` (such as ``units``), ``dreams`` and ``schedule`` of :class:`RecurrentAgent`.
+        """
+        cls.needs.check(model, cls.__name__)
+        own = {name: changes.pop(name) for name in ("dreams", "schedule") if name in changes}
+        return RecurrentAgent(iris_loss(model, seed=seed, **changes), **own)
