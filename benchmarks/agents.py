@@ -22,6 +22,12 @@ from wmcomponents.agents import (
     DreamerV3Agent,
     EfficientZeroAgent,
     MuZeroAgent,
+    DeltaIRISAgent,
+    DiamondAgent,
+    DreamerV1Agent,
+    DreamerV2Agent,
+    DreamerV3Agent,
+    IRISAgent,
     PlaNetAgent,
     TDMPC2Agent,
     WholeAgent,
@@ -70,6 +76,9 @@ COLOURS = {
     "PlaNet": "#be185d",
     "MuZero": "#0369a1",
     "EfficientZero": "#4d7c0f",
+    "DIAMOND": "#b45309",
+    "IRIS": "#be185d",
+    "Delta-IRIS": "#4d7c0f",
 }
 AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV3": DreamerV3Agent,
@@ -79,6 +88,9 @@ AGENTS: dict[str, type[WholeAgent]] = {
     "PlaNet": PlaNetAgent,
     "MuZero": MuZeroAgent,
     "EfficientZero": EfficientZeroAgent,
+    "DIAMOND": DiamondAgent,
+    "IRIS": IRISAgent,
+    "Delta-IRIS": DeltaIRISAgent,
 }
 
 SIDE_BY_SIDE = {"TD-MPC2": 5, "PlaNet": 5}
@@ -131,7 +143,8 @@ TASKS: dict[str, Task] = {
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
-        evaluate_every=2_500, episodes=50, changes={"DreamerV3": ON_BREAKOUT},
+        evaluate_every=2_500, episodes=50,
+        changes={"DreamerV3": ON_BREAKOUT, "DIAMOND": {}, "Delta-IRIS": {}, "IRIS": {}},
         baseline=("PPO", {"n_steps": 512, "n_epochs": 4, "ent_coef": 0.01, "learning_rate": 5e-4}, 120_000),
     ),
 }  # fmt: skip
