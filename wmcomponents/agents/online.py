@@ -1,6 +1,7 @@
 """Online training of any agent: collect in reality, fit the world model, learn in its dreams, look how it does."""
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
