@@ -53,7 +53,7 @@ def test_one_part_joins_the_other_and_the_behaviour_comes_last(kind, changes, br
 
 
 def test_a_run_that_is_stopped_in_the_middle_of_an_epoch_goes_on_to_the_bit(breakout, tmp_path):
-    whole = IRISAgent.tiny(breakout, changes=IN_TURNS, progress=False, seed=3)
+    whole = DeltaIRISAgent.tiny(breakout, changes=IN_TURNS, progress=False, seed=3)
     whole.train(28)
 
     class Killed(BaseException):
@@ -68,8 +68,8 @@ def test_a_run_that_is_stopped_in_the_middle_of_an_epoch_goes_on_to_the_bit(brea
 
     options = {"changes": IN_TURNS, "progress": False, "seed": 3, "out": tmp_path / "run"}
     with pytest.raises(Killed):
-        IRISAgent.tiny(breakout, callbacks=[Kills()], **options).train(28)
-    again = IRISAgent.tiny(breakout, **options)
+        DeltaIRISAgent.tiny(breakout, callbacks=[Kills()], **options).train(28)
+    again = DeltaIRISAgent.tiny(breakout, **options)
     assert (again.trainer.real_steps, again.trainer.global_step, again.behaviour.updates) == (24, 7, 1)
     again.train(28)
     for one, other in ((whole.model, again.model), (whole.behaviour.loss.network, again.behaviour.loss.network)):

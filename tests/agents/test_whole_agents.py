@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support.worlds import PointMass
-from wmcomponents.agents import Agent, DreamerV1Agent, DreamerV2Agent, DreamerV3Agent
+from wmcomponents.agents import Agent, DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, DreamerV3PreprintAgent
 from wmcomponents.data import make_env
 from wmcomponents.data.environments import maker_of
 from wmcomponents.models import DreamerV3Config
@@ -14,7 +14,13 @@ FEW = {"prefill": 20, "pretrain": 2, "batch_size": 2, "sequence_length": 4, "eva
 
 
 @pytest.mark.parametrize(
-    ("kind", "env"), [(DreamerV1Agent, "Pendulum-v1"), (DreamerV2Agent, "CartPole-v1"), (DreamerV3Agent, "CartPole-v1")]
+    ("kind", "env"),
+    [
+        (DreamerV1Agent, "Pendulum-v1"),
+        (DreamerV2Agent, "CartPole-v1"),
+        (DreamerV3Agent, "CartPole-v1"),
+        (DreamerV3PreprintAgent, "CartPole-v1"),
+    ],
 )
 def test_a_paper_s_agent_is_an_agent_that_learns(kind, env):
     agent = kind.tiny(env, changes=FEW, progress=False)

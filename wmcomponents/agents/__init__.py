@@ -7,6 +7,7 @@ from wmcomponents.agents.diamond import DiamondAgent as DiamondAgent
 from wmcomponents.agents.dreamer_v1 import DreamerV1Agent as DreamerV1Agent
 from wmcomponents.agents.dreamer_v2 import DreamerV2Agent as DreamerV2Agent
 from wmcomponents.agents.dreamer_v3 import DreamerV3Agent as DreamerV3Agent
+from wmcomponents.agents.dreamer_v3_preprint import DreamerV3PreprintAgent as DreamerV3PreprintAgent
 from wmcomponents.agents.efficientzero import EfficientZeroAgent as EfficientZeroAgent
 from wmcomponents.agents.epochs import Epochs as Epochs
 from wmcomponents.agents.epochs import EpochSchedule as EpochSchedule

@@ -41,13 +41,14 @@ class DeltaIRISAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        model = DeltaIRISConfig.tiny(tokenizer_every=3)
+        model = DeltaIRISConfig.tiny(tokenizer_steps=400, tokenizer_every=3)
         behaviour = {
-            "units": 128, "dreams": 32, "entropy_scale": 1e-2, "discount": 0.985, "horizon": 15,
-            "optimizer": SharedAdam(4e-4, 10.0),
+            "units": 128, "mults": (1,), "dreams": 16, "entropy_scale": 1e-2, "discount": 0.985, "horizon": 15,
+            "optimizer": SharedAdam(1e-3, 10.0, warmup=20),
         }  # fmt: skip
-        first, others = Epochs(0, 2000, updates=1100), Epochs(2000, 200, updates=12, agent_updates=8)
-        times = EpochSchedule(prefill=2000, epochs=(first, others))
+        first, often = Epochs(0, 2000, updates=700), Epochs(2000, 100, updates=6, agent_updates=6)
+        seldom = Epochs(10_000, 400, updates=4, agent_updates=6)
+        times = EpochSchedule(prefill=2000, epochs=(first, often, seldom))
         sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 

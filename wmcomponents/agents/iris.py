@@ -41,14 +41,15 @@ class IRISAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        model = IRISConfig.tiny(tokenizer_every=3, max_frames=20)
+        model = IRISConfig.tiny(tokenizer_steps=400, tokenizer_every=3)
         behaviour = {
-            "units": 128, "channels": (16, 16), "coarsest": 8, "dreams": 32, "entropy_scale": 1e-2, "discount": 0.985,
-            "horizon": 15, "burn_in": 3, "optimizer": SharedAdam(4e-4, 10.0),
+            "units": 128, "channels": (16,), "coarsest": 8, "dreams": 16, "entropy_scale": 1e-2, "discount": 0.985,
+            "horizon": 15, "burn_in": 3, "optimizer": SharedAdam(1e-3, 10.0, warmup=20),
         }  # fmt: skip
-        first, others = Epochs(0, 2000, updates=900), Epochs(2000, 200, updates=12, agent_updates=8)
-        times = EpochSchedule(prefill=2000, epochs=(first, others))
-        sizes: Any = {"batch_size": 16, "sequence_length": 20, "capacity": 100_000}
+        first, often = Epochs(0, 2000, updates=700), Epochs(2000, 100, updates=6, agent_updates=6)
+        seldom = Epochs(10_000, 400, updates=4, agent_updates=6)
+        times = EpochSchedule(prefill=2000, epochs=(first, often, seldom))
+        sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
     @classmethod

@@ -25,13 +25,6 @@ class KnownAgent(NamedTuple):
     presets: tuple[str, ...] = ()
 
 
-def _preprint(model: Any, *, seed: int = 0, dreams: int | None = None, **changes: Any) -> Any:
-    from wmcomponents.agents.actor_critic import ImaginationAgent, dreamer_v3_preprint_loss
-
-    ImaginationAgent.needs.check(model, "The actor-critic of DreamerV3's preprint")
-    return ImaginationAgent(dreamer_v3_preprint_loss(model, seed=seed, **changes), dreams=dreams)
-
-
 def _cem(model: Any, *, seed: int = 0, **changes: Any) -> Any:
     from wmcomponents.agents.planners import cem
     from wmcomponents.agents.planning_agent import PlanningAgent
@@ -102,7 +95,12 @@ AGENTS: dict[str, KnownAgent] = {
         "wmcomponents.agents:DreamerV3Agent",
         ("tiny", "size1m", "size12m", "size25m", "size200m"),
     ),
-    "dreamer_v3_preprint": KnownAgent("actor-critic", f"{HERE}:_preprint"),
+    "dreamer_v3_preprint": KnownAgent(
+        "actor-critic",
+        "wmcomponents.agents:DreamerV3PreprintAgent.behaviour_in",
+        "wmcomponents.agents:DreamerV3PreprintAgent",
+        ("tiny", "s", "xl"),
+    ),
     "iris": KnownAgent(
         "recurrent actor-critic",
         "wmcomponents.agents:IRISAgent.behaviour_in",

@@ -78,7 +78,14 @@ def iris_loss(
 
 
 def delta_iris_loss(
-    model: WorldModel, *, units: int = 512, value: HeadDistribution | None = None, seed: int = 0, **changes: Any
+    model: WorldModel,
+    *,
+    units: int = 512,
+    mults: Sequence[int] = (1, 1, 1),
+    coarsest: int = 8,
+    value: HeadDistribution | None = None,
+    seed: int = 0,
+    **changes: Any,
 ) -> RecurrentImaginationLoss:
     """Delta-IRIS's behaviour on Atari: values of a target network, and nothing is learned behind an end.
 
@@ -87,6 +94,8 @@ def delta_iris_loss(
     Args:
         model: shows one image, predicts rewards, is acted on by one choice.
         units: size of the memory.
+        mults: multiples of 32, the channels of the convolutions.
+        coarsest: smallest side of the map that they leave.
         value: what the critic's outputs mean; a number if not given (Crafter: two-hot of the symlog, with
             ``horizon=15, discount=0.997, entropy_scale=1e-3``).
         seed: of the dreams.
@@ -96,8 +105,8 @@ def delta_iris_loss(
     """
 
     def encoder(channels_in: int, shape: tuple[int, int]) -> nn.Module:
-        channels, halves = fitted((1, 1, 1), shape, 8)
-        return FrameFeatures(channels_in, mults=channels, halves=halves)
+        multiples, halves = fitted(mults, shape, coarsest)
+        return FrameFeatures(channels_in, mults=multiples, halves=halves)
 
     network = _network(model, encoder, units, value=value)
     nn.init.zeros_(network.critic.weight)
