@@ -17,17 +17,14 @@ from gymnasium.spaces import Dict
 
 from benchmarks.real import RealGym
 from wmcomponents.agents import (
-    DreamerV1Agent,
-    DreamerV2Agent,
-    DreamerV3Agent,
-    EfficientZeroAgent,
-    MuZeroAgent,
     DeltaIRISAgent,
     DiamondAgent,
     DreamerV1Agent,
     DreamerV2Agent,
     DreamerV3Agent,
+    EfficientZeroAgent,
     IRISAgent,
+    MuZeroAgent,
     PlaNetAgent,
     TDMPC2Agent,
     WholeAgent,
