@@ -103,7 +103,7 @@ ON_SWINGUP = {
     "prefill": 1000, "updates_per_step": 0.4, "vectors": "symlog",
     "behaviour": {"schedule": LinearDecay(15_600), "entropy_scale": 1e-3},
 }  # fmt: skip
-"""Velocities grow a hundredfold beyond those of random play, and standardised they would be all that the model sees."""
+"""Velocities grow far beyond those of random play, and standardised they would be most of what the model fits."""
 
 ON_BREAKOUT = {
     "prefill": 2_000, "updates_per_step": 0.25, "capacity": 50_000,
