@@ -13,6 +13,7 @@ from torchrl.data import Bounded, Composite, MultiOneHot, OneHot
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from tests.support.models import IMAGE, MIXED, VECTOR
+from tests.support.online_runs import SCHEDULE, run
 from wmcomponents.agents import Agent
 from wmcomponents.dream.experience import Experience
 from wmcomponents.dream.starts import PoolStarts
@@ -122,6 +123,43 @@ def test_it_explores_where_torchrl_says_so():
         assert agent.dream_policy(seen.clone())["action"].std(0).min() > 0.01
     with set_exploration_type(ExplorationType.MODE):
         assert agent.dream_policy(seen.clone())["action"].std(0).max() < 1e-6
+
+
+def test_what_is_drawn_outside_torch_goes_on_from_the_state_and_moves_nobodys_generator():
+    seen = TensorDict(observation=torch.rand(1, 3), batch_size=[1])
+
+    def acts(agent, count):
+        with set_exploration_type(ExplorationType.RANDOM):
+            return [agent.real_policy(seen.clone())["action"].int().argmax(-1).item() for _ in range(count)]
+
+    agent, again = made("dqn"), made("dqn")
+    agent.algorithm.exploration_rate = 0.8
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    acts(agent, 9)
+    state = copy.deepcopy(agent.state_dict())
+    expected = acts(agent, 30)
+    assert (np.random.get_state()[1] == before).all() and len(set(expected)) == 3
+    np.random.seed(2), again.algorithm.action_space.seed(5)
+    again.load_state_dict(state)
+    assert acts(again, 30) == expected
+
+
+def test_an_online_run_by_dqn_goes_on_to_the_bit(tmp_path):
+    def agent(model):
+        made = SB3Agent("dqn", model, dreams=2, policy_kwargs={"net_arch": [8]}, buffer_size=100)
+        made.algorithm.exploration_rate = 0.5
+        return made
+
+    short = SCHEDULE.vary(prefill=12, evaluate_every=0, agent_every=100)  # it acts, and learns nothing
+    straight = run(schedule=short, agent=agent)
+    np.random.seed(1)
+    straight.train(36)
+    for seed, steps in ((2, 20), (3, 36)):
+        parts = run(tmp_path, schedule=short, agent=agent)
+        np.random.seed(seed)
+        parts.train(steps)
+    assert straight.episodes == parts.episodes and torch.equal(straight.replay[:]["action"], parts.replay[:]["action"])
 
 
 def test_sb3s_evaluate_policy_takes_it():

@@ -52,8 +52,8 @@ def agent_of(model, **options):
     return ImaginationAgent(loss, optimizer=loss.make_optimizer(lr=1e-3, warmup=4), replay_scale=0.3, **options)
 
 
-def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, device="cpu", **options):
-    """A trainer, the same for the same arguments; its model and agent on a device."""
+def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, device="cpu", agent=agent_of, **options):
+    """A trainer, the same for the same arguments; its model and the agent that is made in it on a device."""
     torch.manual_seed(0)
     world = {} if world is None else world
 
@@ -65,7 +65,7 @@ def run(out=None, *, streams=1, schedule=SCHEDULE, world=None, device="cpu", **o
     replay = make_replay(400, make_env(Drift, num_envs=streams), sequence_length=8, batch_size=2, seed=0, print_fn=None)
     one.close()
     options = {"save_seconds": 1e9, "progress": False, "lr": 1e-3, "warmup": 4, **options}
-    return OnlineTrainer(make, agent_of(model), replay, schedule, num_envs=streams, out=out, **options)
+    return OnlineTrainer(make, agent(model), replay, schedule, num_envs=streams, out=out, **options)
 
 
 def weights(trainer):

@@ -1,5 +1,6 @@
 """Dreams as Stable-Baselines3 ``VecEnv``s, any Gymnasium ``VectorEnv`` as one, SB3 policies as TensorDict modules."""
 
+import contextlib
 import warnings
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torchrl.data import Composite, TensorSpec
 from typing_extensions import Unpack
 
 from wmcomponents._extras import require
+from wmcomponents.data.episodes import derived_seed
 from wmcomponents.dream.make import Model, make_simulator
 from wmcomponents.dream.options import DreamOptions, refuse_unknown
 from wmcomponents.dream.uncertainty import UNCERTAINTY
@@ -24,6 +26,7 @@ from gymnasium.spaces import Dict, Space  # noqa: E402
 from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402
 from stable_baselines3.common.preprocessing import is_image_space  # noqa: E402
 
+from wmcomponents.integrations.sb3_state import arrays_drawn_apart  # noqa: E402
 from wmcomponents.integrations.sb3_vector import AttributeVecEnv, add_end  # noqa: E402
 from wmcomponents.integrations.sb3_vector import GymnasiumVecEnv as GymnasiumVecEnv  # noqa: E402
 from wmcomponents.integrations.spaces import (  # noqa: E402
@@ -157,6 +160,11 @@ class SB3Policy(TensorDictModuleBase):
         action_spec: spec of one real action.
         deterministic: take the agent's mode instead of sampling from its policy; ``None`` follows TorchRL's exploration
             type and samples where that is ``RANDOM``.
+        seed: of what the agent draws outside torch when it samples (DQN's random actions, from NumPy's global generator
+            and that of its action space); they are drawn from there if not given.
+
+    Attributes:
+        drawn: how many times it has sampled by the seed; what comes next follows from both.
 
     Raises:
         SpaceError: if the agent was trained on other spaces.
@@ -170,8 +178,10 @@ class SB3Policy(TensorDictModuleBase):
         action_spec: TensorSpec,
         *,
         deterministic: bool | None = False,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
+        self.seed, self.drawn = seed, 0
         self.in_keys = list(observation_spec.keys())
         self.out_keys = ["action"]
         self.agent = agent
@@ -199,7 +209,7 @@ class SB3Policy(TensorDictModuleBase):
         settled = self.deterministic
         if settled is None:
             settled = interaction_type() is not InteractionType.RANDOM
-        with EvalMode(self.agent.policy):
+        with EvalMode(self.agent.policy), contextlib.nullcontext() if settled else self._drawing():
             actions, memory = self.agent.predict(seen, deterministic=settled)
         if memory is not None:
             raise TypeError(
@@ -209,6 +219,15 @@ class SB3Policy(TensorDictModuleBase):
         action = self._read(actions, rows)
         device = next(iter(tensors.values())).device
         return tensordict.set("action", action.reshape(*batch, *action.shape[1:]).to(device))
+
+    def _drawing(self) -> contextlib.AbstractContextManager[None]:
+        """Let what is drawn outside torch follow from the seed and the number of draws before."""
+        if self.seed is None:
+            return contextlib.nullcontext()
+        self.drawn += 1
+        number = derived_seed(self.seed, self.drawn)
+        self.agent.action_space.seed(number)
+        return arrays_drawn_apart(number)
 
 
 def _as_sb3_sees(space: Space) -> Any:

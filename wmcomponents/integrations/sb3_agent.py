@@ -129,7 +129,8 @@ class SB3Agent:
         self.algorithm.set_logger(Logger(None, []))
         shown = model.observation_spec if self.view == "decoded" else self.dream.simulator.observation_spec.to("cpu")
         self._policy = SB3Policy(
-            self.algorithm, Composite(dict(shown.items())), model.action_spec, deterministic=None
+            self.algorithm, Composite(dict(shown.items())), model.action_spec, deterministic=None,
+            seed=derived_seed(seed, "explored"),
         )  # fmt: skip
         self._real: TensorDictModuleBase = self._policy
         if self.view == "latent":
@@ -156,7 +157,7 @@ class SB3Agent:
         return self.dream.simulator.model
 
     @property
-    def dream_policy(self) -> TensorDictModuleBase:
+    def dream_policy(self) -> SB3Policy:
         """Acts on what its view of a dream shows; explores where TorchRL's exploration type is ``RANDOM``."""
         return self._policy
 

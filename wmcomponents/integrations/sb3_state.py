@@ -37,14 +37,24 @@ def drawing_apart(seed: int, device: torch.device) -> Iterator[None]:
         device: where torch draws beside the CPU.
     """
     devices = [device] if device.type == "cuda" else []
-    arrays = np.random.get_state()
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), arrays_drawn_apart(seed + 1):
         torch.manual_seed(seed)
-        np.random.seed(seed + 1)
-        try:
-            yield
-        finally:
-            np.random.set_state(arrays)
+        yield
+
+
+@contextmanager
+def arrays_drawn_apart(seed: int) -> Iterator[None]:
+    """Whatever NumPy draws within comes from this seed; its global generator goes on as if nothing were.
+
+    Args:
+        seed: of what is drawn.
+    """
+    arrays = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(arrays)
 
 
 def state_of(agent: "SB3Agent") -> dict[str, Any]:
@@ -67,6 +77,7 @@ def state_of(agent: "SB3Agent") -> dict[str, Any]:
     state["replay"] = _replayed(getattr(algorithm, "replay_buffer", None))
     begun = algorithm._last_obs is not None
     state["place"] = _place(agent) if begun else None
+    state["drawn"] = agent.dream_policy.drawn
     if isinstance(agent.real_policy, LatentPolicy):
         state["filter"] = agent.real_policy.generator_state()
     return state
@@ -104,6 +115,7 @@ def load_state(agent: "SB3Agent", state: Mapping[str, Any]) -> None:
         _refill(algorithm.replay_buffer, replay)
     if isinstance(agent.real_policy, LatentPolicy):
         agent.real_policy.set_generator_state(state["filter"])
+    agent.dream_policy.drawn = int(state["drawn"])
     algorithm._setup_learn(0, None, reset_num_timesteps=algorithm.ep_info_buffer is None and place is None)
     for name, value in state["counts"].items():
         setattr(algorithm, name, value)
