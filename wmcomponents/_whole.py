@@ -1,6 +1,7 @@
 """Files that a reader finds whole: the old content or the new, whenever the writer is killed or the disk is full."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -13,7 +14,16 @@ SPARE_BYTES = 2**20
 
 
 class NoPlaceError(OSError):
-    """What is to be written cannot be written there."""
+    """What is to be written cannot be written there.
+
+    Args:
+        message: why, and what to do.
+        errno: the system's number for it.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 @contextlib.contextmanager
@@ -72,11 +82,14 @@ def check_place(folder: str | Path, *, space: int = SPARE_BYTES) -> Path:
             os.fsync(file.fileno())
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise NoPlaceError(f"nothing can be written to {folder} ({error.strerror}): choose another place.") from error
+        raise NoPlaceError(
+            f"nothing can be written to {folder} ({error.strerror}): choose another place.", error.errno
+        ) from error
     if free < space:
         raise NoPlaceError(
             f"{folder} has {free / 1e6:.1f} MB of space left, and {space / 1e6:.1f} MB are needed: make room, or "
-            f"choose another place."
+            f"choose another place.",
+            errno.ENOSPC,
         )
     return folder
 

@@ -1,5 +1,8 @@
 """Online training: goes on to the bit from its bundle, stops at what is no number, and tells what it does."""
 
+import contextlib
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +17,9 @@ from tests.support.online_runs import SCHEDULE, STEPS, run, weights
 from wmcomponents._interruption import Interrupted
 from wmcomponents._lock import FolderInUseError
 from wmcomponents.agents.schedule import Schedule
+from wmcomponents.models.loading import load
 from wmcomponents.training import BadCheckpointError, DivergedError
+from wmcomponents.training.nested_state import load_nested
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +142,64 @@ def test_a_kill_within_a_save_leaves_the_last_bundle_or_the_new_one_whole(tmp_pa
     assert again.real_steps == 30
     again.train(STEPS)
     assert same(whole, again) and len(list(tmp_path.glob("bundle-*"))) == 1
+
+
+@contextlib.contextmanager
+def full_disk_after(files, monkeypatch):
+    """From the so-manieth file on, nothing can be written to the end."""
+    sync, left = os.fsync, iter(range(files))
+
+    def synced(descriptor):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return sync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", synced)
+        yield
+
+
+def test_a_disk_that_fills_up_within_a_save_or_an_export_leaves_what_was_there(tmp_path, monkeypatch, whole):
+    trainer = run(tmp_path)
+    trainer.train(30)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    for write, least in ((trainer.save, 4), (lambda: trainer.export("best"), 3)):
+        for files in itertools.count():
+            try:
+                with full_disk_after(files, monkeypatch):
+                    write()
+                break
+            except OSError as error:
+                assert error.errno == errno.ENOSPC and sorted(path.name for path in tmp_path.iterdir()) == there
+                load(tmp_path / "best" / "model"), load_nested(tmp_path / "best" / "agent.safetensors")
+        assert files >= least
+        there = sorted(path.name for path in tmp_path.iterdir())
+    again = run(tmp_path)
+    assert again.real_steps == 30
+    again.train(STEPS)
+    assert same(whole, again)
+
+
+def test_a_disk_that_fills_up_while_it_acts_stops_the_run_which_goes_on_to_the_bit(tmp_path, whole):
+    run(tmp_path, logger="csv").train(30)
+    trainer = run(tmp_path, logger="csv")
+    log = trainer.logger.log_scalar
+
+    def full(name, value, step):
+        if name == "real/return":
+            log(name, value, step=step)  # the row is there, and not in the bundle
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        log(name, value, step=step)
+
+    trainer.logger.log_scalar = full
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train(STEPS)
+    again = run(tmp_path, logger="csv")
+    assert again.real_steps == 30
+    again.train(STEPS)
+    assert same(whole, again)
+    logged = [(one.out / "logs" / "scalars" / "real" / "return.csv").read_text() for one in (whole, again)]
+    assert logged[0] == logged[1]
 
 
 def test_a_damaged_or_strange_pointer_is_refused_in_words(tmp_path):

@@ -63,10 +63,11 @@ def write(out: Path, steps: int, updates: int, fill: Callable[[Path], None]) -> 
     folder.mkdir(parents=True)
     try:
         fill(folder)
+        write_whole(out / POINTER, json.dumps({"bundle": folder.name, "real_steps": steps}) + "\n")
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        if newest(out) != folder:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
-    write_whole(out / POINTER, json.dumps({"bundle": folder.name, "real_steps": steps}) + "\n")
     sweep(out, folder)
     return folder
 
@@ -87,12 +88,16 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder aside and put it in the place of the one that stands there.
 
     Args:
-        folder: the place; killed in between, it holds the old folder, or none.
+        folder: the place; killed in between, it holds the old folder, or none. After an error it is as it was.
         fill: writes the files into the folder that it is given.
     """
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    fill(aside)
+    try:
+        fill(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
