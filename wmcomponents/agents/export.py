@@ -14,14 +14,14 @@ from wmcomponents.dream.replay_starts import ReplayStarts
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.pretrained.training_note import note_training
 from wmcomponents.training.nested_state import save_nested
-from wmcomponents.world_model import State
+from wmcomponents.world_model import State, items_of
 
-START_STATES, BURN_IN = 256, 8
-"""States kept beside a model for its dreams to begin in, and real steps that the filter sees before one."""
+START_STATES, START_BYTES = 256, 2**26
+"""States kept beside a model for its dreams to begin in: so many, or fewer of a model whose states are large."""
 
 
 def start_states(model: Any, replay: ReplayBuffer, sampling: torch.Generator, seed: int) -> State:
-    """States of the model's filter along real sequences; whatever is drawn from the buffer later stays what it is.
+    """What the model's filter makes of real sequences; whatever is drawn from the buffer later stays what it is.
 
     Args:
         model: the world model.
@@ -29,10 +29,11 @@ def start_states(model: Any, replay: ReplayBuffer, sampling: torch.Generator, se
         sampling: the generator that the buffer draws from.
         seed: of the states.
     """
+    row = sum(leaf.shape.numel() * leaf.dtype.itemsize for _, leaf in items_of(model.state_spec))
+    count = max(1, min(START_STATES, START_BYTES // row))
     replay.set_rng(torch.Generator().manual_seed(seed))
     try:
-        burn_in = min(BURN_IN, replay.sample().shape[-1] - 1)
-        return ReplayStarts(model, replay.sample, pool_size=START_STATES, burn_in=burn_in, seed=seed).pool
+        return ReplayStarts(model, replay.sample, pool_size=count, seed=seed).pool
     finally:
         replay.set_rng(sampling)
 
