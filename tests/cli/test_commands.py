@@ -6,11 +6,14 @@ import sys
 
 import pytest
 import torch
+from torchrl.data import Bounded, Composite, OneHot
 
 from tests.support.running import train_arguments, wmc
 from wmcomponents.cli.dataset import open_dataset
+from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.families import PRESETS
-from wmcomponents.models import MODELS, presets
+from wmcomponents.cli.stages import check_stages
+from wmcomponents.models import IRIS, Ensemble, families, presets
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained.folder import sealed
 from wmcomponents.pretrained.training_note import training_facts
@@ -177,6 +180,7 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
         (["--family", "Dremer"], 2, "got 'Dremer'. Did you mean 'DreamerV3'?"),
         (["--family", "tdmpc-2"], 2, "got 'tdmpc-2'. Did you mean 'TDMPC2'?"),
         (["--family", "xyz"], 2, "--family is one of DeltaIRIS, Diamond"),
+        (["--members", "1"], 2, "--members is at least 2; got 1"),
         (["--preset", "size-12"], 2, "got 'size-12'. Did you mean 'size12m'?"),
     ],
 )
@@ -202,7 +206,7 @@ def test_what_stands_beside_a_strangers_model_is_read_as_data(tmp_path):
 
 
 def test_families_and_presets_are_known_by_name_without_their_models():
-    assert {family: presets(family) for family in MODELS} == PRESETS
+    assert {family: presets(family) for family in families()} == PRESETS
 
 
 @pytest.mark.parametrize("command", [["train", "--data", "x", "--out", "y"], ["demo"]])
@@ -224,7 +228,7 @@ def test_entries_of_the_config_are_changed(data, tmp_path):
 
 
 def test_training_takes_any_family(data, tmp_path):
-    for family in MODELS:
+    for family in families():
         arguments = [*train_arguments(data, tmp_path / family, steps=1), "--family", family]
         if family == "WorldModels":
             arguments += ["--steps", "vision=1", "memory=1"]
@@ -234,6 +238,31 @@ def test_training_takes_any_family(data, tmp_path):
             continue
         assert ran.code == 0, ran.err
         assert ran.result["family"] == family
+
+
+def test_several_models_of_a_family_are_trained_as_one_ensemble(data, tmp_path):
+    arguments = [*train_arguments(data, tmp_path / "run", steps=1), "--members", 2]
+    ran = wmc(*arguments)
+    assert ran.code == 0 and (ran.result["family"], ran.result["members"]) == ("DreamerV3", 2), ran.err
+    weights = [torch.cat([p.flatten() for p in one.parameters()]) for one in load(ran.result["model"]).members]
+    assert len(weights) == 2 and not torch.equal(*weights)
+    ran = wmc(*arguments, "--steps", 2)
+    assert ran.code == 0 and ran.result["resumed_at"] == 1, ran.err
+    ran = wmc(*arguments[:-1], 3)
+    assert ran.code == 2 and "members 2 (now 3)" in ran.err, ran.err
+    ran = wmc("agents", "--model", tmp_path / "run" / "model")
+    fits = ran.result["agents"]
+    assert ran.result["family"] == "Ensemble" and fits["dreamer_v3"]["fits"] and fits["sb3-ppo"]["fits"]
+    assert "one image" in fits["diamond"]["why_not"] and "not numbers" in fits["sb3-sac"]["why_not"]
+
+
+def test_an_ensemble_of_a_family_with_stages_says_how_many_steps_it_needs():
+    specs = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)), OneHot(3)
+    objective = Ensemble.of(lambda: IRIS("tiny", *specs), members=2).objective()
+    with pytest.raises(UsageError, match="--steps of an ensemble is a number"):
+        check_stages(objective, {"tokenizer": 1, "transformer": 1})
+    with pytest.raises(UsageError, match="--steps of an ensemble 1 would leave the transformer untrained"):
+        check_stages(objective, 1)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "mp4"])
@@ -303,7 +332,7 @@ def test_info_tells_what_a_model_is(model):
 def test_info_tells_what_is_installed():
     ran = wmc("info")
     assert {name: tuple(facts["presets"]) for name, facts in ran.result["families"].items()} == {
-        name: presets(name) for name in MODELS
+        name: presets(name) for name in families()
     }
     assert ran.result["extras"]["cli"] is True
     assert "size12m" in ran.err

@@ -7,6 +7,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
 from tests.support.online_runs import run, weights
+from wmcomponents.data import RealCollector, make_env
 from wmcomponents.data.acting import acted
 
 
@@ -42,6 +43,19 @@ def test_weights_elsewhere_are_shown_what_is_there_and_only_what_they_write_come
     assert policy.asked == "meta"
     assert set(found.keys()) == {"seen", "action"} and {value.device.type for value in found.values()} == {"cpu"}
     assert found["action"].tolist() == [[1.0], [1.0]]
+
+
+def test_a_collector_s_policy_may_lie_elsewhere_too():
+    policy, asked = Spy("meta"), []
+
+    def answers(there):
+        asked.append(there["observation"].device.type)
+        return TensorDict(action=torch.tensor([0, 1]))
+
+    policy.forward = answers
+    collector = RealCollector(make_env("CartPole-v1"), None, policy=policy, seed=0)
+    assert collector.collect(2).frames == 2 and asked == ["meta", "meta"]
+    collector.close()
 
 
 def test_what_has_no_weights_acts_where_it_is_asked():

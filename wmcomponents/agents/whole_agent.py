@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
+import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.data import Composite, ReplayBuffer
@@ -95,6 +96,8 @@ class WholeAgent(ABC):
         callbacks: see :class:`OnlineTrainer`.
         progress: show a progress bar.
         save_seconds: seconds between bundles.
+        device: of model and behaviour; where a model that is handed in lies, else the CPU, if not given. Environments
+            and the replay buffer stay on the CPU.
 
     Raises:
         CapabilityError: if the model lacks what the behaviour needs.
@@ -120,6 +123,7 @@ class WholeAgent(ABC):
         callbacks: Sequence[Any] = (),
         progress: bool = True,
         save_seconds: float = 30.0,
+        device: torch.device | str | None = None,
     ) -> None:
         self.config = type(self).tiny_config() if config is None else config
         self.make_env: Callable[[], TransformedEnv] = maker_of(env)
@@ -127,6 +131,8 @@ class WholeAgent(ABC):
         one = self.make_env()
         origin = origin_of(one)
         self._model = self._make_model(one) if model is None else model
+        if device is not None:
+            self._model.to(device)
         self.needs.check(self._model, type(self).__name__)
         if behaviour is None:
             self.behaviour: Agent = self.behaviour_in(self._model, seed=seed, **self.config.behaviour)

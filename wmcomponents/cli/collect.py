@@ -1,6 +1,5 @@
 """`wmc collect`: real steps into a data folder, saved as they come."""
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 from wmcomponents._interruption import postponed
 from wmcomponents.cli.console import counting, quiet, say
-from wmcomponents.cli.errors import UsageError, at_least, changed
+from wmcomponents.cli.env_options import env_options
+from wmcomponents.cli.errors import UsageError, at_least
 
 STEPS_AT_A_TIME, SECONDS_AT_A_TIME = 500, 0.5
 """At most, between two looks at the clock."""
@@ -49,30 +49,15 @@ class CollectConfig:
     """Seconds between saves: what a kill can lose."""
 
 
-def arguments_of(config: CollectConfig) -> dict[str, Any]:
-    """The arguments of the environment, as plain JSON.
-
-    Raises:
-        UsageError: if they are not written name=value, or a value is no plain JSON.
-    """
-    found = changed(config.env_kwargs, "--env-kwargs")
-    try:
-        return json.loads(json.dumps(found, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--env-kwargs are kept with the data as plain JSON ({error}); got {found}.") from error
-
-
 def run(config: CollectConfig) -> dict[str, Any]:
     """Collect and save, or go on with it."""
     at_least(1, steps=config.steps, num_envs=config.num_envs)
-    if config.image_size is not None:
-        at_least(1, image_size=config.image_size)
     at_least(0, seed=config.seed)
     if not 0.0 <= config.repeat_probability <= 1.0:
         raise UsageError(f"--repeat-probability is in [0, 1]; got {config.repeat_probability}.")
     if config.save_every < 0:
         raise UsageError(f"--save-every is at least 0; got {config.save_every}.")
-    arguments_of(config)
+    env_options(config)
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{config.out} exists already and is no folder: choose another --out.")
     quiet()

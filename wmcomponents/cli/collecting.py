@@ -8,8 +8,9 @@ from tensordict import TensorDictBase
 
 from wmcomponents._interruption import Request
 from wmcomponents._whole import check_place
-from wmcomponents.cli.collect import CollectConfig, arguments_of
+from wmcomponents.cli.collect import CollectConfig
 from wmcomponents.cli.console import say
+from wmcomponents.cli.env_options import env_options
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.policies import collect_policy
 from wmcomponents.data import make_env, transition_spec
@@ -111,10 +112,7 @@ class Collection:
 
     @property
     def _options(self) -> dict[str, Any]:
-        names = ("from_pixels", "action_repeat", "sticky_actions", "max_episode_steps")
-        options = {name: getattr(self._config, name) for name in names}
-        size = "usual" if self._config.image_size is None else self._config.image_size
-        return {**options, "image_size": size, "env_kwargs": arguments_of(self._config)}
+        return env_options(self._config)
 
     @property
     def _arguments(self) -> dict[str, Any]:

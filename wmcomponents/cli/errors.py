@@ -53,10 +53,10 @@ def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
     names = list(changed(changes))
     if not names:
         return
-    from wmcomponents.models import MODELS
+    from wmcomponents.models import families
     from wmcomponents.pretrained.config import check_config
 
-    kind = MODELS[family].config_class
+    kind = families()[family].config_class
     try:
         check_config(getattr(kind, preset)(**changed(changes)), kind, family)
     except (TypeError, ValueError) as error:
@@ -66,7 +66,7 @@ def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
 def _families() -> dict[str, tuple[str, ...]]:
     """Presets by family: those in memory, which a user may have added to, else those that are known by name."""
     models = sys.modules.get("wmcomponents.models")
-    return {family: models.presets(family) for family in models.MODELS} if models is not None else PRESETS
+    return {family: models.presets(family) for family in models.families()} if models is not None else PRESETS
 
 
 def meant(given: str, known: Iterable[str]) -> str:

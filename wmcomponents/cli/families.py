@@ -11,6 +11,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "IRIS": ("tiny", "pong", "atari"),
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
     "PlaNet": ("tiny", "official"),
+    "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),
     "TDMPC2": ("tiny", "size1", "size5", "size19", "size48", "size317"),
     "WorldModels": ("tiny", "carracing", "doom"),
 }

@@ -105,13 +105,16 @@ def _installation() -> dict[str, Any]:
     import torch
     from torchrl.data import Bounded, Composite
 
-    from wmcomponents.models import MODELS, presets
+    from wmcomponents.models import families as all_families
+    from wmcomponents.models import presets
 
     shown = {
         "vector of 4": Composite(observation=Bounded(-1, 1, torch.Size([4]))),
         "image 64x64x3": Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
     }
-    families = {family: {preset: _counts(family, preset, shown) for preset in presets(family)} for family in MODELS}
+    families = {
+        family: {preset: _counts(family, preset, shown) for preset in presets(family)} for family in all_families()
+    }
     extras = {name: all(_is_installed(module) for module in modules) for name, modules in EXTRAS.items()}
     show_table(
         "Parameters of the world models, 6 actions",

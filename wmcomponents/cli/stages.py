@@ -39,8 +39,14 @@ def check_stages(objective: Any, steps: int | dict[str, int], option: str = "--s
     Raises:
         UsageError: naming the stages and how many steps there must be.
     """
+    from wmcomponents.models.ensemble.objective import EnsembleLoss
     from wmcomponents.objectives.staged import StagedModelLoss
 
+    if isinstance(objective, EnsembleLoss):
+        if isinstance(steps, dict):
+            raise UsageError(f"--steps of an ensemble is a number, spread as its family does; got {_words(steps)!r}.")
+        objective = objective.member_losses[0]
+        option = f"{option} of an ensemble" if option == "--steps" else option
     if not isinstance(objective, StagedModelLoss):
         if isinstance(steps, dict):
             raise UsageError(f"this family is trained in one stage: --steps is a number; got {_words(steps)!r}.")

@@ -36,6 +36,18 @@ class TrainConfig:
     """With --agent: id of the environment that it learns in online, --steps real steps of it."""
     num_envs: int = 1
     """With --env: copies of the environment side by side."""
+    env_kwargs: tuple[str, ...] = ()
+    """With --env: arguments of the environment, as name=value; a value is a Python literal, or else a string."""
+    from_pixels: bool = False
+    """With --env: observe rendered images in place of the environment's own observation."""
+    image_size: int | None = None
+    """With --env: side of all images; if not given, 64 for one colour image, and the environment's own elsewhere."""
+    action_repeat: int | None = None
+    """With --env: real steps per action; the environment's custom if not given (Atari 4, dm_control 2)."""
+    sticky_actions: float | None = None
+    """With --env: chance that Atari or MinAtar repeats the action before; the environment's own if not given."""
+    max_episode_steps: int | None = None
+    """With --env: cut episodes here; the environment's own limit if not given."""
     films: int = 0
     """With --env: a film of dream against reality after every so many evaluations, in --out/films; 0 for none."""
     model: Path | None = None
@@ -44,6 +56,8 @@ class TrainConfig:
     """With --agent: learn in dreams of a frozen model alone, --steps of them; dreams begin along --data if given."""
     family: str = "DreamerV3"
     """Family of the world model; wmc info lists them."""
+    members: int | None = None
+    """Train so many models of the family as one ensemble that knows where they disagree, each on data of its own."""
     preset: str = "tiny"
     """Size of the world model; wmc info lists them. Of an agent in --env its own; wmc agents lists them."""
     changes: tuple[str, ...] = ()
@@ -103,6 +117,8 @@ def run(config: TrainConfig) -> dict[str, Any]:
     counts = ("batch_size", "sequence_length", "checkpoint_every", "start_states", "accumulate")
     at_least(1, **{name: getattr(config, name) for name in counts})
     at_least(0, warmup=config.warmup or 0, seed=config.seed, threads=config.threads or 0)
+    if config.members is not None:
+        at_least(2, members=config.members)
     steps = steps_of(config.steps)
     if config.lr is not None and not 0 < config.lr < math.inf:
         raise UsageError(f"--lr is positive; got {config.lr}.")
@@ -113,7 +129,6 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
         from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
-        from wmcomponents.models import make_model
         from wmcomponents.training import seed_everything
     known_family(config.family, config.preset, config.changes)
     if any((config.out / name).exists() for name in DATA_FILES):
@@ -127,7 +142,7 @@ def run(config: TrainConfig) -> dict[str, Any]:
         config.data, sequence_length=config.sequence_length, batch_size=config.batch_size, seed=config.seed
     )
     with torch.device("meta"):  # nothing is written for a model that cannot be made of these data
-        make_model(config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes))
+        _fresh(config, data)
     check_place(config.out)
     with one_writer(config.out):
         _check_same_run(config)
@@ -137,14 +152,11 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
 def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any) -> dict[str, Any]:
     from wmcomponents.dream.replay_starts import ReplayStarts
-    from wmcomponents.models import make_model
     from wmcomponents.pretrained.training_note import note_training
     from wmcomponents.training import Trainer
 
     begun = time.perf_counter()
-    model = make_model(
-        config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes)
-    ).to(device)
+    model = (_fresh if config.members is None else _ensemble)(config, data).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     check_place(config.out, space=PLACE_BYTES * parameters + SPARE_BYTES)
     trainer = Trainer(
@@ -179,6 +191,7 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
         "env_options": data.env_options,
         "family": config.family,
         "preset": config.preset,
+        "members": config.members,
         "steps": trainer.steps,
     }
     note_training(path, facts)
@@ -193,9 +206,22 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
     }
 
 
+def _fresh(config: TrainConfig, data: Any) -> Any:
+    """One model of the family."""
+    from wmcomponents.models import make_model
+
+    return make_model(config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes))
+
+
+def _ensemble(config: TrainConfig, data: Any) -> Any:
+    from wmcomponents.models import Ensemble
+
+    return Ensemble.of(lambda: _fresh(config, data), members=int(config.members or 0))
+
+
 def _decisive(config: TrainConfig) -> dict[str, Any]:
     """The arguments that decide a run."""
-    names = ("family", "preset", "batch_size", "sequence_length", "accumulate", "precision", "seed")
+    names = ("family", "preset", "members", "batch_size", "sequence_length", "accumulate", "precision", "seed")
     return {
         "data": [str(path) for path in config.data],
         "lr": config.rate,

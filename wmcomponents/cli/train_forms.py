@@ -3,15 +3,18 @@
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
+from wmcomponents.cli.env_options import NAMES
 from wmcomponents.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from wmcomponents.cli.train import TrainConfig
 
-OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films"}
+OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films", *NAMES}
 OF_SEQUENCES = {"batch_size", "sequence_length", "start_states"}
 DREAM_ONLY = {"agent", "model", "dream_only", "data", "steps", "seed", "device", "threads"}
-ONLINE = {"agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "threads"}
+ONLINE = {
+    "agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "device", "threads", *NAMES
+}  # fmt: skip
 
 
 def refuse_unread(config: "TrainConfig") -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from wmcomponents._interruption import postponed
 from wmcomponents._whole import check_place, write_whole
 from wmcomponents.cli.console import quiet, say
+from wmcomponents.cli.device import device_of
+from wmcomponents.cli.env_options import env_options
 from wmcomponents.cli.errors import UsageError, at_least, changed, meant
 from wmcomponents.cli.known_agents import known_agent, resolved
 from wmcomponents.cli.train_forms import refuse_unread
@@ -37,7 +39,7 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
     at_least(1, num_envs=config.num_envs)
     facts = {
         "agent": name, "seed": config.seed, "env": config.env, "preset": config.preset,
-        "changes": list(config.changes), "num_envs": config.num_envs,
+        "changes": list(config.changes), "num_envs": config.num_envs, "env_options": env_options(config),
     }  # fmt: skip
     _check_same_run(config, facts)
     begun = time.perf_counter()
@@ -45,14 +47,19 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
     with postponed():  # an import that is broken off says something else than that it was
         import torch
 
+        from wmcomponents.data import make_env
+
         whole = resolved(str(known.whole))
+    device = device_of(config.device)
     torch.set_num_threads(config.threads or (1 if config.preset == "tiny" else torch.get_num_threads()))
     every = EVALUATE_EVERY.get(config.preset, 10_000)
+    env = make_env(config.env, **facts["env_options"])
+    env.close()  # the agent makes others like it
     try:
         agent = getattr(whole, config.preset)(
-            config.env, changes={"evaluate_every": every, **changed(config.changes)}, num_envs=config.num_envs,
+            env, changes={"evaluate_every": every, **changed(config.changes)}, num_envs=config.num_envs,
             out=config.out, seed=config.seed, logger=None if config.logger == "none" else config.logger,
-            callbacks=_callbacks(config),
+            callbacks=_callbacks(config), device=device,
         )  # fmt: skip
     except TypeError as error:
         if not config.changes:
@@ -97,7 +104,11 @@ def _check_same_run(config: "TrainConfig", facts: dict[str, Any]) -> None:
         return
     try:
         found = json.loads(file.read_text())
-        other = [f"{name} {found.get(name)} (now {value})" for name, value in facts.items() if found.get(name) != value]
+        other = [
+            f"{name} {found.get(name)} (now {value})"
+            for name, value in facts.items()
+            if found.get(name, value) != value
+        ]
     except (ValueError, AttributeError, RecursionError) as error:
         raise UsageError(f"{file} is damaged: choose another --out.") from error
     if other:

@@ -12,6 +12,7 @@ from torchrl.data import ReplayBuffer
 from torchrl.envs import EnvBase
 
 from wmcomponents._arguments import of_kind, seed_or_none, whole
+from wmcomponents.data.acting import acted
 from wmcomponents.data.fit import OtherDataError
 from wmcomponents.data.layout import Layout
 from wmcomponents.data.random_policy import RandomPolicy as RandomPolicy
@@ -250,7 +251,7 @@ class _Switch(TensorDictModuleBase):
         self.held = [policy]  # in a list: as a submodule the collector would move it to its own device
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        out = self.held[0](tensordict)
+        out = acted(self.held[0], tensordict)
         if not isinstance(out, TensorDictBase):
             raise TypeError(
                 f"the policy returns the TensorDict it was given, with 'action' written into it; it returned a "

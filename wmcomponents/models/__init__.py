@@ -164,15 +164,21 @@ OFFICIAL: dict[str, type[PretrainedModel]] = {
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""
 
 
+def families() -> dict[str, type[PretrainedModel]]:
+    """What is made by a name and a preset: :data:`MODELS`, and the ensembles that are one network."""
+    return {**MODELS, **{name: kind for name, kind in ENSEMBLES.items() if kind.presets()}}
+
+
 def presets(family: str) -> tuple[str, ...]:
     """Names of a family's presets: the classmethods of its config class, ``tiny`` first.
 
     Raises:
         ValueError: for an unknown family.
     """
-    if family not in MODELS:
-        raise ValueError(f"the families known here are {', '.join(MODELS)}; got {family!r}.{_meant(family, MODELS)}")
-    return MODELS[family].presets()
+    known = families()
+    if family not in known:
+        raise ValueError(f"the families known here are {', '.join(known)}; got {family!r}.{_meant(family, known)}")
+    return known[family].presets()
 
 
 def make_model(
@@ -181,7 +187,7 @@ def make_model(
     """A world model with fresh weights.
 
     Args:
-        family: a name of :data:`MODELS`.
+        family: a name of :func:`families`.
         preset: a name of :func:`presets`.
         observation_spec: spec or Gymnasium space of one real observation; or an environment, which tells both.
         action_spec: spec or Gymnasium space of one real action; none for an environment.
@@ -193,7 +199,7 @@ def make_model(
     if preset not in presets(family):
         known = presets(family)
         raise ValueError(f"{family} has the presets {', '.join(known)}; got {preset!r}.{_meant(preset, known)}")
-    cls: Any = MODELS[family]
+    cls: Any = families()[family]
     specs = (observation_spec,) if action_spec is None else (observation_spec, action_spec)
     return cls(getattr(cls.config_class, preset)(**changes), *specs)
 
