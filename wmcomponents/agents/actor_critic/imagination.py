@@ -63,9 +63,9 @@ class ImaginationLoss(LossModule):
     predicts it), or ``terminated`` ``[*B, 1]``, whether it ended there for good.
 
     Keys written: ``loss_actor``, ``loss_critic``, means over dreams and steps; detached diagnostics ``return`` and
-    ``value`` (means), ``return_scale``, ``entropy`` (nats), ``dream_length`` (steps that a dream is expected to last).
-    ``uncertainty`` (mean), where it is measured. Besides ``imagined_return`` ``[*B, 1]``, what each dream earned (the
-    bootstrap of DreamerV3's replay value loss).
+    ``value`` (means), ``return_scale``, ``entropy`` (nats), ``dream_length`` (steps that a dream is expected to last),
+    and ``uncertainty`` (mean), where it is measured. Besides ``imagined_return`` ``[*B, 1]``, what each dream earned
+    (the bootstrap of DreamerV3's replay value loss).
 
     Args:
         world_model: the model to dream in; offers ``features`` and ``reward`` (which :class:`Exploration
