@@ -50,6 +50,7 @@ class Task:
         episodes: of an evaluation.
         changes: of each agent's tiny config, by its name.
         baseline: SB3's algorithm on the real environment, its arguments and its real steps.
+        fewer: real steps of the agents that are there sooner, by name.
     """
 
     env: str
@@ -61,6 +62,7 @@ class Task:
     episodes: int = 20
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     baseline: tuple[str, dict[str, Any], int] | None = None
+    fewer: dict[str, int] = field(default_factory=dict)
 
 
 COLOURS = {
@@ -90,7 +92,7 @@ AGENTS: dict[str, type[WholeAgent]] = {
     "Delta-IRIS": DeltaIRISAgent,
 }
 
-SIDE_BY_SIDE = {"TD-MPC2": 5, "PlaNet": 5}
+SIDE_BY_SIDE = {"TD-MPC2": 5, "PlaNet": 10}
 """Environments of an agent, where there are several: plans are made for all of them at once."""
 
 ON_CARTPOLE = {
@@ -130,8 +132,9 @@ TASKS: dict[str, Task] = {
         "Pendulum-v1", -250.0, 12_000,
         changes={
             "DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {},
-            "TD-MPC2": IN_200_STEPS, "PlaNet": PLANNED,
+            "TD-MPC2": IN_200_STEPS, "PlaNet": {**PLANNED, "evaluate_every": 3000},
         },
+        fewer={"TD-MPC2": 6000, "PlaNet": 9000},
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
@@ -165,7 +168,7 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
             print(task.env, name, seed, trainer.evaluations[-1], f"{time.process_time() - cpu:.0f} s", flush=True)
 
     agent.trainer.callbacks = [Clock()]
-    agent.train(task.steps)
+    agent.train(task.fewer.get(name, task.steps))
     return {
         "task": task.env, "agent": name, "seed": seed, "changes": task.changes[name],
         "curve": agent.trainer.evaluations,

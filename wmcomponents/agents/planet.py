@@ -36,8 +36,8 @@ class PlaNetAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        behaviour = {"candidates": 64, "elites": 8, "budget": 4}
-        times = Schedule(prefill=1000, pretrain=300, updates_per_step=0.2, steps_between=10)
+        behaviour = {"candidates": 48, "elites": 6, "budget": 4}
+        times = Schedule(prefill=1000, pretrain=300, updates_per_step=0.25, steps_between=20)
         sizes = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000, "lr": 1e-3, "warmup": 100}
         return AgentConfig(PlaNetConfig.tiny(), behaviour, schedule=times, **sizes).vary(**changes)
 
