@@ -10,6 +10,7 @@ from tests.support.agents_by_models import PAGE, WORLDS, acted, learnt, page, sm
 from wmcomponents.agents import Agent
 from wmcomponents.agents.search import no_value, uniform_prior
 from wmcomponents.cli.known_agents import AGENTS, resolved, why_not
+from wmcomponents.models import TDMPC2
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel
 
 REFUSED = {
@@ -68,6 +69,8 @@ def _reason(model, agent: str) -> str | None:
         if (agent == "sampled_search") is is_choice:
             return "Its actions are"
         return None if isinstance(model, ValueEquivalentModel) else "hand in"
+    if agent == "tdmpc2" and not isinstance(model, TDMPC2):
+        return "plan in it with planners.mppi" if "value" in model.capabilities else "offers no value"
     if (agent in ("sb3-sac", "sb3-td3") and is_choice) or (
         agent in ("sb3-dqn", "iris", "delta_iris", "diamond") and not is_choice
     ):

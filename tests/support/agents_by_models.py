@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 OWN: dict[str, dict[str, Any]] = {
     "dreamer_v3": {"replay_scale": 0.0},
+    "tdmpc2": {"proposals": 2},
     "sb3-ppo": {"n_steps": 8, "batch_size": 16, "n_epochs": 1},
     "sb3-a2c": {"n_steps": 8},
     "sb3-sac": {"learning_starts": 4, "buffer_size": 64, "batch_size": 4},
