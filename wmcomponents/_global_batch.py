@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, _utils
 
 _is_spread = False
 
@@ -90,7 +90,7 @@ def average_gradients(params: Iterable[Tensor]) -> None:
     """
     if not _is_spread:
         return
-    flatten: Any = torch._utils
+    flatten: Any = _utils
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for param in params:
         if param.grad is not None:

@@ -1,8 +1,6 @@
-import contextlib
 import os
 import shutil
 import signal
-from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ import torch.distributed.fsdp  # once for all processes that are forked
 from safetensors import safe_open
 from torchrl.data import Binary, Composite, OneHot, Unbounded
 
-from tests.support.ranks import PREPARING, GivenBatches, run_ranks, try_ranks
+from tests.support.ranks import PREPARING, GivenBatches, even_draws, run_ranks, try_ranks
 from tests.support.small_batch import batch
 from tests.support.small_dreamer import model as small_dreamer
 from wmcomponents.data import make_replay
@@ -22,19 +20,6 @@ FOLLOWING = Composite(
     observation=Unbounded(4), reward=Unbounded(1), terminated=FLAG.clone(), truncated=FLAG.clone(), done=FLAG.clone()
 )
 VECTOR_STEPS = Composite(observation=Unbounded(4), action=OneHot(2), is_init=FLAG.clone(), next=FOLLOWING)
-
-
-@contextlib.contextmanager
-def even_draws():
-    """Noise that is the same for every row, so that it does not matter which process draws it."""
-
-    def full(value):
-        return lambda *shape, generator=None, dtype=None, device=None: torch.full(
-            shape[0] if not isinstance(shape[0], int) else shape, value, dtype=dtype, device=device
-        )
-
-    with mock.patch.multiple(torch, rand=full(0.37), randn=full(0.5)):
-        yield
 
 
 def share(rank):

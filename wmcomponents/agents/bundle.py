@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wmcomponents._whole import write_whole
-from wmcomponents.training import BadCheckpointError
+from wmcomponents.training import BadCheckpointError, Ranks
 
 POINTER = "bundle.json"
 """Names the folder of the newest whole bundle."""
+
+ALONE = Ranks()
 
 NAME = re.compile(r"bundle-[0-9]+-[0-9]+-[0-9]+", re.ASCII)
 
@@ -47,29 +49,47 @@ def newest(out: Path) -> Path | None:
     return folder
 
 
-def write(out: Path, steps: int, updates: int, fill: Callable[[Path], None]) -> Path:
+def write(out: Path, steps: int, updates: int, fill: Callable[[Path], None], ranks: Ranks = ALONE) -> Path:
     """Write a bundle beside the last one, then name it as the newest, then drop all others.
+
+    Several processes write one bundle together, and the first one names it when all have written their part.
 
     Args:
         out: the run's folder.
         steps: real steps so far, for the name.
         updates: updates so far, for the name.
         fill: writes the files into the folder that it is given.
+        ranks: the processes.
 
     Returns:
         The bundle's folder. After an error the last bundle is as it was, and the new one is gone.
     """
-    folder = out / f"bundle-{steps}-{updates}-{time.time_ns()}"
-    folder.mkdir(parents=True)
+    folder = out / f"bundle-{steps}-{updates}-{ranks.of_first(time.time_ns())}"
+    if ranks.is_first:
+        folder.mkdir(parents=True)
+    ranks.wait()
     try:
         fill(folder)
-        write_whole(out / POINTER, json.dumps({"bundle": folder.name, "real_steps": steps}) + "\n")
+        ranks.wait()
+        if ranks.is_first:
+            write_whole(out / POINTER, json.dumps({"bundle": folder.name, "real_steps": steps}) + "\n")
     except BaseException:
-        if newest(out) != folder:
+        if ranks.is_first and newest(out) != folder:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    sweep(out, folder)
+    if ranks.is_first:
+        sweep(out, folder)
     return folder
+
+
+def part_of(folder: Path, rank: int) -> Path:
+    """Where in a bundle a process keeps its own data, episodes and generators: the first one in the bundle itself.
+
+    Args:
+        folder: of the bundle.
+        rank: of the process.
+    """
+    return folder / f"rank-{rank}" if rank else folder
 
 
 def sweep(out: Path, kept: Path | None) -> None:

@@ -16,25 +16,30 @@ from torch.optim import Optimizer
 from torchrl.data import ReplayBuffer
 from torchrl.envs import SerialEnv, TransformedEnv
 
+from wmcomponents._global_batch import global_rows
 from wmcomponents._interruption import Request, postponed
 from wmcomponents._lock import FolderInUseError, one_writer
 from wmcomponents._whole import check_place
 from wmcomponents.agents import bundle
 from wmcomponents.agents.agent import Agent
+from wmcomponents.agents.draws import check_alike, own_draws, with_draws
 from wmcomponents.agents.export import export_agent, start_states
 from wmcomponents.agents.real_steps import EpisodeEnd, RealSteps
 from wmcomponents.agents.schedule import Schedule
-from wmcomponents.data import PrioritizedSequenceSampler, load_replay, save_replay
+from wmcomponents.agents.shares import load_shares, of_rank, share_of
+from wmcomponents.data import PrioritizedSequenceSampler, save_replay
 from wmcomponents.data.acting import acting_aside
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.data.returns import evaluate_policy
 from wmcomponents.dream.experience import Experience
-from wmcomponents.training import BadCheckpointError, Trainer
+from wmcomponents.training import BadCheckpointError, Ranks, Trainer
 from wmcomponents.training.checkpoint import changes
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.loop import SAVING_SHARE, DivergedError
 from wmcomponents.training.nested_state import load_nested, not_numbers, save_nested
+from wmcomponents.training.parallel import ParallelKind
 from wmcomponents.training.progress import REFRESH_SECONDS, progress_bar
+from wmcomponents.training.ranks import stop_together
 
 RECENT_EPISODES = 20
 """Real episodes over which the return is averaged that is shown and returned."""
@@ -52,6 +57,13 @@ class OnlineTrainer:
     With ``out`` the whole run is kept there: model, optimisers, agent, replay buffer, episodes in progress, all random
     states, counters, in one bundle. A new trainer with the same arguments goes on from it, on a CPU to the bit, also
     after ``kill -9``: episodes in progress are repeated from their seeds. Ctrl-C and SIGTERM write a bundle first.
+
+    In processes that `torchrun` has started, every one of them builds the same trainer, with ``num_envs`` environments
+    and a replay buffer of its own, and they improve one model and one agent: each learns from what it has collected,
+    and a step is that of all their batches. Counts of real steps are over all of them. The first process evaluates,
+    shows, logs, calls the callbacks, and writes; in the bundle each keeps its replay buffer, and any number of
+    processes goes on from it. The agent averages its gradients over the processes, as the actor-critics of this
+    library do, or is refused.
 
     Callbacks have the methods of Lightning's ``Callback`` that they care for: ``setup(trainer, agent, stage)`` when the
     trainer is built, ``on_train_start(trainer, agent)``, ``on_train_batch_end(trainer, agent, outputs, batch,
@@ -78,6 +90,8 @@ class OnlineTrainer:
         callbacks: see above.
         progress: show a progress bar on standard error.
         seed: of episodes, random actions, sampling and evaluations.
+        parallel: with several processes, how they train the model; see :class:`Trainer`.
+        ranks: the processes; see :class:`Trainer`.
 
     Attributes:
         about: what is noted beside an export: in which ``env`` and by which ``env_options`` (``data.make_env``) the
@@ -109,29 +123,31 @@ class OnlineTrainer:
         callbacks: Sequence[Any] = (),
         progress: bool = True,
         seed: int = 0,
+        parallel: ParallelKind = "ddp",
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = Ranks.joined() if ranks is None else ranks
         self.agent, self.replay = agent, replay
         self.schedule = Schedule() if schedule is None else schedule
         self.out, self.save_seconds = None if out is None else Path(out), save_seconds
-        self.callbacks, self.progress, self.seed = callbacks, progress, seed
+        self.callbacks = callbacks if self.ranks.is_first else ()
+        self.progress, self.seed = progress and self.ranks.is_first, seed
         self.make_env = make_env
         model: Any = agent.model
         self.trainer = Trainer(
-            model, replay, objective=objective, optimizer=optimizer, lr=lr, warmup=warmup, seed=seed, progress=False
-        )
+            model, replay, objective=objective, optimizer=optimizer, lr=lr, warmup=warmup, seed=seed, progress=False,
+            parallel=parallel, ranks=self.ranks,
+        )  # fmt: skip
         if isinstance(replay.sampler, PrioritizedSequenceSampler) and not hasattr(self.trainer.objective, "priorities"):
             raise ValueError(
                 f"{type(self.trainer.objective).__name__} knows no priorities of what it learned from: build the "
                 f"replay buffer without priorities, or give the objective a method priorities(batch), [B, T]."
             )
         replay.set_rng(self.trainer.sampling)
-        self.experience = Experience(
-            model, replay.sample, rewrite=getattr(replay, "rewrite", None), seed=derived_seed(seed, "experience")
-        )
-        self.real = RealSteps(
-            make_env, agent.real_policy, streams=num_envs, processes=processes, seed=derived_seed(seed, "reality")
-        )
-        self.logger = make_logger(logger, self.out)
+        seeds = [self.ranks.seed(derived_seed(seed, what)) for what in ("experience", "reality")]
+        self.experience = Experience(model, replay.sample, rewrite=getattr(replay, "rewrite", None), seed=seeds[0])
+        self.real = RealSteps(make_env, agent.real_policy, streams=num_envs, processes=processes, seed=seeds[1])
+        self.logger = make_logger(logger, self.out) if self.ranks.is_first else None
         self.episodes: list[EpisodeEnd] = []
         self.evaluations: list[dict[str, float]] = []
         self.callback_metrics: dict[str, float] = {}
@@ -142,13 +158,18 @@ class OnlineTrainer:
         self._due = math.inf
         self._is_whole, self._known = True, None if self.out is None else bundle.newest(self.out)
         self._call("setup", "fit")
+        self._is_proven = False
+        if not self.ranks.is_first:
+            state = agent.state_dict()
+            agent.load_state_dict(with_draws(state, own_draws(state, self.ranks, seed)))
         if self._known is not None:
             self._resume(self._known)
+        self.ranks.check_same("real steps", self.real_steps)
 
     @property
     def real_steps(self) -> int:
-        """Real steps so far, over all environments."""
-        return self.real.steps
+        """Real steps so far, over all environments of all processes."""
+        return self.real.steps * self.ranks.count
 
     @property
     def global_step(self) -> int:
@@ -172,10 +193,11 @@ class OnlineTrainer:
         """
         if not self._is_whole:
             raise RuntimeError("an error stopped this run in the middle: build a new trainer, with out= of a bundle.")
-        lock = contextlib.nullcontext() if self.out is None else one_writer(self.out)
         self.should_stop, self._is_whole = False, False
+        bar = progress_bar(self.progress, "online", self.real_steps, steps)
+        again = "" if self.out is None else f" Start all of them again to go on from the last bundle in {self.out}."
         try:
-            with lock, postponed() as request, progress_bar(self.progress, "online", self.real_steps, steps) as show:
+            with self._writer(), postponed() as request, bar as show, self.ranks.together(again):
                 self._begin()
                 self._call("on_train_start")
                 self._train(steps, request, show)
@@ -192,9 +214,14 @@ class OnlineTrainer:
             self.real.close()
         return dict(self.callback_metrics)
 
+    def _writer(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.out is None or not self.ranks.is_first else one_writer(self.out)
+
     def _begin(self) -> None:
         """Once the folder is this trainer's alone: what others did there, and what a killed run left."""
-        if self.out is None:
+        self.trainer.share()
+        check_alike(self.agent.state_dict(), self.ranks, type(self.agent).__name__)
+        if self.out is None or not self.ranks.is_first:
             return
         check_place(self.out)
         if bundle.newest(self.out) != self._known:
@@ -216,10 +243,12 @@ class OnlineTrainer:
             if plan.evaluate_every and self.real_steps // plan.evaluate_every > self._evaluated():
                 self.evaluate()
                 shown = -math.inf
+            now = time.monotonic()
+            is_shown = self.ranks.is_first and now >= shown + REFRESH_SECONDS
+            self.should_stop, is_shown = self.ranks.any(self.should_stop, is_shown)
             if self.real_steps >= steps or self.should_stop:
                 return
-            now = time.monotonic()
-            if now >= shown + REFRESH_SECONDS:
+            if is_shown:
                 self._look()
                 show(self.real_steps, *self._shown())
                 shown = now
@@ -228,10 +257,11 @@ class OnlineTrainer:
 
     def _keep_if_asked(self, request: Request) -> None:
         """Write a bundle if one is due or the run is to stop, and stop then; only where the run is whole."""
-        if self.out is not None and (request or time.monotonic() >= self._due):
+        is_asked, is_due = self.ranks.any(bool(request), time.monotonic() >= self._due)
+        if self.out is not None and (is_asked or is_due):
             self.save()
-        self._is_whole = bool(request)
-        request.check()
+        self._is_whole = is_asked
+        stop_together(request, is_asked)
 
     def _evaluated(self) -> int:
         """How many times the real steps had passed a multiple of ``evaluate_every`` at the last evaluation."""
@@ -240,16 +270,27 @@ class OnlineTrainer:
 
     def _collect(self, steps: int) -> None:
         """Real steps until something may be due."""
-        plan, streams = self.schedule, self.real.streams
+        plan, streams = self.schedule, self.real.streams * self.ranks.count
         until = min(steps, plan.next_look(self.real_steps))
         count = min(MOST_AT_ONCE, -(-(until - self.real_steps) // streams))
         taken, ended = self.real.take(count, at_random=self.real_steps < plan.prefill)
         for row in self.real.lost:
             self._cut(row)
         self._store(taken)
-        for one in ended:
+        for one in self._of_all(ended):
             self.episodes.append(one)
             self._log({"real/return": one[2], "real/length": float(one[3])}, one[0])
+
+    def _of_all(self, ended: list[EpisodeEnd]) -> list[EpisodeEnd]:
+        """The ends of all processes' episodes, their steps counted over all, by streams of all."""
+        count = self.ranks.count
+        if count == 1:
+            return ended
+        first = self.ranks.rank * self.real.streams
+        own = [[steps * count, first + row, total, length] for steps, row, total, length in ended]
+        with self.trainer.parallel.batch_is_shared():
+            table = global_rows(torch.tensor(own, dtype=torch.float64).reshape(-1, 4))
+        return [_episode(row) for row in table.tolist()]
 
     def _store(self, taken: TensorDictBase) -> None:
         if self.real.streams > 1 and taken.shape[-1] == 1:
@@ -294,27 +335,34 @@ class OnlineTrainer:
             self.experience.renew()
         elif batch is not None:
             self.experience.offer(batch)
-        found = self.agent.learn(self.experience)
+        with self.trainer.parallel.batch_is_shared():
+            found = self.agent.learn(self.experience)
+        if not self._is_proven:
+            check_alike(self.agent.state_dict(), self.ranks, type(self.agent).__name__)
+            self._is_proven = True
         self.callback_metrics.update({f"agent/{name}": value for name, value in found.items()})
 
     def evaluate(self) -> float:
         """Mean return of whole real episodes without exploration, in as many environments of its own as there are."""
-        policy = self.agent.real_policy
-        seed = derived_seed(self.seed, "evaluation", len(self.evaluations))
-        with acting_aside(self._evaluated_in, policy) as env:
-            found = evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed)
-        if not math.isfinite(found.mean):
-            raise DivergedError(f"the return of the evaluation at real step {self.real_steps} is {found.mean}.")
-        point = {"real_steps": self.real_steps, "updates": self.global_step, "return": found.mean}
+        mean = self.ranks.of_first(self._evaluated_mean() if self.ranks.is_first else 0.0)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the return of the evaluation at real step {self.real_steps} is {mean}.")
+        point = {"real_steps": self.real_steps, "updates": self.global_step, "return": mean}
         self.evaluations.append({**point, "dreamed_steps": self.agent.dreamed_steps})
-        self.callback_metrics["evaluation/return"] = found.mean
-        self._log({"evaluation/return": found.mean})
-        if self.best is None or found.mean > self.best:
-            self.best = found.mean
+        self.callback_metrics["evaluation/return"] = mean
+        self._log({"evaluation/return": mean})
+        if self.best is None or mean > self.best:
+            self.best = mean
             if self.out is not None:
                 self.export("best")
         self._call("on_validation_end")
-        return found.mean
+        return mean
+
+    def _evaluated_mean(self) -> float:
+        policy = self.agent.real_policy
+        seed = derived_seed(self.seed, "evaluation", len(self.evaluations))
+        with acting_aside(self._evaluated_in, policy) as env:
+            return float(evaluate_policy(env, policy, self.schedule.evaluate_episodes, seed=seed).mean)
 
     def _evaluated_in(self) -> TransformedEnv:
         """A fresh environment, side by side where the run has several, so that a plan is made for all at once."""
@@ -375,6 +423,7 @@ class OnlineTrainer:
             "evaluations": self.evaluations,
             "metrics": self.callback_metrics,
             "best": self.best,
+            "ranks": self.ranks.count,
         }
         self._call("on_save_checkpoint", state)
         odd = next(not_numbers({name: state[name] for name in ("agent", "real")}, "the state"), None)
@@ -386,12 +435,14 @@ class OnlineTrainer:
 
         def fill(folder: Path) -> None:
             self.trainer.write(folder / "model.safetensors")
-            save_nested(folder / "agent.safetensors", state)
+            own = bundle.part_of(folder, self.ranks.rank)
+            own.mkdir(exist_ok=True)
+            save_nested(own / "agent.safetensors", state if self.ranks.is_first else share_of(state))
             if len(self.replay):
-                save_replay(cast(Any, self.replay), folder / "data")
+                save_replay(cast(Any, self.replay), own / "data")
 
-        with one_writer(self.out):
-            self._known = bundle.write(self.out, self.real_steps, self.global_step, fill)
+        with self._writer():
+            self._known = bundle.write(self.out, self.real_steps, self.global_step, fill, self.ranks)
         self._due = time.monotonic() + max(self.save_seconds, (time.monotonic() - begun) / SAVING_SHARE)
 
     def _sampler_state(self) -> dict[str, Any]:
@@ -417,14 +468,20 @@ class OnlineTrainer:
             self.episodes = [_episode(one) for one in state["episodes"]]
             self.evaluations, self.best = [dict(one) for one in state["evaluations"]], state["best"]
             self.callback_metrics = dict(state["metrics"])
-            self.real.load_state_dict(state["real"])
+            own = of_rank(state, folder, self.ranks, self.seed)
+            steps = int(state["real"]["steps"]) * own.written_by
+            if own.real is None:  # fewer processes wrote the bundle: this one begins episodes of its own
+                self.real.steps = steps // self.ranks.count
+            else:
+                self.real.load_state_dict({**own.real, "steps": steps // self.ranks.count})
+                self.experience.generator.set_state(own.experience)
             if self.real_steps:
-                load_replay(cast(Any, self.replay), folder / "data")
+                load_shares(cast(Any, self.replay), folder, own.written_by, self.ranks)
                 self.replay.set_rng(self.trainer.sampling)
-            if isinstance(self.replay.sampler, PrioritizedSequenceSampler):
-                self.replay.sampler.load_state_dict(state["sampler"])
-            self.experience.generator.set_state(state["experience"])
-            self.agent.load_state_dict(state["agent"])
+            # Priorities go with the steps that they are of; those of other processes begin anew.
+            if isinstance(self.replay.sampler, PrioritizedSequenceSampler) and own.sampler is not None:
+                self.replay.sampler.load_state_dict(own.sampler)
+            self.agent.load_state_dict(with_draws(state["agent"], own.draws))
             self.trainer.read(folder / "model.safetensors")  # last: with it torch's own generator
         except BadCheckpointError:
             raise
@@ -438,9 +495,13 @@ class OnlineTrainer:
     def export(self, name: str) -> None:
         """Write the model with start states, and the agent, as they are now, for `wmc dream` and `wmc eval`.
 
+        Of several processes the first one does.
+
         Args:
             name: of the folder in ``out``; what lies in it is told by :func:`~wmcomponents.agents.export.export_agent`.
         """
+        if not self.ranks.is_first:
+            return
         starts = None
         if self.global_step:  # before, there may be too few real steps to draw from
             sampling = self.trainer.sampling

@@ -21,6 +21,7 @@ from wmcomponents.data import Priorities, make_replay, transition_spec
 from wmcomponents.data.environments import maker_of, origin_of
 from wmcomponents.dream.experience import Experience
 from wmcomponents.training import seed_everything
+from wmcomponents.training.parallel import ParallelKind
 from wmcomponents.world_model import Needs, WorldModel
 
 
@@ -98,6 +99,7 @@ class WholeAgent(ABC):
         save_seconds: seconds between bundles.
         device: of model and behaviour; where a model that is handed in lies, else the CPU, if not given. Environments
             and the replay buffer stay on the CPU.
+        parallel: with several processes, how they train the model; see :class:`OnlineTrainer`.
 
     Raises:
         CapabilityError: if the model lacks what the behaviour needs.
@@ -124,6 +126,7 @@ class WholeAgent(ABC):
         progress: bool = True,
         save_seconds: float = 30.0,
         device: torch.device | str | None = None,
+        parallel: ParallelKind = "ddp",
     ) -> None:
         self.config = type(self).tiny_config() if config is None else config
         self.make_env: Callable[[], TransformedEnv] = maker_of(env)
@@ -151,7 +154,7 @@ class WholeAgent(ABC):
         self.trainer = OnlineTrainer(
             self.make_env, self.behaviour, replay, c.schedule, objective=objective, lr=c.lr, warmup=c.warmup,
             num_envs=rows, processes=processes, out=out, seed=seed, logger=logger, callbacks=callbacks,
-            progress=progress, save_seconds=save_seconds,
+            progress=progress, save_seconds=save_seconds, parallel=parallel,
         )  # fmt: skip
         where = {} if origin is None else {"env": origin.id, "env_options": origin.options}
         self.trainer.about = {**where, **(self._made_again(seed) if behaviour is None else {})}

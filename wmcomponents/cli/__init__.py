@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from wmcomponents._extras import MissingExtraError, require
 from wmcomponents._interruption import Interrupted, postponed, raising
-from wmcomponents.cli.errors import UsageError, meant
+from wmcomponents.cli.console import processes, rank
+from wmcomponents.cli.errors import UsageError, in_one_process, meant
 from wmcomponents.cli.help import EXAMPLES, SUMMARIES, command_help, overview
 
 
@@ -153,6 +154,8 @@ def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
                 tyro = require("tyro", extra="cli")
                 config_class = getattr(_module(command.config_module), command.config)
                 module = _module(command.module)
+            if name != "train":
+                in_one_process(f"wmc {name}")
             config = tyro.cli(config_class, prog=f"wmc {name}", description=command_help(name), args=arguments)
             for each in shared.imports:
                 _imported(each)
@@ -198,7 +201,8 @@ def _line(error: BaseException) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"wmc: {text}", file=sys.stderr)
+    several = f" (rank {rank()} of {processes()})" if processes() > 1 else ""
+    print(f"wmc{several}: {text}", file=sys.stderr)
     return code
 
 

@@ -1,6 +1,7 @@
 """Tables and progress on standard error; standard output belongs to the result."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,20 @@ FILE_WIDTH = 120
 """Of tables that are written to a file or a pipe."""
 
 
+def processes() -> int:
+    """How many processes `torchrun` has started beside and with this one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
+def rank() -> int:
+    """The number of this process among them, from 0; the first one speaks for all."""
+    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+
+
 def say(text: str) -> None:
-    """One line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on standard error, by the first process."""
+    if rank() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 def quiet() -> None:

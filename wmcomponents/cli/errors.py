@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wmcomponents._folder_kinds import data_fault, model_fault
+from wmcomponents.cli.console import processes
 from wmcomponents.cli.families import PRESETS
 
 
@@ -67,6 +68,19 @@ def _families() -> dict[str, tuple[str, ...]]:
     """Presets by family: those in memory, which a user may have added to, else those that are known by name."""
     models = sys.modules.get("wmcomponents.models")
     return {family: models.presets(family) for family in models.families()} if models is not None else PRESETS
+
+
+def in_one_process(what: str) -> None:
+    """Refuse several processes, as `torchrun` starts them, where each would do the same work.
+
+    Args:
+        what: the work.
+
+    Raises:
+        UsageError: if there are several.
+    """
+    if processes() > 1:
+        raise UsageError(f"{what} is the work of one process: start it without torchrun.")
 
 
 def meant(given: str, known: Iterable[str]) -> str:

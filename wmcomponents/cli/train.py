@@ -1,5 +1,6 @@
 """`wmc train`: a world model from data folders, resumable."""
 
+import contextlib
 import json
 import math
 import time
@@ -12,7 +13,7 @@ from wmcomponents._interruption import postponed
 from wmcomponents._whole import SPARE_BYTES, check_place, write_whole
 from wmcomponents.cli.console import quiet, say
 from wmcomponents.cli.device import device_of
-from wmcomponents.cli.errors import UsageError, at_least, changed, check_folders, known_family
+from wmcomponents.cli.errors import UsageError, at_least, changed, check_folders, in_one_process, known_family
 from wmcomponents.cli.stages import check_stages, steps_of
 from wmcomponents.cli.train_forms import refuse_unread
 
@@ -83,6 +84,8 @@ class TrainConfig:
     """Batches whose gradients are averaged for one update."""
     precision: Literal["float32", "bf16"] = "float32"
     """In which losses are computed; bf16 is mixed precision."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """In several processes (torchrun): everything in each of them, or the optimiser's state in shards."""
     seed: int = 0
     """Of weights, sampling and noise."""
     device: str = "cpu"
@@ -101,10 +104,11 @@ class TrainConfig:
         return 100 if self.warmup is None and self.preset == "tiny" else self.warmup
 
 
-def run(config: TrainConfig) -> dict[str, Any]:
+def run(config: TrainConfig) -> dict[str, Any] | None:
     """Train, or go on training, and save the model, or the agent."""
     if config.agent is not None:
         if config.dream_only:
+            in_one_process("an agent by --dream-only")
             from wmcomponents.cli.train_agent import run_dream_only
 
             return run_dream_only(config)
@@ -129,11 +133,12 @@ def run(config: TrainConfig) -> dict[str, Any]:
 
         from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
-        from wmcomponents.training import seed_everything
+        from wmcomponents.training import Ranks, seed_everything
     known_family(config.family, config.preset, config.changes)
     if any((config.out / name).exists() for name in DATA_FILES):
         raise UsageError(f"{config.out} holds data, and a run keeps to a folder of its own: choose another --out.")
-    device = device_of(config.device)
+    ranks = Ranks.joined()
+    device = ranks.device(device_of(config.device))
     quiet()
     threads = config.threads if config.threads is not None else (1 if config.preset == "tiny" else 0)
     if threads:
@@ -144,13 +149,13 @@ def run(config: TrainConfig) -> dict[str, Any]:
     with torch.device("meta"):  # nothing is written for a model that cannot be made of these data
         _fresh(config, data)
     check_place(config.out)
-    with one_writer(config.out):
+    with one_writer(config.out) if ranks.is_first else contextlib.nullcontext():
         _check_same_run(config)
         seed_everything(config.seed)
-        return _fit(config, data, steps, device)
+        return _fit(config, data, steps, device, ranks)
 
 
-def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any) -> dict[str, Any]:
+def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any, ranks: Any) -> dict[str, Any] | None:
     from wmcomponents.dream.replay_starts import ReplayStarts
     from wmcomponents.pretrained.training_note import note_training
     from wmcomponents.training import Trainer
@@ -170,14 +175,21 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
         seed=config.seed,
         accumulate=config.accumulate,
         precision=config.precision,
+        parallel=config.parallel,
+        ranks=ranks,
     )
     check_stages(trainer.objective, steps)
-    write_whole(config.out / RUN, json.dumps(_decisive(config), indent=2) + "\n")
+    if ranks.is_first:
+        write_whole(config.out / RUN, json.dumps(_decisive(config), indent=2) + "\n")
     resumed_at = trainer.steps
     say(f"{type(model).__name__} {config.preset}, {parameters:,} parameters, on {data.env}")
     if resumed_at:
         say(f"resuming at update {resumed_at}")
+    if ranks.count > 1:
+        say(f"{ranks.count} processes ({config.parallel}), {ranks.count * config.batch_size} sequences in each update")
     losses = trainer.train(steps)
+    if not ranks.is_first:
+        return None
     starts = ReplayStarts(
         model,
         data.replay.sample,

@@ -13,7 +13,8 @@ OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films", *NAMES}
 OF_SEQUENCES = {"batch_size", "sequence_length", "start_states"}
 DREAM_ONLY = {"agent", "model", "dream_only", "data", "steps", "seed", "device", "threads"}
 ONLINE = {
-    "agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "device", "threads", *NAMES
+    "agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "device", "threads",
+    "parallel", *NAMES
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ EVALUATE_EVERY = {"tiny": 1000}
 """Real steps between evaluations by preset, where ``evaluate_every`` is not among the changes."""
 
 
-def run_online(config: "TrainConfig") -> dict[str, Any]:
+def run_online(config: "TrainConfig") -> dict[str, Any] | None:
     """Train the agent in reality and its own dreams, or go on with it."""
     name = str(config.agent)
     known = known_agent(name, whole=True)
@@ -48,9 +48,10 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
         import torch
 
         from wmcomponents.data import make_env
+        from wmcomponents.training import Ranks
 
         whole = resolved(str(known.whole))
-    device = device_of(config.device)
+    device = Ranks.joined().device(device_of(config.device))
     torch.set_num_threads(config.threads or (1 if config.preset == "tiny" else torch.get_num_threads()))
     every = EVALUATE_EVERY.get(config.preset, 10_000)
     env = make_env(config.env, **facts["env_options"])
@@ -59,7 +60,7 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
         agent = getattr(whole, config.preset)(
             env, changes={"evaluate_every": every, **changed(config.changes)}, num_envs=config.num_envs,
             out=config.out, seed=config.seed, logger=None if config.logger == "none" else config.logger,
-            callbacks=_callbacks(config), device=device,
+            callbacks=_callbacks(config), device=device, parallel=config.parallel,
         )  # fmt: skip
     except TypeError as error:
         if not config.changes:
@@ -69,9 +70,12 @@ def run_online(config: "TrainConfig") -> dict[str, Any]:
     resumed_at = trainer.real_steps
     if resumed_at:
         say(f"resuming at real step {resumed_at}")
-    write_whole(check_place(config.out) / RUN, json.dumps(facts, indent=2) + "\n")
+    if trainer.ranks.is_first:
+        write_whole(check_place(config.out) / RUN, json.dumps(facts, indent=2) + "\n")
     metrics = agent.train(int(config.steps[0]))
     trainer.export("last")
+    if not trainer.ranks.is_first:
+        return None
     for point in trainer.evaluations:
         say(f"real step {int(point['real_steps'])}: mean return {point['return']:.2f}")
     say(f"saved {config.out / 'last'}")

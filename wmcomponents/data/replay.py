@@ -233,6 +233,37 @@ def load_replay(replay: TensorDictReplayBuffer, path: str | Path) -> TensorDictR
     return read_one_save(path, lambda saved: _load(replay, saved))
 
 
+def append_replay(replay: TensorDictReplayBuffer, path: str | Path, *, goes_on: bool = False) -> None:
+    """Write what :func:`save_replay` wrote behind what a buffer holds already, as episodes of their own.
+
+    The first step begins an episode, and the last one ends it by truncation.
+
+    Args:
+        replay: the buffer; what it has no room for takes the place of its oldest steps.
+        path: the folder.
+        goes_on: leave the last step as it is, for the steps that follow it come next.
+
+    Raises:
+        BadDataError: see :func:`load_replay`.
+    """
+    read_one_save(path, lambda saved: _append(replay, saved, goes_on))
+
+
+def _append(replay: TensorDictReplayBuffer, saved: SavedSteps, goes_on: bool) -> None:
+    known = (replay.transition_spec, replay.layout) if isinstance(replay, SequenceReplayBuffer) else (None, None)
+    check_same_steps(saved, *known)
+    storage, read = _tensor_storage(replay), 0
+    for steps in saved.parts():
+        steps = steps.to(storage.device)
+        if read == 0:
+            steps["is_init"][0] = True
+        read += len(steps)
+        if read == saved.rows and not goes_on:
+            for name in ("truncated", "done"):
+                steps["next", name][-1] = True
+        ReplayBuffer.extend(replay, steps.transpose(0, replay.dim_extend))
+
+
 def check_same_steps(saved: SavedSteps, spec: dict[str, Any] | None, layout: Layout | None) -> None:
     """Refuse saved steps that are of another kind: of another spec, or without an entry that is wanted.
 

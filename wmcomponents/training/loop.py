@@ -224,9 +224,15 @@ class Trainer:
                 self._was_begun = True
             self._due = self._next_due(0.0)
         if self.steps == 0:
-            if not self.ranks.is_first:  # torch's own generator is that of dropout
-                torch.manual_seed(self.ranks.seed(torch.initial_seed() % 2**32, "torch"))
             self.prepare()
+        self.share()
+
+    def share(self) -> None:
+        """Give all processes the first one's weights, and each draws of its own from torch's generator (dropout)."""
+        if self.ranks.count == 1:
+            return
+        if self.steps == 0 and not self.ranks.is_first:
+            torch.manual_seed(self.ranks.seed(torch.initial_seed() % 2**32, "torch"))
         self.ranks.alike(self.model, self.objective)
         self.parallel.changed()
 
@@ -278,6 +284,7 @@ class Trainer:
                     TensorDictBase, data.apply(global_rows, batch_size=[self.ranks.count * len(data), *data.shape[1:]])
                 )
         self.model.prepare(data)
+        self.parallel.changed()
 
     def update(self, *batches: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step; returns the detached losses and diagnostics without waiting for the device.
@@ -313,6 +320,7 @@ class Trainer:
             for batch, out in zip(batches[:-1], outs[:-1], strict=True):
                 out.update(self._backward(batch, share, phase))
         outs[-1].update(self._backward(batches[-1], share, phase))
+        self.parallel.exchanged()
         self.optimizer.step()
         self.parallel.stepped()
 

@@ -1,7 +1,6 @@
 """How an objective's gradient is computed: in one process, in replicas (DDP), or with its state in shards (FSDP2)."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -11,8 +10,9 @@ from tensordict.nn import TensorDictParams
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from wmcomponents._global_batch import spread_over_processes
+from wmcomponents._global_batch import average_gradients, spread_over_processes
 from wmcomponents.objectives import ModelLoss
+from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.training.ranks import Ranks
 
 ParallelKind = Literal["ddp", "fsdp"]
@@ -71,6 +71,9 @@ class OneProcess:
         """Statistics of a batch are meanwhile those of the global one."""
         return spread_over_processes(self.ranks.count > 1)
 
+    def exchanged(self) -> None:
+        """All gradients of an update are computed, and none may be left that was not exchanged."""
+
     def stepped(self) -> None:
         """The optimiser has stepped: bring its result to where the model is used."""
 
@@ -90,18 +93,26 @@ class Replicas(OneProcess):
 
     def __init__(self, objective: nn.Module, ranks: Ranks) -> None:
         super().__init__(objective, ranks)
-        # In each stage of an objective other parameters get a gradient.
-        self._losses = nn.parallel.DistributedDataParallel(Losses(objective), find_unused_parameters=True)
+        self._replicas: nn.parallel.DistributedDataParallel | None = None
 
     def losses(self, sequences: TensorDictBase, phase: int = 0) -> Mapping[str, Tensor]:
         """The losses and diagnostics of this process's batch."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*find_unused_parameters=True was specified.*")
-            return self._losses(sequences, phase)
+        return super().losses(sequences, phase) if self._replicas is None else self._replicas(sequences, phase)
 
     def without_exchange(self) -> contextlib.AbstractContextManager[Any]:
         """Gradients are kept."""
-        return self._losses.no_sync()
+        return contextlib.nullcontext() if self._replicas is None else self._replicas.no_sync()
+
+    def exchanged(self) -> None:
+        """Average the gradients of the first update: it shows whether there are parameters that get none."""
+        if self._replicas is None:
+            params = [param for param in self.objective.parameters() if param.requires_grad]
+            average_gradients(params)
+            # In each stage of an objective, and in each phase of an update, other parameters get a gradient.
+            is_partial = isinstance(self.objective, StagedModelLoss) or any(param.grad is None for param in params)
+            self._replicas = nn.parallel.DistributedDataParallel(
+                Losses(self.objective), find_unused_parameters=is_partial
+            )
 
 
 class Shards(OneProcess):

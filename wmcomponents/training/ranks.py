@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -71,6 +72,23 @@ class Ranks:
         raised = torch.tensor([int(flag) for flag in flags])
         dist.all_reduce(raised, dist.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        self.any(True)
+
+    def of_first(self, number: float) -> Any:
+        """A number of the first process, in all of them."""
+        if self.count == 1:
+            return number
+        told = torch.tensor(number, dtype=torch.int64 if isinstance(number, int) else torch.float64)
+        dist.broadcast(told, 0)
+        return told.item()
+
+    def device(self, device: torch.device) -> torch.device:
+        """This process's own device of a kind: of CUDA devices, with several processes, the one of its local rank."""
+        is_shared = self.count > 1 and device.type == "cuda"
+        return torch.device("cuda", torch.cuda.current_device()) if is_shared else device
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over all processes of a tensor ``[*S]``."""
@@ -164,7 +182,7 @@ def stop_together(request: Request, is_asked: bool) -> None:
 
 
 def _join(timeout: float | None) -> None:
-    wait = {} if timeout is None else {"timeout": datetime.timedelta(seconds=timeout)}
+    wait: Any = {} if timeout is None else {"timeout": datetime.timedelta(seconds=timeout)}
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         dist.init_process_group("cpu:gloo,cuda:nccl", **wait)
