@@ -24,7 +24,7 @@ class TDMPC2Agent(WholeAgent):
 
     Example:
         >>> agent = TDMPC2Agent.tiny("Pendulum-v1", changes={"prefill": 20, "pretrain": 1}, progress=False)
-        >>> agent.train(22)["model/loss_policy"] < 0
+        >>> agent.train(22)["model/loss_reward"] > 0
         True
     """
 
