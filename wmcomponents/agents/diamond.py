@@ -11,6 +11,7 @@ from wmcomponents.agents.epochs import Epochs, EpochSchedule
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
 from wmcomponents.functional.edm_sampler import EDMSampler
 from wmcomponents.models import Diamond, DiamondConfig
+from wmcomponents.models.diffusion.diamond.config import NoiseLevelConfig
 from wmcomponents.world_model import Needs, WorldModel
 
 
@@ -43,15 +44,17 @@ class DiamondAgent(WholeAgent):
             **changes: see :meth:`AgentConfig.vary`.
         """
         # One denoising step errs no more than three where a board's next image is all but certain, and takes a third
-        # of the time. A shallow encoder keeps each cell apart, and learns in hundreds of updates.
-        model = DiamondConfig.tiny(sampler=EDMSampler(steps=1), segments=1)
+        # of the time; the noise of training is that of this step. A shallow encoder keeps each cell apart, and learns
+        # in hundreds of updates.
+        noise = NoiseLevelConfig(loc=1.0, scale=0.8)
+        model = DiamondConfig.tiny(sampler=EDMSampler(steps=1), noise=noise, segments=4, reward_steps=8)
         behaviour = {
             "units": 128, "channels": (16,), "coarsest": 8, "dreams": 32, "entropy_scale": 1e-2,
             "optimizer": SharedAdam(1e-3, 100.0, warmup=20),
         }  # fmt: skip
-        first, often = Epochs(0, 2000, updates=400), Epochs(2000, 100, updates=8, agent_updates=8)
-        seldom = Epochs(10_000, 400, updates=5, agent_updates=8)
-        times = EpochSchedule(prefill=2000, epochs=(first, often, seldom))
+        first, often = Epochs(0, 5000, updates=500), Epochs(5000, 100, updates=6, agent_updates=8)
+        seldom = Epochs(12_500, 500, updates=6, agent_updates=10)
+        times = EpochSchedule(prefill=5000, epochs=(first, often, seldom))
         sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
