@@ -10,8 +10,7 @@ from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
 from wmcomponents.agents.epochs import Epochs, EpochSchedule
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
 from wmcomponents.functional.edm_sampler import EDMSampler
-from wmcomponents.models import Diamond, DiamondConfig
-from wmcomponents.models.diffusion.diamond.config import NoiseLevelConfig
+from wmcomponents.models import Diamond, DiamondConfig, NoiseLevelConfig
 from wmcomponents.world_model import Needs, WorldModel
 
 
