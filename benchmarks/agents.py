@@ -147,6 +147,10 @@ TASKS: dict[str, Task] = {
         changes={"DreamerV3": ON_BREAKOUT, "DIAMOND": {}, "Delta-IRIS": {}, "IRIS": {}},
         baseline=("PPO", {"n_steps": 512, "n_epochs": 4, "ent_coef": 0.01, "learning_rate": 5e-4}, 120_000),
     ),
+    "MinAtar-Breakout-10": Task(
+        "MinAtar/Breakout-v1", 1.5, 30_000, seeds=(0,), options={"from_pixels": True, "image_size": 10},
+        evaluate_every=2_000, episodes=50, changes={"DIAMOND": {}},
+    ),
 }  # fmt: skip
 
 
@@ -208,7 +212,7 @@ def section(task: dict[str, Any]) -> list[str]:
     """A task's part of the page."""
     runs, goal = task["runs"], task["goal"]
     lines = [
-        f"## {task['env']}",
+        " ".join([f"## {task['env']}", *(f"{name}={value}" for name, value in task["options"].items())]),
         "",
         f"Goal: a return of {goal:g}, mean of {task['episodes']} episodes without exploration.",
         "",

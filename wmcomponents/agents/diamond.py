@@ -48,12 +48,12 @@ class DiamondAgent(WholeAgent):
         noise = NoiseLevelConfig(loc=1.0, scale=0.8)
         model = DiamondConfig.tiny(sampler=EDMSampler(steps=1), noise=noise, segments=4, reward_steps=8)
         behaviour = {
-            "units": 128, "channels": (16,), "coarsest": 8, "dreams": 32, "entropy_scale": 1e-2,
+            "units": 128, "channels": (16,), "coarsest": 5, "dreams": 32, "entropy_scale": 1e-2,
             "optimizer": SharedAdam(1e-3, 100.0, warmup=20),
         }  # fmt: skip
-        first, often = Epochs(0, 5000, updates=500), Epochs(5000, 100, updates=6, agent_updates=8)
-        seldom = Epochs(12_500, 500, updates=6, agent_updates=10)
-        times = EpochSchedule(prefill=5000, epochs=(first, often, seldom))
+        first, often = Epochs(0, 4000, updates=400), Epochs(4000, 100, updates=4, agent_updates=8)
+        seldom = Epochs(12_000, 500, updates=6, agent_updates=10)
+        times = EpochSchedule(prefill=4000, epochs=(first, often, seldom))
         sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
