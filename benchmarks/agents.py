@@ -29,6 +29,7 @@ from wmcomponents.agents import (
     TDMPC2Agent,
     WholeAgent,
 )
+from wmcomponents.agents.actor_critic import NormalizedDynamicsGradient
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 from wmcomponents.training import LinearDecay
@@ -66,6 +67,7 @@ class Task:
 
 
 COLOURS = {
+    "DreamerV3, through dreams": "#be185d",
     "DreamerV3": DREAM,
     "DreamerV2": "#7c3aed",
     "DreamerV1": "#0f766e",
@@ -81,6 +83,7 @@ COLOURS = {
 }
 AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV3": DreamerV3Agent,
+    "DreamerV3, through dreams": DreamerV3Agent,
     "DreamerV2": DreamerV2Agent,
     "DreamerV1": DreamerV1Agent,
     "TD-MPC2": TDMPC2Agent,
@@ -101,11 +104,16 @@ ON_CARTPOLE = {
 }  # fmt: skip
 """Of RL Zoo's tuned PPO, for one environment in place of eight (n_steps eight times as large)."""
 
-ON_SWINGUP = {
+ON_SWINGUP: dict[str, Any] = {
     "prefill": 1000, "updates_per_step": 0.4, "vectors": "symlog",
     "behaviour": {"schedule": LinearDecay(15_600), "entropy_scale": 1e-3},
 }  # fmt: skip
 """Velocities grow far beyond those of random play, and standardised they would be most of what the model fits."""
+
+THROUGH_DREAMS = {
+    **ON_SWINGUP, "rep_scale": 0.03, "behaviour": {**ON_SWINGUP["behaviour"], "estimator": NormalizedDynamicsGradient()},
+}  # fmt: skip
+"""The actor's gradient goes through the dream, as in the preprint; the posterior may say more."""
 
 ON_BREAKOUT = {
     "prefill": 2_000, "updates_per_step": 0.25, "capacity": 50_000,
@@ -139,7 +147,7 @@ TASKS: dict[str, Task] = {
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": ON_SWINGUP}, baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
+        changes={"DreamerV3": ON_SWINGUP, "DreamerV3, through dreams": THROUGH_DREAMS}, baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
