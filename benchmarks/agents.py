@@ -111,7 +111,8 @@ ON_SWINGUP: dict[str, Any] = {
 """Velocities grow far beyond those of random play, and standardised they would be most of what the model fits."""
 
 THROUGH_DREAMS = {
-    **ON_SWINGUP, "rep_scale": 0.03, "behaviour": {**ON_SWINGUP["behaviour"], "estimator": NormalizedDynamicsGradient()},
+    **ON_SWINGUP, "rep_scale": 0.03,
+    "behaviour": {**ON_SWINGUP["behaviour"], "estimator": NormalizedDynamicsGradient()},
 }  # fmt: skip
 """The actor's gradient goes through the dream, as in the preprint; the posterior may say more."""
 
@@ -147,7 +148,8 @@ TASKS: dict[str, Task] = {
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": ON_SWINGUP, "DreamerV3, through dreams": THROUGH_DREAMS}, baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
+        changes={"DreamerV3": ON_SWINGUP, "DreamerV3, through dreams": THROUGH_DREAMS},
+        baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
