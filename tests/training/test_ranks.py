@@ -12,6 +12,7 @@ from tests.support.ranks import PREPARING, GivenBatches, even_draws, run_ranks, 
 from tests.support.small_batch import batch
 from tests.support.small_dreamer import model as small_dreamer
 from wmcomponents.data import make_replay
+from wmcomponents.models import TDMPC2, TDMPC2Config
 from wmcomponents.training import Trainer
 
 VECTOR = Composite(observation=Unbounded(4))
@@ -69,6 +70,23 @@ def test_two_processes_learn_as_one_with_the_doubled_batch_and_each_goes_on_from
         safe_open(one / "checkpoint.safetensors", "pt") as ours,
     ):
         assert {key for key in theirs.keys() if not key.startswith("rank 1/")} == set(ours.keys())  # noqa: SIM118
+
+
+def small_tdmpc2():
+    torch.manual_seed(0)
+    sizes = {"latent": 16, "units": 8, "encoder_units": 8, "horizon": 2, "rewards": "plain"}
+    return TDMPC2(TDMPC2Config.tiny(**sizes), VECTOR, OneHot(2))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_part_that_is_trained_behind_the_rest_learns_in_two_processes_as_in_one(parallel):
+    def learnt(batches, **options):
+        with even_draws():
+            trainer = Trainer(small_tdmpc2(), GivenBatches(batches), lr=1e-2, progress=False, **options)
+            return [trainer.train(step) for step in (1, 2)], dict(trainer.model.state_dict())
+
+    for found in run_ranks(lambda rank: learnt(share(rank), parallel=parallel)):
+        close(found, learnt(doubled))
 
 
 def drawn(updates, out):
