@@ -13,7 +13,8 @@ from wmcomponents.agents.behaviour_json import NotPlainError, from_json, to_json
 from wmcomponents.cli.agent_folder import agent_facts, load_agent_folder
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.known_agents import AGENTS, resolved
-from wmcomponents.models.loading import load_with_starts
+from wmcomponents.evaluation import DreamFilms
+from wmcomponents.models.loading import load, load_with_starts
 from wmcomponents.pretrained.training_note import training_facts
 from wmcomponents.training import LinearDecay
 
@@ -55,6 +56,22 @@ def test_an_export_draws_nothing_of_the_run(agent):
     assert trainer.replay._rng is trainer.trainer.sampling
     one, other = (load_with_starts(trainer.out / name / "model").starts for name in ("again", "best"))
     assert torch.equal(one["stoch"], other["stoch"])
+
+
+@pytest.mark.gpu
+def test_a_whole_agent_on_a_gpu_leaves_folders_for_a_cpu(tmp_path):
+    films = DreamFilms(steps=4, burn_in=2)
+    agent = DreamerV3Agent.tiny(
+        "CartPole-v1", changes=FEW, out=tmp_path, device="cuda", progress=False, callbacks=[films]
+    )  # fmt: skip
+    agent.train(20)
+    actors = (
+        agent.behaviour.loss.actor,
+        load_agent_folder(tmp_path / "best", load(tmp_path / "best" / "model")).loss.actor,
+    )
+    weights = [one.out.weight for one in actors]
+    assert [one.device.type for one in weights] == ["cuda", "cpu"] and torch.equal(weights[0].cpu(), weights[1])
+    assert len(list((tmp_path / "films").iterdir())) == 1
 
 
 def test_a_behaviour_of_one_s_own_is_kept_and_not_said_to_be_the_paper_s(tmp_path):

@@ -27,8 +27,10 @@ def acted(policy: TensorDictPolicy, shown: TensorDictBase) -> TensorDictBase:
         shown: what an environment shows, with what the policy carries.
     """
     there = _device_of(policy)
+    if there is None:
+        return policy(shown)
     here = _first(cast(Iterable[Tensor], shown.values(True, True)))
-    if there is None or here is None or there == here:
+    if here is None or there == here:
         return policy(shown)
     answer = policy(cast(TensorDictBase, shown.to(there)))
     written = answer.select(*cast(Any, policy).out_keys, strict=False)

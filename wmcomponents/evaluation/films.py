@@ -43,7 +43,8 @@ class DreamFilms:
         render: draws an observation (arrays by key) as ``(H, W, 3)`` uint8; chosen by the environment's id and spec if
             not given: :func:`~wmcomponents.rendering.make_renderer`.
         folder: where films are written; ``films`` in the run's own folder if not given.
-        log: give the film to the run's logger too, under ``films/dream`` (TorchRL's ``log_video``).
+        log: give the film to the run's logger too, under ``films/dream`` (TorchRL's ``log_video``; TensorBoard shows it
+            where moviepy is installed).
 
     Raises:
         ValueError: if a number is out of range, or for another suffix; when the trainer is built, if neither it nor
