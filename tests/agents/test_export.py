@@ -5,17 +5,21 @@ import json
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.data import Composite, OneHot, Unbounded
 
 from tests.support.online_runs import run
 from wmcomponents.agents import DreamerV3Agent
 from wmcomponents.agents.actor_critic import ImaginationAgent, MixedGradient, OneLaProp, TwoAdams, dreamer_v2_loss
 from wmcomponents.agents.behaviour_json import NotPlainError, from_json, to_json
+from wmcomponents.agents.export import start_states
 from wmcomponents.cli.agent_folder import agent_facts, load_agent_folder
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.known_agents import AGENTS, resolved
+from wmcomponents.data import Priorities, collect, make_env, make_replay
 from wmcomponents.evaluation import DreamFilms
 from wmcomponents.models.loading import load, load_with_starts
 from wmcomponents.pretrained.training_note import training_facts
+from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.training import LinearDecay
 
 FEW = {"prefill": 20, "pretrain": 2, "batch_size": 2, "sequence_length": 4, "evaluate_every": 20}
@@ -56,6 +60,16 @@ def test_an_export_draws_nothing_of_the_run(agent):
     assert trainer.replay._rng is trainer.trainer.sampling
     one, other = (load_with_starts(trainer.out / name / "model").starts for name in ("again", "best"))
     assert torch.equal(one["stoch"], other["stoch"])
+
+
+def test_a_sampler_that_counts_its_draws_counts_none_of_an_export():
+    env = make_env("CartPole-v1")
+    replay = make_replay(32, env, sequence_length=4, batch_size=8, priorities=Priorities(), seed=0, print_fn=None)
+    collect(env, replay, 16, seed=0)
+    model = ToyWorldModel(Composite(observation=Unbounded(4)), OneHot(2))
+    replay.sample()
+    start_states(model, replay, torch.Generator(), seed=0)
+    assert replay.sampler.draws == 1
 
 
 @pytest.mark.gpu

@@ -10,6 +10,7 @@ from torchrl.data import ReplayBuffer
 
 from wmcomponents.agents import bundle
 from wmcomponents.agents.agent import Agent
+from wmcomponents.data import PrioritizedSequenceSampler
 from wmcomponents.dream.replay_starts import ReplayStarts
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.pretrained.training_note import note_training
@@ -31,11 +32,15 @@ def start_states(model: Any, replay: ReplayBuffer, sampling: torch.Generator, se
     """
     row = sum(leaf.shape.numel() * leaf.dtype.itemsize for _, leaf in items_of(model.state_spec))
     count = max(1, min(START_STATES, START_BYTES // row))
+    sampler: Any = replay.sampler
+    draws = sampler.draws if isinstance(sampler, PrioritizedSequenceSampler) else None
     replay.set_rng(torch.Generator().manual_seed(seed))
     try:
         return ReplayStarts(model, replay.sample, pool_size=count, seed=seed).pool
     finally:
         replay.set_rng(sampling)
+        if draws is not None:
+            sampler.draws = draws
 
 
 def export_agent(folder: Path, agent: Agent, about: Mapping[str, Any], *, updates: int, starts: State | None) -> None:
