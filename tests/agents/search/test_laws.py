@@ -230,7 +230,7 @@ def test_what_the_other_player_expects_is_lost_to_the_one_who_moves():
     value = table(torch.full((len(world.following),), 0.5))
     search = lightzero_search(world, simulations=1, discount=1.0, prior=uniform_prior, value=value)
     tree = search.plan(state).tree
-    root, leaf = torch.tensor([0, 0]), torch.tensor([1, 1])
+    root, leaf = tree.look(tree.rows), tree.look(tree.rows + 1)
     _, mean = search.selection.values(tree, root, None)
     assert torch.equal(mean, torch.full((2, 1), -0.5))
     assert torch.equal(search.selection.values(tree, leaf, mean)[1], torch.full((2, 1), 0.5))

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wmcomponents.agents.search.tree import ROOT, Path, Tree
+from wmcomponents.agents.search.tree import DISCOUNT, REWARD, ROOT, VALUE_SUM, VISITS, Path, Tree
 
 LOW, HIGH = "lowest_q", "highest_q"
 
@@ -46,7 +46,8 @@ class PathBounds:
 
     def after(self, tree: Tree, path: Path) -> None:
         """The path's edges with their new means, and the root."""
-        seen = tree.at(tree.reward, path.child) + tree.at(tree.discount, path.child) * tree.value(path.child)
+        behind = tree.at(tree.node_stats, path.child)
+        seen = behind[..., REWARD] + behind[..., DISCOUNT] * _mean(behind)
         root = tree.root(tree.reward) + tree.root(tree.discount) * tree.root_value
         widen(tree, torch.cat([seen, root.unsqueeze(0)]))
 
@@ -67,7 +68,8 @@ class ReturnBounds:
         """The path's edges with the return of this simulation, and the root."""
         arrivals = torch.cat([path.returns[1:], path.leaf_value.unsqueeze(0)])
         following = torch.where(_goes_on(path), arrivals, path.leaf_value)
-        seen = tree.at(tree.reward, path.child) + tree.at(tree.discount, path.child) * following
+        behind = tree.at(tree.node_stats, path.child)
+        seen = behind[..., REWARD] + behind[..., DISCOUNT] * following
         root = tree.root(tree.reward) + tree.root(tree.discount) * path.returns[0]
         widen(tree, torch.cat([seen, root.unsqueeze(0)]))
 
@@ -98,7 +100,8 @@ class UncorrectedPrefixBounds:
         set_prefix(tree, path.leaf, self.horizon)
         prefix = tree.extra[PREFIX]
         difference = tree.at(prefix, path.child) - tree.at(prefix, path.node)
-        seen = difference + tree.at(tree.discount, path.child) * tree.value(path.child)
+        behind = tree.at(tree.node_stats, path.child)
+        seen = difference + behind[..., DISCOUNT] * _mean(behind)
         root = tree.root(tree.reward) + tree.root(tree.discount) * tree.root_value
         widen(tree, torch.cat([seen, root.unsqueeze(0)]))
 
@@ -129,7 +132,7 @@ class RebuiltPrefixBounds:
     def after(self, tree: Tree, path: Path) -> None:
         """All edges, along the walk."""
         set_prefix(tree, path.leaf, self.horizon)
-        self._take_in(tree, path.leaf)
+        self._take_in(tree, path.leaf - tree.rows)
         walk, length = tree.extra[WALK], tree.extra[WALK_LENGTH]
         node, before = walk[:, 1:], walk[:, :-1]
         prefix, depth = tree.extra[PREFIX], tree.depth
@@ -147,8 +150,9 @@ class RebuiltPrefixBounds:
         is_new = leaf == length  # nodes are numbered as they come; a leaf revisited at the depth limit is there already
         places = torch.arange(tree.nodes, device=leaf.device)
         position = torch.zeros_like(walk).scatter(1, walk, places.expand_as(walk).where(places < length[:, None], 0))
-        parent, action = tree.at(tree.parent, leaf), tree.at(tree.parent_action, leaf)
-        siblings = tree.at(tree.children, parent)
+        place = tree.rows + leaf
+        parent, action = tree.at(tree.parent, place), tree.at(tree.parent_action, place)
+        siblings = tree.at(tree.children, tree.rows + parent)
         edges = torch.arange(tree.edges, device=leaf.device)
         is_smaller = (siblings >= 0) & (edges < action.unsqueeze(1))
         nearest = torch.where(is_smaller, edges, -1).amax(1)
@@ -182,12 +186,12 @@ def start_prefixes(tree: Tree) -> None:
     tree.extra[PREFIX] = torch.zeros_like(tree.reward)
 
 
-def set_prefix(tree: Tree, node: Tensor, horizon: int) -> None:
-    """The sum of rewards since the last reset on the way to nodes ``[B]``."""
-    parent = tree.at(tree.parent, node)
+def set_prefix(tree: Tree, place: Tensor, horizon: int) -> None:
+    """The sum of rewards since the last reset on the way to nodes at places ``[B]``."""
+    parent = tree.rows + tree.at(tree.parent, place)
     reset = is_reset(tree.at(tree.depth, parent), horizon)
     before = torch.where(reset, 0.0, tree.at(tree.extra[PREFIX], parent))
-    tree.put(tree.extra[PREFIX], node, tree.at(tree.reward, node) + before)
+    tree.put(tree.extra[PREFIX], place, tree.at(tree.reward, place) + before)
 
 
 def is_reset(depth: Tensor, horizon: int) -> Tensor:
@@ -205,6 +209,10 @@ def widen(tree: Tree, seen: Tensor) -> None:
     """Take values ``[M, B]`` into the range."""
     tree.extra[LOW] = torch.minimum(tree.extra[LOW], seen.amin(0))
     tree.extra[HIGH] = torch.maximum(tree.extra[HIGH], seen.amax(0))
+
+
+def _mean(stats: Tensor) -> Tensor:
+    return stats[..., VALUE_SUM] / stats[..., VISITS].clamp(min=1)
 
 
 def _goes_on(path: Path) -> Tensor:

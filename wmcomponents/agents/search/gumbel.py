@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wmcomponents.agents.search.bounds import TreeBounds
 from wmcomponents.agents.search.scales import SoftRange
-from wmcomponents.agents.search.tree import Path, Tree
+from wmcomponents.agents.search.tree import Nodes, Path, Tree
 
 
 class CompletedValues(Protocol):
@@ -18,6 +18,11 @@ class CompletedValues(Protocol):
         """Whether what is kept of a tree holds for its subtrees too."""
         ...
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what is known of a node decides alone what is done there."""
+        ...
+
     def start(self, tree: Tree) -> None:
         """Before the first simulation."""
         ...
@@ -26,8 +31,8 @@ class CompletedValues(Protocol):
         """After a simulation was backed up."""
         ...
 
-    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
-        """sigma(completed Q) ``[B, K]`` at nodes ``[B]``."""
+    def __call__(self, tree: Tree, nodes: Nodes) -> Tensor:
+        """sigma(completed Q) ``[..., K]`` of nodes ``[...]``."""
         ...
 
 
@@ -46,6 +51,7 @@ class SiblingCompleted:
     """
 
     can_reuse = True
+    is_local = True
 
     def __init__(self, c_visit: float = 50.0, c_scale: float = 0.1, eps: float = 1e-8) -> None:
         self.c_visit, self.c_scale, self.eps = c_visit, c_scale, eps
@@ -56,14 +62,15 @@ class SiblingCompleted:
     def after(self, tree: Tree, path: Path) -> None:
         """Nothing is kept."""
 
-    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
-        """sigma(completed Q) ``[B, K]``."""
-        visits, q = tree.at(tree.edge_visits, node), tree.at(tree.edge_q, node)
-        mixed = mixed_value(tree.at(tree.raw_value, node), tree.at(tree.probs, node), visits.sum(1), visits, q)
-        q = torch.where(visits > 0, q, mixed.unsqueeze(1))
-        low = q.amin(1, keepdim=True)
-        q = (q - low) / (q.amax(1, keepdim=True) - low).clamp(min=self.eps)
-        return (self.c_visit + visits.amax(1, keepdim=True)) * self.c_scale * q
+    def __call__(self, tree: Tree, nodes: Nodes) -> Tensor:
+        """sigma(completed Q) ``[..., K]``."""
+        visits, q = nodes.edge_visits, nodes.edge_q
+        taken = nodes.taken
+        mixed = mixed_value(nodes.raw_value, nodes.probs, visits.sum(-1), taken, q)
+        q = torch.lerp(mixed.unsqueeze(-1).expand_as(q), q, taken)
+        low, high = q.aminmax(dim=-1, keepdim=True)
+        q = (q - low) / (high - low).clamp(min=self.eps)
+        return (self.c_visit + visits.amax(-1, keepdim=True)) * self.c_scale * q
 
 
 class TreeCompleted:
@@ -80,6 +87,8 @@ class TreeCompleted:
     Reference: Wang et al., EfficientZero V2 (2024), as its tree has it.
     """
 
+    is_local = False
+
     def __init__(self, bounds: TreeBounds, scale: SoftRange, c_visit: float = 50.0, c_scale: float = 0.1) -> None:
         self.bounds, self.scale, self.c_visit, self.c_scale = bounds, scale, c_visit, c_scale
         self.can_reuse = bounds.can_reuse
@@ -92,30 +101,30 @@ class TreeCompleted:
         """The range with this simulation."""
         self.bounds.after(tree, path)
 
-    def __call__(self, tree: Tree, node: Tensor) -> Tensor:
-        """sigma(completed Q) ``[B, K]``."""
-        visits, q = tree.at(tree.edge_visits, node), tree.at(tree.edge_q, node)
-        mixed = mixed_value(tree.value(node), tree.at(tree.probs, node), tree.at(tree.visits, node), visits, q)
-        q = self.scale(tree, torch.where(visits > 0, q, mixed.unsqueeze(1)))
-        return (self.c_visit + visits.amax(1, keepdim=True)) * self.c_scale * q
+    def __call__(self, tree: Tree, nodes: Nodes) -> Tensor:
+        """sigma(completed Q) ``[..., K]``."""
+        visits, q = nodes.edge_visits, nodes.edge_q
+        taken = nodes.taken
+        mixed = mixed_value(nodes.value, nodes.probs, nodes.visits, taken, q)
+        q = self.scale(tree, torch.lerp(mixed.unsqueeze(-1).expand_as(q), q, taken))
+        return (self.c_visit + visits.amax(-1, keepdim=True)) * self.c_scale * q
 
 
-def mixed_value(value: Tensor, probs: Tensor, count: Tensor, visits: Tensor, q: Tensor) -> Tensor:
-    r"""The value that edges never taken are given, ``[B]``.
+def mixed_value(value: Tensor, probs: Tensor, count: Tensor, taken: Tensor, q: Tensor) -> Tensor:
+    r"""The value that edges never taken are given, ``[...]``.
 
     .. math:: \frac{1}{1+N}\Big(v + N \frac{\sum_{a\,visited} \pi(a) q(a)}{\sum_{a\,visited} \pi(a)}\Big)
 
     Args:
-        value: v, of the node, ``[B]``.
-        probs: the prior, ``[B, K]``.
-        count: N, ``[B]``.
-        visits: of its edges, ``[B, K]``.
-        q: of its edges, ``[B, K]``.
+        value: v, of the node, ``[...]``.
+        probs: the prior, ``[..., K]``.
+        count: N, ``[...]``.
+        taken: 1 for its visited edges, else 0, ``[..., K]``.
+        q: of its edges, ``[..., K]``; 0 where not visited.
     """
     prior = probs.clamp(min=torch.finfo(q.dtype).tiny)
-    is_visited = visits > 0
-    mass = torch.where(is_visited, prior, 0.0).sum(1, keepdim=True)
-    weighted = torch.where(is_visited, prior * q / torch.where(is_visited, mass, 1.0), 0.0).sum(1)
+    mass = (prior * taken).sum(-1, keepdim=True)
+    weighted = (prior * q / torch.where(mass > 0, mass, 1.0)).sum(-1)
     return (value + count * weighted) / (count + 1)
 
 
@@ -137,6 +146,11 @@ class ImprovedPolicy:
         """Whether what this rule keeps of a tree holds for its subtrees too."""
         return self.completed.can_reuse
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what is known of a node decides alone what is done there."""
+        return self.completed.is_local
+
     def start(self, tree: Tree) -> None:
         """Before the first simulation."""
         self.completed.start(tree)
@@ -145,8 +159,8 @@ class ImprovedPolicy:
         """After a simulation was backed up."""
         self.completed.after(tree, path)
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
-        """Scores ``[B, K]`` at nodes ``[B]``."""
-        improved = (tree.at(tree.logits, node) + self.completed(tree, node)).softmax(1)
-        visits = tree.at(tree.edge_visits, node)
-        return improved - visits / (1 + self.uncounted + visits.sum(1, keepdim=True)), None
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[..., K]`` of nodes ``[...]``."""
+        improved = (nodes.logits + self.completed(tree, nodes)).softmax(-1)
+        visits = nodes.edge_visits
+        return improved - visits / (1 + self.uncounted + visits.sum(-1, keepdim=True)), None

@@ -10,7 +10,7 @@ from wmcomponents._arguments import whole
 from wmcomponents.agents.search.decision import Decision
 from wmcomponents.agents.search.gumbel import CompletedValues
 from wmcomponents.agents.search.gumbel_noise import gumbel
-from wmcomponents.agents.search.tree import ROOT, Path, Tree
+from wmcomponents.agents.search.tree import Nodes, Path, Tree
 from wmcomponents.world_model import Noise
 
 GUMBEL, BASE, LISTED, ORDER = "root_gumbel", "root_base_visits", "root_listed", "root_order"
@@ -61,27 +61,27 @@ class SequentialHalving:
         if self.due.device != legal.device:
             self.due = self.due.to(legal.device)
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scores ``[B, K]`` of the root's edges."""
-        return self._scores(tree, node, self.due[tree.simulation][tree.extra[LISTED]]), None
+        return self._scores(tree, nodes, self.due[tree.simulation][tree.extra[LISTED]]), None
 
     def after(self, tree: Tree, path: Path) -> None:
         """Nothing is kept."""
 
     def decide(self, tree: Tree, noise: Noise) -> Decision:
         """The most promising of the most visited, and the improved policy."""
-        root = torch.zeros_like(tree.size)
-        most = (tree.root(tree.edge_visits) - tree.extra[BASE]).amax(1)
+        root = tree.look(tree.rows)
+        most = (root.edge_visits - tree.extra[BASE]).amax(1)
         return Decision(self._scores(tree, root, most).argmax(1), improved_root(tree, self.completed))
 
     def draw(self, shape: tuple[int, int], generator: torch.Generator) -> Noise:
         """``gumbel``, ``[B, K]``."""
         return {"gumbel": gumbel(shape, generator)}
 
-    def _scores(self, tree: Tree, node: Tensor, due: Tensor) -> Tensor:
-        logits = tree.root(tree.logits)
-        score = tree.extra[GUMBEL] + (logits - logits.amax(1, keepdim=True)) + self.completed(tree, node)
-        visits = tree.root(tree.edge_visits) - tree.extra[BASE]
+    def _scores(self, tree: Tree, root: Nodes, due: Tensor) -> Tensor:
+        logits = root.logits
+        score = tree.extra[GUMBEL] + (logits - logits.amax(1, keepdim=True)) + self.completed(tree, root)
+        visits = root.edge_visits - tree.extra[BASE]
         is_due = (visits == due.unsqueeze(1)) & (logits > -torch.inf)
         return torch.where(is_due, score.clamp(min=LOWEST), -torch.inf)
 
@@ -140,9 +140,9 @@ class ListHalving:
             self.held = self.held.to(legal.device)
         self._keep(tree, tree.root(tree.logits) + tree.extra[GUMBEL], tree.extra["root_considered"])
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scores ``[B, K]`` of the root's edges: few visits first, then the list's order."""
-        visits = tree.root(tree.edge_visits) - tree.extra[BASE]
+        visits = nodes.edge_visits - tree.extra[BASE]
         turn = visits * tree.edges + tree.extra[ORDER]
         return torch.where(tree.extra[LISTED], -turn, -torch.inf), None
 
@@ -151,8 +151,8 @@ class ListHalving:
         if not self.halves[tree.simulation]:
             return
         held = self.held[tree.simulation][tree.extra["root_considered"]]
-        sigma = self.completed(tree, torch.zeros_like(tree.size))
-        score = tree.root(tree.logits) + tree.extra[GUMBEL] + sigma
+        root = tree.look(tree.rows)
+        score = root.logits + tree.extra[GUMBEL] + self.completed(tree, root)
         is_shorter = (held < tree.extra[LISTED].sum(1)).unsqueeze(1)
         before = tree.extra[LISTED], tree.extra[ORDER]
         self._keep(tree, torch.where(before[0], score, -torch.inf), held)
@@ -186,4 +186,5 @@ def start_root(tree: Tree, noise: Noise) -> None:
 
 def improved_root(tree: Tree, completed: CompletedValues) -> Tensor:
     """softmax(logits + sigma) at the roots, ``[B, K]``."""
-    return (tree.root(tree.logits) + completed(tree, torch.full_like(tree.size, ROOT))).softmax(1)
+    root = tree.look(tree.rows)
+    return (root.logits + completed(tree, root)).softmax(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wmcomponents.agents.search.bounds import TreeBounds
 from wmcomponents.agents.search.scales import ExactRange, SoftRange
-from wmcomponents.agents.search.tree import Path, Tree
+from wmcomponents.agents.search.tree import Nodes, Path, Tree
 
 Scale = ExactRange | SoftRange
 
@@ -23,6 +23,11 @@ class EdgeValues(Protocol):
         """Whether what is kept of a tree holds for its subtrees too."""
         ...
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what is known of a node decides alone what is done there."""
+        ...
+
     def start(self, tree: Tree) -> None:
         """Before the first simulation."""
         ...
@@ -31,8 +36,8 @@ class EdgeValues(Protocol):
         """After a simulation was backed up."""
         ...
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
-        """Scaled values ``[B, K]`` at nodes ``[B]``, and what the next level is to know."""
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
+        """Scaled values ``[..., K]`` of nodes ``[...]``, and what the next level is to know."""
         ...
 
 
@@ -43,6 +48,7 @@ class SiblingValues:
     """
 
     can_reuse = True
+    is_local = True
 
     def __init__(self, eps: float = 1e-8) -> None:
         self.eps = eps
@@ -53,14 +59,12 @@ class SiblingValues:
     def after(self, tree: Tree, path: Path) -> None:
         """Nothing is kept."""
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scaled values ``[B, K]``."""
-        is_visited = tree.at(tree.edge_visits, node) > 0
-        q, own = tree.at(tree.edge_q, node), tree.value(node).unsqueeze(1)
-        safe = torch.where(is_visited, q, own)
-        low = torch.minimum(own, safe.amin(1, keepdim=True))
-        high = torch.maximum(own, safe.amax(1, keepdim=True))
-        return (torch.where(is_visited, q, low) - low) / (high - low).clamp(min=self.eps), None
+        q, taken, own = nodes.edge_q, nodes.taken, nodes.value.unsqueeze(-1)
+        low, high = torch.lerp(own.expand_as(q), q, taken).aminmax(dim=-1, keepdim=True)
+        low, high = torch.minimum(own, low), torch.maximum(own, high)
+        return taken * (q - low) / (high - low).clamp(min=self.eps), None
 
 
 class ZeroUnvisited:
@@ -72,6 +76,8 @@ class ZeroUnvisited:
 
     Reference: Schrittwieser et al., MuZero (2020), pseudocode.
     """
+
+    is_local = False
 
     def __init__(self, bounds: TreeBounds, scale: Scale) -> None:
         self.bounds, self.scale = bounds, scale
@@ -85,10 +91,9 @@ class ZeroUnvisited:
         """The range with this simulation."""
         self.bounds.after(tree, path)
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scaled values ``[B, K]``."""
-        is_visited = tree.at(tree.edge_visits, node) > 0
-        return torch.where(is_visited, self.scale(tree, tree.at(tree.edge_q, node)), 0.0), None
+        return nodes.taken * self.scale(tree, nodes.edge_q), None
 
 
 class MeanUnvisited:
@@ -103,6 +108,8 @@ class MeanUnvisited:
     Reference: Ye et al., EfficientZero (2021), appendix; LightZero.
     """
 
+    is_local = False
+
     def __init__(self, bounds: TreeBounds, scale: Scale) -> None:
         self.bounds, self.scale = bounds, scale
         self.can_reuse = bounds.can_reuse
@@ -115,15 +122,14 @@ class MeanUnvisited:
         """The range with this simulation."""
         self.bounds.after(tree, path)
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scaled values ``[B, K]``, and the mean ``[B, 1]`` for the level below."""
-        is_visited = tree.at(tree.edge_visits, node) > 0
-        q = tree.at(tree.edge_q, node)  # 0 where never taken
+        taken, q = nodes.taken, nodes.edge_q  # 0 where never taken
         if carry is not None and tree.has_players:
-            carry = torch.where(tree.at(tree.discount, node).unsqueeze(1) < 0, -carry, carry)
-        total, count = q.sum(1, keepdim=True), is_visited.sum(1, keepdim=True)
+            carry = torch.where(nodes.discount.unsqueeze(1) < 0, -carry, carry)
+        total, count = q.sum(1, keepdim=True), taken.sum(1, keepdim=True)
         mean = total / count.clamp(min=1) if carry is None else (carry + total) / (count + 1)
-        return self.scale(tree, torch.where(is_visited, q, mean)), mean
+        return self.scale(tree, torch.lerp(mean.expand_as(q), q, taken)), mean
 
 
 class PUCT:
@@ -145,6 +151,11 @@ class PUCT:
         """Whether what this rule keeps of a tree holds for its subtrees too."""
         return self.values.can_reuse
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what is known of a node decides alone what is done there."""
+        return self.values.is_local
+
     def start(self, tree: Tree) -> None:
         """Before the first simulation."""
         self.values.start(tree)
@@ -153,10 +164,10 @@ class PUCT:
         """After a simulation was backed up."""
         self.values.after(tree, path)
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
-        """Scores ``[B, K]`` at nodes ``[B]``."""
-        value, carry = self.values(tree, node, carry)
-        count = tree.at(tree.visits, node) - self.uncounted
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[..., K]`` of nodes ``[...]``."""
+        value, carry = self.values(tree, nodes, carry)
+        count = nodes.visits - self.uncounted if self.uncounted else nodes.visits
         weight = (((count + (self.c_base + 1)) / self.c_base).log() + self.c_init) * count.sqrt()
-        prior = tree.at(tree.probs, node) * (weight.unsqueeze(1) / (1 + tree.at(tree.edge_visits, node)))
+        prior = nodes.probs * (weight.unsqueeze(-1) / (1 + nodes.edge_visits))
         return value + prior, carry

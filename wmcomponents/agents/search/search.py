@@ -13,10 +13,12 @@ from wmcomponents.agents.search.decision import Decision, FinalChoice
 from wmcomponents.agents.search.root_prior import RootPrior
 from wmcomponents.agents.search.searched import Arrival, Evaluation, SearchedModel
 from wmcomponents.agents.search.states import NodeStates
-from wmcomponents.agents.search.tree import ROOT, Path, Tree
+from wmcomponents.agents.search.tree import PROBS, RAW_VALUE, ROOT, Nodes, Path, Tree
 from wmcomponents.world_model import Noise, State
 
 TIE = 1e-7
+LOOK = 3
+"""Levels that a descent goes down between two looks at whether all rows have arrived."""
 
 
 class Selection(Protocol):
@@ -27,6 +29,15 @@ class Selection(Protocol):
         """Whether what is kept of a tree holds for its subtrees too."""
         ...
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what is known of a node decides alone what is done there.
+
+        Then its choice stays until a simulation passes through it, and a descent follows choices that were made before,
+        of all levels at once.
+        """
+        ...
+
     def start(self, tree: Tree) -> None:
         """Before the first simulation."""
         ...
@@ -35,13 +46,13 @@ class Selection(Protocol):
         """After a simulation was backed up."""
         ...
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
-        """Scores ``[B, K]`` of the edges at nodes ``[B]``, of which the highest is taken.
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[..., K]`` of the edges of nodes ``[...]``, of which the highest is taken.
 
         Args:
             tree: the trees.
-            node: where each row stands.
-            carry: what the level above handed on; ``None`` at the root.
+            nodes: where each row stands, ``[B]``; for a local rule of several levels, ``[D, B]``.
+            carry: what the level above handed on; ``None`` at the root, and for a local rule.
         """
         ...
 
@@ -57,8 +68,8 @@ class RootRule(Protocol):
         """After a simulation was backed up."""
         ...
 
-    def __call__(self, tree: Tree, node: Tensor, carry: Any) -> tuple[Tensor, Any]:
-        """Scores ``[B, K]``, as a :class:`Selection` gives them."""
+    def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
+        """Scores ``[B, K]`` of the roots, as a :class:`Selection` gives them."""
         ...
 
     def decide(self, tree: Tree, noise: Noise) -> Decision:
@@ -237,71 +248,110 @@ class TreeSearch:
     # -- the steps of a simulation -------------------------------------------------------------------------------------
 
     def _simulate(self, tree: Tree, noise: SearchNoise) -> None:
-        ties = None if noise.ties is None else TIE * noise.ties[:, tree.simulation]
-        path, is_new = self._descend(tree, ties)
+        descend = self._follow if self.selection.is_local else self._descend
+        path, is_new = descend(tree, noise)
         value = self._expand(tree, path, is_new, noise)
         path = tree.backward(path._replace(leaf_value=value))
         self.selection.after(tree, path)
         if self.root is not None:
             self.root.after(tree, path)
+        if self.selection.is_local and tree.simulation + 1 < self.simulations:
+            passed = torch.cat([path.node, path.leaf.unsqueeze(0)])
+            self._prefer(tree, passed, tree.simulation + 1, noise)
 
-    def _descend(self, tree: Tree, ties: Tensor | None) -> tuple[Path, Tensor]:
+    def _choose(
+        self, tree: Tree, rule: Selection | RootRule, nodes: Nodes, carry: Any, simulation: int, noise: SearchNoise
+    ) -> tuple[Tensor, Any]:
+        """The edges that a rule takes at nodes ``[..., B]``, and what the level below is to know."""
+        score, carry = rule(tree, nodes, carry)
+        if noise.ties is not None:
+            score = score + TIE * noise.ties[:, simulation]
+        if tree.is_masked:
+            score = score.masked_fill(nodes.logits == -torch.inf, -torch.inf)
+        return score.argmax(-1), carry
+
+    def _prefer(self, tree: Tree, place: Tensor, simulation: int, noise: SearchNoise) -> None:
+        """Choose anew, for the next simulation, at places ``[..., B]`` of which more is known now."""
+        action, _ = self._choose(tree, self.selection, tree.look(place), None, simulation, noise)
+        tree.prefer(place, action)
+
+    def _follow(self, tree: Tree, noise: SearchNoise) -> tuple[Path, Tensor | None]:
+        """As :meth:`_descend`, along the edges that a local rule prefers."""
+        if self.root is not None:
+            action, _ = self._choose(tree, self.root, tree.look(tree.rows), None, tree.simulation, noise)
+            tree.prefer(tree.rows, action)
+        onward = tree.onward.view(-1)
+        places = [tree.rows]
+        following = onward.index_select(0, tree.rows)
+        while len(places) != self.max_depth:
+            # Whether all have arrived is asked now and then; until then a row that has repeats its last node.
+            if len(places) % LOOK == 1 and torch.equal(following, places[-1]):
+                break
+            places.append(following)
+            following = onward.index_select(0, following)
+        is_new = None if self.max_depth is None else following == places[-1]
+        leaf = tree.rows + tree.size
+        leaf = leaf if is_new is None else torch.where(is_new, leaf, following)
+        node = torch.stack(places)
+        below = torch.cat([node[1:], leaf.unsqueeze(0)])
+        goes_on = below != node  # a row that stays has arrived: its edge leads to the leaf
+        is_active = torch.ones_like(goes_on)
+        is_active[1:] = goes_on[:-1]
+        child = torch.where(goes_on, below, leaf)
+        action = tree.preferred.view(-1)[node]
+        return Path(node, action, child, is_active, leaf, leaf, leaf), is_new
+
+    def _descend(self, tree: Tree, noise: SearchNoise) -> tuple[Path, Tensor | None]:
         """From the roots down to edges that were never taken, or the depth limit; and where those are new."""
-        node, active, carry = torch.zeros_like(tree.size), torch.ones_like(tree.size, dtype=torch.bool), None
-        nodes, actions, actives, children = [], [], [], []
+        place, active, carry = tree.rows, torch.ones_like(tree.size, dtype=torch.bool), None
+        places, actions, actives, children = [], [], [], []
         rule: Selection | RootRule = self.selection if self.root is None else self.root
         while True:
-            score, carry = rule(tree, node, carry)
-            score = score if ties is None else score + ties
-            if tree.is_masked:
-                score = score.masked_fill(tree.at(tree.logits, node) == -torch.inf, -torch.inf)
-            action = score.argmax(1)
-            if nodes:
+            action, carry = self._choose(tree, rule, tree.look(place), carry, tree.simulation, noise)
+            if places:
                 action = torch.where(active, action, actions[-1])
-            child = tree.children.view(-1)[tree.edge(node, action)]
-            nodes.append(node)
+            child = tree.behind(place, action)
+            places.append(place)
             actions.append(action)
             actives.append(active)
             children.append(child)
-            active = active & (child >= 0)
-            if len(nodes) == self.max_depth or not bool(active.any()):
+            active = active & (child != place)
+            if len(places) == self.max_depth or not bool(active.any()):
                 break
-            node = torch.where(active, child, node)
+            place = torch.where(active, child, place)
             rule = self.selection
-        is_new = child < 0
-        leaf = torch.where(is_new, tree.size, child)
-        behind = torch.stack(children)
-        path = Path(
-            node=torch.stack(nodes),
-            action=torch.stack(actions),
-            child=torch.where(behind < 0, leaf, behind),
-            is_active=torch.stack(actives),
-            leaf=leaf,
-            returns=leaf,
-            leaf_value=leaf,
-        )
-        return path, is_new
+        is_new = children[-1] == places[-1]
+        leaf = torch.where(is_new, tree.rows + tree.size, children[-1])
+        node, behind = torch.stack(places), torch.stack(children)
+        child = torch.where(behind == node, leaf, behind)
+        path = Path(node, torch.stack(actions), child, torch.stack(actives), leaf, leaf, leaf)
+        return path, None if self.max_depth is None else is_new
 
-    def _expand(self, tree: Tree, path: Path, is_new: Tensor, noise: SearchNoise) -> Tensor:
-        """Dream to the leaves, look at them, and write them down; gives their values ``[B]``."""
+    def _expand(self, tree: Tree, path: Path, is_new: Tensor | None, noise: SearchNoise) -> Tensor:
+        """Dream to the leaves, look at them, and write them down; gives their values ``[B]``.
+
+        Args:
+            tree: the trees.
+            path: to the leaves.
+            is_new: where the leaf was not there before; ``None``: everywhere.
+            noise: of this search.
+        """
         s, parent, action, leaf = tree.simulation, path.node[-1], path.action[-1], path.leaf
-        place = tree.rows + leaf
         z = None if noise.model is None else {key: value[:, s] for key, value in noise.model.items()}
-        state = tree.states.read(tree.rows + parent, parent)
+        state = tree.states.read(parent)
         arrival = self.searched.step(state, self._vector(tree, parent, action), z)
         drawn = None if noise.edges is None else noise.edges[:, 1 + s]
         found = self.searched.evaluate(arrival.state, drawn, is_root=False)
-        if self.max_depth is not None:  # a leaf that was there before stays what it was
+        if is_new is not None:  # a leaf that was there before stays what it was
             found, arrival = kept_leaves(tree, leaf, is_new, found, arrival)
-        tree.states.write(place, leaf, arrival.state)
-        tree.put(tree.reward, leaf, arrival.reward)
-        tree.put(tree.discount, leaf, arrival.discount)
-        tree.put(tree.parent, leaf, parent)
-        tree.put(tree.parent_action, leaf, action)
-        tree.put(tree.depth, leaf, tree.at(tree.depth, parent) + 1)
-        write_evaluation(tree, leaf, found)
-        tree.children.view(-1)[tree.edge(parent, action)] = leaf
-        tree.size = tree.size + is_new
+        tree.states.write(leaf, arrival.state)
+        known = torch.stack([found.value, arrival.reward, arrival.discount], -1)
+        tree.put(tree.node_stats[..., RAW_VALUE:], leaf, known)
+        depth = tree.at(tree.depth, parent) + 1
+        tree.put(tree.links, leaf, torch.stack([parent - tree.rows, action, depth], -1))
+        write_edges(tree, leaf, found)
+        tree.children.view(-1).scatter_(0, tree.edge(parent, action), leaf - tree.rows)
+        tree.size = tree.size + (1 if is_new is None else is_new)
         return found.value
 
     def _vector(self, tree: Tree, node: Tensor, action: Tensor) -> Tensor:
@@ -354,6 +404,13 @@ class TreeSearch:
             for name, value in before.items():
                 if value is not None:
                     tree.extra[name] = torch.where(kept, value, tree.extra[name])
+        if self.selection.is_local:
+            places = (
+                tree.rows
+                if reuse is None
+                else tree.rows + torch.arange(tree.nodes, device=tree.rows.device).unsqueeze(1)
+            )
+            self._prefer(tree, places, 0, noise)
         return tree
 
     def _regrown(self, reuse: Tree, state: State, fresh: Tensor | None) -> Tree:
@@ -375,7 +432,7 @@ class TreeSearch:
 
     def _root(self, tree: Tree, found: Evaluation) -> None:
         """Write the roots' evaluation, and count them as this search does."""
-        root, count = torch.zeros_like(tree.size), self.root_count
+        root, count = tree.rows, self.root_count
         is_empty, taken = tree.size == 0, tree.root(tree.edge_visits)
         visits = taken.sum(1) + count.visits
         total = (taken * tree.root(tree.edge_q)).sum(1) + count.value * found.value
@@ -385,11 +442,10 @@ class TreeSearch:
             assert found.vectors is not None
             vectors = torch.where(kept.unsqueeze(2), tree.actions[:, ROOT], found.vectors)
             found = found._replace(logits=logits, vectors=vectors)
-        write_evaluation(tree, root, found)
-        tree.put(tree.visits, root, visits)
-        tree.put(tree.value_sum, root, total)
-        tree.put(tree.reward, root, torch.zeros_like(total))
-        tree.put(tree.discount, root, torch.full_like(total, self.searched.root_discount))
+        discount = torch.full_like(total, self.searched.root_discount)
+        known = torch.stack([visits, total, found.value, torch.zeros_like(total), discount], -1)
+        tree.put(tree.node_stats, root, known)
+        write_edges(tree, root, found)
         tree.size = tree.size.clamp(min=1)
 
     def _checked(self, mask: Tensor | None, lead: torch.Size) -> Tensor | None:
@@ -407,14 +463,12 @@ class TreeSearch:
         return mask
 
 
-def write_evaluation(tree: Tree, node: Tensor, found: Evaluation) -> None:
-    """Write what is known of nodes ``[B]``."""
-    tree.put(tree.raw_value, node, found.value)
-    tree.put(tree.logits, node, found.logits)
-    tree.put(tree.probs, node, found.logits.softmax(1))
+def write_edges(tree: Tree, place: Tensor, found: Evaluation) -> None:
+    """Write what is known of the edges of nodes at places ``[B]``."""
+    tree.put(tree.edge_stats[:, :, : PROBS + 1], place, torch.stack([found.logits, found.logits.softmax(-1)], 1))
     if tree.actions is not None:
         assert found.vectors is not None
-        tree.put(tree.actions, node, found.vectors)
+        tree.put(tree.actions, place, found.vectors)
 
 
 def kept_leaves(
@@ -425,7 +479,7 @@ def kept_leaves(
     def chosen(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(is_new.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    before = tree.states.read(tree.rows + leaf, leaf)
+    before = tree.states.read(leaf)
     state = {key: chosen(value, before[key]) for key, value in arrival.state.items()}
     reward = chosen(arrival.reward, tree.at(tree.reward, leaf))
     discount = chosen(arrival.discount, tree.at(tree.discount, leaf))

@@ -25,12 +25,11 @@ class NodeStates:
         self.tables: State = {}
         self.constants: State = {}
 
-    def write(self, place: Tensor, node: Tensor, state: State) -> None:
+    def write(self, place: Tensor, state: State) -> None:
         """Keep states ``[B, ...]`` of nodes other than the root.
 
         Args:
             place: where each lies in a table of all nodes, ``[B]``.
-            node: which node of its root each is, ``[B]``.
             state: every key of the roots' states.
         """
         for key, value in state.items():
@@ -41,14 +40,14 @@ class NodeStates:
                 self._make_room(key, value)
             self.tables[key].index_copy_(0, place, value.to(self.tables[key].dtype))
 
-    def read(self, place: Tensor, node: Tensor) -> State:
+    def read(self, place: Tensor) -> State:
         """States ``[B, ...]``, in memory of their own; arguments as :meth:`write`."""
         found = {}
         for key, root in self.roots.items():
             if key in self.tables:
                 found[key] = self.tables[key].index_select(0, place)
             elif key in self.constants:
-                is_root = (node == 0).reshape(-1, *(1,) * (root.ndim - 1))
+                is_root = (place % self.nodes == 0).reshape(-1, *(1,) * (root.ndim - 1))
                 found[key] = torch.where(is_root, root, self.constants[key])
             else:
                 found[key] = root.clone()
@@ -58,7 +57,7 @@ class NodeStates:
         """The states of other nodes: node j is this one's ``source[:, j]``, both ``[B, N']``."""
         batch, nodes = source.shape
         rows = torch.arange(batch, device=source.device) * self.nodes
-        kept = NodeStates(self.read(rows + source[:, 0], source[:, 0]), nodes)
+        kept = NodeStates(self.read(rows + source[:, 0]), nodes)
         kept.constants = dict(self.constants)
         flat = (rows.unsqueeze(1) + source).flatten()
         kept.tables = {key: table.index_select(0, flat) for key, table in self.tables.items()}

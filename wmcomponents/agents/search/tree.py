@@ -10,10 +10,15 @@ from wmcomponents.agents.search.states import NodeStates
 
 ROOT = 0
 UNVISITED = -1
+LOGITS, PROBS, EDGE_VISITS, EDGE_Q = range(4)
+VISITS, VALUE_SUM, RAW_VALUE, REWARD, DISCOUNT = range(5)
+PARENT, PARENT_ACTION, DEPTH = range(3)
 
 
 class Path(NamedTuple):
     """The way that one simulation took from each root to its leaf, D levels deep where it was deepest.
+
+    Nodes are named by their place in tables ``[B, N]`` laid flat.
 
     Attributes:
         node: where a choice was made, ``[D, B]``. Rows that arrived before keep the edge that led to their leaf.
@@ -34,29 +39,66 @@ class Path(NamedTuple):
     leaf_value: Tensor
 
 
+class Nodes(NamedTuple):
+    """What stands in the tables at nodes ``[..., B]``, each as :class:`Tree` has it.
+
+    Attributes:
+        place: of the nodes in tables ``[B, N]`` laid flat.
+        logits: prior of the edges, ``[..., B, K]``.
+        probs: the same as probabilities.
+        edge_visits: simulations that took each edge.
+        edge_q: action value of each edge.
+        visits: of the nodes, ``[..., B]``.
+        value_sum: of the nodes.
+        raw_value: of the nodes.
+        reward: of the edge into them.
+        discount: of the edge into them.
+    """
+
+    place: Tensor
+    logits: Tensor
+    probs: Tensor
+    edge_visits: Tensor
+    edge_q: Tensor
+    visits: Tensor
+    value_sum: Tensor
+    raw_value: Tensor
+    reward: Tensor
+    discount: Tensor
+
+    @property
+    def value(self) -> Tensor:
+        """Mean of what was backed up, ``[..., B]``; 0 where nothing was."""
+        return self.value_sum / self.visits.clamp(min=1)
+
+    @property
+    def taken(self) -> Tensor:
+        """1 where an edge was taken, else 0, ``[..., B, K]``: numbers, which on a CPU are faster than truths."""
+        return self.edge_visits.clamp(max=1)
+
+
 @dataclasses.dataclass
 class Tree:
     """Trees of B roots with room for N nodes each, of K edges. Node 0 is the root; parents come before children.
 
     Nodes are tables ``[B, N]``, edges ``[B, N, K]``; a row has used its first ``size`` nodes. Values are those of the
-    player who moves at a node; rewards those of the player who moved at its parent.
+    player who moves at a node; rewards those of the player who moved at its parent. What is read together lies
+    together: ``edge_stats`` are ``logits`` (prior of each edge, minus infinity where it cannot be taken), ``probs``,
+    ``edge_visits`` and ``edge_q`` (reward plus discounted mean value behind each edge; 0 where none was taken);
+    ``node_stats`` are ``visits`` (simulations that passed through or ended in each node, and what a root begins with),
+    ``value_sum``, ``raw_value`` (from the model or the function), ``reward`` (of the edge into each node) and
+    ``discount`` (times continuation, negative where the players change); ``links`` are ``parent``, ``parent_action``
+    and ``depth``. Each is a view of its own name.
 
     Attributes:
         states: the model's states, by node.
         actions: the action of each edge, ``[B, N, K, *action]``; ``None`` where edge k is choice k everywhere.
-        logits: prior of each edge; minus infinity where it cannot be taken.
-        probs: the same as probabilities.
+        edge_stats: ``[B, N, 4, K]``.
+        node_stats: ``[B, N, 5]``.
+        links: int64 ``[B, N, 3]``; -1 at the root.
         children: node behind each edge, or -1.
-        edge_visits: simulations that took each edge.
-        edge_q: reward plus discounted mean value behind each edge; 0 where none was taken.
-        visits: simulations that passed through or ended in each node, and what a root begins with.
-        value_sum: sum of the returns backed up to each node.
-        raw_value: the value that the model or the function gave each node.
-        reward: of the edge into each node; 0 at the root.
-        discount: of the edge into each node: discount times continuation, negative where the players change.
-        parent: of each node; -1 at the root.
-        parent_action: the edge that leads to each node; -1 at the root.
-        depth: edges between the root and each node.
+        preferred: the edge that a local rule takes at each node.
+        onward: the place in tables ``[B, N]`` laid flat to which it leads; the node's own where it was never taken.
         size: nodes in use, ``[B]``.
         is_masked: whether some edge anywhere cannot be taken.
         has_players: whether two players take turns, so that values change their sign from node to node.
@@ -66,19 +108,12 @@ class Tree:
 
     states: NodeStates
     actions: Tensor | None
-    logits: Tensor
-    probs: Tensor
+    edge_stats: Tensor
+    node_stats: Tensor
+    links: Tensor
     children: Tensor
-    edge_visits: Tensor
-    edge_q: Tensor
-    visits: Tensor
-    value_sum: Tensor
-    raw_value: Tensor
-    reward: Tensor
-    discount: Tensor
-    parent: Tensor
-    parent_action: Tensor
-    depth: Tensor
+    preferred: Tensor
+    onward: Tensor
     size: Tensor
     is_masked: bool = False
     has_players: bool = False
@@ -86,7 +121,8 @@ class Tree:
     extra: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows = torch.arange(self.batch, device=self.visits.device) * self.nodes
+        self.rows = torch.arange(self.batch, device=self.size.device) * self.nodes
+        """Places of the roots."""
 
     @classmethod
     def with_room(cls, states: NodeStates, like: Tensor, nodes: int, actions: Tensor | None) -> "Tree":
@@ -100,68 +136,132 @@ class Tree:
         """
         batch, edges = like.shape
 
-        def numbers(*shape: int) -> Tensor:
-            return like.new_zeros(batch, nodes, *shape)
-
         def indices(*shape: int) -> Tensor:
             return torch.full((batch, nodes, *shape), UNVISITED, dtype=torch.int64, device=like.device)
 
+        links = indices(3)
+        links[..., DEPTH] = 0
         return cls(
             states=states,
             actions=None if actions is None else actions.new_zeros(batch, nodes, *actions.shape[1:]),
-            logits=numbers(edges),
-            probs=numbers(edges),
+            edge_stats=like.new_zeros(batch, nodes, 4, edges),
+            node_stats=like.new_zeros(batch, nodes, 5),
+            links=links,
             children=indices(edges),
-            edge_visits=numbers(edges),
-            edge_q=numbers(edges),
-            visits=numbers(),
-            value_sum=numbers(),
-            raw_value=numbers(),
-            reward=numbers(),
-            discount=numbers(),
-            parent=indices(),
-            parent_action=indices(),
-            depth=indices() + 1,
+            preferred=indices(),
+            onward=indices(),
             size=torch.zeros(batch, dtype=torch.int64, device=like.device),
         )
 
     @property
     def batch(self) -> int:
         """Number of roots, B."""
-        return self.visits.shape[0]
+        return self.node_stats.shape[0]
 
     @property
     def nodes(self) -> int:
         """Room for nodes, N."""
-        return self.visits.shape[1]
+        return self.node_stats.shape[1]
 
     @property
     def edges(self) -> int:
         """Edges of a node, K."""
-        return self.logits.shape[-1]
+        return self.edge_stats.shape[-1]
 
-    def at(self, table: Tensor, node: Tensor) -> Tensor:
-        """Rows of a table ``[B, N, ...]`` at nodes ``[..., B]``: ``[..., B, ...]``."""
+    @property
+    def logits(self) -> Tensor:
+        """Prior of each edge, ``[B, N, K]``; minus infinity where it cannot be taken."""
+        return self.edge_stats[:, :, LOGITS]
+
+    @property
+    def probs(self) -> Tensor:
+        """The same as probabilities."""
+        return self.edge_stats[:, :, PROBS]
+
+    @property
+    def edge_visits(self) -> Tensor:
+        """Simulations that took each edge, ``[B, N, K]``."""
+        return self.edge_stats[:, :, EDGE_VISITS]
+
+    @property
+    def edge_q(self) -> Tensor:
+        """Reward plus discounted mean value behind each edge, ``[B, N, K]``."""
+        return self.edge_stats[:, :, EDGE_Q]
+
+    @property
+    def visits(self) -> Tensor:
+        """Simulations that passed through or ended in each node, ``[B, N]``."""
+        return self.node_stats[..., VISITS]
+
+    @property
+    def value_sum(self) -> Tensor:
+        """Sum of the returns backed up to each node, ``[B, N]``."""
+        return self.node_stats[..., VALUE_SUM]
+
+    @property
+    def raw_value(self) -> Tensor:
+        """The value that each node was given when it was found, ``[B, N]``."""
+        return self.node_stats[..., RAW_VALUE]
+
+    @property
+    def reward(self) -> Tensor:
+        """Of the edge into each node, ``[B, N]``."""
+        return self.node_stats[..., REWARD]
+
+    @property
+    def discount(self) -> Tensor:
+        """Of the edge into each node, ``[B, N]``."""
+        return self.node_stats[..., DISCOUNT]
+
+    @property
+    def parent(self) -> Tensor:
+        """Of each node, ``[B, N]``; -1 at the root."""
+        return self.links[..., PARENT]
+
+    @property
+    def parent_action(self) -> Tensor:
+        """The edge that leads to each node, ``[B, N]``; -1 at the root."""
+        return self.links[..., PARENT_ACTION]
+
+    @property
+    def depth(self) -> Tensor:
+        """Edges between the root and each node, ``[B, N]``."""
+        return self.links[..., DEPTH]
+
+    def at(self, table: Tensor, place: Tensor) -> Tensor:
+        """Rows of a table ``[B, N, ...]`` at places ``[..., B]``: ``[..., B, ...]``."""
         flat = table.flatten(0, 1)
-        if node.ndim == 1:
-            return flat.index_select(0, self.rows + node)
-        return flat[self.rows + node]
+        return flat.index_select(0, place) if place.ndim == 1 else flat[place]
 
-    def put(self, table: Tensor, node: Tensor, value: Tensor) -> None:
-        """Write one row a root, ``[B, ...]``, at nodes ``[B]``."""
-        table.flatten(0, 1).index_copy_(0, self.rows + node, value.to(table.dtype))
+    def put(self, table: Tensor, place: Tensor, value: Tensor) -> None:
+        """Write one row a root, ``[B, ...]``, at places ``[B]``."""
+        table.flatten(0, 1).index_copy_(0, place, value.to(table.dtype))
 
-    def edge(self, node: Tensor, action: Tensor) -> Tensor:
-        """Place of edges in tables ``[B, N, K]`` laid flat: nodes and actions ``[..., B]``."""
-        return (self.rows + node) * self.edges + action
+    def look(self, place: Tensor) -> Nodes:
+        """What stands at places ``[..., B]``."""
+        flat = place.flatten()
+        edges = self.edge_stats.flatten(0, 1).index_select(0, flat).unflatten(0, place.shape)
+        nodes = self.node_stats.flatten(0, 1).index_select(0, flat).unflatten(0, place.shape)
+        return Nodes(place, *edges.unbind(-2), *nodes.unbind(-1))
+
+    def edge(self, place: Tensor, action: Tensor) -> Tensor:
+        """Place of edges in tables ``[B, N, K]`` laid flat: places of nodes and actions ``[..., B]``."""
+        return place * self.edges + action
+
+    def behind(self, place: Tensor, action: Tensor) -> Tensor:
+        """Places of the children behind edges, ``[..., B]``; the nodes' own where an edge was never taken."""
+        child = self.children.view(-1)[self.edge(place, action)]
+        return torch.where(child < 0, place, child + self.rows)
+
+    def prefer(self, place: Tensor, action: Tensor) -> None:
+        """Note the edges ``[..., B]`` that are taken at places ``[..., B]``, and where they lead."""
+        flat = place.flatten()
+        self.preferred.view(-1).scatter_(0, flat, action.flatten())
+        self.onward.view(-1).scatter_(0, flat, self.behind(place, action).flatten())
 
     def root(self, table: Tensor) -> Tensor:
         """A table's rows at the roots, ``[B, ...]``."""
         return table[:, ROOT]
-
-    def value(self, node: Tensor) -> Tensor:
-        """Mean of what was backed up to nodes ``[..., B]``; 0 where nothing was."""
-        return self.at(self.value_sum, node) / self.at(self.visits, node).clamp(min=1)
 
     @property
     def root_value(self) -> Tensor:
@@ -173,27 +273,28 @@ class Tree:
 
         A return is the reward of an edge plus its discount times the return behind it.
         """
-        reward = self.at(self.reward, path.child) * path.is_active
-        discount = torch.where(path.is_active, self.at(self.discount, path.child), 1.0)
+        stats, edge_stats = self.node_stats.view(-1), self.edge_stats.view(-1)
+        behind = self.at(self.node_stats, path.child)
+        reward, discount = behind[..., REWARD], behind[..., DISCOUNT]
+        counts = path.is_active.to(reward.dtype)
+        gained, kept = reward * counts, torch.lerp(torch.ones_like(counts), discount, counts)
         returns, value = [], path.leaf_value
-        for r, d in zip(reward.flip(0).unbind(), discount.flip(0).unbind(), strict=True):
+        for r, d in zip(reversed(gained.unbind()), reversed(kept.unbind()), strict=True):
             value = torch.addcmul(r, d, value)
             returns.append(value)
-        path = path._replace(returns=torch.stack(returns[::-1]))
-        counts = path.is_active.to(reward.dtype)
-        passed = torch.cat([path.node, path.leaf.unsqueeze(0)]).add(self.rows).flatten()
-        sums = torch.cat([path.returns * counts, path.leaf_value.unsqueeze(0)]).flatten()
-        counts = torch.cat([counts, torch.ones_like(counts[:1])]).flatten()
-        self.value_sum.view(-1).index_add_(0, passed, sums)
-        self.visits.view(-1).index_add_(0, passed, counts)
+        returns = torch.stack(returns[::-1])
+        passed = torch.cat([path.node, path.leaf.unsqueeze(0)]) * self.node_stats.shape[-1]
+        sums = torch.cat([returns * counts, path.leaf_value.unsqueeze(0)])
+        counts = torch.cat([counts, torch.ones_like(counts[:1])])
+        both = torch.cat([passed + VISITS, passed + VALUE_SUM]).flatten()
+        stats.index_add_(0, both, torch.cat([counts, sums]).flatten())
         # A row that arrived before repeats its last edge, and so writes the same numbers again.
-        place = self.edge(path.node, path.action).flatten()
-        visits = self.at(self.visits, path.child)
-        mean = self.at(self.value_sum, path.child) / visits
-        q = self.at(self.reward, path.child) + self.at(self.discount, path.child) * mean
-        self.edge_visits.view(-1)[place] = visits.flatten()
-        self.edge_q.view(-1)[place] = q.flatten()
-        return path
+        visits, total = self.at(self.node_stats[..., : VALUE_SUM + 1], path.child).unbind(-1)
+        q = reward + discount * (total / visits)
+        place = (path.node * 4 + EDGE_VISITS) * self.edges + path.action
+        both = torch.cat([place, place + self.edges]).flatten()
+        edge_stats.scatter_(0, both, torch.cat([visits, q]).flatten())
+        return path._replace(returns=returns)
 
     def resized(self, source: Tensor, is_used: Tensor) -> "Tree":
         """The tree whose node j is this one's node ``source[:, j]``; edges lead where the nodes went, or nowhere.
@@ -218,22 +319,17 @@ class Tree:
             named = target.gather(1, torch.where(there < 0, self.nodes, there).flatten(1))
             return named.reshape(there.shape)
 
+        depth, by = moved(self.depth), moved(self.parent_action, UNVISITED)
+        links = torch.stack([renamed(self.parent), by, depth], -1)
         return Tree(
             states=self.states.moved(source, is_used),
             actions=None if self.actions is None else moved(self.actions),
-            logits=moved(self.logits),
-            probs=moved(self.probs),
+            edge_stats=moved(self.edge_stats),
+            node_stats=moved(self.node_stats),
+            links=links,
             children=renamed(self.children),
-            edge_visits=moved(self.edge_visits),
-            edge_q=moved(self.edge_q),
-            visits=moved(self.visits),
-            value_sum=moved(self.value_sum),
-            raw_value=moved(self.raw_value),
-            reward=moved(self.reward),
-            discount=moved(self.discount),
-            parent=renamed(self.parent),
-            parent_action=moved(self.parent_action, UNVISITED),
-            depth=moved(self.depth),
+            preferred=moved(self.preferred, UNVISITED),
+            onward=torch.full_like(source, UNVISITED),
             size=is_used.sum(1),
             is_masked=self.is_masked,
             has_players=self.has_players,
@@ -257,7 +353,7 @@ class Tree:
         is_used = torch.arange(self.nodes, device=action.device) < below.sum(1, keepdim=True)
         found = self.resized(source, is_used)
         found.parent[:, ROOT] = found.parent_action[:, ROOT] = UNVISITED
-        found.depth = (found.depth - 1).clamp(min=0)
+        found.links[..., DEPTH] = (found.depth - 1).clamp(min=0)
         return found
 
     def grown(self, nodes: int) -> "Tree":
