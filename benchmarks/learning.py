@@ -73,29 +73,40 @@ over the seeds.
 """
 
 
+def how_to(family: str, env_id: str) -> Fit:
+    """How a family is fitted there."""
+    return FITS.get((family, env_id), FITS.get(("", env_id), Fit()))
+
+
+def fitted(family: str, env_id: str, seed: int, folder: Path) -> tuple[dict[str, Any], Any]:
+    """Seconds and losses of a fit, and the model; fitted now, or by an earlier run."""
+    name = f"{family}-{env_id.replace('/', '-')}-{seed}"
+    kept, how = folder / f"{name}.fit.json", how_to(family, env_id)
+    if kept.is_file():
+        return json.loads(kept.read_text()), load(folder / name)
+    replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder)
+    env = make_env(env_id)
+    seed_everything(seed)
+    model = make_model(family, "tiny", observation_spec(env), action_spec(env), **how.changes)
+    begun = time.perf_counter()
+    trainer = Trainer(
+        model, replay, lr=how.lr, warmup=100, schedule=ConstantThenDecay(how.updates), seed=seed, progress=False
+    )
+    losses = {key: digits(value, 4) for key, value in trainer.train(how.updates).items()}
+    facts = {"seconds": round(time.perf_counter() - begun, 1), "losses": losses}
+    model.save_pretrained(folder / name)
+    kept.write_text(json.dumps(facts) + "\n")
+    return facts, model
+
+
 def fit(family: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     """Fit one model and hold it against reality, or return what an earlier run found."""
-    name = f"{family}-{env_id.replace('/', '-')}-{seed}"
-    result, fitted = folder / f"{name}.json", folder / f"{name}.fit.json"
+    result = folder / f"{family}-{env_id.replace('/', '-')}-{seed}.json"
     if result.is_file():
         return json.loads(result.read_text())
-    how = FITS.get((family, env_id), FITS.get(("", env_id), Fit()))
-    replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder)
+    how = how_to(family, env_id)
     held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], HELD_OUT_SEQUENCES, folder)
-    if fitted.is_file():  # fitted by a run that was stopped before it was measured
-        facts, model = json.loads(fitted.read_text()), load(folder / name)
-    else:
-        env = make_env(env_id)
-        seed_everything(seed)
-        model = make_model(family, "tiny", observation_spec(env), action_spec(env), **how.changes)
-        begun = time.perf_counter()
-        trainer = Trainer(
-            model, replay, lr=how.lr, warmup=100, schedule=ConstantThenDecay(how.updates), seed=seed, progress=False
-        )
-        losses = {key: digits(value, 4) for key, value in trainer.train(how.updates).items()}
-        facts = {"seconds": round(time.perf_counter() - begun, 1), "losses": losses}
-        model.save_pretrained(folder / name)
-        fitted.write_text(json.dumps(facts) + "\n")
+    facts, model = fitted(family, env_id, seed, folder)
     probed = model
     if "decode" not in model.capabilities:
         probe_data = data(env_id, seed, REAL_STEPS, how.sequence_length, REAL_STEPS // how.sequence_length, folder)

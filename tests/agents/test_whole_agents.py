@@ -2,9 +2,18 @@
 
 import pytest
 import torch
+from torchrl.data import OneHot
 
+from tests.support.line_world import Walk
 from tests.support.worlds import PointMass
-from wmcomponents.agents import Agent, DreamerV1Agent, DreamerV2Agent, DreamerV3Agent, DreamerV3PreprintAgent
+from wmcomponents.agents import (
+    Agent,
+    DreamerV1Agent,
+    DreamerV2Agent,
+    DreamerV3Agent,
+    DreamerV3PreprintAgent,
+    WorldModelsAgent,
+)
 from wmcomponents.data import make_env
 from wmcomponents.data.environments import maker_of
 from wmcomponents.models import DreamerV3Config
@@ -65,3 +74,54 @@ def test_a_behaviour_of_one_s_own_takes_the_place_of_the_paper_s():
         "CartPole-v1", changes=FEW, progress=False, behaviour=lambda model: ImaginationAgent(dreamer_v2_loss(model))
     )
     assert agent.behaviour.loss.bootstrap == "slow"
+
+
+def evolving(out=None, **changes):
+    pytest.importorskip("cma")
+    behaviour = {"population": 4, "rollouts": 2, "horizon": 3, "generations": 2}
+    sizes = {
+        "latent": 3,
+        "hidden": 4,
+        "units": 4,
+        "vision_steps": 1,
+        "steps_between": 4,
+        "agent_every": 2,
+        "updates_per_step": 0.5,
+    }
+    given = {**FEW, **sizes, "behaviour": behaviour, **changes}
+    return WorldModelsAgent.tiny("CartPole-v1", changes=given, out=out, progress=False)
+
+
+def test_world_models_evolve_their_controller_after_each_phase_and_go_on_to_the_bit(tmp_path):
+    straight = evolving()
+    straight.train(32)
+    assert straight.behaviour.search.generations > 2 and straight.dreamed_steps > 0
+    assert straight.trainer.global_step == 2 + 6
+    evolving(tmp_path).train(25)
+    last = evolving(tmp_path)
+    assert last.trainer.real_steps == 25
+    last.train(32)
+    assert torch.equal(last.behaviour.controller.genome, straight.behaviour.controller.genome)
+    assert last.behaviour.search.sigma == straight.behaviour.search.sigma
+    assert last.trainer.episodes == straight.trainer.episodes
+
+
+def test_world_models_that_are_fitted_once_evolve_afterwards_and_go_on_to_the_bit(tmp_path):
+    once = {"updates_per_step": 0.0, "agent_every": 10**9, "generations_after": 6}
+    straight = evolving(**once)
+    told = straight.train(20)
+    assert straight.behaviour.evolved == 6 and straight.trainer.global_step == 2 and "agent/sigma" in told
+    stopped = evolving(tmp_path, **{**once, "generations_after": 0})
+    stopped.train(20)
+    assert stopped.behaviour.evolved == 0
+    stopped.evolve(4)
+    last = evolving(tmp_path, **once)
+    assert last.behaviour.evolved == 4
+    last.train(20)
+    assert torch.equal(last.behaviour.controller.genome, straight.behaviour.controller.genome)
+
+
+def test_the_paper_s_numbers_of_evolution_are_the_defaults():
+    pytest.importorskip("cma")
+    agent = WorldModelsAgent.behaviour_in(Walk(OneHot(2)))
+    assert (len(agent.search.ask()), agent.returns.rollouts, agent.search.sigma) == (64, 16, 0.1)

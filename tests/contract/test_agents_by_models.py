@@ -57,7 +57,7 @@ def _reason(model, agent: str) -> str | None:
     """Why an agent must be refused, by kind."""
     kind, shown = AGENTS[agent].kind, list(model.observation_spec.values())
     is_choice = not isinstance(model.action_spec, Bounded)
-    if kind == "actor-critic" and "features" not in model.capabilities:
+    if kind in ("actor-critic", "evolution") and "features" not in model.capabilities:
         return "offers no features"
     if agent in ("muzero", "efficientzero"):
         return None if isinstance(model, ValueEquivalentModel) else "no policy to teach"

@@ -46,6 +46,7 @@ WORLDS = {
 SMALL: dict[str, dict[str, Any]] = {
     "actor-critic": {"units": 8, "horizon": 2, "dreams": 4},
     "recurrent actor-critic": {"units": 8, "horizon": 2, "burn_in": 2},
+    "evolution": {"population": 4, "rollouts": 4, "horizon": 4, "sigma": 2.0},
     "planner": {"horizon": 2, "candidates": 8, "elites": 2, "budget": 1},
     "search": {"simulations": 3},
     "Stable-Baselines3": {"dreams": 2, "horizon": 3, "round_steps": 16},

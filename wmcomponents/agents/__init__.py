@@ -1,4 +1,4 @@
-"""Behaviour: actor-critics, planners, search."""
+"""Behaviour: actor-critics, planners, search, evolution."""
 
 from wmcomponents.agents.agent import Agent as Agent
 from wmcomponents.agents.agent import LearnsFrom as LearnsFrom
@@ -21,3 +21,4 @@ from wmcomponents.agents.self_play import SelfPlayAgent as SelfPlayAgent
 from wmcomponents.agents.tdmpc2 import TDMPC2Agent as TDMPC2Agent
 from wmcomponents.agents.whole_agent import AgentConfig as AgentConfig
 from wmcomponents.agents.whole_agent import WholeAgent as WholeAgent
+from wmcomponents.agents.world_models import WorldModelsAgent as WorldModelsAgent

@@ -5,10 +5,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from wmcomponents.agents.actor_critic.optimizers import OneLaProp, SharedAdam, TwoAdams
+from wmcomponents.agents.evolution.pedals import SteeringAndPedals
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy
 from wmcomponents.training import ConstantThenDecay, LinearDecay
 
-KINDS = (OneLaProp, TwoAdams, SharedAdam, LinearDecay, ConstantThenDecay, ExponentialAverage, PeriodicCopy)
+KINDS = (
+    OneLaProp, TwoAdams, SharedAdam, LinearDecay, ConstantThenDecay, ExponentialAverage, PeriodicCopy, SteeringAndPedals
+)  # fmt: skip
 PARTS: dict[str, type] = {kind.__name__: kind for kind in KINDS}
 """Parts that may stand among the arguments, by name: data classes of plain values."""
 

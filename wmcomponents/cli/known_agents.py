@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from wmcomponents.cli.errors import UsageError, meant
 
-Kind = Literal["actor-critic", "recurrent actor-critic", "Stable-Baselines3", "planner", "search"]
+Kind = Literal["actor-critic", "recurrent actor-critic", "Stable-Baselines3", "planner", "search", "evolution"]
 
 
 class KnownAgent(NamedTuple):
@@ -118,6 +118,12 @@ AGENTS: dict[str, KnownAgent] = {
         "wmcomponents.agents:DiamondAgent.behaviour_in",
         "wmcomponents.agents:DiamondAgent",
         ("tiny", "atari"),
+    ),
+    "world_models": KnownAgent(
+        "evolution",
+        "wmcomponents.agents:WorldModelsAgent.behaviour_in",
+        "wmcomponents.agents:WorldModelsAgent",
+        ("tiny", "carracing", "doom"),
     ),
     "planet": KnownAgent(
         "planner",
