@@ -2,13 +2,13 @@
 
 Run it with ``python -m benchmarks.dream_only``; it writes ``docs/benchmarks/dream_only.json`` and ``dream_only.md``.
 The world models are those of ``python -m benchmarks.pixels``, fitted first where they are missing. Finished runs are
-kept in ``runs/dream-only`` and not repeated.
+kept in ``runs/dream-only`` and not repeated; one that was stopped goes on where it was.
 """
 
 import argparse
 import json
-import math
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,60 @@ import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from benchmarks.dream_only_page import EPISODES, GLANCE_EPISODES, table
 from benchmarks.fitting import REAL_STEPS, data
-from benchmarks.pixel_worlds import FAMILIES, FITS, MINATAR, WORLDS, run_name
+from benchmarks.pixel_worlds import FITS, MINATAR, WORLDS, run_name
 from benchmarks.pixels import fit
-from wmcomponents.agents.actor_critic import diamond_loss, iris_loss
-from wmcomponents.agents.dream_trainer import DreamTrainer
+from wmcomponents.agents.actor_critic import RecurrentAgent, diamond_loss, iris_loss
 from wmcomponents.cli.console import quiet
 from wmcomponents.data import RandomPolicy, make_env
+from wmcomponents.data.episodes import derived_seed
 from wmcomponents.dream import ReplayStarts
+from wmcomponents.dream.experience import Experience
 from wmcomponents.evaluation import Returns, evaluate_policy
-from wmcomponents.integrations.sb3 import DreamVecEnv, SB3Policy
+from wmcomponents.integrations.sb3_agent import SB3Agent
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training import seed_everything
+from wmcomponents.training.nested_state import load_nested, save_nested
 
 LOSSES: dict[str, Any] = {"Diamond": diamond_loss, "IRIS": iris_loss}
-UPDATES, PPO_STEPS, EPISODES, POINTS = {"Diamond": 240, "IRIS": 240}, 30_720, 100, 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much an agent dreams.
+
+    Attributes:
+        rounds: calls of the agent's ``learn`` between two looks at reality, and between two bundles.
+        looks: looks at reality, the last one at the end.
+        dreams: side by side.
+    """
+
+    rounds: int
+    looks: int
+    dreams: int
+
+
+PLANS = {
+    ("Diamond", "PPO"): Plan(rounds=30, looks=6, dreams=128),
+    ("Diamond", "own"): Plan(rounds=100, looks=5, dreams=32),
+    ("IRIS", "PPO"): Plan(rounds=30, looks=6, dreams=128),
+    ("IRIS", "own"): Plan(rounds=100, looks=5, dreams=32),
+}
+BUNDLE_EVERY = 5
+"""Rounds between two bundles: what a kill costs at most."""
+
 OWN: dict[str, Any] = {"units": 128}
-LR, WARMUP = 1e-3, 20
+OWN_LR, OWN_WARMUP = 1e-3, 20
 """The papers' rate is 1e-4, for days instead of minutes."""
 SEQUENCES = {"Diamond": 4, "IRIS": 9}
-BATCH, PPO_ROWS, HORIZON = 16, 32, 40
+PPO: dict[str, Any] = {
+    "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.97, "ent_coef": 0.01,
+    "policy_kwargs": {"net_arch": [256, 128], "activation_fn": torch.nn.ReLU},
+}  # fmt: skip
+PPO_HORIZON, PPO_ROUND, POOL = 14, 2048, 2048
+DENOISING_STEPS = 1
 
 
 def real(policy: TensorDictModuleBase, seed: int, episodes: int = EPISODES) -> Returns:
@@ -52,45 +85,59 @@ def real(policy: TensorDictModuleBase, seed: int, episodes: int = EPISODES) -> R
     return found
 
 
-def own(family: str, model: PretrainedModel, seed: int, pixels: Path, updates: int) -> dict[str, Any]:
-    """The paper's actor-critic, learned in dreams behind the data that the model was fitted to."""
-    world = WORLDS[MINATAR]
-    replay = data(MINATAR, seed, REAL_STEPS, SEQUENCES[family], BATCH, pixels, **world.options)
+def own(family: str, model: PretrainedModel, seed: int) -> RecurrentAgent:
+    """The actor-critic of the family's paper."""
     loss = LOSSES[family](model, seed=seed, **OWN)
-    trainer = DreamTrainer(loss, replay.sample, optimizer=loss.make_optimizer(lr=LR, warmup=WARMUP))
-    curve, cpu, wall = [], 0.0, 0.0
-    for point in range(1, POINTS + 1):
-        started = time.process_time(), time.perf_counter()
-        found = trainer.train(updates * point // POINTS - trainer.updates)
-        cpu, wall = cpu + time.process_time() - started[0], wall + time.perf_counter() - started[1]
-        earned = real(loss.real_policy, 10_000 + seed, EPISODES if point == POINTS else EPISODES // 4)
-        curve.append({"dreamed_steps": trainer.dreamed_steps, **earned.to_json(), "diagnostics": found})
-        print(family, "own", point, earned.mean, {key: round(value, 3) for key, value in found.items()}, flush=True)
-    return {"curve": curve, "cpu_seconds": cpu, "seconds": wall}
+    return RecurrentAgent(loss, optimizer=loss.make_optimizer(lr=OWN_LR, warmup=OWN_WARMUP))
 
 
-def ppo(family: str, model: PretrainedModel, seed: int, pixels: Path, steps: int) -> dict[str, Any]:
-    """Stable-Baselines3's PPO in the same dreams."""
-    from stable_baselines3 import PPO
+def ppo(family: str, model: PretrainedModel, seed: int, dreams: int) -> SB3Agent:
+    """Stable-Baselines3's PPO: on frames, or on the features of a model that has them."""
+    return SB3Agent("ppo", model, dreams=dreams, horizon=PPO_HORIZON, round_steps=PPO_ROUND, seed=seed, **PPO)
 
-    world = WORLDS[MINATAR]
-    replay = data(MINATAR, seed, REAL_STEPS, SEQUENCES[family], BATCH, pixels, **world.options)
-    starts = ReplayStarts(model, replay.sample, pool_size=512, seed=seed)
-    dream = DreamVecEnv(model, PPO_ROWS, seed=seed, horizon=HORIZON, starts=starts)
-    agent = PPO(
-        "MlpPolicy", dream, n_steps=32, batch_size=256, n_epochs=4, learning_rate=5e-4, gamma=0.985, ent_coef=0.01,
-        seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]},
-    )  # fmt: skip
-    policy = SB3Policy(agent, model.observation_spec, model.action_spec)
-    curve, cpu, wall = [], 0.0, 0.0
-    for point in range(1, POINTS + 1):
-        started = time.process_time(), time.perf_counter()
-        agent.learn(steps // POINTS, reset_num_timesteps=point == 1)
-        cpu, wall = cpu + time.process_time() - started[0], wall + time.perf_counter() - started[1]
-        earned = real(policy, 10_000 + seed, EPISODES if point == POINTS else EPISODES // 4)
-        curve.append({"dreamed_steps": int(agent.num_timesteps), **earned.to_json()})
-        print(family, "PPO", point, earned.mean, flush=True)
-    return {"curve": curve, "cpu_seconds": cpu, "seconds": wall}
+
+def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: Path, kept: Path) -> dict[str, Any]:
+    """An agent that learned in dreams behind the data that the model was fitted to.
+
+    Args:
+        family: of the model.
+        name: ``"own"`` or ``"PPO"``.
+        model: the world model.
+        seed: of the agent, its dreams and reality.
+        pixels: where the data are.
+        kept: the file of the unfinished run.
+    """
+    plan, world = PLANS[family, name], WORLDS[MINATAR]
+    replay = data(MINATAR, seed, REAL_STEPS, SEQUENCES[family], plan.dreams, pixels, **world.options)
+    seed_everything(seed)
+    agent = own(family, model, seed) if name == "own" else ppo(family, model, seed, plan.dreams)
+    starts = ReplayStarts(model, replay.sample, pool_size=POOL, seed=seed)
+    experience, draws = Experience(model, replay.sample, starts=starts, seed=seed), torch.Generator()
+    replay.set_rng(draws)
+    done: dict[str, Any] = {"rounds": 0, "curve": [], "cpu_seconds": 0.0, "seconds": 0.0, "numbers": {}}
+    if kept.is_file():
+        state = load_nested(kept)
+        agent.load_state_dict(state["agent"])
+        done = state["done"]
+    if name == "PPO":  # the pool of an agent that goes on is that of one that never stopped
+        draws.manual_seed(derived_seed(seed, "pool"))
+        starts.refresh(seed)
+    while done["rounds"] < plan.rounds * plan.looks:
+        begun = time.process_time(), time.perf_counter()
+        for _ in range(BUNDLE_EVERY):
+            draws.manual_seed(derived_seed(seed, "sequences", done["rounds"]))
+            done["numbers"] = agent.learn(experience)
+            done["rounds"] += 1
+        done["cpu_seconds"] += time.process_time() - begun[0]
+        done["seconds"] += time.perf_counter() - begun[1]
+        if done["rounds"] % plan.rounds == 0:
+            is_last = done["rounds"] == plan.rounds * plan.looks
+            earned = real(agent.real_policy, 10_000 + seed, EPISODES if is_last else GLANCE_EPISODES)
+            shown = {key: round(value, 4) for key, value in done["numbers"].items()}
+            done["curve"].append({"dreamed_steps": agent.dreamed_steps, **earned.to_json(), "diagnostics": shown})
+            print(family, name, agent.dreamed_steps, f"{done['cpu_seconds']:.0f} s", earned.mean, shown, flush=True)
+        save_nested(kept, {"agent": agent.state_dict(), "done": done})
+    return {name: done[name] for name in ("curve", "cpu_seconds", "seconds")}
 
 
 def chance(seed: int) -> dict[str, Any]:
@@ -101,7 +148,7 @@ def chance(seed: int) -> dict[str, Any]:
     return {"curve": [{"dreamed_steps": 0, **real(policy, 10_000 + seed).to_json()}], "cpu_seconds": 0, "seconds": 0}
 
 
-def run(family: str, agent: str, seed: int, pixels: Path) -> dict[str, Any]:
+def run(family: str, agent: str, seed: int, pixels: Path, kept: Path) -> dict[str, Any]:
     """One agent in one model, in one thread."""
     torch.set_num_threads(1)
     seed_everything(seed)
@@ -109,60 +156,11 @@ def run(family: str, agent: str, seed: int, pixels: Path) -> dict[str, Any]:
         return {"family": family, "agent": agent, "seed": seed, "real_steps": 0, **chance(seed)}
     fitted = fit(family, MINATAR, seed, pixels, FITS[family, MINATAR])
     model = load(pixels / run_name(family, MINATAR, seed) / "model")
-    if agent == "PPO":
-        made = ppo(family, model, seed, pixels, PPO_STEPS)
-    else:
-        made = own(family, model, seed, pixels, UPDATES[family])
+    if family == "Diamond":
+        model.sampler = replace(model.sampler, steps=DENOISING_STEPS)
+    made = trained(family, agent, model, seed, pixels, kept)
     facts = {"real_steps": REAL_STEPS, "model_cpu_seconds": fitted["cpu_seconds"]}
     return {"family": family, "agent": agent, "seed": seed, **facts, **made}
-
-
-def table(runs: list[dict[str, Any]]) -> str:
-    """The page."""
-    lines = [
-        "# Agents trained only in dreams of a game",
-        "",
-        "What agents earn in the real MinAtar Breakout that never took a step outside a world model's dream. The",
-        f"models are those of [Worlds of tokens and pixels](pixels.md), fitted to {REAL_STEPS:,} steps of random play,",
-        "and stay as they are.",
-        "",
-        "| world | agent | seed | real steps | dreamed steps | real return, mean of "
-        f"{EPISODES} episodes | standard error | on the way ({EPISODES // 4} episodes) | agent's CPU (wall) |",
-        "|---|---|---:|---:|---:|---:|---:|---|---:|",
-    ]
-    for one in runs:
-        last, before = one["curve"][-1], one["curve"][:-1]
-        spread = torch.tensor(last["returns"], dtype=torch.float64).std().item() / math.sqrt(len(last["returns"]))
-        is_random = one["agent"] == "random"
-        name = {"own": "its paper's actor-critic", "PPO": "PPO (Stable-Baselines3)", "random": "uniform actions"}
-        cells = [
-            "" if is_random else FAMILIES[one["family"]],
-            name[one["agent"]],
-            str(one["seed"]),
-            f"{one['real_steps']:,}",
-            f"{last['dreamed_steps']:,}",
-            f"{last['mean']:.2f}" if is_random else f"**{last['mean']:.2f}**",
-            f"{spread:.2f}",
-            ", ".join(f"{point['mean']:.2f}" for point in before),
-            "" if is_random else f"{one['cpu_seconds'] / 60:.1f} min ({one['seconds'] / 60:.1f})",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", METHOD, ""])
-
-
-METHOD = f"""\
-## How it was measured
-
-- The papers' actor-critics (`diamond_loss`, `iris_loss`) with a memory of {OWN["units"]} units, learning rate {LR:g}
-  (the papers': 1e-4, for days), {BATCH} dreams an update, of 15 (DIAMOND) and 19 steps (IRIS), from the frames of the
-  data that the model was fitted to. What else they are is the papers'.
-- PPO: a policy of two layers of 256 over the frame, {PPO_ROWS} dreams side by side of at most {HORIZON} steps, from
-  states of the same data.
-- Every agent draws its actions in reality too, as in the papers. The game has sticky actions (0.1). A return counts
-  bricks; uniform actions are another policy than that which collected the data (it repeats actions at times).
-- One thread, beside other work. The fit of the model is not in the agent's time.
-
-Command: `python -m benchmarks.dream_only` (numbers in [dream_only.json](dream_only.json))."""
 
 
 def main() -> None:
@@ -184,7 +182,9 @@ def main() -> None:
     for family, agent, seed in wanted:
         kept = given.runs / (f"random-{seed}.json" if agent == "random" else f"{family}-{agent}-{seed}.json")
         if not kept.is_file() and not given.report:
-            kept.write_text(json.dumps(run(family, agent, seed, given.pixels)) + "\n")
+            unfinished = kept.with_suffix(".state")
+            kept.write_text(json.dumps(run(family, agent, seed, given.pixels, unfinished)) + "\n")
+            unfinished.unlink(missing_ok=True)
         if kept.is_file():
             runs.append(json.loads(kept.read_text()))
     facts = {"torch": torch.__version__, "command": "python -m benchmarks.dream_only", "runs": runs}
