@@ -53,14 +53,14 @@ class Plan:
 
 PLANS = {
     ("Diamond", "PPO"): Plan(rounds=30, looks=6, dreams=128),
-    ("Diamond", "own"): Plan(rounds=100, looks=5, dreams=32),
+    ("Diamond", "own"): Plan(rounds=100, looks=6, dreams=24),
     ("IRIS", "PPO"): Plan(rounds=30, looks=6, dreams=128),
-    ("IRIS", "own"): Plan(rounds=100, looks=5, dreams=32),
+    ("IRIS", "own"): Plan(rounds=100, looks=6, dreams=24),
 }
 BUNDLE_EVERY = 5
 """Rounds between two bundles: what a kill costs at most."""
 
-OWN: dict[str, Any] = {"units": 128}
+OWN: dict[str, Any] = {"units": 128, "entropy_scale": 3e-3}
 OWN_LR, OWN_WARMUP = 1e-3, 20
 """The papers' rate is 1e-4, for days instead of minutes."""
 SEQUENCES = {"Diamond": 4, "IRIS": 9}
