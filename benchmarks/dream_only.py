@@ -10,24 +10,31 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarks.dream_only_page import EPISODES, GLANCE_EPISODES, table
-from benchmarks.fitting import REAL_STEPS, data
+from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY, data
+from benchmarks.measuring import digits
 from benchmarks.pixel_worlds import FITS, MINATAR, WORLDS, run_name
 from benchmarks.pixels import fit
+from benchmarks.plots import draw
 from wmcomponents.agents.actor_critic import RecurrentAgent, diamond_loss, iris_loss
+from wmcomponents.agents.actor_critic.recurrent import until_first_end
 from wmcomponents.cli.console import quiet
 from wmcomponents.data import RandomPolicy, make_env
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.dream import ReplayStarts
 from wmcomponents.dream.experience import Experience
+from wmcomponents.dream.make import make_simulator
 from wmcomponents.evaluation import Returns, evaluate_policy
 from wmcomponents.integrations.sb3_agent import SB3Agent
+from wmcomponents.models import Diamond
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training import seed_everything
@@ -41,21 +48,21 @@ class Plan:
     """How much an agent dreams.
 
     Attributes:
-        rounds: calls of the agent's ``learn`` between two looks at reality, and between two bundles.
-        looks: looks at reality, the last one at the end.
+        rounds: calls of the agent's ``learn``.
+        look_every: rounds between two looks at reality.
         dreams: side by side.
     """
 
     rounds: int
-    looks: int
+    look_every: int
     dreams: int
 
 
 PLANS = {
-    ("Diamond", "PPO"): Plan(rounds=30, looks=6, dreams=128),
-    ("Diamond", "own"): Plan(rounds=100, looks=6, dreams=24),
-    ("IRIS", "PPO"): Plan(rounds=30, looks=6, dreams=128),
-    ("IRIS", "own"): Plan(rounds=100, looks=6, dreams=24),
+    ("Diamond", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
+    ("Diamond", "own"): Plan(rounds=200, look_every=100, dreams=24),
+    ("IRIS", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
+    ("IRIS", "own"): Plan(rounds=200, look_every=100, dreams=24),
 }
 BUNDLE_EVERY = 5
 """Rounds between two bundles: what a kill costs at most."""
@@ -70,6 +77,15 @@ PPO: dict[str, Any] = {
 }  # fmt: skip
 PPO_HORIZON, PPO_ROUND, POOL = 14, 2048, 2048
 DENOISING_STEPS = 1
+SPANS, RATE_ROWS = ((0, 5), (5, 10), (10, 14)), 512
+
+
+def settings() -> dict[str, Any]:
+    """Sizes of the agents, as the page tells them."""
+    layers = PPO["policy_kwargs"]["net_arch"]
+    numbers = {name: PPO[name] for name in ("n_epochs", "learning_rate", "gamma")}
+    sizes = {"dreams": PLANS["Diamond", "PPO"].dreams, "horizon": PPO_HORIZON, "round": PPO_ROUND, "layers": layers}
+    return {"own": {**OWN, "lr": OWN_LR, "dreams": PLANS["Diamond", "own"].dreams}, "PPO": {**numbers, **sizes}}
 
 
 def real(policy: TensorDictModuleBase, seed: int, episodes: int = EPISODES) -> Returns:
@@ -122,7 +138,7 @@ def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: P
     if name == "PPO":  # the pool of an agent that goes on is that of one that never stopped
         draws.manual_seed(derived_seed(seed, "pool"))
         starts.refresh(seed)
-    while done["rounds"] < plan.rounds * plan.looks:
+    while done["rounds"] < plan.rounds:
         begun = time.process_time(), time.perf_counter()
         for _ in range(BUNDLE_EVERY):
             draws.manual_seed(derived_seed(seed, "sequences", done["rounds"]))
@@ -130,14 +146,19 @@ def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: P
             done["rounds"] += 1
         done["cpu_seconds"] += time.process_time() - begun[0]
         done["seconds"] += time.perf_counter() - begun[1]
-        if done["rounds"] % plan.rounds == 0:
-            is_last = done["rounds"] == plan.rounds * plan.looks
-            earned = real(agent.real_policy, 10_000 + seed, EPISODES if is_last else GLANCE_EPISODES)
-            shown = {key: round(value, 4) for key, value in done["numbers"].items()}
-            done["curve"].append({"dreamed_steps": agent.dreamed_steps, **earned.to_json(), "diagnostics": shown})
-            print(family, name, agent.dreamed_steps, f"{done['cpu_seconds']:.0f} s", earned.mean, shown, flush=True)
+        if done["rounds"] % plan.look_every == 0 and done["rounds"] < plan.rounds:
+            done["curve"].append(look(agent, seed, GLANCE_EPISODES, done))
         save_nested(kept, {"agent": agent.state_dict(), "done": done})
+    done["curve"].append(look(agent, seed, EPISODES, done))
     return {name: done[name] for name in ("curve", "cpu_seconds", "seconds")}
+
+
+def look(agent: RecurrentAgent | SB3Agent, seed: int, episodes: int, done: dict[str, Any]) -> dict[str, Any]:
+    """What an agent earns in reality by now, and what it said last of its learning."""
+    earned = real(agent.real_policy, 10_000 + seed, episodes)
+    shown = {key: digits(value) for key, value in done["numbers"].items()}
+    print(agent.dreamed_steps, f"{done['cpu_seconds']:.0f} s", earned.mean, shown, flush=True)
+    return {"dreamed_steps": agent.dreamed_steps, **earned.to_json(), "diagnostics": shown}
 
 
 def chance(seed: int) -> dict[str, Any]:
@@ -148,6 +169,51 @@ def chance(seed: int) -> dict[str, Any]:
     return {"curve": [{"dreamed_steps": 0, **real(policy, 10_000 + seed).to_json()}], "cpu_seconds": 0, "seconds": 0}
 
 
+def frozen(family: str, seed: int, pixels: Path) -> PretrainedModel:
+    """The fitted model."""
+    model = load(pixels / run_name(family, MINATAR, seed) / "model")
+    if isinstance(model, Diamond):
+        model.sampler = replace(model.sampler, steps=DENOISING_STEPS)
+    return model
+
+
+def rates(family: str, model: PretrainedModel, seed: int, pixels: Path) -> dict[str, Any]:
+    """Rewards and ends a step in the data and in dreams from its states, under the policy that collected it.
+
+    Returns:
+        ``spans`` of steps from there, and for each of ``reality`` and ``dream`` the means of ``reward`` and ``end`` in
+        them, over rows that have not ended before.
+    """
+    options, steps = WORLDS[MINATAR].options, SPANS[-1][1]
+    real_ones = data(MINATAR, seed, REAL_STEPS, steps, 8 * RATE_ROWS, pixels, **options)
+    replay = data(MINATAR, seed, REAL_STEPS, SEQUENCES[family], 64, pixels, **options)
+    for one in (real_ones, replay):
+        one.set_rng(torch.Generator().manual_seed(seed))
+    sequences = cast(TensorDictBase, real_ones.sample())["next"]
+    starts = ReplayStarts(model, replay.sample, pool_size=RATE_ROWS, seed=seed)
+    dream = make_simulator(model, batch_size=RATE_ROWS, seed=seed, starts=starts)
+    draws = torch.Generator().manual_seed(seed)
+    policy = RandomPolicy(model.action_spec.expand(RATE_ROWS, *model.action_spec.shape), REPEAT_PROBABILITY, draws)
+    dream.reset()
+    dreamt = []
+    for _ in range(steps):
+        step = dream.step(policy(TensorDict(batch_size=[RATE_ROWS]))["action"])
+        dreamt.append((step.reward[:, 0], step.terminated[:, 0]))
+    reward, end = (torch.stack(each, 1) for each in zip(*dreamt, strict=True))
+    real_reward, real_end = sequences["reward"][..., 0], sequences["terminated"][..., 0]
+    return {"spans": SPANS, "reality": while_alive(real_reward, real_end), "dream": while_alive(reward, end)}
+
+
+def while_alive(reward: Tensor, end: Tensor) -> dict[str, list[float]]:
+    """Means over the spans of what rows ``[N, T]`` receive that have not ended before."""
+    alive = until_first_end(end)
+    spans = [(slice(first, last), alive[:, first:last]) for first, last in SPANS]
+    return {
+        name: [digits(float(what[:, span][rows].float().mean())) for span, rows in spans]
+        for name, what in (("reward", reward), ("end", end))
+    }
+
+
 def run(family: str, agent: str, seed: int, pixels: Path, kept: Path) -> dict[str, Any]:
     """One agent in one model, in one thread."""
     torch.set_num_threads(1)
@@ -155,9 +221,7 @@ def run(family: str, agent: str, seed: int, pixels: Path, kept: Path) -> dict[st
     if agent == "random":
         return {"family": family, "agent": agent, "seed": seed, "real_steps": 0, **chance(seed)}
     fitted = fit(family, MINATAR, seed, pixels, FITS[family, MINATAR])
-    model = load(pixels / run_name(family, MINATAR, seed) / "model")
-    if family == "Diamond":
-        model.sampler = replace(model.sampler, steps=DENOISING_STEPS)
+    model = frozen(family, seed, pixels)
     made = trained(family, agent, model, seed, pixels, kept)
     facts = {"real_steps": REAL_STEPS, "model_cpu_seconds": fitted["cpu_seconds"]}
     return {"family": family, "agent": agent, "seed": seed, **facts, **made}
@@ -178,7 +242,7 @@ def main() -> None:
     given.runs.mkdir(parents=True, exist_ok=True)
     wanted = [(given.families[0], "random", seed) for seed in given.seeds]
     wanted += [(f, agent, seed) for f in given.families for seed in given.seeds for agent in given.agents]
-    runs = []
+    runs, measured = [], {}
     for family, agent, seed in wanted:
         kept = given.runs / (f"random-{seed}.json" if agent == "random" else f"{family}-{agent}-{seed}.json")
         if not kept.is_file() and not given.report:
@@ -187,9 +251,18 @@ def main() -> None:
             unfinished.unlink(missing_ok=True)
         if kept.is_file():
             runs.append(json.loads(kept.read_text()))
-    facts = {"torch": torch.__version__, "command": "python -m benchmarks.dream_only", "runs": runs}
+    for family in sorted({one["family"] for one in runs if one["agent"] != "random"}):
+        kept = given.runs / f"{family}-rates.json"
+        if not kept.is_file() and not given.report:
+            model = frozen(family, given.seeds[0], given.pixels)
+            kept.write_text(json.dumps(rates(family, model, given.seeds[0], given.pixels)) + "\n")
+        if kept.is_file():
+            measured[family] = json.loads(kept.read_text())
+    facts = {"torch": torch.__version__, "command": "python -m benchmarks.dream_only", "settings": settings()}
+    facts |= {"rates": measured, "runs": runs}
     (given.out / "dream_only.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (given.out / "dream_only.md").write_text(table(runs))
+    (given.out / "dream_only.md").write_text(table(facts))
+    draw("dream_only", given.out)
 
 
 if __name__ == "__main__":

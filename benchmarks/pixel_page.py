@@ -23,6 +23,9 @@ What IRIS, Delta-IRIS and DIAMOND make of a game in a quarter or half an hour on
 and from {REAL_STEPS:,} real steps at random. Of a 16x16 game they make a world that holds for some steps, DIAMOND's the
 longest; of Atari's Pong none makes one to play in. The papers train far longer, on GPUs.
 
+What agents earn in the real game that were trained in these dreams alone: [agents trained only in dreams of a
+game](dream_only.md).
+
 {figure("pixels", "Squared error of what moves by imagined steps, of each family and two baselines")}
 
 *copy* repeats the last frame seen, *mean* shows the mean of all frames; a line is a seed.

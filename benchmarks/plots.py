@@ -196,6 +196,23 @@ def pixels(result: dict[str, Any], figure: Figure) -> None:
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=5)
 
 
+def dream_only(result: dict[str, Any], figure: Figure) -> None:
+    """Return in the real game by dreamed steps, of agents that know the dream alone."""
+    axis = figure.subplots()
+    trained = [run for run in result["runs"] if run["agent"] != "random"]
+    for number, run in enumerate(trained):
+        steps = [point["dreamed_steps"] for point in run["curve"]]
+        name = {"own": "its paper's actor-critic", "PPO": "PPO"}[run["agent"]]
+        label = f"{run['family']}, {name}"
+        axis.plot(steps, [point["mean"] for point in run["curve"]], marker="o", color=f"C{number}", label=label)
+    guess = [run["curve"][-1]["mean"] for run in result["runs"] if run["agent"] == "random"]
+    axis.axhline(sum(guess) / len(guess), color=TEXT, linestyle=BASELINES["mean"], label="uniform actions")
+    axis.set(xlabel="dreamed steps", ylabel="real return, bricks an episode", xlim=(0, None), ylim=(0, None))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.grid()
+    _legend(axis, loc="upper left")
+
+
 PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, float]]] = {
     "speed": (speed, (9.5, 4.0)),
     "families": (families, (9.5, 5.2)),
@@ -204,6 +221,7 @@ PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, fl
     "dream_agents": (dream_agents, (7.5, 3.6)),
     "demo": (demo, (7.5, 3.2)),
     "pixels": (pixels, (8.5, 3.6)),
+    "dream_only": (dream_only, (7.5, 3.6)),
 }
 """What draws each page's figure, and its size in inches."""
 

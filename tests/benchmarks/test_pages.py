@@ -7,7 +7,18 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from benchmarks import demo_table, dream_agents, families, learning, openings, pixel_page, pixel_speed, plots, report
+from benchmarks import (
+    demo_table,
+    dream_agents,
+    dream_only_page,
+    families,
+    learning,
+    openings,
+    pixel_page,
+    pixel_speed,
+    plots,
+    report,
+)
 from tests.support.pages import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -29,6 +40,7 @@ PAGES = {
     "pixel_speed": lambda: pixel_speed.page(facts("pixel_speed")),
     "learning": lambda: learning.table(facts("learning")["fits"]),
     "dream_agents": lambda: dream_agents.table(facts("dream_agents")["runs"]),
+    "dream_only": lambda: dream_only_page.table(facts("dream_only")),
     "demo": lambda: demo_table.table(facts("demo")["demo"], facts("demo")["ppo_on_the_real_environment"]),
     "pixels": lambda: pixel_page.table(
         facts("pixels"), film_names(), json.loads((FOLDER / "media" / "films.json").read_text())
