@@ -9,7 +9,7 @@ from benchmarks.openings import figure
 from benchmarks.pixel_worlds import FAMILIES
 
 EPISODES, GLANCE_EPISODES = 100, 25
-AGENTS = {"own": "its paper's actor-critic", "PPO": "PPO (Stable-Baselines3)", "random": "uniform actions"}
+AGENTS = {"own": "the paper's actor-critic", "PPO": "Stable-Baselines3's PPO", "random": "uniform actions"}
 """Names on the page by those in the numbers."""
 
 HEAD = (
@@ -30,7 +30,9 @@ def table(facts: dict[str, Any]) -> str:
         "",
         "What agents earn in the real MinAtar Breakout that never took a step outside a world model's dream. The",
         f"models are those of [Worlds of tokens and pixels](pixels.md), fitted to {REAL_STEPS:,} steps of random play,",
-        f"and stay as they are. {verdict(runs)}",
+        "and stay as they are.",
+        "",
+        *verdict(runs),
         "",
         figure("dream_only", "Return in the real game by dreamed steps, of each agent in each world"),
         "",
@@ -77,14 +79,16 @@ def is_better(run: dict[str, Any], guess: dict[str, Any]) -> bool:
     return ours["mean"] - theirs["mean"] > 2 * spread
 
 
-def verdict(runs: list[dict[str, Any]]) -> str:
-    """The outcome in words."""
-    returns = {(run["family"], run["agent"]): run["curve"][-1]["mean"] for run in runs}
-    told = [f"Uniform actions earn {runs[0]['curve'][-1]['mean']:.2f} bricks an episode."]
-    for family, name in FAMILIES.items():
-        found = [f"{AGENTS[who]} {returns[family, who]:.2f}" for who in ("PPO", "own") if (family, who) in returns]
-        told += [f"In the dream of {name} {' and '.join(found)} are learned."] if found else []
-    return " ".join(told)
+def verdict(runs: list[dict[str, Any]]) -> list[str]:
+    """The outcome in words, as lines."""
+    guess = runs[0]["curve"][-1]["mean"]
+    found = {(run["family"], run["agent"]): run["curve"][-1]["mean"] for run in runs[1:]}
+    lines = [f"- Uniform actions earn {guess:.2f} bricks an episode."]
+    for (family, agent), mean in found.items():
+        times = f"{mean / guess:.1f} times as much"
+        lines.append(f"- **{AGENTS[agent]} in {FAMILIES[family]}'s dream** earns {mean:.2f}, {times}.")
+    missing = [FAMILIES[family] for family in ("Diamond", "IRIS") if family not in {family for family, _ in found}]
+    return [*lines, *(f"- {name} has not been measured yet." for name in missing)]
 
 
 def rates_table(rates: dict[str, Any]) -> list[str]:
@@ -106,7 +110,7 @@ def rates_table(rates: dict[str, Any]) -> list[str]:
     for name, found in shown.items():
         numbers = [f"{value:.3f}" for kind in ("reward", "end") for value in found[kind]]
         lines.append(f"| {name} | {' | '.join(numbers)} |")
-    return [*lines, ""]
+    return lines
 
 
 def method(settings: dict[str, Any]) -> str:
@@ -127,6 +131,7 @@ def method(settings: dict[str, Any]) -> str:
   {ppo["round"]:,} steps a round, {ppo["n_epochs"]} epochs, learning rate {ppo["learning_rate"]:g}, discount
   {ppo["gamma"]:g}, two layers of {" and ".join(map(str, ppo["layers"]))}. It reads DIAMOND's frames and IRIS's
   features.
+- PPO goes over each dream {ppo["n_epochs"]} times with scaled advantages, and the papers' actor-critics once.
 - DIAMOND's frames are drawn in one denoising step (the paper: three): less than half the time, and the table above was
   measured so.
 - Every agent draws its actions in reality too, as in the papers. The game has sticky actions (0.1). Uniform actions are
