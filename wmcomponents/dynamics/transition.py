@@ -11,6 +11,7 @@ from wmcomponents.component import Component
 from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.conv.residual import joined, residual_blocks
 from wmcomponents.nn.layers.activation import Activation, make_activation
+from wmcomponents.nn.layers.batch_norm import BatchNorm2d
 from wmcomponents.nn.layers.norm import make_norm
 from wmcomponents.nn.layers.perceptron import Perceptron, ResidualPerceptron
 
@@ -169,7 +170,7 @@ class ConvTransition(Component):
         super().__init__(in_keys, out_keys)
         self.action_planes, self.skip = action_planes, skip
         self.conv = conv3x3(channels + action_planes.planes, channels, bias=False)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm2d(channels)
         self.blocks = residual_blocks(channels, blocks)
         self.scale = nn.Identity() if scale is None else scale
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from tensordict import NestedKey
-from torch import Tensor, nn
+from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.functional.cosine import negative_cosine
+from wmcomponents.nn.layers.batch_norm import BatchNorm1d
 from wmcomponents.nn.layers.perceptron import Perceptron
 
 
@@ -52,7 +53,7 @@ class SimSiamProjection(Component):
         super().__init__(in_keys, out_keys)
         self.event_dims = event_dims
         self.projector = Perceptron(in_features, [hidden, hidden], units, "batch", "relu")
-        self.out_norm = nn.BatchNorm1d(units)
+        self.out_norm = BatchNorm1d(units)
         self.predictor = Perceptron(units, [bottleneck], units, "batch", "relu")
 
     def project(self, latent: Tensor) -> Tensor:

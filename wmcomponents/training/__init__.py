@@ -1,5 +1,6 @@
 """Training that can be stopped at any moment and resumed to the bit."""
 
+from wmcomponents._global_batch import average_gradients as average_gradients
 from wmcomponents._lock import FolderInUseError as FolderInUseError
 from wmcomponents.data.fit import OtherDataError as OtherDataError
 from wmcomponents.training.checkpoint import BadCheckpointError as BadCheckpointError

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wmcomponents.nn.conv.conv3x3 import conv3x3
 from wmcomponents.nn.layers.activation import Activation
+from wmcomponents.nn.layers.batch_norm import BatchNorm2d
 from wmcomponents.nn.layers.perceptron import Perceptron
 
 
@@ -26,9 +27,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
         self.conv1 = conv3x3(in_channels, out_channels, stride, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm2d(out_channels)
         is_same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if is_same else conv3x3(in_channels, out_channels, stride, bias=False)
 
@@ -54,7 +55,7 @@ class PlainStem(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = conv3x3(in_channels, channels, bias=False)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:
         """Same resolution."""
@@ -146,7 +147,7 @@ class NormalizedStem(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, channels // 2, stride=2, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels // 2)
+        self.bn1 = BatchNorm2d(channels // 2)
         self.resblocks1 = residual_blocks(channels // 2, 1)
         self.down = ResidualBlock(channels // 2, channels, stride=2)
         self.resblocks2 = residual_blocks(channels, 1)
@@ -213,7 +214,7 @@ class ReducedPlanes(nn.Module):
     def __init__(self, channels: int, reduced: int, normalized: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, reduced, 1)
-        self.bn = nn.BatchNorm2d(reduced) if normalized else None
+        self.bn = BatchNorm2d(reduced) if normalized else None
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
         """Reduced and flat."""

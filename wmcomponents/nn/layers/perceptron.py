@@ -6,12 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wmcomponents.nn.layers.activation import Activation, make_activation
+from wmcomponents.nn.layers.batch_norm import BatchNorm1d
 from wmcomponents.nn.layers.norm import Norm, make_norm
 
 
 def normalization(norm: Norm | str, units: int) -> nn.Module:
     """What stands between a linear layer and its activation, on ``[n, units]``: batch normalisation, or one by name."""
-    return nn.BatchNorm1d(units) if norm == "batch" else make_norm(norm, units)  # pyright: ignore[reportArgumentType]
+    return BatchNorm1d(units) if norm == "batch" else make_norm(norm, units)  # pyright: ignore[reportArgumentType]
 
 
 class Perceptron(nn.Sequential):
