@@ -47,7 +47,8 @@ class EpochSchedule(Schedule):
     updates alone, so that it goes on in the middle of an epoch too.
 
     Attributes:
-        epochs: kinds of epochs, in the order in which they begin.
+        epochs: kinds of epochs, in the order in which they begin; each may be given as the numbers of an
+            :class:`Epochs` in a tuple, as on a command line.
         last_step: real steps after which epochs without any follow, in which there is only learning; 0 for never.
         epochs_after: how many.
 
@@ -69,6 +70,8 @@ class EpochSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        kinds = tuple(one if isinstance(one, Epochs) else Epochs(*one) for one in self.epochs)
+        object.__setattr__(self, "epochs", kinds)
         for name in ("last_step", "epochs_after"):
             whole(name, getattr(self, name), 0, "at least 0")
         begins = [one.begin for one in self.epochs]

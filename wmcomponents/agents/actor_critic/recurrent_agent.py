@@ -102,7 +102,7 @@ class RecurrentAgent:
     def _behind(self, experience: Experience) -> TensorDictBase:
         """Sequences that end in the frames from which the dreams begin."""
         sequences = experience.sequences()
-        if self.dreams is None:
+        if self.dreams is None or sequences.ndim != 2:  # the loss says what is wrong with others
             return sequences
         rows, steps = sequences.batch_size
         length = min(steps, self.loss.frames_read(steps))
