@@ -51,7 +51,7 @@ class Task:
         episodes: of an evaluation.
         changes: of each agent's tiny config, by its name.
         baseline: SB3's algorithm on the real environment, its arguments and its real steps.
-        fewer: real steps of the agents that are there sooner, by name.
+        steps_of: real steps of an agent's run, by its name, where they are others.
     """
 
     env: str
@@ -63,7 +63,7 @@ class Task:
     episodes: int = 20
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     baseline: tuple[str, dict[str, Any], int] | None = None
-    fewer: dict[str, int] = field(default_factory=dict)
+    steps_of: dict[str, int] = field(default_factory=dict)
 
 
 COLOURS = {
@@ -122,6 +122,12 @@ PLANNED = {"evaluate_every": 2000, "evaluate_episodes": 10}
 IN_200_STEPS = {**PLANNED, "episode_lengths": (200,), "episodic": False}
 """TD-MPC2 where episodes have 200 steps, and none ends before."""
 
+IN_500_STEPS = {
+    "evaluate_every": 5000, "evaluate_episodes": 5, "episodic": False, "prefill": 2500, "pretrain": 1000,
+    "updates_per_step": 1.0,
+}  # fmt: skip
+"""TD-MPC2 on dm_control, where an action is repeated once."""
+
 BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
 """A step of an evaluation costs a search."""
 
@@ -138,12 +144,14 @@ TASKS: dict[str, Task] = {
             "DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {},
             "TD-MPC2": IN_200_STEPS, "PlaNet": {**PLANNED, "evaluate_every": 3000},
         },
-        fewer={"TD-MPC2": 6000, "PlaNet": 9000},
+        steps_of={"TD-MPC2": 6000, "PlaNet": 9000},
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": ON_SWINGUP}, baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
+        changes={"DreamerV3": ON_SWINGUP, "TD-MPC2": IN_500_STEPS},
+        steps_of={"TD-MPC2": 50_000},
+        baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
@@ -176,7 +184,7 @@ def learn(task: Task, name: str, seed: int, folder: Path) -> dict[str, Any]:
             print(task.env, name, seed, trainer.evaluations[-1], f"{time.process_time() - cpu:.0f} s", flush=True)
 
     agent.trainer.callbacks = [Clock()]
-    agent.train(task.fewer.get(name, task.steps))
+    agent.train(task.steps_of.get(name, task.steps))
     return {
         "task": task.env, "agent": name, "seed": seed, "changes": task.changes[name],
         "curve": agent.trainer.evaluations,
@@ -212,13 +220,20 @@ def first(curve: list[dict[str, float]], goal: float) -> float | None:
     return next((point["real_steps"] for point in curve if point["return"] >= goal), None)
 
 
+def _fewer(task: dict[str, Any]) -> str:
+    """Whose evaluations have another number of episodes, in brackets."""
+    own = {each["agent"]: each["changes"].get("evaluate_episodes") for each in task["runs"]}
+    told = [f"{name} {count}" for name, count in own.items() if count and count != task["episodes"]]
+    return f" ({', '.join(told)})" if told else ""
+
+
 def section(task: dict[str, Any]) -> list[str]:
     """A task's part of the page."""
     runs, goal = task["runs"], task["goal"]
     lines = [
         " ".join([f"## {task['env']}", *(f"{name}={value}" for name, value in task["options"].items())]),
         "",
-        f"Goal: a return of {goal:g}, mean of {task['episodes']} episodes without exploration.",
+        f"Goal: a return of {goal:g}, mean of {task['episodes']} episodes without exploration{_fewer(task)}.",
         "",
     ]
     lines += [
