@@ -116,8 +116,10 @@ def test_the_arguments_of_every_paper_s_behaviour_come_back_from_json(whole):
 def test_parts_among_the_arguments_come_back_and_others_are_refused():
     given = {"optimizer": TwoAdams(1e-3, 3e-3, eps=1e-7), "schedule": LinearDecay(7, floor=0.5), "sizes": (1, 2)}
     assert from_json(to_json(given)) == given
-    with pytest.raises(NotPlainError, match="MixedGradient"):
-        to_json({"estimator": MixedGradient(0.1)})
+    mixed = from_json(to_json({"estimator": MixedGradient(0.3)}))["estimator"]
+    assert type(mixed) is MixedGradient and mixed.dynamics == 0.3
+    with pytest.raises(NotPlainError, match="a Linear is no plain value"):
+        to_json({"actor": torch.nn.Linear(1, 1)})
     for odd, said in (({"part": "eval"}, "no part 'eval'"), ({"part": "OneLaProp", "rate": 1}, "OneLaProp: ")):
         with pytest.raises(ValueError, match=said):
             from_json({"optimizer": odd})

@@ -1,19 +1,31 @@
 """The arguments of a behaviour as plain JSON and back, so that a trained one is made again without its run."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
+from wmcomponents.agents.actor_critic.estimators import (
+    DynamicsGradient,
+    MixedGradient,
+    NormalizedDynamicsGradient,
+    Reinforce,
+)
 from wmcomponents.agents.actor_critic.optimizers import OneLaProp, SharedAdam, TwoAdams
 from wmcomponents.agents.evolution.pedals import SteeringAndPedals
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy
 from wmcomponents.training import ConstantThenDecay, LinearDecay
 
-KINDS = (
+NUMBERS = (
     OneLaProp, TwoAdams, SharedAdam, LinearDecay, ConstantThenDecay, ExponentialAverage, PeriodicCopy, SteeringAndPedals
 )  # fmt: skip
-PARTS: dict[str, type] = {kind.__name__: kind for kind in KINDS}
-"""Parts that may stand among the arguments, by name: data classes of plain values."""
+ARGUMENTS: dict[type, tuple[str, ...]] = {
+    **{kind: tuple(one.name for one in fields(kind)) for kind in NUMBERS},
+    Reinforce: (), DynamicsGradient: (), NormalizedDynamicsGradient: (), MixedGradient: ("dynamics",),
+}  # fmt: skip
+"""Parts that may stand among the arguments, and what each is made of: plain values that it holds by the same name."""
+
+PARTS = {kind.__name__: kind for kind in ARGUMENTS}
+"""The parts by name."""
 
 
 class NotPlainError(TypeError):
@@ -36,8 +48,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): to_json(each) for key, each in value.items()}
     name = type(value).__name__
-    if is_dataclass(value) and PARTS.get(name) is type(value):
-        return {"part": name, **{one.name: to_json(getattr(value, one.name)) for one in fields(value)}}
+    if type(value) in ARGUMENTS:
+        return {"part": name, **{each: to_json(getattr(value, each)) for each in ARGUMENTS[type(value)]}}
     raise NotPlainError(f"a {name} is no plain value, and none of the parts {', '.join(PARTS)}.")
 
 
