@@ -18,6 +18,7 @@ from benchmarks import (
     pixel_speed,
     plots,
     report,
+    search,
 )
 from tests.support.pages import ROOT
 
@@ -51,6 +52,11 @@ PAGES = {
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_what_its_numbers_say(name):
     assert (FOLDER / f"{name}.md").read_text() == PAGES[name]()
+
+
+def test_the_page_of_tree_search_is_what_its_numbers_say():
+    assert (FOLDER / "search.md").read_text() == search.page(facts("search"))
+    assert all(share > 0.9 for one in facts("search")["measured"].values() for share in one["same_visits"].values())
 
 
 @pytest.mark.parametrize("name", PAGES)
