@@ -6,6 +6,7 @@ import torch
 from wmcomponents.agents import Agent, DreamerV3Agent, EfficientZeroAgent, MuZeroAgent, SelfPlayAgent
 from wmcomponents.agents.self_play import VisitTemperature, searched_anew, stored_states
 from wmcomponents.data import Priorities, make_env
+from wmcomponents.data.board_games import BoardGameEnv, PerfectPlay, play_match, tic_tac_toe
 from wmcomponents.dream.experience import Experience
 from wmcomponents.models import DreamerV3, MuZero, MuZeroConfig
 from wmcomponents.world_model import CapabilityError, LatentPolicy
@@ -138,3 +139,19 @@ def test_what_cannot_play_itself_is_refused_with_the_remedy():
 def test_priorities_that_nobody_knows_are_refused():
     with pytest.raises(ValueError, match="without priorities"):
         DreamerV3Agent.tiny("CartPole-v1", changes={"priorities": Priorities()}, progress=False)
+
+
+def test_two_players_learn_from_legal_moves_whose_rewards_are_the_mover_s():
+    few = {
+        "num_envs": 2, "prefill": 32, "pretrain": 1, "sequence_length": 6, "batch_size": 2, "channels": 4,
+        "behaviour": {"simulations": 3, "reanalyze": 1.0},
+    }  # fmt: skip
+    one = MuZeroAgent.board_game(lambda: make_env(BoardGameEnv(tic_tac_toe())), changes=few, progress=False)
+    one.train(64)
+    steps = stored(one)
+    chosen = steps[16:]
+    is_legal = (chosen["action"].bool() & chosen["action_mask"]).any(-1)
+    assert is_legal.all() and chosen["search", "mask"].all()
+    assert bool((chosen["search", "policy"][~chosen["action_mask"]] == 0).all())
+    found = play_match(tic_tac_toe(), one.behaviour.real_policy, PerfectPlay(tic_tac_toe(), seed=0), games=2)
+    assert sum(found.total) == 2

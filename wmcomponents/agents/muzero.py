@@ -14,6 +14,7 @@ from wmcomponents.agents.search import (
     gumbel_search,
     muzero_search,
     sampled_search,
+    unscaled_gumbel_search,
 )
 from wmcomponents.agents.self_play import SelfPlayAgent, VisitTemperature, check_teachable
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
@@ -24,6 +25,7 @@ from wmcomponents.world_model import Needs, WorldModel
 SEARCHES: Mapping[str, Callable[..., TreeSearch]] = {
     "muzero": muzero_search,
     "gumbel": gumbel_search,
+    "unscaled_gumbel": unscaled_gumbel_search,
     "efficientzero": efficientzero_search,
     "efficientzero_v2": efficientzero_v2_search,
     "sampled": sampled_search,
@@ -53,10 +55,10 @@ class MuZeroAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        behaviour = {"search": "gumbel", "simulations": 8, "keep_values": False, "reanalyze": 0.25}
-        model = MuZeroConfig.tiny(discount=0.99, unroll=5, td_steps=10, starts=8, target_interval=50)
-        times = Schedule(prefill=400, pretrain=50, updates_per_step=0.2, steps_between=8)
-        sizes = {"batch_size": 32, "sequence_length": 16, "capacity": 100_000, "lr": 1e-3, "num_envs": 8}
+        behaviour = {"search": "unscaled_gumbel", "simulations": 8, "keep_values": False, "reanalyze": 0.5}
+        model = MuZeroConfig.tiny(discount=0.98, unroll=5, td_steps=10, starts=8, target_interval=20)
+        times = Schedule(prefill=400, pretrain=50, updates_per_step=0.5, steps_between=8)
+        sizes = {"batch_size": 16, "sequence_length": 24, "capacity": 100_000, "lr": 1e-3, "num_envs": 8}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
     @classmethod
@@ -75,6 +77,22 @@ class MuZeroAgent(WholeAgent):
             MuZeroConfig.atari(), behaviour, schedule=Schedule(prefill=2000, updates_per_step=0.1),
             priorities=Priorities(1.0, 1.0), **sizes,
         )  # fmt: skip
+        return cls(env, config.vary(**dict(changes or {})), **options)
+
+    @classmethod
+    def board_game(cls, env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> "MuZeroAgent":
+        """Small boards on a CPU, two players who move in turn: values are learned from whole games.
+
+        Args:
+            env: of one move a step, without an opponent: ``lambda: make_env(BoardGameEnv(tic_tac_toe()))``.
+            changes: numbers by name.
+            **options: of the class.
+        """
+        behaviour = {"search": "unscaled_gumbel", "weight": 5.0, "simulations": 24, "keep_values": False}
+        model = MuZeroConfig.tiny(players=2, discount=1.0, unroll=5, td_steps=9, starts=8, support=10)
+        sizes = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000, "lr": 2e-3, "num_envs": 32}
+        times = Schedule(prefill=1024, pretrain=50, updates_per_step=0.05, steps_between=32)
+        config = AgentConfig(model, {**behaviour, "reanalyze": 0.25}, schedule=times, **sizes)
         return cls(env, config.vary(**dict(changes or {})), **options)
 
     def _make_model(self, env: EnvBase) -> WorldModel:

@@ -16,7 +16,7 @@ def transition_spec(env: EnvBase) -> Composite:
 
     ``{*observation, is_init, action, next: {*observation, reward, terminated, truncated, done}}``: what happened at t,
     and under ``next`` what the action led to. The observation under ``next`` belongs to the same episode, also at its
-    end.
+    end. Where the environment shows which actions may be taken (``action_mask``), what held at t is stored too.
     """
     shown = observation_spec(env)
     flags = env.full_done_spec_unbatched
@@ -25,8 +25,11 @@ def transition_spec(env: EnvBase) -> Composite:
         "reward": env.reward_spec_unbatched.clone().to("cpu"),
         **{name: flags[name].clone().to("cpu") for name in ("terminated", "truncated", "done")},
     }
+    everything = env.observation_spec_unbatched
+    masks = {key: copy.deepcopy(everything[key]).to("cpu") for key in ("action_mask",) if key in everything.keys()}
     now = {
         **_cloned(shown),
+        **masks,
         "is_init": env.observation_spec_unbatched["is_init"].clone().to("cpu"),
         "action": action_spec(env),
         "next": Composite(following, shape=()),

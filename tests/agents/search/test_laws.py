@@ -17,6 +17,7 @@ from wmcomponents.agents.search import (
     muzero_search,
     no_value,
     uniform_prior,
+    unscaled_gumbel_search,
 )
 from wmcomponents.agents.search.bounds import WALK
 
@@ -27,9 +28,10 @@ SEARCHES = [
     lightzero_efficientzero_search,
     efficientzero_search,
     gumbel_search,
+    unscaled_gumbel_search,
     efficientzero_v2_search,
 ]
-REUSED = [muzero_search, mctx_muzero_search, lightzero_search, gumbel_search]
+REUSED = [muzero_search, mctx_muzero_search, lightzero_search, gumbel_search, unscaled_gumbel_search]
 
 
 def random_world(seed, states=12, actions=4):
@@ -247,3 +249,12 @@ def test_a_prior_of_minus_infinity_is_an_action_that_cannot_be_taken():
     forbidden = (logits[index] == -torch.inf) & (index != 7).unsqueeze(2) & (tree.visits > 0).unsqueeze(2)
     assert not tree.edge_visits[forbidden].any()
     assert torch.isfinite(tree.value_sum).all()
+
+
+def test_values_as_they_are_change_the_policy_by_as_much_as_they_differ():
+    search, roots, _ = planned(unscaled_gumbel_search, seed=3, weight=0.7, max_depth=2)
+    plan = search.plan(roots)
+    tree = plan.tree
+    assert bool((plan.visits > 0).all())
+    expected = (tree.root(tree.logits) + 0.7 * tree.root(tree.edge_q)).softmax(1)
+    torch.testing.assert_close(plan.policy, expected)

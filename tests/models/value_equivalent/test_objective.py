@@ -370,3 +370,33 @@ def test_images_are_augmented_in_training_unless_told_not_to_and_vectors_never()
     assert (official.shift, official.intensity) == (4, 0.05)
     vectors = efficientzero(shift=4, intensity=0.05, starts=1).objective()
     assert bool(torch.isfinite(vectors(sequences())["loss_policy"]))
+
+
+def test_agreement_is_the_distance_to_the_latents_that_are_met_in_units_of_their_variance():
+    loss = muzero(agreement_scale=3.0, unroll=2, starts=0).objective()
+    found, model = loss.elements(sequences(inits=[0], ends=[], steps=4)), loss.world_model
+    assert "loss_agreement" in loss.out_keys and "loss_agreement" not in muzero().objective().out_keys
+    arrivals = loss.arrivals(sequences(inits=[0], ends=[], steps=4))
+    met = model.observe_sequence(
+        model.initial_state((2,)), arrivals.action, arrivals.observation, arrivals.is_init, None
+    )["latent"]
+    state = {"latent": met[:, 0]}
+    expected = 0.0
+    for k in (1, 2):
+        state = model.imagine(state, arrivals.action[:, k], None).state
+        compared = met[:, (torch.arange(5) + k).clamp(max=4)].flatten(0, 1)
+        distance = (state["latent"] - met[:, k]).square().mean(-1) / compared.var(0, correction=0).mean()
+        expected += 3.0 * float(distance[0].detach()) / 2
+    assert float(found.losses["agreement"][0, 0].detach()) == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_met_is_no_target_that_moves_towards_the_dream():
+    model = muzero(agreement_scale=1.0, unroll=1, starts=0)
+    loss = model.objective()
+    td = sequences(inits=[0], ends=[], steps=2)
+    last = td["next", "observation"][:, -1:]
+    last.requires_grad_()  # met at the end of the only unroll from the step before, and no start of one
+    td["next", "observation"] = torch.cat([td["next", "observation"][:, :-1], last], 1)
+    losses = loss(td)
+    (gradient,) = torch.autograd.grad(losses["loss_agreement"], last, allow_unused=True)
+    assert gradient is None or not gradient.any()

@@ -21,6 +21,7 @@ from wmcomponents.agents.search.gumbel import CompletedValues as CompletedValues
 from wmcomponents.agents.search.gumbel import ImprovedPolicy as ImprovedPolicy
 from wmcomponents.agents.search.gumbel import SiblingCompleted as SiblingCompleted
 from wmcomponents.agents.search.gumbel import TreeCompleted as TreeCompleted
+from wmcomponents.agents.search.gumbel import UnscaledCompleted as UnscaledCompleted
 from wmcomponents.agents.search.halving import ListHalving as ListHalving
 from wmcomponents.agents.search.halving import SequentialHalving as SequentialHalving
 from wmcomponents.agents.search.halving import considered_visits as considered_visits
@@ -32,6 +33,7 @@ from wmcomponents.agents.search.papers import lightzero_search as lightzero_sear
 from wmcomponents.agents.search.papers import mctx_muzero_search as mctx_muzero_search
 from wmcomponents.agents.search.papers import muzero_search as muzero_search
 from wmcomponents.agents.search.papers import sampled_search as sampled_search
+from wmcomponents.agents.search.papers import unscaled_gumbel_search as unscaled_gumbel_search
 from wmcomponents.agents.search.policy import SearchPolicy as SearchPolicy
 from wmcomponents.agents.search.puct import PUCT as PUCT
 from wmcomponents.agents.search.puct import EdgeValues as EdgeValues

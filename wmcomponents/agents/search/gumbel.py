@@ -64,13 +64,36 @@ class SiblingCompleted:
 
     def __call__(self, tree: Tree, nodes: Nodes) -> Tensor:
         """sigma(completed Q) ``[..., K]``."""
-        visits, q = nodes.edge_visits, nodes.edge_q
-        taken = nodes.taken
-        mixed = mixed_value(nodes.raw_value, nodes.probs, visits.sum(-1), taken, q)
-        q = torch.lerp(mixed.unsqueeze(-1).expand_as(q), q, taken)
+        visits, q = nodes.edge_visits, completed_values(nodes)
         low, high = q.aminmax(dim=-1, keepdim=True)
         q = (q - low) / (high - low).clamp(min=self.eps)
         return (self.c_visit + visits.amax(-1, keepdim=True)) * self.c_scale * q
+
+
+class UnscaledCompleted:
+    r"""Completed values as they are: :math:`\beta\, q`, so that actions of nearly equal value stay nearly equal.
+
+    Scaled to [0, 1] among siblings, the better of two actions always is 1 and the other 0, by however little they
+    differ, and by chance where they do not. Edges never taken have the mixed value of :class:`SiblingCompleted`.
+
+    Args:
+        weight: beta, the inverse of a temperature in units of value.
+    """
+
+    can_reuse = True
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def start(self, tree: Tree) -> None:
+        """Nothing is kept."""
+
+    def after(self, tree: Tree, path: Path) -> None:
+        """Nothing is kept."""
+
+    def __call__(self, tree: Tree, nodes: Nodes) -> Tensor:
+        """sigma(completed Q) ``[..., K]``."""
+        return self.weight * completed_values(nodes)
 
 
 class TreeCompleted:
@@ -108,6 +131,13 @@ class TreeCompleted:
         mixed = mixed_value(nodes.value, nodes.probs, nodes.visits, taken, q)
         q = self.scale(tree, torch.lerp(mixed.unsqueeze(-1).expand_as(q), q, taken))
         return (self.c_visit + visits.amax(-1, keepdim=True)) * self.c_scale * q
+
+
+def completed_values(nodes: Nodes) -> Tensor:
+    """Values of all edges of nodes, those never taken with the mixed value of the model's, ``[..., K]``."""
+    q, taken = nodes.edge_q, nodes.taken
+    mixed = mixed_value(nodes.raw_value, nodes.probs, nodes.edge_visits.sum(-1), taken, q)
+    return torch.lerp(mixed.unsqueeze(-1).expand_as(q), q, taken)
 
 
 def mixed_value(value: Tensor, probs: Tensor, count: Tensor, taken: Tensor, q: Tensor) -> Tensor:

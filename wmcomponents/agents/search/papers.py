@@ -11,7 +11,7 @@ from wmcomponents.agents.search.bounds import (
 )
 from wmcomponents.agents.search.candidates import SampledActions, density_prior
 from wmcomponents.agents.search.decision import VisitCounts
-from wmcomponents.agents.search.gumbel import ImprovedPolicy, SiblingCompleted, TreeCompleted
+from wmcomponents.agents.search.gumbel import ImprovedPolicy, SiblingCompleted, TreeCompleted, UnscaledCompleted
 from wmcomponents.agents.search.halving import ListHalving, SequentialHalving
 from wmcomponents.agents.search.puct import PUCT, MeanUnvisited, SiblingValues, ZeroUnvisited
 from wmcomponents.agents.search.root_prior import DirichletNoise, LegalActions
@@ -161,6 +161,35 @@ def gumbel_search(
     Reference: Danihelka et al., Policy improvement by planning with Gumbel (2022).
     """
     completed = SiblingCompleted(c_visit, c_scale)
+    return TreeSearch(
+        SearchedModel(model, **parts),
+        simulations=simulations,
+        selection=ImprovedPolicy(completed),
+        root=SequentialHalving(simulations, completed, considered),
+        max_depth=max_depth,
+    )
+
+
+def unscaled_gumbel_search(
+    model: WorldModel,
+    *,
+    simulations: int = 50,
+    considered: int = 16,
+    weight: float = 1.0,
+    max_depth: int | None = None,
+    **parts: Any,
+) -> TreeSearch:
+    """Gumbel MuZero's search on values as they are, for few actions: scaled, the better of two is 1 and the other 0.
+
+    Args:
+        model: the world model.
+        simulations: of each search.
+        considered: actions that are considered at the root.
+        weight: of the values, in their units, beside the prior's logits.
+        max_depth: of the tree.
+        **parts: of :class:`SearchedModel`: discount, edges, prior, value, reward, legal.
+    """
+    completed = UnscaledCompleted(weight)
     return TreeSearch(
         SearchedModel(model, **parts),
         simulations=simulations,

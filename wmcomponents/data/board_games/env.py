@@ -72,6 +72,9 @@ class BoardGameEnv(EnvBase):
         self.action_spec = OneHot(
             game.moves, shape=torch.Size((*shape, game.moves)), dtype=torch.bool, device=self.device
         )
+        flag = Binary(shape=torch.Size((*shape, 1)), dtype=torch.bool, device=self.device)
+        flags = {name: flag.clone() for name in ("done", "terminated", "truncated")}
+        self.done_spec = Composite(flags, shape=shape, device=self.device)
         self.reward_spec = Unbounded(torch.Size((*shape, 1)), device=self.device)
         self._generator = torch.Generator()
         self._set_seed(seed)
@@ -98,7 +101,8 @@ class BoardGameEnv(EnvBase):
             goes_on = ~over
             after = torch.where(goes_on.unsqueeze(-1), answered, -after)
             reward, over = reward - (lost & goes_on).float(), over | ends
-        flags = {"terminated": over.unsqueeze(-1), "done": over.unsqueeze(-1).clone()}
+        end = over.unsqueeze(-1)
+        flags = {"terminated": end, "done": end.clone(), "truncated": torch.zeros_like(end)}
         return self._shown(after, {"reward": reward.unsqueeze(-1), **flags})
 
     def _shown(self, board: Tensor, more: dict[str, Tensor]) -> TensorDictBase:

@@ -17,6 +17,9 @@ class ValueEquivalentLossConfig:
         value_scale: c_v, weight of the value loss.
         reward_scale: weight of the reward loss.
         continue_scale: c_c, weight of the termination loss.
+        agreement_scale: c_a, weight of the squared distance between a latent that was arrived at and the one encoded
+            there, in units of the encoded ones' variance; 0 as in the papers. An agent that is trained on the latents
+            of dreams meets encoded ones in reality, and needs them to be alike.
         starts: positions of each training sequence from which it is unrolled, drawn anew each time; 0 takes them all.
         target_interval: updates between copies of the network into the target network.
     """
@@ -29,6 +32,7 @@ class ValueEquivalentLossConfig:
     value_scale: float = 0.25
     reward_scale: float = 1.0
     continue_scale: float = 1.0
+    agreement_scale: float = 0.0
     starts: int = 1
     target_interval: int = 100
 

@@ -25,9 +25,10 @@ from wmcomponents.world_model import State
 class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
     r"""Base of the losses that unroll a latent K steps and ask it for rewards, values and policies.
 
-    .. math:: L = \sum_{k=0}^{K} w_k \left(L^{p}_k + c_v L^{v}_k + L^{r}_k + c_c L^{cont}_k + c_s L^{sim}_k\right)
+    .. math:: L = \sum_{k=0}^{K} w_k \left(L^{p}_k + c_v L^{v}_k + L^{r}_k + c_c L^{cont}_k + c_s L^{sim}_k
+        + c_a L^{agree}_k\right)
 
-    with no reward, continuation and similarity at k = 0. The gradient of the latent is multiplied by
+    with no reward, continuation, similarity and agreement at k = 0. The gradient of the latent is multiplied by
     ``state_gradient`` after every step. Sequences ``[B, T]`` are read as T + 1 arrivals; an unroll that meets an
     episode's end goes on with random actions in absorbing states, or is masked there, as the family has it; where data
     are cut without termination it is masked in all of them.
@@ -39,8 +40,8 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
     the target network.
 
     Keys written: ``loss_policy``, ``loss_value``, ``loss_reward``, and where the model has the part
-    ``loss_continue`` and ``loss_consistency``; detached diagnostics ``reward_error`` (mean absolute, first step),
-    ``value_target``.
+    ``loss_continue`` and ``loss_consistency``, with ``agreement_scale`` also ``loss_agreement``; detached diagnostics
+    ``reward_error`` (mean absolute, first step), ``value_target``.
 
     Args:
         world_model: a model of MuZero's family.
@@ -69,6 +70,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
     reward_scale: Tensor
     continue_scale: Tensor
     consistency_scale: Tensor
+    agreement_scale: Tensor
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
             raise ValueError(f"algorithm is 'sgd' or 'adam'; got {optimizer.algorithm!r}.")
         self.unroll, self.td_steps, self.starts = c.unroll, c.td_steps, c.starts
         self.discount, self.state_gradient = c.discount, c.state_gradient
+        self.has_agreement = c.agreement_scale > 0
         self.target_update = PeriodicCopy(c.target_interval)
         self.optimizer_config = optimizer
         super().__init__(
@@ -101,6 +104,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
                 "reward_scale": c.reward_scale,
                 "continue_scale": c.continue_scale,
                 "consistency_scale": consistency_scale,
+                "agreement_scale": c.agreement_scale,
             },
             seed=seed,
             reduction=reduction,
@@ -125,6 +129,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
     def _written(self) -> list[NestedKey]:
         parts = {"continue": self.world_model.continue_head, "consistency": self.world_model.projection}
         losses = ["policy", "value", "reward", *(name for name, part in parts.items() if part is not None)]
+        losses += ["agreement"] if self.has_agreement else []
         return [*(f"loss_{name}" for name in losses), "reward_error", "value_target"]
 
     # -- what the training loop asks -----------------------------------------------------------------------------------
@@ -276,7 +281,7 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
 
         Args:
             latent: of step k, ``[B, S, *latent shape]``.
-            encoded: latent of the observation that was met there; read where the model has a projection.
+            encoded: latent of the observation that was met there, without gradient; where anything is compared with it.
             targets: ``[B, S, K + 1]``.
             k: step of the unroll.
         """
@@ -287,6 +292,8 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
             losses["continue"] = self.continue_scale * model.continue_head.loss(raw, cont)
         if model.projection is not None and encoded is not None:
             losses["consistency"] = self.consistency_scale * model.projection.loss(latent, encoded)
+        if self.has_agreement and encoded is not None:
+            losses["agreement"] = self.agreement_scale * _distance(model.flat(latent), model.flat(encoded))
         return losses
 
     def _prediction_losses(self, latent: Tensor, targets: Targets, k: int) -> dict[str, Tensor]:
@@ -306,10 +313,11 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
             starts: ``[B, S]``.
         """
         model = self.world_model
-        if self.starts and model.projection is None:
+        is_compared = model.projection is not None or self.has_agreement
+        if self.starts and not is_compared:
             return None, model.representation.compute(gather_steps(stack, starts))
         encoded = model.representation.compute(stack)
-        return None if model.projection is None else encoded.detach(), gather_steps(encoded, starts)
+        return encoded.detach() if is_compared else None, gather_steps(encoded, starts)
 
     @torch.no_grad()
     def bootstrap_value(self, arrivals: Arrivals, stack: Tensor) -> Tensor:
@@ -339,3 +347,12 @@ class ValueEquivalentLoss(ModelLoss[ValueEquivalentModel]):
         has_begun = first.long().cummax(1).values.bool()
         has_history = has_begun | (steps >= self.world_model.history.past)
         return ((tail.steps_remaining > 0) & has_history).to(arrivals.weight.dtype)
+
+
+def _distance(latent: Tensor, encoded: Tensor) -> Tensor:
+    """Mean squared distance of latents ``[B, S, F]`` in units of the encoded ones' variance, ``[B, S]``.
+
+    In such units nothing is gained by latents that shrink.
+    """
+    variance = encoded.flatten(0, 1).var(0, correction=0).mean()
+    return (latent - encoded).square().mean(-1) / (variance + 1e-5)

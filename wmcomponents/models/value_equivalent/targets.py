@@ -81,6 +81,7 @@ def unroll_targets(
             "reward": follows | (is_beyond if absorbing else nothing),
             "continue": follows,
             "consistency": follows,
+            "agreement": follows,
         },
     )
 
