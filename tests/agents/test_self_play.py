@@ -59,7 +59,7 @@ def test_a_run_in_pieces_is_the_run_in_one_piece_to_the_bit(kind, tmp_path, play
         assert torch.equal(a, b)
     assert (stored(one) == stored(other)).all()
     tree, again = one.trainer.replay.sampler.tree, other.trainer.replay.sampler.tree
-    assert torch.equal(tree.values, again.values) and len(tree.values.unique()) > 3
+    assert torch.equal(tree.values, again.values) and len(tree.values.unique()) > 2
     if kind is EfficientZeroAgent:
         assert "value" not in stored(one)["search"].keys()
 

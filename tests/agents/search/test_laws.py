@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_plan(make):
 def test_a_search_that_goes_on_with_its_own_tree_equals_one_long_search(make):
     model, parts = random_world(2)
     state = model.at(torch.arange(3))
-    options = {"considered": 1} if make is gumbel_search else {}
+    options = {"considered": 1} if make in (gumbel_search, unscaled_gumbel_search) else {}
     short, long = (make(model, simulations=n, **options, **parts) for n in (15, 30))
     whole = long.plan(state)
     resumed = short.plan(state, reuse=short.plan(state).tree)

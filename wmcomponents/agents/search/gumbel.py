@@ -80,7 +80,7 @@ class UnscaledCompleted:
         weight: beta, the inverse of a temperature in units of value.
     """
 
-    can_reuse = True
+    can_reuse = is_local = True
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
