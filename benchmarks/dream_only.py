@@ -60,7 +60,7 @@ class Plan:
 
 PLANS = {
     ("Diamond", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
-    ("Diamond", "own"): Plan(rounds=200, look_every=100, dreams=24),
+    ("Diamond", "own"): Plan(rounds=285, look_every=100, dreams=24),
     ("IRIS", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
     ("IRIS", "own"): Plan(rounds=200, look_every=100, dreams=24),
 }

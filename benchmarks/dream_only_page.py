@@ -18,6 +18,17 @@ HEAD = (
 )
 
 
+SATURATED = """\
+## Why DIAMOND's actor-critic did not learn
+
+The dream is not to blame, since PPO learns in it. The memory is saturated: at the end nine in ten of its units stand
+beyond 0.7 of their bound, they no longer differ from frame to frame (standard deviation 2e-5), the values explain
+nothing of the returns, and the policy is the same in every frame. The learning rate is ten times the paper's, so that
+minutes are enough, and that is too much for this network: nearly all of a frame is black, so its features are much the
+same in all frames, and the critic moves the memory along what they share until it is full. A lower rate has not been
+tried out in a whole run."""
+
+
 def table(facts: dict[str, Any]) -> str:
     """The page.
 
@@ -43,6 +54,8 @@ def table(facts: dict[str, Any]) -> str:
         "than uniform actions earn, by two standard errors of the difference.",
         "",
         *rates_table(facts["rates"]),
+        "",
+        SATURATED,
         "",
         method(settings),
         "",
@@ -124,7 +137,7 @@ def method(settings: dict[str, Any]) -> str:
 ## How it was measured
 
 - The papers' actor-critics (`diamond_loss`, `iris_loss`) with a memory of {own["units"]} units, learning rate
-  {own["lr"]:g} (the papers': 1e-4, for days), entropy scale {own["entropy_scale"]:g} (1e-3), {own["dreams"]} dreams an
+  {own["lr"]:g} (the papers': 1e-4), entropy scale {own["entropy_scale"]:g} (1e-3), {own["dreams"]} dreams an
   update, of 15 (DIAMOND) and 19 steps (IRIS), from frames of the data that the model was fitted to. What else they are
   is the papers'.
 - PPO (`SB3Agent`): {ppo["dreams"]} dreams side by side of at most {ppo["horizon"]} steps, from states of the same data;
