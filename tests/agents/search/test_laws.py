@@ -147,6 +147,24 @@ def test_the_same_seed_gives_the_same_plan(make):
     assert torch.equal(first.action, second.action)
 
 
+@pytest.mark.parametrize("max_depth", [None, 3])
+@pytest.mark.parametrize("make", [mctx_muzero_search, gumbel_search])
+def test_a_local_rule_follows_the_edges_that_it_would_choose_level_by_level(make, max_depth):
+    followed, state, noise = planned(make, 8, simulations=30, max_depth=max_depth)
+    chosen = planned(make, 8, simulations=30, max_depth=max_depth)[0]
+    rule = chosen.selection.values if make is mctx_muzero_search else chosen.selection.completed
+    assert rule.is_local
+    rule.is_local = False
+    mask = torch.tensor([[True, True, False, True]]).expand(3, 4)
+    noise, reuse, again = noise._replace(ties=None), None, None
+    for _ in range(2):  # the second search goes on with the subtree of the first
+        one = followed.plan(state, mask=mask, noise=noise, reuse=reuse)
+        other = chosen.plan(state, mask=mask, noise=noise, reuse=again)
+        assert torch.equal(one.tree.links, other.tree.links)
+        assert torch.equal(one.tree.edge_stats, other.tree.edge_stats)
+        reuse, again = one.tree.subtree(one.edge), other.tree.subtree(other.edge)
+
+
 @pytest.mark.parametrize("make", REUSED)
 def test_a_search_that_goes_on_with_its_own_tree_equals_one_long_search(make):
     model, parts = random_world(2)
