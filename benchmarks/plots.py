@@ -213,6 +213,40 @@ def dream_only(result: dict[str, Any], figure: Figure) -> None:
     _legend(axis, loc="upper left")
 
 
+def planning(result: dict[str, Any], figure: Figure) -> None:
+    """Real returns of every planner, a dot an episode; and by the milliseconds of a step, where that was measured."""
+    panels = [*dict.fromkeys(one["env"] for one in result["returns"]), *(["budget"] if result["curve"] else [])]
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        if panel == "budget":
+            _on_budget(result["curve"], axis)
+            continue
+        played = [one for one in result["returns"] if one["env"] == panel]
+        names = [f"{one['family']}\n{one['planner']}" for one in played]
+        for place, one in enumerate(played):
+            axis.plot([place] * len(one["returns"]), one["returns"], "o", color=OURS, alpha=0.5, markersize=6)
+            axis.plot([place - 0.3, place + 0.3], [one["mean"]] * 2, color=OURS, linewidth=2.2)
+        for one in result["random"]:
+            if one["env"] == panel:
+                axis.axhline(one["mean"], color=THEIRS, linestyle=(0, (4, 2)), label="random play")
+        axis.set_xticks(range(len(names)), names)
+        axis.set(title=panel, ylabel="real return", xlim=(-0.6, len(names) - 0.4))
+        axis.grid(axis="y")
+        _legend(axis, loc="best")
+
+
+def _on_budget(points: Sequence[dict[str, Any]], axis: Any) -> None:
+    """A line a planner, a dot an episode."""
+    for name, colour in (("CEM", OURS), ("MPPI", THEIRS)):
+        own = sorted((one["ms"], one["mean"], one["returns"]) for one in points if one["planner"] == name)
+        for ms, _, returns in own:
+            axis.plot([ms] * len(returns), returns, ".", color=colour, alpha=0.3, markersize=5)
+        if own:
+            axis.plot(*zip(*((ms, mean) for ms, mean, _ in own), strict=True), marker="o", color=colour, label=name)
+    axis.set(title="by the time of a step", xlabel="milliseconds of a step", ylabel="real return on Pendulum")
+    axis.grid()
+    _legend(axis, loc="lower right")
+
+
 PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, float]]] = {
     "speed": (speed, (9.5, 4.0)),
     "families": (families, (9.5, 5.2)),
@@ -222,6 +256,7 @@ PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, fl
     "demo": (demo, (7.5, 3.2)),
     "pixels": (pixels, (8.5, 3.6)),
     "dream_only": (dream_only, (7.5, 3.6)),
+    "planning": (planning, (9.5, 3.6)),
 }
 """What draws each page's figure, and its size in inches."""
 

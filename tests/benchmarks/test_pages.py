@@ -16,6 +16,7 @@ from benchmarks import (
     openings,
     pixel_page,
     pixel_speed,
+    planning,
     plots,
     report,
     search,
@@ -43,6 +44,7 @@ PAGES = {
     "dream_agents": lambda: dream_agents.table(facts("dream_agents")["runs"]),
     "dream_only": lambda: dream_only_page.table(facts("dream_only")),
     "demo": lambda: demo_table.table(facts("demo")["demo"], facts("demo")["ppo_on_the_real_environment"]),
+    "planning": lambda: planning.table(facts("planning")),
     "pixels": lambda: pixel_page.table(
         facts("pixels"), film_names(), json.loads((FOLDER / "media" / "films.json").read_text())
     ),
