@@ -37,7 +37,7 @@ class DiamondAgent(WholeAgent):
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
-        """For images of 16 to 32 pixels a side: half an hour of one thread of a CPU. Not a scaled-down paper.
+        """For images of 10 to 32 pixels a side: a quarter of an hour of one thread of a CPU. Not a scaled-down paper.
 
         Args:
             **changes: see :meth:`AgentConfig.vary`.
