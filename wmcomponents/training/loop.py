@@ -277,14 +277,15 @@ class Trainer:
         self._check_data(batch)
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
         batches = [batch, *(self.replay.sample() for _ in range(count - 1))]
-        data = cast(TensorDictBase, torch.cat(cast(Any, batches)))
-        if self.ranks.count > 1:
-            with self.parallel.batch_is_shared():
-                data = cast(
-                    TensorDictBase, data.apply(global_rows, batch_size=[self.ranks.count * len(data), *data.shape[1:]])
-                )
-        self.model.prepare(data)
+        self.model.prepare(cast(TensorDictBase, torch.cat([self._of_all(one) for one in batches])))
         self.parallel.changed()
+
+    def _of_all(self, batch: TensorDictBase) -> Any:
+        """The batches of all processes as one."""
+        if self.ranks.count == 1:
+            return batch
+        with self.parallel.batch_is_shared():
+            return batch.apply(global_rows, batch_size=[self.ranks.count * len(batch), *batch.shape[1:]])
 
     def update(self, *batches: TensorDictBase) -> dict[str, Tensor]:
         """One gradient step; returns the detached losses and diagnostics without waiting for the device.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from wmcomponents._global_batch import global_sum
 from wmcomponents.dynamics import BlockTransformer
 from wmcomponents.models.tokens.base import CachedTransformerModel
 from wmcomponents.models.tokens.config import TokenLossConfig, TokenOptimizerConfig
@@ -162,7 +163,7 @@ class TokenWorldLoss(StagedModelLoss[W]):
             weight: of the elements, ``[N]``.
         """
         codes = self.world_model.tokenizer.quantizer.codes
-        used = perplexity(code_counts(tokens, codes, weight.unsqueeze(-1).expand_as(tokens)))
+        used = perplexity(global_sum(code_counts(tokens, codes, weight.unsqueeze(-1).expand_as(tokens))))
         columns = {name: value.unsqueeze(-1) for name, value in losses.items()}
         return Terms(columns, {"perplexity": used.expand(len(weight), 1)}, weight.unsqueeze(-1))
 
