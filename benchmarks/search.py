@@ -80,7 +80,8 @@ def ours(model: TwoLayers, state: State) -> dict[str, Callable[[], Tensor | None
         with torch.no_grad():
             for _ in range(SIMULATIONS):
                 here = model.imagine(here, action, None).state
-                model.prior(here), model.worth(here)
+                model.prior(here)
+                model.worth(here)
 
     def searching(name: str) -> Callable[[], Tensor]:
         parts = {"prior": model.prior, "value": model.worth, "discount": DISCOUNT}
@@ -107,7 +108,7 @@ class Peer:
     """
 
     def __init__(self, python: str, model: TwoLayers, state: State, folder: str) -> None:
-        weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
+        weights: dict[str, Any] = {name: value.detach().numpy() for name, value in model.named_parameters()}
         file = Path(folder) / "weights.npz"
         numpy.savez(file, latent=state["latent"].numpy(), **weights)
         self.process = subprocess.Popen(
