@@ -30,6 +30,7 @@ from wmcomponents.agents import (
     WholeAgent,
     WorldModelsAgent,
 )
+from wmcomponents.agents.actor_critic import NormalizedDynamicsGradient
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 from wmcomponents.training import LinearDecay
@@ -67,6 +68,7 @@ class Task:
 
 
 COLOURS = {
+    "DreamerV3, through dreams": "#1d4ed8",
     "DreamerV3": DREAM,
     "DreamerV2": "#7c3aed",
     "DreamerV1": "#0f766e",
@@ -83,6 +85,7 @@ COLOURS = {
 }
 AGENTS: dict[str, type[WholeAgent]] = {
     "DreamerV3": DreamerV3Agent,
+    "DreamerV3, through dreams": DreamerV3Agent,
     "DreamerV2": DreamerV2Agent,
     "DreamerV1": DreamerV1Agent,
     "TD-MPC2": TDMPC2Agent,
@@ -104,11 +107,17 @@ ON_CARTPOLE = {
 }  # fmt: skip
 """Of RL Zoo's tuned PPO, for one environment in place of eight (n_steps eight times as large)."""
 
-ON_SWINGUP = {
+ON_SWINGUP: dict[str, Any] = {
     "prefill": 1000, "updates_per_step": 0.4, "vectors": "symlog",
     "behaviour": {"schedule": LinearDecay(15_600), "entropy_scale": 1e-3},
 }  # fmt: skip
 """Velocities grow far beyond those of random play, and standardised they would be most of what the model fits."""
+
+THROUGH_DREAMS = {
+    **ON_SWINGUP, "rep_scale": 0.03,
+    "behaviour": {**ON_SWINGUP["behaviour"], "estimator": NormalizedDynamicsGradient()},
+}  # fmt: skip
+"""The actor's gradient goes through the dream, as in the preprint; the posterior may say more."""
 
 ON_BREAKOUT = {
     "prefill": 2_000, "updates_per_step": 0.25, "capacity": 50_000,
@@ -126,7 +135,7 @@ IN_500_STEPS = {
     "evaluate_every": 5000, "evaluate_episodes": 5, "episodic": False, "prefill": 2500, "pretrain": 1000,
     "updates_per_step": 1.0,
 }  # fmt: skip
-"""TD-MPC2 on dm_control, where an action is repeated once."""
+"""TD-MPC2 on dm_control, where every action is taken twice."""
 
 BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
 """A step of an evaluation costs a search."""
@@ -135,7 +144,7 @@ TASKS: dict[str, Task] = {
     "CartPole-v1": Task(
         "CartPole-v1", 475.0, 12_000,
         changes={"DreamerV3": {}, "DreamerV2": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH, "World Models": {}},
-        fewer={"World Models": 6_000},
+        steps_of={"World Models": 6_000},
         baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
     ),
     "Pendulum-v1": Task(
@@ -149,12 +158,14 @@ TASKS: dict[str, Task] = {
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={"DreamerV3": ON_SWINGUP, "TD-MPC2": IN_500_STEPS},
+        changes={
+            "DreamerV3": ON_SWINGUP, "DreamerV3, through dreams": THROUGH_DREAMS, "TD-MPC2": IN_500_STEPS,
+        },
         steps_of={"TD-MPC2": 50_000},
         baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "MinAtar-Breakout": Task(
-        "MinAtar/Breakout-v1", 1.5, 40_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
+        "MinAtar/Breakout-v1", 1.5, 20_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
         evaluate_every=2_500, episodes=50,
         changes={"DreamerV3": ON_BREAKOUT, "DIAMOND": {}, "Delta-IRIS": {}, "IRIS": {}},
         baseline=("PPO", {"n_steps": 512, "n_epochs": 4, "ent_coef": 0.01, "learning_rate": 5e-4}, 120_000),
@@ -220,6 +231,11 @@ def first(curve: list[dict[str, float]], goal: float) -> float | None:
     return next((point["real_steps"] for point in curve if point["return"] >= goal), None)
 
 
+def _since(run: dict[str, Any]) -> str:
+    """The real step from which a run that was gone on with was timed, in brackets."""
+    return f" (from step {run['timed_from']:,})" if run.get("timed_from") else ""
+
+
 def _fewer(task: dict[str, Any]) -> str:
     """Whose evaluations have another number of episodes, in brackets."""
     own = {each["agent"]: each["changes"].get("evaluate_episodes") for each in task["runs"]}
@@ -248,7 +264,7 @@ def section(task: dict[str, Any]) -> list[str]:
             lines.append(
                 f"| {name} | {each['seed']} | {'not reached' if reached is None else format(int(reached), ',')} | "
                 f"{end['return']:.1f} | {int(end['real_steps']):,} | "
-                f"{each['cpu_seconds']:.0f} | {each['seconds']:.0f} |"
+                f"{each['cpu_seconds']:.0f}{_since(each)} | {each['seconds']:.0f} |"
             )
         to_goal = [first(each["curve"], goal) for each in own]
         if all(steps is not None for steps in to_goal):
