@@ -15,6 +15,8 @@ from wmcomponents.training import Ranks, Trainer
 
 ROWS, TIME, UPDATES = 2, 12, 3
 FAMILIES = ("td-mpc2", "muzero-two-players", "iris")
+PLAIN = ("planet", "dreamer-v1", "dreamer-v2", "dreamer-v3", "world-models", "delta-iris", "diamond")
+PAIRS = [*((name, kind) for name in FAMILIES for kind in ("ddp", "fsdp")), *((name, "ddp") for name in PLAIN)]
 
 
 @contextlib.contextmanager
@@ -61,8 +63,7 @@ def learned(name, pick, **options):
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "parallel"), PAIRS)
 def test_two_processes_learn_as_one_with_the_doubled_batch(name, parallel):
     losses, weights = learned(name, torch.cat, ranks=Ranks())
     for found, own in run_ranks(lambda rank: learned(name, lambda two: two[rank], parallel=parallel)):
