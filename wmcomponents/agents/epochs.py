@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from wmcomponents._arguments import whole
 from wmcomponents.agents.schedule import Schedule
@@ -70,7 +70,8 @@ class EpochSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kinds = tuple(one if isinstance(one, Epochs) else Epochs(*one) for one in self.epochs)
+        given = cast("tuple[Any, ...]", self.epochs)  # from a saved run: bare numbers
+        kinds = tuple(one if isinstance(one, Epochs) else Epochs(*one) for one in given)
         object.__setattr__(self, "epochs", kinds)
         for name in ("last_step", "epochs_after"):
             whole(name, getattr(self, name), 0, "at least 0")

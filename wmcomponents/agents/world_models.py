@@ -63,7 +63,13 @@ class WorldModelsAgent(WholeAgent):
             "population": 16, "rollouts": 12, "horizon": 300, "generations": 15, "dream": {"termination": "threshold"},
         }  # fmt: skip
         times = Schedule(prefill=1000, pretrain=1200, updates_per_step=1.2, steps_between=1000, agent_every=1200)
-        sizes = {"batch_size": 16, "sequence_length": 32, "capacity": 100_000, "lr": 1e-3, "warmup": 100}
+        sizes: dict[str, Any] = {
+            "batch_size": 16,
+            "sequence_length": 32,
+            "capacity": 100_000,
+            "lr": 1e-3,
+            "warmup": 100,
+        }
         model = WorldModelsConfig.tiny(hidden=64, vision_steps=200, cycle_steps=1200)
         return cast(
             WorldModelsAgentConfig, WorldModelsAgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
@@ -74,7 +80,7 @@ class WorldModelsAgent(WholeAgent):
         """Random steps, then V and M, then 1,800 generations."""
         updates = 2 * model.loss.vision_steps
         times = Schedule(prefill=steps, pretrain=updates, updates_per_step=0.0, agent_every=NEVER)
-        sizes = {"batch_size": 16, "sequence_length": 50, "capacity": steps}
+        sizes: dict[str, Any] = {"batch_size": 16, "sequence_length": 50, "capacity": steps}
         return WorldModelsAgentConfig(model, behaviour, schedule=times, generations_after=1800, **sizes)
 
     @classmethod

@@ -44,8 +44,9 @@ def losses_of(objective: nn.Module, sequences: TensorDictBase, phase: int) -> Ma
         sequences: the batch.
         phase: its number, from 0.
     """
-    has_phases = isinstance(objective, ModelLoss) and objective.phases > 1
-    return cast(Any, objective.phase(sequences, phase) if has_phases else objective(sequences))
+    if isinstance(objective, ModelLoss) and objective.phases > 1:
+        return cast(Any, objective.phase(sequences, phase))
+    return cast(Any, objective)(sequences)
 
 
 class OneProcess:

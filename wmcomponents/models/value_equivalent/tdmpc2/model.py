@@ -227,7 +227,7 @@ def _tasks(config: TDMPC2Config, observation_spec: Composite) -> int:
         if len(lengths) != 1:
             raise ValueError(f"one task has one length of episodes; got {lengths}.")
         return 0
-    leaf = observation_spec.get(TASK, None)
+    leaf: Any = observation_spec.get(TASK, None)
     lone = isinstance(leaf, Categorical) and not tuple(leaf.shape) or isinstance(leaf, OneHot) and leaf.ndim == 1
     if not lone or leaf.space.n != count:
         raise ValueError(
