@@ -333,6 +333,7 @@ def page(facts: dict[str, Any]) -> str:
         "",
         "DreamerV3 with 12M parameters in the Atari 100k protocol was not run: it wants a GPU. The command is",
         "",
+        "<!-- not run: it needs a GPU -->",
         "```python",
         "from wmcomponents.agents import DreamerV3Agent",
         "from wmcomponents.agents.dreamer_v3 import ATARI_100K",

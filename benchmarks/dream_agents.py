@@ -25,9 +25,6 @@ COMMON = {"--rounds": "6", "--dream-steps": "30720", "--final-dream-steps": "122
 """Arguments of `wmc demo` that differ from its defaults: shorter runs than those of `make demo`."""
 OPTIONS: dict[str, dict[str, str]] = {
     "DreamerV3": {"--rounds": "8", "--dream-steps": "40960", "--final-dream-steps": "163840"},  # as in `make demo`
-    # In reality the agent sees latents of the representation, in dreams those of the dynamics.
-    "MuZero": {"--changes": "agreement_scale=1.0"},
-    "EfficientZero": {"--changes": "agreement_scale=1.0"},
     # Every round begins with V, in the data of all rounds so far: the paper's iterative procedure.
     "WorldModels": {"--updates": "1200", "--changes": "vision_steps=200 cycle_steps=1200"},
 }

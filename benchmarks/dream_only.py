@@ -60,14 +60,16 @@ class Plan:
 
 PLANS = {
     ("Diamond", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
-    ("Diamond", "own"): Plan(rounds=285, look_every=100, dreams=24),
+    ("Diamond", "own"): Plan(rounds=600, look_every=200, dreams=32),
     ("IRIS", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
-    ("IRIS", "own"): Plan(rounds=200, look_every=100, dreams=24),
+    ("IRIS", "own"): Plan(rounds=300, look_every=100, dreams=32),
 }
 BUNDLE_EVERY = 5
 """Rounds between two bundles: what a kill costs at most."""
 
-OWN: dict[str, Any] = {"units": 128, "entropy_scale": 3e-3}
+OWN: dict[str, Any] = {"units": 128, "channels": (16,), "coarsest": 8, "entropy_scale": 1e-2}
+"""A shallow encoder keeps each cell apart; the papers' four layers lose the ball among black pixels."""
+
 OWN_LR, OWN_WARMUP = 1e-3, 20
 """The papers' rate is 1e-4, for days instead of minutes."""
 SEQUENCES = {"Diamond": 4, "IRIS": 9}

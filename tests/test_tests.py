@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TESTS = {path.relative_to(HERE).as_posix(): ast.parse(path.read_text()) for path in sorted(HERE.rglob("*.py"))}
-OWN_MODULES = {"_extras", "_interruption", "_lock", "_whole"}
+OWN_MODULES = {"_extras", "_global_batch", "_interruption", "_lock", "_whole"}
 """Small modules of the package that are tested as they are; what they raise is looked for elsewhere too."""
 
 

@@ -113,4 +113,4 @@ def test_a_refusal_names_the_driver_and_all_that_is_missing():
 def test_an_agent_asks_for_its_needs_whatever_its_loss_asked_for(agent):
     lacking = model(parts=set(PARTS) - {"reward"})
     with pytest.raises(CapabilityError, match="cannot run in this model. ToyWorldModel offers no reward: pass reward="):
-        agent(SimpleNamespace(world_model=lacking))
+        agent(SimpleNamespace(world_model=lacking, needs=Needs(("features", "reward")), uncertainty=None))
