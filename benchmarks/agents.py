@@ -31,9 +31,11 @@ from wmcomponents.agents import (
     WorldModelsAgent,
 )
 from wmcomponents.agents.actor_critic import NormalizedDynamicsGradient
+from wmcomponents.agents.bundle import newest
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 from wmcomponents.training import LinearDecay
+from wmcomponents.training.nested_state import load_nested
 
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/agents")
 
@@ -231,9 +233,12 @@ def first(curve: list[dict[str, float]], goal: float) -> float | None:
     return next((point["real_steps"] for point in curve if point["return"] >= goal), None)
 
 
-def _since(run: dict[str, Any]) -> str:
-    """The real step from which a run that was gone on with was timed, in brackets."""
-    return f" (from step {run['timed_from']:,})" if run.get("timed_from") else ""
+def _seconds(run: dict[str, Any]) -> str:
+    """Seconds of the processor and of the clock, since the real step at which a run was gone on with."""
+    if run["seconds"] is None:
+        return "stopped | "
+    since = f" (from step {run['timed_from']:,})" if run.get("timed_from") else ""
+    return f"{run['cpu_seconds']:.0f}{since} | {run['seconds']:.0f}"
 
 
 def _fewer(task: dict[str, Any]) -> str:
@@ -264,7 +269,7 @@ def section(task: dict[str, Any]) -> list[str]:
             lines.append(
                 f"| {name} | {each['seed']} | {'not reached' if reached is None else format(int(reached), ',')} | "
                 f"{end['return']:.1f} | {int(end['real_steps']):,} | "
-                f"{each['cpu_seconds']:.0f}{_since(each)} | {each['seconds']:.0f} |"
+                f"{_seconds(each)} |"
             )
         to_goal = [first(each["curve"], goal) for each in own]
         if all(steps is not None for steps in to_goal):
@@ -301,10 +306,24 @@ def main() -> None:
     write()
 
 
+def _run_in(folder: Path, task: Task) -> dict[str, Any] | None:
+    """A run that ended, or the curve so far of one that was stopped after its first evaluation."""
+    if (folder / "result.json").is_file():
+        return json.loads((folder / "result.json").read_text())
+    name, _, seed = folder.name.rpartition("-")
+    kept = newest(folder / "run") if (folder / "run").is_dir() else None
+    curve = [] if kept is None else load_nested(kept / "agent.safetensors")["evaluations"]
+    if not curve or name not in task.changes:
+        return None
+    made = {"task": task.env, "agent": name, "seed": int(seed), "changes": task.changes[name], "curve": curve}
+    return {**made, "cpu_seconds": None, "seconds": None}
+
+
 def write() -> None:
     """The page, its numbers, its curves."""
     found = {
-        key: [json.loads(file.read_text()) for file in sorted((RUNS / key).glob("*/result.json"))] for key in TASKS
+        key: [run for folder in sorted((RUNS / key).glob("*")) if (run := _run_in(folder, task)) is not None]
+        for key, task in TASKS.items()
     }
     tasks = {key: {**asdict(task), "runs": found[key]} for key, task in TASKS.items() if found[key]}
     facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents", "tasks": tasks}
@@ -353,7 +372,8 @@ def page(facts: dict[str, Any]) -> str:
         "are those of their `tiny` presets but for what `agents.json` lists as changes; learning rates are those of",
         "minutes on a CPU, not the papers'. The presets' numbers were chosen in these environments, by a few runs,",
         "mostly of seed 0, with other episodes. The return is that of an environment of its own, where neither",
-        "exploration nor learning happens. CPU seconds hold the evaluations.",
+        "exploration nor learning happens. CPU seconds hold the evaluations. A run that was stopped is shown as far as",
+        "it came; the same command goes on with it.",
         "",
     ]
     return "\n".join(lines)
