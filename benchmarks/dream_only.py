@@ -62,7 +62,7 @@ PLANS = {
     ("Diamond", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
     ("Diamond", "own"): Plan(rounds=600, look_every=200, dreams=32),
     ("IRIS", "PPO"): Plan(rounds=50, look_every=30, dreams=128),
-    ("IRIS", "own"): Plan(rounds=300, look_every=100, dreams=32),
+    ("IRIS", "own"): Plan(rounds=300, look_every=75, dreams=32),
 }
 BUNDLE_EVERY = 5
 """Rounds between two bundles: what a kill costs at most."""

@@ -32,7 +32,7 @@ def test_a_model_is_trained_in_two_processes_and_goes_on_in_one(tmp_path):
     assert again.result["steps"] == 5
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_an_agent_learns_in_two_processes_and_one_that_fails_ends_both_in_words(tmp_path):
     changes = ["prefill=40", "pretrain=2", "evaluate_every=0"]
     arguments = [
