@@ -70,7 +70,7 @@ class Task:
 
 
 COLOURS = {
-    "DreamerV3, through dreams": "#1d4ed8",
+    "DreamerV3, through dreams": "#0f766e",
     "DreamerV3": DREAM,
     "DreamerV2": "#7c3aed",
     "DreamerV1": "#0f766e",
@@ -385,15 +385,19 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
     tasks = facts["tasks"]
     with rc_context({**STYLE, "svg.hashsalt": "agents"}):
-        figure, panels = pyplot.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 3.2), squeeze=False)
-        for axes, (key, task) in zip(panels[0], tasks.items(), strict=True):
+        rows = -(-len(tasks) // 3)
+        figure, panels = pyplot.subplots(rows, 3, figsize=(12.6, 3.2 * rows), squeeze=False)
+        for axes in panels.flat[len(tasks) :]:
+            axes.set_axis_off()
+        for axes, (key, task) in zip(panels.flat, tasks.items(), strict=False):
             for name in dict.fromkeys(each["agent"] for each in task["runs"]):
                 for place, each in enumerate(one for one in task["runs"] if one["agent"] == name):
                     points = [(point["real_steps"], point["return"]) for point in each["curve"]]
                     label = name if place == 0 else None
                     axes.plot(*zip(*points, strict=True), color=COLOURS[name], linewidth=1.5, alpha=0.85, label=label)
             axes.axhline(task["goal"], color=MEAN, linewidth=1, linestyle=":")
-            axes.set(title=key, xlabel="real steps", ylabel="return")
+            ends = [each["curve"][-1]["real_steps"] for each in task["runs"] if not each["agent"].startswith("SB3")]
+            axes.set(title=key, xlabel="real steps", ylabel="return", xlim=(0, 1.05 * max(ends)))
             axes.legend()
         figure.tight_layout()
         saved(figure, path)
