@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.support.online_runs import SCHEDULE, STEPS, run, weights
 from wmcomponents._interruption import Interrupted
 from wmcomponents._lock import FolderInUseError
+from wmcomponents.agents.bundle import newest
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.models.loading import load
 from wmcomponents.training import BadCheckpointError, DivergedError
@@ -262,6 +263,15 @@ def test_two_trainers_do_not_write_over_each_other(tmp_path):
     one.train(26)
     with pytest.raises(FolderInUseError, match="since this one was built"):
         other.train(26)
+
+
+def test_a_bundle_is_not_written_over_that_of_another_trainer(tmp_path):
+    one, other = run(tmp_path), run(tmp_path)
+    one.train(26)
+    there = newest(tmp_path)
+    with pytest.raises(FolderInUseError, match="since this one was built"):
+        other.save()
+    assert newest(tmp_path) == there
 
 
 # -- what is no number -------------------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from wmcomponents.agents import Agent, DreamerV3Agent, EfficientZeroAgent, MuZeroAgent, SelfPlayAgent
+from wmcomponents.agents.draws import draws_of, own_draws, with_draws
 from wmcomponents.agents.self_play import VisitTemperature, searched_anew, stored_states
 from wmcomponents.data import Priorities, make_env
 from wmcomponents.data.board_games import BoardGameEnv, PerfectPlay, play_match, tic_tac_toe
 from wmcomponents.dream.experience import Experience
 from wmcomponents.models import DreamerV3, MuZero, MuZeroConfig
+from wmcomponents.training import Ranks
 from wmcomponents.world_model import CapabilityError, LatentPolicy
 
 NETS = {"units": 8, "lstm": 8, "projection": 8, "bottleneck": 8, "hidden": 8}
@@ -110,6 +112,14 @@ def test_states_of_stored_steps_are_the_filter_s():
     with torch.no_grad():
         played = env.rollout(4, policy)
     torch.testing.assert_close(stored_states(model, played[None])[0]["latent"][0], played["latent"])
+
+
+def test_each_process_of_several_plays_games_of_its_own(played):
+    state = played.behaviour.state_dict()
+    places = list(draws_of(state))
+    assert len(places) == 2  # the filter's and the search's
+    other = with_draws(state, own_draws(state, Ranks(1, 2), 0))
+    assert not any(torch.equal(a, b) for a, b in zip(other["draws"], state["draws"], strict=True))
 
 
 def test_the_temperature_falls_with_the_updates():

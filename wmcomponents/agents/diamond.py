@@ -1,20 +1,16 @@
 """DIAMOND as a whole agent (Alonso et al., Diffusion for World Modeling: Visual Details Matter in Atari, 2024)."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import SharedAdam, diamond_loss
-from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
 from wmcomponents.agents.epochs import Epochs, EpochSchedule
-from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
+from wmcomponents.agents.frame_agent import FrameAgent
+from wmcomponents.agents.whole_agent import AgentConfig
 from wmcomponents.functional.edm_sampler import EDMSampler
 from wmcomponents.models import Diamond, DiamondConfig, NoiseLevelConfig
-from wmcomponents.world_model import Needs, WorldModel
 
 
-class DiamondAgent(WholeAgent):
+class DiamondAgent(FrameAgent):
     """A diffusion world model of frames, and a recurrent actor-critic in its dreams of 15 steps.
 
     The denoiser and the model of reward and termination share nothing, so that one update steps both, each with its
@@ -33,7 +29,8 @@ class DiamondAgent(WholeAgent):
         True
     """
 
-    needs: ClassVar[Needs] = RecurrentAgent.needs
+    model_class: ClassVar[Any] = Diamond
+    loss = staticmethod(diamond_loss)
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -58,17 +55,6 @@ class DiamondAgent(WholeAgent):
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
     @classmethod
-    def atari(cls, env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> "DiamondAgent":
-        """The paper's for Atari 100k: about 3 days on one GPU of 2024.
-
-        Args:
-            env: see the class; ``data.make_env("ALE/Pong-v5", image_size=64, sticky_actions=0.0)``.
-            changes: numbers by name.
-            **options: of the class.
-        """
-        return cls(env, cls.atari_config(**dict(changes or {})), **options)
-
-    @classmethod
     def atari_config(cls, **changes: Any) -> AgentConfig:
         """The numbers of :meth:`atari`: 5,000 random steps and a long first epoch, then 400 updates behind 100 steps.
 
@@ -80,19 +66,3 @@ class DiamondAgent(WholeAgent):
         model = DiamondConfig.atari(segments=1, reward_windows=1)
         sizes: Any = {"batch_size": 32, "sequence_length": 18, "capacity": 100_000}
         return AgentConfig(model, {"epsilon": 0.01}, schedule=times, **sizes).vary(**changes)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, Diamond)(self.config.model, env)
-
-    @classmethod
-    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> RecurrentAgent:
-        """The paper's actor-critic in any world model that shows one image and predicts rewards.
-
-        Args:
-            model: the world model.
-            seed: of its dreams.
-            **changes: ``diamond_loss`` (such as ``units``), ``dreams`` and ``schedule`` of :class:`RecurrentAgent`.
-        """
-        cls.needs.check(model, cls.__name__)
-        own = {name: changes.pop(name) for name in ("dreams", "schedule") if name in changes}
-        return RecurrentAgent(diamond_loss(model, seed=seed, **changes), **own)

@@ -1,9 +1,7 @@
 """Dreamer as a whole agent (Hafner et al., Dream to Control, 2020)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import ImaginationAgent, TwoAdams, dreamer_v1_loss
 from wmcomponents.agents.exploration import exploration
@@ -24,6 +22,7 @@ class DreamerV1Agent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("features", "reward"))
+    model_class: ClassVar[Any] = DreamerV1
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -54,9 +53,6 @@ class DreamerV1Agent(WholeAgent):
         times = Schedule(prefill=2500, pretrain=100, updates_per_step=1 / 5, steps_between=500)
         config = AgentConfig(DreamerV1Config.official(), batch_size=50, sequence_length=50, schedule=times)
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, DreamerV1)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

@@ -1,9 +1,7 @@
 """DreamerV2 as a whole agent (Hafner et al., Mastering Atari with Discrete World Models, 2021)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import ImaginationAgent, TwoAdams, dreamer_v2_loss
 from wmcomponents.agents.schedule import Schedule
@@ -24,6 +22,7 @@ class DreamerV2Agent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("features", "reward"))
+    model_class: ClassVar[Any] = DreamerV2
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -65,9 +64,6 @@ class DreamerV2Agent(WholeAgent):
         times = Schedule(prefill=1000, pretrain=100, updates_per_step=1 / 5, steps_between=5)
         config = AgentConfig(DreamerV2Config.dmc_vision(), sequence_length=50, capacity=2_000_000, schedule=times)
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, DreamerV2)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

@@ -1,9 +1,7 @@
 """DreamerV3 as a whole agent (Hafner et al., Mastering Diverse Domains through World Models, 2025)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import ImaginationAgent, OneLaProp, dreamer_v3_loss
 from wmcomponents.agents.schedule import Schedule
@@ -30,6 +28,7 @@ class DreamerV3Agent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("features", "reward"))
+    model_class: ClassVar[Any] = DreamerV3
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -96,9 +95,6 @@ class DreamerV3Agent(WholeAgent):
             **options: of the class.
         """
         return cls(env, cls._preset(DreamerV3Config.size200m(), 1024).vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, DreamerV3)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

@@ -1,9 +1,7 @@
 """DreamerV3's preprint as a whole agent (Hafner et al., Mastering Diverse Domains through World Models, 2023)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import ImaginationAgent, TwoAdams, dreamer_v3_preprint_loss
 from wmcomponents.agents.schedule import Schedule
@@ -27,6 +25,7 @@ class DreamerV3PreprintAgent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("features", "reward"))
+    model_class: ClassVar[Any] = DreamerV3Preprint
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -68,9 +67,6 @@ class DreamerV3PreprintAgent(WholeAgent):
         times = Schedule(prefill=1024, updates_per_step=USUAL)
         config = AgentConfig(DreamerV3PreprintConfig.xl(), {"units": 1024}, schedule=times)
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, DreamerV3Preprint)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> ImaginationAgent:

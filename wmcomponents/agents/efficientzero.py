@@ -1,13 +1,11 @@
 """EfficientZero as a whole agent (Ye et al., Mastering Atari Games with Limited Data, 2021)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from torchrl.envs import EnvBase
-
-from wmcomponents.agents.muzero import self_play_in
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.agents.self_play import SelfPlayAgent
+from wmcomponents.agents.self_play_by_name import self_play_in
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
 from wmcomponents.data import Priorities
 from wmcomponents.models import EfficientZero, EfficientZeroConfig
@@ -30,6 +28,7 @@ class EfficientZeroAgent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = SelfPlayAgent.needs
+    model_class: ClassVar[Any] = EfficientZero
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -61,9 +60,6 @@ class EfficientZeroAgent(WholeAgent):
             priorities=Priorities(0.6, 0.4, annealing=120_000), **sizes,
         )  # fmt: skip
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, EfficientZero)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> SelfPlayAgent:

@@ -1,19 +1,15 @@
 """IRIS as a whole agent (Micheli et al., Transformers are Sample-Efficient World Models, 2023)."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.actor_critic import SharedAdam, iris_loss
-from wmcomponents.agents.actor_critic.recurrent_agent import RecurrentAgent
 from wmcomponents.agents.epochs import Epochs, EpochSchedule
-from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
+from wmcomponents.agents.frame_agent import FrameAgent
+from wmcomponents.agents.whole_agent import AgentConfig
 from wmcomponents.models import IRIS, IRISConfig
-from wmcomponents.world_model import Needs, WorldModel
 
 
-class IRISAgent(WholeAgent):
+class IRISAgent(FrameAgent):
     """A tokenizer, a transformer over its tokens, and a recurrent actor-critic in their dreams: one joins the other.
 
     The tokenizer learns first, then the transformer takes turns with it, then the behaviour joins; from then on all
@@ -32,11 +28,15 @@ class IRISAgent(WholeAgent):
         True
     """
 
-    needs: ClassVar[Needs] = RecurrentAgent.needs
+    model_class: ClassVar[Any] = IRIS
+    loss = staticmethod(iris_loss)
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
-        """For images of 16 or 32 pixels a side: half an hour of one thread of a CPU. Not a scaled-down paper.
+        """For images of 16 or 32 pixels a side, on one thread of a CPU. Not a scaled-down paper.
+
+        On MinAtar's Breakout it had not learned to play where its first runs were stopped, after some ten minutes
+        (``docs/benchmarks/agents.md``).
 
         Args:
             **changes: see :meth:`AgentConfig.vary`.
@@ -53,17 +53,6 @@ class IRISAgent(WholeAgent):
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
 
     @classmethod
-    def atari(cls, env: Any, *, changes: Mapping[str, Any] | None = None, **options: Any) -> "IRISAgent":
-        """The paper's for Atari 100k: days on a GPU.
-
-        Args:
-            env: see the class; ``data.make_env("ALE/Pong-v5", image_size=64, sticky_actions=0.0)``.
-            changes: numbers by name.
-            **options: of the class.
-        """
-        return cls(env, cls.atari_config(**dict(changes or {})), **options)
-
-    @classmethod
     def atari_config(cls, **changes: Any) -> AgentConfig:
         """The numbers of :meth:`atari`: epochs of 200 real steps, and of 200 updates of each part that has begun.
 
@@ -77,19 +66,3 @@ class IRISAgent(WholeAgent):
         )
         sizes: Any = {"batch_size": 64, "sequence_length": 20, "capacity": 100_000}
         return AgentConfig(IRISConfig.atari(), {"epsilon": 0.01}, schedule=times, **sizes).vary(**changes)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, IRIS)(self.config.model, env)
-
-    @classmethod
-    def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> RecurrentAgent:
-        """The paper's actor-critic in any world model that shows one image and predicts rewards.
-
-        Args:
-            model: the world model.
-            seed: of its dreams.
-            **changes: ``iris_loss`` (such as ``units``), ``dreams`` and ``schedule`` of :class:`RecurrentAgent`.
-        """
-        cls.needs.check(model, cls.__name__)
-        own = {name: changes.pop(name) for name in ("dreams", "schedule") if name in changes}
-        return RecurrentAgent(iris_loss(model, seed=seed, **changes), **own)

@@ -1,36 +1,15 @@
 """MuZero as a whole agent (Schrittwieser et al., Mastering Atari, Go, Chess and Shogi by Planning, 2020)."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.data import Categorical, OneHot
-from torchrl.envs import EnvBase
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from wmcomponents.agents.schedule import Schedule
-from wmcomponents.agents.search import (
-    TreeSearch,
-    efficientzero_search,
-    efficientzero_v2_search,
-    gumbel_search,
-    muzero_search,
-    sampled_search,
-    unscaled_gumbel_search,
-)
-from wmcomponents.agents.self_play import SelfPlayAgent, VisitTemperature, check_teachable
+from wmcomponents.agents.self_play import SelfPlayAgent
+from wmcomponents.agents.self_play_by_name import self_play_in
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
 from wmcomponents.data import Priorities
 from wmcomponents.models import MuZero, MuZeroConfig
 from wmcomponents.world_model import Needs, WorldModel
-
-SEARCHES: Mapping[str, Callable[..., TreeSearch]] = {
-    "muzero": muzero_search,
-    "gumbel": gumbel_search,
-    "unscaled_gumbel": unscaled_gumbel_search,
-    "efficientzero": efficientzero_search,
-    "efficientzero_v2": efficientzero_v2_search,
-    "sampled": sampled_search,
-}
-"""By the name that a config takes."""
 
 
 class MuZeroAgent(WholeAgent):
@@ -47,6 +26,7 @@ class MuZeroAgent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = SelfPlayAgent.needs
+    model_class: ClassVar[Any] = MuZero
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -95,9 +75,6 @@ class MuZeroAgent(WholeAgent):
         config = AgentConfig(model, {**behaviour, "reanalyze": 0.25}, schedule=times, **sizes)
         return cls(env, config.vary(**dict(changes or {})), **options)
 
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, MuZero)(self.config.model, env)
-
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> SelfPlayAgent:
         """The paper's search and what it learns from it, in any value-equivalent world model.
@@ -115,29 +92,3 @@ class MuZeroAgent(WholeAgent):
             ValueError: if there is no search of this name.
         """
         return self_play_in(model, seed=seed, **changes)
-
-
-def self_play_in(
-    model: WorldModel,
-    *,
-    seed: int = 0,
-    search: str | Callable[..., TreeSearch] | None = None,
-    usual: str = "muzero",
-    temperature: Mapping[int, float] | None = None,
-    reanalyze: float = 1.0,
-    keep_values: bool = True,
-    **changes: Any,
-) -> SelfPlayAgent:
-    """Self-play by a search that is told by its name; arguments as in :meth:`MuZeroAgent.behaviour_in`.
-
-    ``usual`` is the search where none is told and actions are choices.
-    """
-    check_teachable(model)
-    is_choice = isinstance(model.action_spec, (OneHot, Categorical))
-    search = search or (usual if is_choice else "sampled")
-    if isinstance(search, str) and search not in SEARCHES:
-        raise ValueError(f"there is no search {search!r}: choose one of {', '.join(SEARCHES)}, or pass what makes one.")
-    make = SEARCHES[search] if isinstance(search, str) else search
-    steps = None if temperature is None else VisitTemperature(temperature)
-    planning = make(model, **changes)
-    return SelfPlayAgent(planning, temperature=steps, reanalyze=reanalyze, keep_values=keep_values, seed=seed)

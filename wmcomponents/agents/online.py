@@ -224,16 +224,20 @@ class OnlineTrainer:
         if self.out is None or not self.ranks.is_first:
             return
         check_place(self.out)
-        if bundle.newest(self.out) != self._known:
-            raise FolderInUseError(
-                f"another trainer has written to {self.out} since this one was built: build it again to go on there."
-            )
+        self._check_known(self.out)
         bundle.sweep(self.out, self._known)
         rewind_csv(self.out / "logs", self.real_steps)
         # A bundle may be written at the step of an evaluation, before it.
         evaluated = int(self.evaluations[-1]["real_steps"]) if self.evaluations else -1
         rewind_csv(self.out / "logs", evaluated, "evaluation/*")
         self._due = time.monotonic() + self.save_seconds
+
+    def _check_known(self, out: Path) -> None:
+        """Refuse a folder whose newest bundle is another trainer's: it would be lost."""
+        if self.ranks.is_first and bundle.newest(out) != self._known:
+            raise FolderInUseError(
+                f"another trainer has written to {out} since this one was built: build it again to go on there."
+            )
 
     def _train(self, steps: int, request: Request, show: Any) -> None:
         plan, shown = self.schedule, -math.inf
@@ -406,6 +410,7 @@ class OnlineTrainer:
 
         Raises:
             DivergedError: if a loss, a weight or a number of the agent's is not finite; the last bundle is as it was.
+            FolderInUseError: if another trainer has written to ``out`` since this one was built.
             ValueError: if the trainer has no ``out``.
         """
         if self.out is None:
@@ -442,6 +447,7 @@ class OnlineTrainer:
                 save_replay(cast(Any, self.replay), own / "data")
 
         with self._writer():
+            self._check_known(self.out)
             self._known = bundle.write(self.out, self.real_steps, self.global_step, fill, self.ranks)
         self._due = time.monotonic() + max(self.save_seconds, (time.monotonic() - begun) / SAVING_SHARE)
 

@@ -1,9 +1,7 @@
 """PlaNet as a whole agent (Hafner et al., Learning Latent Dynamics for Planning from Pixels, 2019)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.exploration import exploration
 from wmcomponents.agents.planners import planet_cem
@@ -28,6 +26,7 @@ class PlaNetAgent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("reward",))
+    model_class: ClassVar[Any] = PlaNet
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -56,9 +55,6 @@ class PlaNetAgent(WholeAgent):
         times = Schedule(prefill=1250, pretrain=100, updates_per_step=100 / 250, steps_between=250)
         config = AgentConfig(PlaNetConfig.official(), batch_size=50, sequence_length=50, schedule=times)
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, PlaNet)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> PlanningAgent:

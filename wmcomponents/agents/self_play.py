@@ -102,11 +102,12 @@ class SelfPlayAgent:
 
     def state_dict(self) -> dict[str, Any]:
         """The generators of the filter and of the search, and the count of updates."""
-        return {"draws": self.real_policy.generator_state(), "updates": self.updates}
+        # Row by row, so that each is known as a generator's state where processes have draws of their own.
+        return {"draws": list(self.real_policy.generator_state()), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        self.real_policy.set_generator_state(state["draws"])
+        self.real_policy.set_generator_state(torch.stack(list(state["draws"])))
         self.updates = int(state["updates"])
         self._set_temperature()
 

@@ -1,9 +1,7 @@
 """TD-MPC2 as a whole agent (Hansen et al., TD-MPC2: Scalable, Robust World Models for Continuous Control, 2024)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
-
-from torchrl.envs import EnvBase
+from typing import Any, ClassVar
 
 from wmcomponents.agents.planners import tdmpc2_mppi
 from wmcomponents.agents.planning_agent import PlanningAgent
@@ -29,6 +27,7 @@ class TDMPC2Agent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("reward", "value"))
+    model_class: ClassVar[Any] = TDMPC2
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
@@ -134,9 +133,6 @@ class TDMPC2Agent(WholeAgent):
         cls, model: TDMPC2Config, env: Any, changes: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> "TDMPC2Agent":
         return cls(env, cls._preset(model).vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, TDMPC2)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> PlanningAgent:

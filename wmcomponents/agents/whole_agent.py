@@ -10,7 +10,7 @@ import torch
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.data import Composite, ReplayBuffer
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import TransformedEnv
 
 from wmcomponents.agents.agent import Agent, LearnsFrom
 from wmcomponents.agents.behaviour_json import NotPlainError, to_json
@@ -101,12 +101,17 @@ class WholeAgent(ABC):
             and the replay buffer stay on the CPU.
         parallel: with several processes, how they train the model; see :class:`OnlineTrainer`.
 
+    Attributes:
+        needs: what the behaviour asks of a world model.
+        model_class: the paper's world model, made of a config and an environment.
+
     Raises:
         CapabilityError: if the model lacks what the behaviour needs.
         TypeError: if the environment cannot be made again.
     """
 
     needs: ClassVar[Needs] = Needs()
+    model_class: ClassVar[Any]
 
     def __init__(
         self,
@@ -133,7 +138,7 @@ class WholeAgent(ABC):
         seed_everything(seed)
         one = self.make_env()
         origin = origin_of(one)
-        self._model = self._make_model(one) if model is None else model
+        self._model = self.model_class(self.config.model, one) if model is None else model
         if device is not None:
             self._model.to(device)
         self.needs.check(self._model, type(self).__name__)
@@ -182,10 +187,6 @@ class WholeAgent(ABC):
             **options: of the class.
         """
         return cls(env, cls.tiny_config().vary(**dict(changes or {})), **options)
-
-    @abstractmethod
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        """The paper's world model of an environment."""
 
     @classmethod
     @abstractmethod

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from torchrl.envs import EnvBase
-
 from wmcomponents._arguments import whole
 from wmcomponents._interruption import postponed
 from wmcomponents.agents.evolution import EvolutionAgent, RealReturns, SteeringAndPedals
@@ -51,6 +49,7 @@ class WorldModelsAgent(WholeAgent):
     """
 
     needs: ClassVar[Needs] = Needs(("features", "reward"))
+    model_class: ClassVar[Any] = WorldModels
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> WorldModelsAgentConfig:
@@ -124,9 +123,6 @@ class WorldModelsAgent(WholeAgent):
         behaviour = {"horizon": 2100, "bias": False, "dream": {"termination": "threshold"}}
         config = cls._fitted_once(WorldModelsConfig.doom(), behaviour, 2_000_000)
         return cls(env, config.vary(**dict(changes or {})), **options)
-
-    def _make_model(self, env: EnvBase) -> WorldModel:
-        return cast(Any, WorldModels)(self.config.model, env)
 
     @classmethod
     def behaviour_in(cls, model: WorldModel, *, seed: int = 0, **changes: Any) -> EvolutionAgent:
