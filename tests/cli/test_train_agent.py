@@ -29,6 +29,7 @@ def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, steps,
             ran = dreaming(agent, model, out, total, *more)
             assert ran.code == 0, ran.err
     assert ran.result["resumed_at"] > 0
+    assert f"dreamt steps {ran.result['dreamed_steps']}/{steps}" in ran.err
     states = [load_nested(out / "agent.safetensors") for out in (whole, parts)]
     assert str(states[0]) == str(states[1])
     assert ("loss_replay_value" in ran.result["numbers"]) == (agent == "dreamer_v3" and has_data)

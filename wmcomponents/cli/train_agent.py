@@ -102,13 +102,14 @@ def _learn(
         data.replay.set_rng(draws)
     experience = Experience(model, sample, starts=None if pool is None else PoolStarts(pool), seed=config.seed)
     due = time.monotonic() + SAVE_SECONDS
-    with postponed() as request, counting("dreamt steps", steps) as advance:
+    with postponed() as request, counting("dreamt steps", steps, done=resumed_at) as advance:
         while agent.dreamed_steps < steps:
             # A round draws from seeds of its own, so that one that is repeated is the same.
             experience.generator.manual_seed(derived_seed(config.seed, "starts", agent.dreamed_steps))
             draws.manual_seed(derived_seed(config.seed, "sequences", agent.dreamed_steps))
+            before = agent.dreamed_steps
             numbers = agent.learn(experience)
-            advance(min(agent.dreamed_steps, steps))
+            advance(agent.dreamed_steps - before)
             if request or time.monotonic() >= due:
                 save_nested(out / STATE, agent.state_dict())
                 request.check()
