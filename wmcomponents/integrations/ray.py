@@ -25,7 +25,7 @@ class RayRealCollector:
     on in the next. What is stored is what :class:`~wmcomponents.data.RealCollector` stores.
 
     Args:
-        make_env: makes an environment without batch dimension, with ``is_init`` (``lambda: data.make_env("Pong-v5")``);
+        make_env: makes an environment without batch dimension, with ``is_init`` (``lambda: data.make_env("ALE/Pong-v5")``);
             it is sent to the workers, which have this library installed.
         replay: the buffer (``data.make_replay(..., num_streams=workers)``).
         make_policy: makes a worker's policy; random actions if not given.
