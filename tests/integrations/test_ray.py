@@ -44,7 +44,7 @@ def test_workers_fill_the_buffer_that_a_collector_of_this_process_fills():
         assert collector.collect(60) == 80
     finally:
         collector.close()
-    kept, theirs = replay[:], local[:]
+    kept, theirs = replay[:].transpose(0, 1), local[:]
     assert kept.batch_size == torch.Size([60, 2])
     assert set(kept.keys(True, True)) == set(theirs.keys(True, True))
     assert all(kept[key].dtype == theirs[key].dtype for key in theirs.keys(True, True))

@@ -14,6 +14,9 @@ from wmcomponents._extras import require
 from wmcomponents.data import RandomPolicy, SequenceReplayBuffer
 from wmcomponents.data.episodes import derived_seed
 
+ENDLESS = 2**62
+"""Steps in all: TorchRL's collector ends at once where it is told -1, its own word for endless (torchrl 0.14)."""
+
 MakePolicy = Callable[[EnvBase, int], Any]
 """Makes a worker's policy, given an environment and a seed of the worker's own."""
 
@@ -25,8 +28,8 @@ class RayRealCollector:
     on in the next. What is stored is what :class:`~wmcomponents.data.RealCollector` stores.
 
     Args:
-        make_env: makes an environment without batch dimension, with ``is_init`` (``lambda: data.make_env("ALE/Pong-v5")``);
-            it is sent to the workers, which have this library installed.
+        make_env: makes an environment without batch dimension, with ``is_init``
+            (``lambda: data.make_env("ALE/Pong-v5")``); it is sent to the workers, which have this library installed.
         replay: the buffer (``data.make_replay(..., num_streams=workers)``).
         make_policy: makes a worker's policy; random actions if not given.
         workers: number of copies.
@@ -71,10 +74,11 @@ class RayRealCollector:
             [functools.partial(_env, make_env, make_policy, each) for each in seeds],
             policy_factory=[functools.partial(_policy, make_env, make_policy, each) for each in seeds],
             frames_per_batch=steps_at_once * workers,
-            total_frames=-1,
+            total_frames=ENDLESS,
             sync=True,
             num_collectors=workers,
-            collector_kwargs={"trust_policy": True, "auto_register_policy_transforms": False},
+            # One for each: in a single one the last worker's policy would become everybody's (torchrl 0.14).
+            collector_kwargs=[{"trust_policy": True, "auto_register_policy_transforms": False} for _ in seeds],
             ray_init_config=dict(ray_init or {}),
             remote_configs={"num_cpus": 1, "num_gpus": 0, **(resources or {})},
         )
