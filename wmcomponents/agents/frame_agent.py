@@ -17,8 +17,7 @@ class FrameAgent(WholeAgent):
 
     Args:
         env: an environment that shows one image; see :class:`WholeAgent`.
-        config: see there.
-        **options: see there.
+        config: see there; so with all other arguments.
 
     Attributes:
         loss: makes the paper's actor-critic objective in a world model.
