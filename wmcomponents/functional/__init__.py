@@ -1,5 +1,12 @@
 """Pure tensor maths, one topic a file."""
 
+from wmcomponents.functional.collapse_probes import channel_std as channel_std
+from wmcomponents.functional.collapse_probes import effective_rank as effective_rank
+from wmcomponents.functional.collapse_probes import mean_abs_correlation as mean_abs_correlation
+from wmcomponents.functional.collapse_probes import participation_ratio as participation_ratio
+from wmcomponents.functional.collapse_probes import rankme as rankme
+from wmcomponents.functional.collapse_probes import stable_rank as stable_rank
+from wmcomponents.functional.collapse_probes import unexplained_variance as unexplained_variance
 from wmcomponents.functional.cosine import negative_cosine as negative_cosine
 from wmcomponents.functional.disagreement import ensemble_std as ensemble_std
 from wmcomponents.functional.disagreement import ensemble_variance as ensemble_variance
