@@ -38,6 +38,8 @@ def test_it_learns_goes_on_to_the_same_weights_and_acts_in_reality(agent, steps,
         "--sequences", 4, "--samples", 1, "--out", tmp_path / "eval",
     )  # fmt: skip
     assert ran.code == 0, ran.err
+    ran = wmc("dream", "--model", whole / "model", "--policy", whole, "--steps", 5, "--out", tmp_path / "dream.png")
+    assert ran.code == 0 and 0 < ran.result["steps"] <= 5, ran.err
 
 
 def test_a_recurrent_actor_critic_learns_behind_real_sequences_and_acts_on_frames(tmp_path):
@@ -58,6 +60,8 @@ def test_a_recurrent_actor_critic_learns_behind_real_sequences_and_acts_on_frame
     env = make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=16, max_episode_steps=20)
     env, policy = real_policy(out, env, load(out / "model"))
     assert evaluate_policy(env, policy, 1, seed=0).lengths[0] <= 20
+    ran = wmc("dream", "--model", model, "--policy", out, "--steps", 3, "--out", tmp_path / "dream.png")
+    assert ran.code == 0 and 0 < ran.result["steps"] <= 3, ran.err
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class DreamConfig:
     burn_in: int = 8
     """With --compare: real observations that the filter sees first."""
     policy: str = "random"
-    """Without --compare: 'random', or the .zip of a Stable-Baselines3 agent."""
+    """Without --compare: 'random', the folder of wmc train --agent, or the .zip of a Stable-Baselines3 agent."""
     seed: int = 0
     """Of start, policy and dream."""
     fps: float = 20.0

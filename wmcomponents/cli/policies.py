@@ -1,17 +1,19 @@
-"""Policies named on the command line: random, or an agent saved by Stable-Baselines3."""
+"""Policies named on the command line: random, the folder of an agent, or what Stable-Baselines3 saved."""
 
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from tensordict import TensorDictBase
 from torchrl.data import Composite, TensorSpec, Unbounded
 from torchrl.envs import TransformedEnv
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from wmcomponents._extras import require
 from wmcomponents.cli.errors import UsageError
-from wmcomponents.world_model import WorldModel
+from wmcomponents.world_model import WorldModel, keys_of
 
 RANDOM = "random"
 
@@ -84,7 +86,11 @@ def dream_policy(text: str, model: WorldModel, *, seed: int) -> tuple[Any, Liter
     """
     if text == RANDOM:
         return _random(model.action_spec.expand(torch.Size([1, *model.action_spec.shape])), 0.0, seed), "decoded"
-    agent = load_agent(_path(text))
+    if Path(text).is_dir():
+        from wmcomponents.cli.agent_folder import load_agent_folder
+
+        return _remembering(load_agent_folder(Path(text), model)), "decoded"
+    agent = load_agent(_path(text, "the folder of wmc train --agent, "))
     view = agent_view(agent, model)
     return _sb3(agent, model.observation_spec if view == "decoded" else _latent_spec(agent), model.action_spec), view
 
@@ -132,11 +138,28 @@ def collect_policy(text: str, env: TransformedEnv, *, repeat_probability: float,
     return real_policy(load_agent(_path(text)), env, None)[1]
 
 
-def _path(text: str) -> Path:
+def _path(text: str, or_this: str = "") -> Path:
     path = Path(text)
     if path.suffix != ".zip":
-        raise UsageError(f"--policy is 'random' or the .zip of a Stable-Baselines3 agent; got {text!r}.")
+        raise UsageError(f"--policy is 'random', {or_this}or the .zip of a Stable-Baselines3 agent; got {text!r}.")
     return path
+
+
+def _remembering(agent: Any) -> Any:
+    """An agent that acts on what a dream shows, as it would in reality, one dream after the other."""
+    from wmcomponents.dream.starts import model_device
+    from wmcomponents.integrations.player import Memory, Player
+
+    player, memory, device = Player(agent), cast("Memory | None", None), model_device(agent.model)
+
+    def act(tensordict: TensorDictBase) -> TensorDictBase:
+        nonlocal memory
+        entries = {key: tensordict.get(key).to(device) for key in keys_of(agent.model.observation_spec)}
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            action, memory = player.act(entries, memory, tensordict.get("is_init").to(device))
+        return tensordict.set("action", action)
+
+    return act
 
 
 def _random(spec: TensorSpec, repeat_probability: float, seed: int) -> Any:

@@ -1,5 +1,6 @@
 """An agent as Stable-Baselines3 knows one: ``predict`` on Gymnasium's observations, its memory handed around."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -74,18 +75,32 @@ class Player:
         count = 1 if rows is None else rows
         begins = np.full(count, state is None) if episode_start is None else np.asarray(episode_start, dtype=bool)
         is_init = torch.as_tensor(begins.reshape(count, 1), device=self._device)
-        given = TensorDict({**entries, **self._memory(state, is_init, count), "is_init": is_init}, [count])
         kind = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
         with torch.no_grad(), set_exploration_type(kind):
-            out = self._policy(given)
+            action, kept = self.act(entries, state, is_init)
+        written = self._actions.write(action.cpu().numpy())
+        return (written[0] if rows is None else written), kept
+
+    def act(self, entries: Mapping[str, Tensor], state: Memory | None, is_init: Tensor) -> tuple[Tensor, Memory]:
+        """The next action as the world model knows it, of observations as it knows them.
+
+        Args:
+            entries: of the model's observations, ``[N, ...]`` each.
+            state: what the last call returned; ``None`` before the first.
+            is_init: bool ``[N, 1]``, where the observation is the first of its episode.
+
+        Returns:
+            The action ``[N, ...]``, and the memory to hand in with the next observations.
+        """
+        rows = is_init.shape[0]
+        out = self._policy(TensorDict({**entries, **self._memory(state, is_init, rows), "is_init": is_init}, [rows]))
         action = cast(Tensor, out.get("action"))
         kept = {key: out.get(key) for key, _ in self._carried}
         if "prev_action" in kept:
             kept["prev_action"] = action
         if FILTERED in kept:
             kept[PAST_KNOWN], kept[FILTERED] = kept[FILTERED], torch.zeros_like(kept[FILTERED])
-        written = self._actions.write(action.cpu().numpy())
-        return (written[0] if rows is None else written), kept
+        return action, kept
 
     def _memory(self, state: Memory | None, is_init: Tensor, rows: int) -> Memory:
         """The memory, emptied where an episode begins."""
