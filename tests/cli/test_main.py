@@ -8,7 +8,7 @@ import pytest
 
 import wmcomponents.cli
 from tests.support.running import wmc
-from wmcomponents.cli import COMMANDS, EXAMPLES, SUMMARIES, Command
+from wmcomponents.cli import COMMANDS, EXAMPLES, SUMMARIES, Command, named
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.world_model import CapabilityError
 
@@ -26,21 +26,29 @@ def test_no_command_shows_the_help_and_is_wrong_usage():
     assert ran.code == 2 and ran.out == "" and "usage: wmc" in ran.err
 
 
+def test_a_group_of_commands_tells_its_own():
+    for words, code in ((["data"], 2), (["data", "--help"], 0), (["help", "data"], 0)):
+        ran = wmc(*words)
+        assert ran.code == code and "  data info " in ran.out + ran.err and "wmc collect" not in ran.out + ran.err
+    ran = wmc("data", "inof", "somewhere")
+    assert ran.code == 2 and "there is no command 'data inof'. Did you mean 'info'?" in ran.err
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_has_examples_and_options(name):
-    ran = wmc(name, "--help")
+    ran = wmc(*name.split(), "--help")
     assert ran.code == 0
     assert SUMMARIES[name][1:] in ran.out
     for example in EXAMPLES[name]:
         assert example in ran.out
-    assert "--" in ran.out and "default" in ran.out
+    assert "--" in ran.out and ("default" in ran.out or COMMANDS[name].is_positional)
 
 
 @pytest.mark.parametrize(
     "example", [line.split("  #")[0] for lines in EXAMPLES.values() for line in lines], ids=lambda line: line[:60]
 )
 def test_every_example_is_understood(example, monkeypatch):
-    _, name, *arguments = example.split()
+    name, arguments = named(example.split()[1:])
     seen = []
 
     class Module:
@@ -52,7 +60,7 @@ def test_every_example_is_understood(example, monkeypatch):
     monkeypatch.setattr(wmcomponents.cli, "_module", real)
     monkeypatch.setitem(COMMANDS, name, COMMANDS[name]._replace(module="told"))
     monkeypatch.setattr(wmcomponents.cli, "_module", lambda module: Module if module == "told" else real(module))
-    ran = wmc(name, *arguments)
+    ran = wmc(*name.split(), *arguments)
     assert ran.code == 0, ran.err
     assert len(seen) == 1
 
@@ -179,7 +187,9 @@ LIGHT = {
     "a model from nowhere": ["dream", "--model", "nowhere"],
     "a report on nothing": ["eval", "--model", "nowhere", "--data", "nowhere"],
     "facts about nothing": ["info", "--model", "nowhere"],
-    **{f"help of {name}": [name, "--help"] for name in COMMANDS},
+    "a group of commands": ["data"],
+    "data that are not there": ["data", "info", "nowhere"],
+    **{f"help of {name}": [*name.split(), "--help"] for name in COMMANDS},
 }
 HEAVY = ("torch", "torchrl", "tensordict", "numpy", "gymnasium", "matplotlib", "PIL", "stable_baselines3", "imageio")
 

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from tests.support.pages import PAGES, ROOT, blocks, commands, name
-from wmcomponents.cli import COMMANDS
+from wmcomponents.cli import COMMANDS, named, parsed
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python") and page != ROOT / "README.md"]
 WITH_COMMANDS = [page for page in PAGES if any(line.startswith("wmc ") for line in commands(page, everything=True))]
@@ -27,14 +27,14 @@ def test_blocks_are_python_and_import_what_exists(page):
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 def test_commands_are_understood(page):
-    tyro = pytest.importorskip("tyro")
+    pytest.importorskip("tyro")
     for line in commands(page, everything=True):
         program, *arguments = shlex.split(line)
-        if program != "wmc" or not arguments or arguments[0] not in COMMANDS:
+        if program != "wmc" or not arguments:
             continue
-        command = COMMANDS[arguments[0]]
-        config = getattr(importlib.import_module(f"wmcomponents.cli.{command.config_module}"), command.config)
-        tyro.cli(config, args=arguments[1:])  # exits if it does not understand
+        command, options = named(arguments)
+        if command in COMMANDS:
+            parsed(COMMANDS[command], options)  # exits if it does not understand
 
 
 @pytest.mark.slow

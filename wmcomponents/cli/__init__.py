@@ -11,7 +11,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wmcomponents._extras import MissingExtraError, require
 from wmcomponents._interruption import Interrupted, postponed, raising
@@ -28,17 +28,20 @@ class Command(NamedTuple):
         config_module: has the class of its arguments.
         config: the name of that class.
         goes_on: the same command goes on where it was interrupted.
+        is_positional: what has no default is given by its place, not by its name.
     """
 
     module: str
     config_module: str
     config: str
     goes_on: bool = False
+    is_positional: bool = False
 
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo_command", "demo_config", "DemoConfig", goes_on=True),
     "collect": Command("collect", "collect", "CollectConfig", goes_on=True),
+    "data info": Command("data_info", "data_info", "DataInfoConfig", is_positional=True),
     "train": Command("train", "train", "TrainConfig", goes_on=True),
     "dream": Command("dream", "dream", "DreamConfig"),
     "eval": Command("evaluate", "evaluate", "EvalConfig"),
@@ -69,19 +72,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments:
         print(overview(), file=sys.stderr)
         return USAGE
-    name, *rest = arguments
-    if name == "help" and rest:
-        name, rest = rest[0], ["--help"]
+    if arguments[0] == "help" and arguments[1:]:
+        arguments = [*arguments[1:], "--help"]
+    name, rest = named(arguments)
     if name in COMMANDS:
         return _run(name, rest, shared, shlex.join(["wmc", *(word for word in typed if word != "--debug")]))
-    return _no_command(name)
+    return _no_command(name, rest)
 
 
-def _no_command(name: str) -> int:
-    """What is asked of `wmc` itself, or is a mistake."""
-    if name in ("-h", "--help", "help"):
-        print(overview())
+def named(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that arguments begin with, a name of one word or of two, and what is left.
+
+    Args:
+        arguments: at least one.
+    """
+    two = " ".join(arguments[:2])
+    return (two, [*arguments[2:]]) if two in COMMANDS else (arguments[0], [*arguments[1:]])
+
+
+def parsed(command: Command, arguments: Sequence[str], **texts: Any) -> Any:
+    """The arguments of a command.
+
+    Args:
+        command: the command.
+        arguments: behind its name.
+        **texts: ``prog`` and ``description``, for its help.
+
+    Raises:
+        SystemExit: after its help, and if it does not understand them, which is said on standard error.
+    """
+    tyro = require("tyro", extra="cli")
+    config_class = getattr(_module(command.config_module), command.config)
+    markers = (tyro.conf.PositionalRequiredArgs,) if command.is_positional else ()
+    return tyro.cli(config_class, args=arguments, config=markers, **texts)
+
+
+def _no_command(name: str, rest: Sequence[str]) -> int:
+    """What is asked of `wmc` itself or of a group of commands, or is a mistake."""
+    group = [command.split()[1] for command in COMMANDS if command.startswith(f"{name} ")]
+    if name in ("-h", "--help", "help") or (group and rest[:1] in (["-h"], ["--help"])):
+        print(overview(name if group else None))
         return OK
+    if group and not rest:
+        print(overview(name), file=sys.stderr)
+        return USAGE
+    if group:
+        there = meant(rest[0], group) or f" There are {', '.join(f'wmc {name} {word}' for word in group)}."
+        return _complain(f"there is no command '{name} {rest[0]}'.{there}", USAGE)
     if name in ("-V", "--version"):
         from importlib.metadata import version
 
@@ -151,12 +188,12 @@ def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
     try:
         with raising():
             with postponed():  # an import that is broken off says something else than that it was
-                tyro = require("tyro", extra="cli")
-                config_class = getattr(_module(command.config_module), command.config)
+                require("tyro", extra="cli")
+                _module(command.config_module)
                 module = _module(command.module)
             if name != "train":
                 in_one_process(f"wmc {name}")
-            config = tyro.cli(config_class, prog=f"wmc {name}", description=command_help(name), args=arguments)
+            config = parsed(command, arguments, prog=f"wmc {name}", description=command_help(name))
             for each in shared.imports:
                 _imported(each)
             result = module.run(config)

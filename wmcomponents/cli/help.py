@@ -3,6 +3,7 @@
 SUMMARIES = {
     "demo": "the whole story: collect, train, learn in the dream, return to reality",
     "collect": "take steps in a real environment and store them",
+    "data info": "what a data folder holds",
     "train": "fit a world model to stored steps; run it again to go on",
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
     "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
@@ -19,6 +20,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc collect --env dm_control/cartpole-swingup --from-pixels --steps 5000 --out data/swingup",
         "wmc collect --env CartPole-v1 --policy runs/demo/agent.zip --steps 2000 --out data/cartpole-agent",
     ],
+    "data info": ["wmc data info data/cartpole"],
     "train": [
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
@@ -55,6 +57,8 @@ Environments by id: Gymnasium's (CartPole-v1), ALE/<Game>-v5, MinAtar/<Game>-v1,
 holds the steps in TorchRL's layout and data.json, which says what they are. For held-out data collect again with
 another seed. An agent is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading one runs pickled
 code, so open only files you trust.""",
+    "data info": """\
+Steps, episodes, what a step holds, where it comes from, and the bytes on the disk.""",
     "train": """\
 Training can be stopped at any moment: the same command goes on where the last checkpoint stands, and a larger --steps
 trains longer. At the end --out holds model/ (weights, config, start states: all that a dream needs), the checkpoint and
@@ -77,13 +81,17 @@ With --model: every agent is built in the saved model, and what does not fit is 
 words that building it raises. Without: the agents that there are, and the presets of the papers' whole agents.""",
 }
 
+MORE = "wmc COMMAND --help says more."
 CODES = "Exit codes: 0 fine, 1 the run failed, 2 wrong usage. --debug shows the traceback of a failure."
 
 
-def overview() -> str:
-    """The help of `wmc` itself."""
+def overview(group: str | None = None) -> str:
+    """The help of `wmc` itself, or of a group of its commands such as `wmc data`."""
     width = max(map(len, SUMMARIES))
-    commands = [f"  {name:<{width}}  {summary}" for name, summary in SUMMARIES.items()]
+    told = {name: text for name, text in SUMMARIES.items() if group is None or name.startswith(f"{group} ")}
+    commands = [f"  {name:<{width}}  {summary}" for name, summary in told.items()]
+    if group is not None:
+        return "\n".join([f"usage: wmc {group} COMMAND [OPTIONS]", "", "Commands:", *commands, "", MORE])
     way = [f"  {line}" for line in WAY]
     return "\n".join(
         [
@@ -97,7 +105,7 @@ def overview() -> str:
             "The way through:",
             *way,
             "",
-            "wmc COMMAND --help says more.",
+            MORE,
             "Every command takes --import MODULE (what registers environments of your own), --json and --debug.",
             "Tables and progress are on standard error; in a pipe, or with --json, the last line on standard output",
             "is one JSON object.",
