@@ -8,7 +8,7 @@ from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.policies import real_policy
 from wmcomponents.data import make_env
 from wmcomponents.evaluation.returns import evaluate_policy
-from wmcomponents.models import Diamond, DiamondConfig
+from wmcomponents.models import Diamond, DiamondConfig, DreamerV3, Ensemble
 from wmcomponents.models.loading import load
 from wmcomponents.training.nested_state import load_nested
 
@@ -79,6 +79,25 @@ def test_a_recurrent_actor_critic_learns_behind_real_sequences_and_acts_on_frame
 def test_mistakes_are_told_in_words(agent, more, code, said, model, tmp_path):
     ran = dreaming(agent, model, tmp_path / "new", 10, *more)
     assert ran.code == code and said in ran.err, ran.err
+
+
+def test_what_an_ensemble_does_not_know_is_charged_for(model, tmp_path):
+    unsure, out = ["--uncertainty-penalty", 2.0, "--uncertainty-limit", 1e-9], tmp_path / "out"
+    ran = dreaming("sb3-ppo", model, out, 10, *unsure)
+    assert ran.code == 1 and "members" in ran.err, ran.err
+    ran = dreaming("sb3-ppo", model, out, 10, "--uncertainty-penalty", "nan")
+    assert ran.code == 2 and "a number from 0 on" in ran.err, ran.err
+    torch.manual_seed(0)
+    one = load(model)
+    specs = (one.observation_spec, one.action_spec)
+    Ensemble.of(lambda: DreamerV3("tiny", *specs), members=2).save_pretrained(tmp_path / "ensemble")
+    ran = dreaming("dreamer_v3", tmp_path / "ensemble", out, 256 * 15, *unsure)
+    assert ran.code == 0 and ran.result["numbers"]["uncertainty"] > 0, ran.err
+    assert ran.result["numbers"]["dream_length"] < 1.5  # they disagree everywhere
+    ran = dreaming("dreamer_v3", tmp_path / "ensemble", out, 2 * 256 * 15)
+    assert ran.code == 2 and "uncertainty_limit 1e-09 (now None)" in ran.err, ran.err
+    ran = dreaming("world_models", tmp_path / "ensemble", tmp_path / "other", 10, *unsure)
+    assert ran.code == 2 and "do not look at uncertainty" in ran.err, ran.err
 
 
 def test_dreaming_alone_needs_a_model_and_no_model_is_read_online(tmp_path, model):

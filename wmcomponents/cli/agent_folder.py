@@ -39,7 +39,9 @@ def _names_of_whole_agents() -> dict[str, str]:
     return {known.whole.rpartition(":")[2]: name for name, known in AGENTS.items() if known.whole}
 
 
-def dreaming_agent(name: str, model: Any, *, seed: int, steps: int) -> Any:
+def dreaming_agent(
+    name: str, model: Any, *, seed: int, steps: int, penalty: float | None = None, limit: float | None = None
+) -> Any:
     """An agent that is to learn in dreams alone.
 
     Args:
@@ -47,9 +49,36 @@ def dreaming_agent(name: str, model: Any, *, seed: int, steps: int) -> Any:
         model: the world model.
         seed: of its dreams.
         steps: dreamt steps over which it anneals what it anneals by steps.
+        penalty: what the disagreement of an ensemble's members costs; nothing if not given.
+        limit: the disagreement where a dream ends; it ends nowhere for that if not given.
+
+    Raises:
+        CapabilityError: if the disagreement counts, and the model is no ensemble.
+        UsageError: if it counts, and the agent's dreams do not look at it.
     """
-    paced = {"schedule_steps": steps} if AGENTS[name].kind == "Stable-Baselines3" else {}
-    return make_agent(name, model, seed=seed, **paced)
+    kind = AGENTS[name].kind
+    changes: dict[str, Any] = {"schedule_steps": steps} if kind == "Stable-Baselines3" else {}
+    if penalty is not None or limit is not None:
+        changes |= _unsure(name, penalty, limit)
+    return make_agent(name, model, seed=seed, **changes)
+
+
+def _unsure(name: str, penalty: float | None, limit: float | None) -> dict[str, Any]:
+    """The arguments of an agent whose dreams look at what their model does not know."""
+    from wmcomponents.dream.uncertainty import Halt, Penalty, Uncertainty
+
+    halt = None if limit is None else Halt(limit, 0.0)
+    looked_at = Uncertainty(reward=None if penalty is None else Penalty(penalty), halt=halt)
+    kind = AGENTS[name].kind
+    if kind == "Stable-Baselines3":
+        return {"dream": {"uncertainty": looked_at}}
+    if kind not in ("actor-critic", "recurrent actor-critic"):
+        raise UsageError(
+            f"dreams of {name} do not look at uncertainty: leave out --uncertainty-penalty and --uncertainty-limit, or "
+            f"train one of {', '.join(each for each, known in AGENTS.items() if 'critic' in known.kind)} or sb3-..."
+        )
+    # Real experience is not charged, so that no critic may learn of it and of the dreams.
+    return {"uncertainty": looked_at, **({"replay_scale": 0.0} if name == "dreamer_v3" else {})}
 
 
 def load_agent_folder(folder: Path, model: Any) -> Any:

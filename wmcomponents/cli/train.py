@@ -55,6 +55,10 @@ class TrainConfig:
     """With --agent: folder of the saved model that it dreams in."""
     dream_only: bool = False
     """With --agent: learn in dreams of a frozen model alone, --steps of them; dreams begin along --data if given."""
+    uncertainty_penalty: float | None = None
+    """With --dream-only in an ensemble: what a dreamt step's disagreement costs, times this (MOPO)."""
+    uncertainty_limit: float | None = None
+    """With --dream-only in an ensemble: dreams end where the members disagree more than this (MOReL)."""
     family: str = "DreamerV3"
     """Family of the world model; wmc info lists them."""
     members: int | None = None

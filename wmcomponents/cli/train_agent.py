@@ -1,6 +1,7 @@
 """`wmc train --agent NAME --dream-only`: an agent in the dreams of a frozen model, resumable."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from wmcomponents.cli.console import counting, quiet, say
 from wmcomponents.cli.device import device_of
 from wmcomponents.cli.errors import UsageError, at_least, check_folders
 from wmcomponents.cli.known_agents import known_agent
-from wmcomponents.cli.train_forms import OF_SEQUENCES, refuse_unread
+from wmcomponents.cli.train_forms import OF_SEQUENCES, OF_UNCERTAINTY, refuse_unread
 from wmcomponents.data.episodes import derived_seed
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def run_dream_only(config: "TrainConfig") -> dict[str, Any]:
             f"{name} begins its dreams behind real sequences: pass --data, the folders that the model was trained on."
         )
     refuse_unread(config)
+    _check_uncertainty(config)
     at_least(0, seed=config.seed, threads=config.threads or 0)
     at_least(1, start_states=config.start_states, sequence_length=config.sequence_length, batch_size=config.batch_size)
     check_folders(model=config.model, data=config.data)
@@ -56,9 +58,17 @@ def run_dream_only(config: "TrainConfig") -> dict[str, Any]:
         pool = _pool(config, model, data)
     facts = _noted(config, steps)
     seed_everything(config.seed)  # of the agent's weights
-    agent = dreaming_agent(name, model, seed=config.seed, steps=facts["steps"])
+    unsure = {"penalty": config.uncertainty_penalty, "limit": config.uncertainty_limit}
+    agent = dreaming_agent(name, model, seed=config.seed, steps=facts["steps"], **unsure)
     with one_writer(check_place(config.out)):
         return _learn(config, agent, data, pool, facts, steps)
+
+
+def _check_uncertainty(config: "TrainConfig") -> None:
+    for name in sorted(OF_UNCERTAINTY):
+        value = getattr(config, name)
+        if value is not None and not 0.0 <= value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} is a number from 0 on; got {value}.")
 
 
 def _noted(config: "TrainConfig", steps: int) -> dict[str, Any]:
@@ -66,10 +76,14 @@ def _noted(config: "TrainConfig", steps: int) -> dict[str, Any]:
     data = [str(path) for path in config.data]
     facts = {"agent": config.agent, "seed": config.seed, "model": str(config.model), "data": data, "steps": steps}
     facts |= {name: getattr(config, name) for name in sorted(OF_SEQUENCES)} if data else {}
+    facts |= {name: value for name in sorted(OF_UNCERTAINTY) if (value := getattr(config, name)) is not None}
     found = agent_facts(config.out)
     if not found:
         return facts
-    other = [f"{name} {found.get(name)} (now {value})" for name, value in facts.items() if found.get(name) != value]
+    compared = [*facts, *sorted(OF_UNCERTAINTY - facts.keys())]
+    other = [
+        f"{name} {found.get(name)} (now {facts.get(name)})" for name in compared if found.get(name) != facts.get(name)
+    ]
     other = [one for one in other if not one.startswith("steps ")]
     if other:
         raise UsageError(

@@ -9,9 +9,10 @@ from wmcomponents.cli.errors import UsageError
 if TYPE_CHECKING:
     from wmcomponents.cli.train import TrainConfig
 
-OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films", *NAMES}
+OF_UNCERTAINTY = {"uncertainty_penalty", "uncertainty_limit"}
+OF_AGENTS = {"agent", "model", "dream_only", "env", "num_envs", "films", *OF_UNCERTAINTY, *NAMES}
 OF_SEQUENCES = {"batch_size", "sequence_length", "start_states"}
-DREAM_ONLY = {"agent", "model", "dream_only", "data", "steps", "seed", "device", "threads"}
+DREAM_ONLY = {"agent", "model", "dream_only", "data", "steps", "seed", "device", "threads", *OF_UNCERTAINTY}
 ONLINE = {
     "agent", "env", "num_envs", "films", "preset", "changes", "steps", "seed", "logger", "device", "threads",
     "parallel", *NAMES
