@@ -77,6 +77,14 @@ from wmcomponents.functional.min_max import min_max_scale as min_max_scale
 from wmcomponents.functional.n_step import EpisodeTail as EpisodeTail
 from wmcomponents.functional.n_step import episode_tail as episode_tail
 from wmcomponents.functional.n_step import n_step_return as n_step_return
+from wmcomponents.functional.patches import grid_coordinates as grid_coordinates
+from wmcomponents.functional.patches import patch_grid as patch_grid
+from wmcomponents.functional.patches import patchify as patchify
+from wmcomponents.functional.patches import resample_grid as resample_grid
+from wmcomponents.functional.patches import sincos_axis as sincos_axis
+from wmcomponents.functional.patches import sincos_grid as sincos_grid
+from wmcomponents.functional.patches import take_tokens as take_tokens
+from wmcomponents.functional.patches import unpatchify as unpatchify
 from wmcomponents.functional.percentiles import percentile_range as percentile_range
 from wmcomponents.functional.precision import at_least_float32 as at_least_float32
 from wmcomponents.functional.precision import full_precision as full_precision

@@ -1,5 +1,6 @@
 """From features to rewards, continuation, values, choices."""
 
+from wmcomponents.heads.attentive import AttentiveProbe as AttentiveProbe
 from wmcomponents.heads.bernoulli import BernoulliDistribution as BernoulliDistribution
 from wmcomponents.heads.bernoulli import BernoulliHead as BernoulliHead
 from wmcomponents.heads.categorical import CategoricalDistribution as CategoricalDistribution

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from wmcomponents.models import OFFICIAL
+from wmcomponents.models.joint_embedding.official_vit import vit_from_official
+from wmcomponents.nn import VisionTransformer
 from wmcomponents.pretrained import BadModelError, PretrainedModel, StrictFolder
 from wmcomponents.pretrained.building import construction
 from wmcomponents.pretrained.tensors import TensorFile, listed, too_large
@@ -65,6 +67,44 @@ def load_official(
     except Exception as error:  # the family was given numbers from outside: it may fail in any way
         raise BadModelError(f"{path} does not describe a model of {name}: {type(error).__name__}: {error}") from error
     return model.to(device).eval() if device is not None else model.eval()
+
+
+def load_official_vit(
+    layout: str, path: str | Path, *, device: torch.device | str | None = None, **details: Any
+) -> VisionTransformer:
+    """Read a published vision transformer: timm's, DINOv2, MAE, I-JEPA, V-JEPA or V-JEPA 2.
+
+    Files are read as :func:`load_official` reads them. The size follows from the weights.
+
+    Args:
+        layout: whose names the file has: "timm", "dinov2", "mae", "ijepa", "vjepa" or "vjepa2".
+        path: the file.
+        device: where the weights go; the CPU if not given.
+        **details: what the file does not say: ``part`` ("encoder" or "target_encoder", the default) of I-JEPA's and
+            V-JEPA's, ``heads`` of a size that was not published, ``frames`` of V-JEPA's clips.
+
+    Returns:
+        The network, in evaluation mode; torch's global random state stays as it is.
+
+    Raises:
+        BadModelError: if the layout is unknown; if the file is missing, damaged or no checkpoint; if its keys or
+            shapes are not the layout's.
+        TypeError: for another detail.
+    """
+    weights = read_checkpoint(path)
+    unknown = sorted(set(details) - {"part", "heads", "frames"})
+    if unknown:
+        raise TypeError(f"the details of a vision transformer are part, heads and frames; got {', '.join(unknown)}.")
+    try:
+        with construction(_bytes_of(Path(path)) // 4, 1000):
+            net = vit_from_official(layout, weights, **details)
+    except BadModelError as error:
+        raise BadModelError(f"{path} is not a vision transformer of {layout} that fits: {error}") from error
+    except Exception as error:  # the layout was given numbers from outside: it may fail in any way
+        raise BadModelError(
+            f"{path} does not describe a vision transformer of {layout}: {type(error).__name__}: {error}"
+        ) from error
+    return net.to(device).eval() if device is not None else net.eval()
 
 
 def read_checkpoint(path: str | Path) -> Mapping[str, Any]:

@@ -1,8 +1,14 @@
 """Blocks without reinforcement-learning meaning."""
 
+from wmcomponents.nn.attention.adaptive_block import AdaptiveBlock as AdaptiveBlock
 from wmcomponents.nn.attention.attention import CachePosition as CachePosition
 from wmcomponents.nn.attention.attention import MultiHeadAttention as MultiHeadAttention
 from wmcomponents.nn.attention.attention import empty_kv_cache as empty_kv_cache
+from wmcomponents.nn.attention.axial_rope import AxialRoPE as AxialRoPE
+from wmcomponents.nn.attention.axial_rope import PairedAxialRoPE as PairedAxialRoPE
+from wmcomponents.nn.attention.axial_rope import TiledAxialRoPE as TiledAxialRoPE
+from wmcomponents.nn.attention.feed_forward import FeedForward as FeedForward
+from wmcomponents.nn.attention.feed_forward import SwiGLU as SwiGLU
 from wmcomponents.nn.attention.positions import LearnedPositions as LearnedPositions
 from wmcomponents.nn.attention.positions import RoPE as RoPE
 from wmcomponents.nn.attention.positions import sinusoidal_positions as sinusoidal_positions
@@ -89,3 +95,27 @@ from wmcomponents.nn.quantizers import nearest_code as nearest_code
 from wmcomponents.nn.quantizers import perplexity as perplexity
 from wmcomponents.nn.quantizers import revived as revived
 from wmcomponents.nn.quantizers import usage_entropy as usage_entropy
+from wmcomponents.nn.vit.block import LayerScale as LayerScale
+from wmcomponents.nn.vit.block import ViTBlock as ViTBlock
+from wmcomponents.nn.vit.block import rescale_residuals_ as rescale_residuals_
+from wmcomponents.nn.vit.block import vit_init_ as vit_init_
+from wmcomponents.nn.vit.grid_positions import FixedGridPositions as FixedGridPositions
+from wmcomponents.nn.vit.grid_positions import GridPositions as GridPositions
+from wmcomponents.nn.vit.grid_positions import LearnedGridPositions as LearnedGridPositions
+from wmcomponents.nn.vit.layouts import DINOV2_GIANT as DINOV2_GIANT
+from wmcomponents.nn.vit.layouts import ViTSize as ViTSize
+from wmcomponents.nn.vit.layouts import clip_positions as clip_positions
+from wmcomponents.nn.vit.layouts import column_first_positions as column_first_positions
+from wmcomponents.nn.vit.layouts import dinov2_vit as dinov2_vit
+from wmcomponents.nn.vit.layouts import ijepa_vit as ijepa_vit
+from wmcomponents.nn.vit.layouts import mae_vit as mae_vit
+from wmcomponents.nn.vit.layouts import timm_vit as timm_vit
+from wmcomponents.nn.vit.layouts import vjepa2_vit as vjepa2_vit
+from wmcomponents.nn.vit.layouts import vjepa_vit as vjepa_vit
+from wmcomponents.nn.vit.patch_embedding import PatchEmbedding as PatchEmbedding
+from wmcomponents.nn.vit.pixels import IMAGENET_MEAN as IMAGENET_MEAN
+from wmcomponents.nn.vit.pixels import IMAGENET_STD as IMAGENET_STD
+from wmcomponents.nn.vit.pixels import NormalizePixels as NormalizePixels
+from wmcomponents.nn.vit.pooling import AttentivePooling as AttentivePooling
+from wmcomponents.nn.vit.pooling import CrossAttention as CrossAttention
+from wmcomponents.nn.vit.transformer import VisionTransformer as VisionTransformer

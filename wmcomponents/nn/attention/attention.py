@@ -1,6 +1,6 @@
 """Attention with many heads over the last positions of a sequence, and the KV cache that spares reading them again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmcomponents.functional.masks import visible
+from wmcomponents.nn.attention.axial_rope import AxialRoPE
 from wmcomponents.nn.attention.positions import RoPE
 
 
@@ -22,28 +23,44 @@ class MultiHeadAttention(nn.Module):
 
     Args:
         dim: D, size of inputs and outputs.
-        heads: number of heads; divides ``dim``.
+        heads: number of heads; divides ``dim``, unless a head's size is given.
         bias: whether the maps have biases.
         dropout: share of attention weights, and of outputs, that is dropped in training.
         rope: turns queries and keys by their positions; the input tells positions itself if not given.
+        head_dim: size of a head, where it is not ``dim / heads``.
+        out_bias: whether the output's map has a bias; as the others if not given.
+        qk_norm: makes the norm of each head's queries, and that of its keys, from a head's size, such as
+            ``nn.LayerNorm``; none if not given.
 
     Raises:
         ValueError: if the heads do not divide the size.
 
-    Reference: Vaswani et al., Attention Is All You Need (2017), section 3.2.
+    Reference: Vaswani et al., Attention Is All You Need (2017), section 3.2; Dehghani et al., Scaling Vision
+    Transformers to 22 Billion Parameters (2023), section 2, for the norms.
     """
 
     def __init__(
-        self, dim: int, heads: int, *, bias: bool = True, dropout: float = 0.0, rope: RoPE | None = None
+        self,
+        dim: int,
+        heads: int,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        rope: RoPE | AxialRoPE | None = None,
+        head_dim: int | None = None,
+        out_bias: bool | None = None,
+        qk_norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
+        if heads < 1 or (head_dim is None and dim % heads):
             raise ValueError(f"heads divide the size among them: {dim} features cannot be shared by {heads} heads.")
+        head_dim = dim // heads if head_dim is None else head_dim
         self.dim, self.heads, self.dropout = dim, heads, dropout
-        self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
-        self.proj = nn.Linear(dim, dim, bias=bias)
+        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=bias)
+        self.proj = nn.Linear(heads * head_dim, dim, bias=bias if out_bias is None else out_bias)
         self.out_dropout = nn.Dropout(dropout)
         self.rope = rope
+        self.q_norm, self.k_norm = (nn.Identity() if qk_norm is None else qk_norm(head_dim) for _ in range(2))
 
     @property
     def query(self) -> tuple[Tensor, Tensor | None]:
@@ -68,7 +85,7 @@ class MultiHeadAttention(nn.Module):
         self,
         x: Float[Tensor, "*batch t dim"],
         mask: Tensor | None = None,
-        position: Int[Tensor, "*rows t"] | None = None,
+        position: Tensor | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
         """Every position looks at all that its mask shows.
 
@@ -76,9 +93,11 @@ class MultiHeadAttention(nn.Module):
             x: ``[*B, T, D]``.
             mask: bool ``[T, T]`` or ``[*B, 1, T, T]``, true where one may look; or numbers to add to the logits. All
                 see all if not given.
-            position: for ``rope``, ``[T]`` or ``[*B, T]``; 0 to T - 1 if not given.
+            position: for ``rope``, ``[T]`` or ``[*B, T]``, with a last dimension of axes where it has axes; 0 to T - 1
+                if not given.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             position = torch.arange(x.shape[-2], device=x.device) if position is None else position
             q, k = self.rope(q, position), self.rope(k, position)
@@ -104,6 +123,9 @@ class MultiHeadAttention(nn.Module):
         """
         rows, count = cache_position.position.shape
         new = self.qkv(x).view(rows, count, 3, self.heads, -1)
+        if not isinstance(self.q_norm, nn.Identity):
+            q, k, v = new.unbind(2)
+            new = torch.stack([self.q_norm(q), self.k_norm(k), v], 2)
         if self.rope is not None:
             turned = self.rope(new[:, :, :2].permute(0, 2, 3, 1, 4), cache_position.position.unsqueeze(1)).permute(
                 0, 3, 1, 2, 4
@@ -112,7 +134,7 @@ class MultiHeadAttention(nn.Module):
         cache_position.write(layer, new[:, :, 1:])
         q = new[:, :, 0].transpose(1, 2)
         y = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=cache_position.mask)
-        return self.out_dropout(self.proj(y.transpose(1, 2).reshape(x.shape)))
+        return self.out_dropout(self.proj(y.transpose(1, 2).reshape(x.shape[0], -1)))
 
     def _out(self, heads: Tensor) -> Tensor:
         return self.out_dropout(self.proj(heads.transpose(-2, -3).flatten(-2)))

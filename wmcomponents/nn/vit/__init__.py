@@ -1,0 +1,1 @@
+"""Vision transformers: patches, positions on their grid, blocks, pooling, presets."""
