@@ -41,6 +41,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo_command", "demo_config", "DemoConfig", goes_on=True),
     "collect": Command("collect", "collect", "CollectConfig", goes_on=True),
+    "data import": Command("data_import", "data_import", "DataImportConfig", is_positional=True),
     "data info": Command("data_info", "data_info", "DataInfoConfig", is_positional=True),
     "train": Command("train", "train", "TrainConfig", goes_on=True),
     "dream": Command("dream", "dream", "DreamConfig"),

@@ -44,7 +44,7 @@ def run(config: DataInfoConfig) -> dict[str, Any]:
     return result
 
 
-KNOWN = ("env", "source", "policy", "seed", "env_options", "notes")
+KNOWN = ("env", "source", "origin", "options", "policy", "seed", "env_options", "notes")
 """What is told of the facts that were saved beside the steps."""
 
 

@@ -131,10 +131,11 @@ def _streams(saved: SavedSteps) -> Iterator[TensorDictBase]:
 
 
 def _facts(saved: SavedSteps) -> tuple[str, dict[str, Any]]:
-    env, options = saved.content.get("env"), saved.content.get("env_options")
+    """Which environment the steps are of; a buffer that was saved without naming one is called as its folder."""
+    env, options = saved.content.get("env", saved.path.name), saved.content.get("env_options", {})
     if not isinstance(env, str) or not isinstance(options, dict):
         raise BadDataError(
-            f"{saved.path} does not say which environment its steps are of; collect them with wmc collect, or name it: "
+            f"{saved.path} names its environment by something that is no name; save it again: "
             f"save_replay(replay, path, env=ID, env_options={{}})."
         )
     return env, options

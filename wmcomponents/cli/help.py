@@ -3,6 +3,7 @@
 SUMMARIES = {
     "demo": "the whole story: collect, train, learn in the dream, return to reality",
     "collect": "take steps in a real environment and store them",
+    "data import": "bring data of your own, or of others, into a data folder",
     "data info": "what a data folder holds",
     "train": "fit a world model to stored steps; run it again to go on",
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
@@ -20,6 +21,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc collect --env dm_control/cartpole-swingup --from-pixels --steps 5000 --out data/swingup",
         "wmc collect --env CartPole-v1 --policy runs/demo/agent.zip --steps 2000 --out data/cartpole-agent",
     ],
+    "data import": ["wmc data import arrays logs.npz data/logs"],
     "data info": ["wmc data info data/cartpole"],
     "train": [
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",
@@ -57,6 +59,10 @@ Environments by id: Gymnasium's (CartPole-v1), ALE/<Game>-v5, MinAtar/<Game>-v1,
 holds the steps in TorchRL's layout and data.json, which says what they are. For held-out data collect again with
 another seed. An agent is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading one runs pickled
 code, so open only files you trust.""",
+    "data import": """\
+SOURCE says how PATH is laid out; OUT becomes a data folder like those of wmc collect. Sources have options of their
+own, given as --options name=value. The size is told before anything is written, memory stays flat, and a command that
+is broken off leaves OUT as it was.""",
     "data info": """\
 Steps, episodes, what a step holds, where it comes from, and the bytes on the disk.""",
     "train": """\

@@ -1,6 +1,7 @@
 """Real environments by id, collection, replay in TorchRL's layout, and sequence sampling."""
 
 from wmcomponents._lock import FolderInUseError as FolderInUseError
+from wmcomponents.data.arrays import from_arrays as from_arrays
 from wmcomponents.data.collect import CollectStats as CollectStats
 from wmcomponents.data.collect import RandomPolicy as RandomPolicy
 from wmcomponents.data.collect import RealCollector as RealCollector

@@ -4,7 +4,7 @@ import copy
 
 import torch
 from tensordict import NestedKey
-from torchrl.data import Composite
+from torchrl.data import Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
 from wmcomponents.codecs import action_spec, observation_spec
@@ -35,6 +35,27 @@ def transition_spec(env: EnvBase) -> Composite:
         "next": Composite(following, shape=()),
     }
     return Composite(now, shape=())
+
+
+def recorded_spec(observation: Composite, action: TensorSpec) -> Composite:
+    """The spec of one stored transition of what specs show and take, as :func:`transition_spec` of an environment.
+
+    Args:
+        observation: of one observation.
+        action: of one action.
+    """
+    flag = Categorical(2, shape=torch.Size([1]), dtype=torch.bool)
+    flags = {name: flag.clone() for name in ("terminated", "truncated", "done")}
+    following = {**_cloned(observation), "reward": Unbounded(torch.Size([1])), **flags}
+    return Composite(
+        {
+            **_cloned(observation),
+            "is_init": flag.clone(),
+            "action": copy.deepcopy(action),
+            "next": Composite(following, shape=()),
+        },
+        shape=(),
+    )
 
 
 def transition_keys(env: EnvBase) -> list[NestedKey]:
