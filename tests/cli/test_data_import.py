@@ -84,7 +84,7 @@ def test_a_source_of_the_users_own_is_a_function_in_an_imported_module(tmp_path,
         "    def pieces():\n"
         "        for _ in range(2):\n"
         "            yield Piece({'observation': np.ones((length + 1, 1))}, np.zeros((length, 1)), terminated=True)\n\n"
-        "    return Recording('my logs', Composite(observation=Unbounded(1)), Bounded(-1, 1, (1,)), 2 * length, pieces)\n"
+        "    return Recording('my logs', Composite(observation=Unbounded(1)), Bounded(-1, 1, (1,)), 6, pieces)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
