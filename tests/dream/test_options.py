@@ -86,7 +86,7 @@ def test_an_id_of_gymnasium_passes_the_options_on_and_refuses_others():
     [
         ({"horizon": 0}, ValueError, "horizon is a number of steps, at least 1, or None"),
         ({"horizon": 2.5}, TypeError, "horizon is a number of steps"),
-        ({"view": "pixels"}, ValueError, r"view is one of \('decoded', 'latent', 'both'\); got 'pixels'"),
+        ({"view": "pixels"}, ValueError, r"view is one of \('decoded', 'latent', 'both', 'goal'\); got 'pixels'"),
         ({"termination": "never"}, ValueError, "termination is one of"),
         ({"reward": 1.0}, TypeError, r"reward= is a function of \(state, action, next state\); got 1.0"),
         ({"penalty": "much"}, TypeError, "penalty= is a function"),

@@ -215,6 +215,8 @@ def _register_namespace(namespace: str) -> None:
         with _root_logger_untouched():  # the module announces a missing optional plotting package
             minatar_gym = require("minatar.gym", extra="minatar")
         minatar_gym.register_envs()
+    elif namespace == "wmcomponents":
+        importlib.import_module("wmcomponents.data.two_rooms")
 
 
 @contextmanager

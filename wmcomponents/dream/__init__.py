@@ -2,6 +2,11 @@
 
 from wmcomponents.dream.announce import announce_states as announce_states
 from wmcomponents.dream.checks import NotFiniteError as NotFiniteError
+from wmcomponents.dream.goals import DecodedView as DecodedView
+from wmcomponents.dream.goals import GoalReward as GoalReward
+from wmcomponents.dream.goals import GoalStarts as GoalStarts
+from wmcomponents.dream.goals import GoalTerm as GoalTerm
+from wmcomponents.dream.goals import GoalWorldModel as GoalWorldModel
 from wmcomponents.dream.imagine import compiled_rollout as compiled_rollout
 from wmcomponents.dream.imagine import imagine as imagine
 from wmcomponents.dream.imagine import latent_policy as latent_policy

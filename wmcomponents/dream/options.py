@@ -14,7 +14,7 @@ from wmcomponents.dream.starts import Starts
 from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.world_model import State, WorldModel
 
-View = Literal["decoded", "latent", "both"]
+View = Literal["decoded", "latent", "both", "goal"]
 Termination = Literal["sample", "threshold", "off"]
 RewardFunction = Callable[[State, Tensor, State], Tensor]
 """r_{t+1} = f(s_t, a_t, s_{t+1}), in env units, ``[*B, 1]``."""
@@ -26,7 +26,8 @@ class StepOptions(TypedDict, total=False):
     Attributes:
         horizon: steps after which a row is truncated; ``None``, the default, never truncates.
         view: what is observed: ``"decoded"``, the default (as the real environment shows it), ``"latent"``
-            (``features``, under the key ``latent``), or ``"both"`` (as a ``Dict``).
+            (``features``, under the key ``latent``), ``"both"`` (as a ``Dict``), or ``"goal"`` (of a model with goals:
+            ``observation``, ``achieved_goal`` and ``desired_goal``, as Gymnasium's goal environments show).
         termination: ``"sample"``, the default, draws termination with probability 1 - continue, ``"threshold"`` ends
             where continue is below one half, ``"off"`` never terminates.
         reward: replaces the model's reward, and is needed where the model has none: a function of (s_t, a_t, s_{t+1})
@@ -126,6 +127,10 @@ class StepChoices:
 
     def _check_view(self, model: WorldModel) -> None:
         driver = f"the {self.view} view"
+        if self.view == "goal":
+            remedy = "wrap it: GoalWorldModel(model)."
+            model.require("goal", driver=driver, remedy=remedy)
+            return
         if self.view != "latent":
             model.require("decode", driver=driver, remedy="use view='latent', or give it a decoder.")
         if self.view != "decoded":

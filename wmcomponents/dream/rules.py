@@ -147,6 +147,12 @@ class DreamRules:
             seen = self.model.decode(state)
         elif view == "latent":
             seen = {"latent": self.model.features(state)}
+        elif view == "goal":
+            seen = {
+                "observation": self.model.goal_free_features(state),
+                "achieved_goal": self.model.achieved_goal(state),
+                "desired_goal": self.model.desired_goal(state),
+            }
         else:
             seen = {"latent": self.model.features(state), **self.model.decode(state)}
         return {key: value.clone() for key, value in seen.items()} if self.shares_view and not lend else seen
@@ -174,11 +180,12 @@ class DreamRules:
         held = {value.untyped_storage().data_ptr() for value in state.values()}
         shares = any(value.untyped_storage().data_ptr() in held for value in seen.values())
         spec = Composite()
-        if self.choices.view != "decoded":
-            spec["latent"] = Unbounded(seen["latent"].shape[1:], dtype=seen["latent"].dtype)
-        if self.choices.view != "latent":
-            for key, leaf in self.model.observation_spec.items():
-                spec[key] = leaf.clone()
+        shown = self.model.observation_spec if self.choices.view in ("decoded", "both") else {}
+        for key, value in seen.items():
+            if key not in shown:
+                spec[key] = Unbounded(value.shape[1:], dtype=value.dtype)
+        for key, leaf in shown.items():
+            spec[key] = leaf.clone()
         return shares, spec.to(self.device)
 
 

@@ -67,6 +67,10 @@ from wmcomponents.functional.edm import on_byte_grid as on_byte_grid
 from wmcomponents.functional.edm import to_bytes as to_bytes
 from wmcomponents.functional.edm import with_noise as with_noise
 from wmcomponents.functional.edm_sampler import EDMSampler as EDMSampler
+from wmcomponents.functional.goal_distances import euclidean as euclidean
+from wmcomponents.functional.goal_distances import mean_absolute as mean_absolute
+from wmcomponents.functional.goal_distances import mean_squared as mean_squared
+from wmcomponents.functional.goal_distances import summed_squared as summed_squared
 from wmcomponents.functional.image_shift import scaled_brightness as scaled_brightness
 from wmcomponents.functional.image_shift import shifted_images as shifted_images
 from wmcomponents.functional.masks import block_causal_mask as block_causal_mask

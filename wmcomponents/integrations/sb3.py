@@ -26,6 +26,7 @@ from gymnasium.spaces import Dict, Space  # noqa: E402
 from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402
 from stable_baselines3.common.preprocessing import is_image_space  # noqa: E402
 
+from wmcomponents.integrations.gymnasium.goal_dreams import goal_rewards  # noqa: E402
 from wmcomponents.integrations.sb3_state import arrays_drawn_apart  # noqa: E402
 from wmcomponents.integrations.sb3_vector import AttributeVecEnv, add_end  # noqa: E402
 from wmcomponents.integrations.sb3_vector import GymnasiumVecEnv as GymnasiumVecEnv  # noqa: E402
@@ -147,6 +148,31 @@ class DreamVecEnv(AttributeVecEnv):
     def get_images(self) -> list[np.ndarray | None]:
         """The rows' current frames, uint8 ``(H, W, 3)``."""
         return cast("list[np.ndarray | None]", simulator_frames(self.simulator))
+
+
+class GoalDreamVecEnv(DreamVecEnv):
+    """A dream with goals as an SB3 ``VecEnv``: hindsight replay (``HerReplayBuffer``) runs on it, many rows at once.
+
+    It shows ``observation`` (the model's features), ``achieved_goal`` and ``desired_goal``; policies are
+    ``"MultiInputPolicy"``.
+
+    Args:
+        model: a world model with goals, :class:`~wmcomponents.dream.GoalWorldModel`.
+        num_envs: number of rows.
+        **options: of :class:`DreamVecEnv`; ``starts`` say which goals there are (``GoalStarts``).
+
+    Raises:
+        CapabilityError: if the model knows no goals.
+    """
+
+    def __init__(self, model: Model, num_envs: int = 1, **options: Any) -> None:
+        given: Any = {"view": "goal", **options}
+        super().__init__(model, num_envs, **given)
+        self.simulator.model.require("goal", driver="GoalDreamVecEnv", remedy="wrap the model: GoalWorldModel(model).")
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        """What would be paid for having achieved this where that was desired, float32 ``[K]`` of ``[K, G]``."""
+        return goal_rewards(self.simulator.model, achieved_goal, desired_goal)
 
 
 class SB3Policy(TensorDictModuleBase):

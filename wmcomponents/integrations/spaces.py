@@ -263,7 +263,7 @@ class HostWriter:
 
 def _as_real(simulator: Simulator) -> Composite:
     """What a dream shows, with what the model's own specs remember of the real environment."""
-    own = simulator.model.observation_spec if simulator.view != "latent" else Composite()
+    own = simulator.model.observation_spec if simulator.view in ("decoded", "both") else Composite()
     shown = simulator.observation_spec.to("cpu").items()
     return Composite({key: own[key] if key in own.keys() else leaf for key, leaf in shown}, shape=())
 

@@ -22,7 +22,7 @@ State = dict[str, Tensor]
 Observation = dict[str, Tensor]
 Verb = Literal["observe", "imagine"]
 
-CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "inplace", "members")
+CAPABILITIES = ("decode", "features", "reward", "continue", "value", "objective", "inplace", "members", "goal")
 
 Quantity = Literal["observation", "features", "reward"]
 """What members predict of the next step: the observation, as numbers side by side; the features; the reward."""
@@ -218,6 +218,22 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         """Expected return from s_t, ``[*B, 1]``. Optional."""
         raise CapabilityError(f"{type(self).__name__} predicts no value; pass a terminal-value function instead.")
 
+    def achieved_goal(self, state: State) -> Tensor:
+        """What of s_t is compared with a goal, float ``[*B, G]``. Optional, with the three that follow."""
+        raise _no_goal(self)
+
+    def desired_goal(self, state: State) -> Tensor:
+        """The goal of s_t, ``[*B, G]``: where :meth:`achieved_goal` is to come. Optional."""
+        raise _no_goal(self)
+
+    def goal_free_features(self, state: State) -> Tensor:
+        """What a policy reads of s_t beside its goal, float ``[*B, F]``. Optional."""
+        raise _no_goal(self)
+
+    def goal_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """What is paid for having achieved this where that is desired, ``[*B, 1]`` of ``[*B, G]`` each. Optional."""
+        raise _no_goal(self)
+
     def predict_members(self, state: State, action: Tensor, of: Quantity = "observation") -> MemberPredictions:
         """What each member of an ensemble predicts of s_{t+1}, from s_t and a_t and without noise. Optional.
 
@@ -306,7 +322,8 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         written = {name for name in ("decode", "features", "value", "objective") if _overrides(self, name)}
         inplace = {"inplace"} if _overrides(self, "imagine_inplace") else set()
         members = {"members"} if _overrides(self, "predict_members") else set()
-        return frozenset(written | inplace | members | {"reward", "continue"})
+        goal = {"goal"} if _overrides(self, "achieved_goal") else set()
+        return frozenset(written | inplace | members | goal | {"reward", "continue"})
 
     def require(self, *needs: str, driver: str, remedy: str) -> None:
         """Refuse a driver whose needs this model does not meet.
@@ -329,6 +346,13 @@ class WorldModel(nn.Module, metaclass=_Constructed):
     def module(self, verb: str, **rename: Any) -> VerbModule:
         """The TensorDict form of a verb: ``"observe"``, ``"imagine"``, ``"decode"``, ``"features"`` or ``"value"``."""
         return VerbModule(self, verb, **rename)
+
+
+def _no_goal(model: WorldModel) -> CapabilityError:
+    return CapabilityError(
+        f"{type(model).__name__} knows no goals: wrap it, GoalWorldModel({type(model).__name__}(...)), and its dreams "
+        f"are paid for coming near them."
+    )
 
 
 def _overrides(model: WorldModel, name: str) -> bool:

@@ -22,14 +22,12 @@ from wmcomponents.agents.planners.gaussian import TruncatedGaussian as Truncated
 from wmcomponents.agents.planners.gaussian import sample_std as sample_std
 from wmcomponents.agents.planners.gradient import GradientSearch as GradientSearch
 from wmcomponents.agents.planners.objectives import Continuation as Continuation
-from wmcomponents.agents.planners.objectives import DecodedView as DecodedView
 from wmcomponents.agents.planners.objectives import GoalDistance as GoalDistance
 from wmcomponents.agents.planners.objectives import ModelValue as ModelValue
 from wmcomponents.agents.planners.objectives import Objective as Objective
 from wmcomponents.agents.planners.objectives import SummedReward as SummedReward
 from wmcomponents.agents.planners.objectives import TerminalValue as TerminalValue
 from wmcomponents.agents.planners.objectives import Weighed as Weighed
-from wmcomponents.agents.planners.objectives import euclidean as euclidean
 from wmcomponents.agents.planners.objectives import expected as expected
 from wmcomponents.agents.planners.objectives import thresholded as thresholded
 from wmcomponents.agents.planners.papers import cem as cem
@@ -69,3 +67,5 @@ from wmcomponents.agents.planners.tdmpc2 import task_discount as task_discount
 from wmcomponents.agents.planners.warm_start import ColdStart as ColdStart
 from wmcomponents.agents.planners.warm_start import ShiftedPlan as ShiftedPlan
 from wmcomponents.agents.planners.warm_start import WarmStart as WarmStart
+from wmcomponents.dream.goals import DecodedView as DecodedView
+from wmcomponents.functional.goal_distances import euclidean as euclidean

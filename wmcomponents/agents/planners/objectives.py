@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from wmcomponents.dream.goals import GOAL, DecodedView, GoalReward
+from wmcomponents.functional.goal_distances import euclidean
 from wmcomponents.world_model import Noise, Prediction, State, WorldModel
 
 
@@ -144,28 +146,6 @@ class SummedReward(Objective):
         return torch.as_tensor(total if self.terminal is None else total + weight * self.terminal.value(state, noise))
 
 
-def euclidean(view: Tensor, goal: Tensor) -> Tensor:
-    """Distance of ``[*B, F]``, ``[*B, 1]``."""
-    return torch.linalg.vector_norm(view - goal, dim=-1, keepdim=True)
-
-
-class DecodedView:
-    """What a model decodes of one observation, flat.
-
-    Args:
-        model: the world model.
-        key: of the observation.
-    """
-
-    def __init__(self, model: WorldModel, key: str) -> None:
-        self.model, self.key, self.axes = model, key, model.observation_spec[key].ndim
-
-    def __call__(self, state: State) -> Tensor:
-        """``[*B, F]``, float."""
-        shown = self.model.decode(state)[self.key]
-        return shown.reshape(*shown.shape[: shown.ndim - self.axes], -1).float()
-
-
 class GoalDistance(Objective):
     """How near imagined states come to a goal: for models that predict no reward.
 
@@ -188,6 +168,17 @@ class GoalDistance(Objective):
     ) -> None:
         self.view, self.goal, self.key, self.distance, self.running = view, goal, key, distance, running
         self.keys = (key,) if goal is None else ()
+
+    @classmethod
+    def of(cls, reward: GoalReward, *, running: float = 0.0) -> "GoalDistance":
+        """The distance that a :class:`~wmcomponents.dream.GoalReward` pays for, to its goal or the state's own.
+
+        Args:
+            reward: what is compared, how, and the goal; where it has none, the entry ``goal`` of a
+                :class:`~wmcomponents.dream.GoalWorldModel` is read.
+            running: see the class.
+        """
+        return cls(reward.view, reward.goal, key=GOAL, distance=reward.distance, running=running)
 
     @classmethod
     def latent(cls, model: WorldModel, goal: Tensor | None = None, **options: float | str) -> "GoalDistance":

@@ -196,7 +196,8 @@ class Planner(TensorDictModuleBase):
         clash = sorted({*carried} & {*self._states, *objective.keys})
         if clash:
             raise ValueError(f"the planner keeps {clash} beside the model's entries: rename these of its states.")
-        self.in_keys = [*self._states, *objective.keys, "is_init", *carried]  # pyright: ignore[reportIncompatibleVariableOverride]
+        read = [key for key in objective.keys if key not in self._states]
+        self.in_keys = [*self._states, *read, "is_init", *carried]  # pyright: ignore[reportIncompatibleVariableOverride]
         self.out_keys = ["action", *carried]  # pyright: ignore[reportIncompatibleVariableOverride]
         # Which actions it can take does not fit into one word: `vector_of_actions` has looked.
         self.needs = Needs(objective.needs, "numbers" if search.needs_gradient else "any")

@@ -2,6 +2,8 @@
 
 from wmcomponents.integrations.gymnasium.dreams import DreamEnv as DreamEnv
 from wmcomponents.integrations.gymnasium.dreams import StepAfterDoneError as StepAfterDoneError
+from wmcomponents.integrations.gymnasium.goal_dreams import GoalDreamEnv as GoalDreamEnv
+from wmcomponents.integrations.gymnasium.goal_dreams import GoalObservation as GoalObservation
 from wmcomponents.integrations.gymnasium.latent_wrappers import LatentFilter as LatentFilter
 from wmcomponents.integrations.gymnasium.latent_wrappers import LatentObservation as LatentObservation
 from wmcomponents.integrations.gymnasium.latent_wrappers import LatentVectorObservation as LatentVectorObservation
