@@ -100,6 +100,10 @@ from wmcomponents.functional.reconstruction import squared_error as squared_erro
 from wmcomponents.functional.reconstruction import unit_normal_nll as unit_normal_nll
 from wmcomponents.functional.returns import lambda_return as lambda_return
 from wmcomponents.functional.scale_gradient import scale_gradient as scale_gradient
+from wmcomponents.functional.sigreg import BCS as BCS
+from wmcomponents.functional.sigreg import EppsPulley as EppsPulley
+from wmcomponents.functional.sigreg import random_directions as random_directions
+from wmcomponents.functional.sigreg import sigreg as sigreg
 from wmcomponents.functional.symlog import symexp as symexp
 from wmcomponents.functional.symlog import symlog as symlog
 from wmcomponents.functional.two_hot import even_bins as even_bins
@@ -113,3 +117,13 @@ from wmcomponents.functional.value_transform import decode_from_support as decod
 from wmcomponents.functional.value_transform import inverse_value_transform as inverse_value_transform
 from wmcomponents.functional.value_transform import lifted_value_transform as lifted_value_transform
 from wmcomponents.functional.value_transform import value_transform as value_transform
+from wmcomponents.functional.variance_covariance import PLDMTerms as PLDMTerms
+from wmcomponents.functional.variance_covariance import VICRegTerms as VICRegTerms
+from wmcomponents.functional.variance_covariance import mean_covariance as mean_covariance
+from wmcomponents.functional.variance_covariance import mean_vicreg_terms as mean_vicreg_terms
+from wmcomponents.functional.variance_covariance import off_diagonal_covariance as off_diagonal_covariance
+from wmcomponents.functional.variance_covariance import pldm_terms as pldm_terms
+from wmcomponents.functional.variance_covariance import std_hinge as std_hinge
+from wmcomponents.functional.variance_covariance import temporal_similarity as temporal_similarity
+from wmcomponents.functional.variance_covariance import temporal_straightening as temporal_straightening
+from wmcomponents.functional.variance_covariance import vicreg_terms as vicreg_terms

@@ -2,6 +2,20 @@
 
 from wmcomponents.objectives.arrivals import Arrivals as Arrivals
 from wmcomponents.objectives.arrivals import Transitions as Transitions
+from wmcomponents.objectives.collapse.sequences import AgainstCollapse as AgainstCollapse
+from wmcomponents.objectives.collapse.sequences import InverseDynamics as InverseDynamics
+from wmcomponents.objectives.collapse.sequences import PLDMRegularizer as PLDMRegularizer
+from wmcomponents.objectives.collapse.sequences import SIGReg as SIGReg
+from wmcomponents.objectives.collapse.sequences import TemporalSimilarity as TemporalSimilarity
+from wmcomponents.objectives.collapse.sequences import TemporalStraightening as TemporalStraightening
+from wmcomponents.objectives.collapse.sequences import Together as Together
+from wmcomponents.objectives.collapse.sequences import VarianceCovariance as VarianceCovariance
+from wmcomponents.objectives.collapse.views import BatchedCharacteristicSlicing as BatchedCharacteristicSlicing
+from wmcomponents.objectives.collapse.views import LeJEPA as LeJEPA
+from wmcomponents.objectives.collapse.views import MeanVICReg as MeanVICReg
+from wmcomponents.objectives.collapse.views import SlicedViewLoss as SlicedViewLoss
+from wmcomponents.objectives.collapse.views import VICReg as VICReg
+from wmcomponents.objectives.collapse.views import ViewLoss as ViewLoss
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.model_loss import TrainableModel as TrainableModel

@@ -1,0 +1,1 @@
+"""Terms against collapse, exchangeable: of two views, and of sequences of embeddings."""
