@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "data info": Command("data_info", "data_info", "DataInfoConfig", is_positional=True),
     "train": Command("train", "train", "TrainConfig", goes_on=True),
     "dream": Command("dream", "dream", "DreamConfig"),
+    "play": Command("play", "play", "PlayConfig", is_positional=True),
     "eval": Command("evaluate", "evaluate", "EvalConfig"),
     "info": Command("info", "info", "InfoConfig"),
     "agents": Command("fitting", "fitting", "AgentsConfig"),

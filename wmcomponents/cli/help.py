@@ -7,6 +7,7 @@ SUMMARIES = {
     "data info": "what a data folder holds",
     "train": "fit a world model to stored steps; run it again to go on",
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
+    "play": "play a model's dream by hand, in the browser",
     "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
     "info": "what a saved model is; which families, presets and extras there are",
     "agents": "which agent fits which world model, and why not",
@@ -34,6 +35,11 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc dream --model runs/cartpole/model --compare data/cartpole-test --out dream.gif",
         "wmc dream --model runs/cartpole/model --policy runs/demo/agent.zip --steps 200 --out dream.mp4",
         "wmc dream --model runs/breakout/model --compare data/breakout --steps 30 --out filmstrip.png",
+    ],
+    "play": [
+        "wmc play runs/cartpole/model",
+        "wmc play runs/cartpole/model --data data/cartpole-test",
+        "wmc play runs/breakout/model --port 8700 --out recordings",
     ],
     "eval": [
         "wmc eval --model runs/cartpole/model --data data/cartpole-test",
@@ -75,6 +81,10 @@ Without --compare the dream begins in one of the model's start states and acts b
 from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides:
 .gif, .mp4 and .webp are videos with reward and termination under the frames, .png is a filmstrip. Needs the extra
 viz.""",
+    "play": """\
+Serves one page on this machine and prints its link. Keys, gamepad and sliders act; the page pauses, steps, goes back,
+branches, begins from saved starts, recorded steps, the real environment (which then goes along) or an image, and saves
+what was played as a film or as data to train on. Needs the extra play.""",
     "eval": """\
 The filter sees a real prefix, then the model imagines with the real actions: errors by horizon beside two baselines, a
 table, a JSON file and a PNG. Use data that the model was not trained on. With --agent also the real returns of a

@@ -89,6 +89,8 @@ class Simulator:
         done: bool ``[N, 1]``: the rows whose episode is over, because it ended or was never begun.
         uncertainty: float ``[N, 1]``, of the step just taken (0 in rows that took none); ``None`` where none is
             measured, and before the first step.
+        continuation: float ``[N, 1]``, P(not terminated) as the model gave it for the step just computed; ``None``
+            where it predicts none, and before the first step.
         all_running: whether it is certain, without looking at a tensor, that no row is done; False may mean unknown.
         may_truncate: whether the last step may have truncated a row, known without looking at a tensor.
         evaluating: the context in which the model is in eval mode.
@@ -137,6 +139,7 @@ class Simulator:
         self.state: State = {}
         self.done = ~self._no_flags
         self.uncertainty: Tensor | None = None
+        self.continuation: Tensor | None = None
         self.all_running = self.may_truncate = False
         if seed is not None:
             self.seed(seed)
@@ -413,6 +416,7 @@ class Simulator:
             check_noise(self.model, noise, rows)
         imagine = rules.imagine if hold is None else rules.imagine_pure
         self.state, reward, cont, self.uncertainty, halted = rules.advance(imagine, before, action, rows, noise.z)
+        self.continuation = cont
         terminated, truncated = self._flags(cont, noise.end, lend, halted)
         if hold is None and restart is None:
             self.done = self._no_flags if self.all_running else terminated | truncated

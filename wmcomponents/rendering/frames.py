@@ -17,7 +17,7 @@ SIZE = 256
 """Height and width of a drawn frame, in pixels."""
 
 
-def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) -> np.ndarray:
+def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None, *, enlarge: bool = True) -> np.ndarray:
     """One observation as an RGB frame.
 
     The first image among the entries is shown, enlarged by whole factors; else the first stack of planes, one colour a
@@ -26,6 +26,7 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
     Args:
         observation: arrays by key, without batch dims.
         spec: the observation's spec, for the bounds of vectors.
+        enlarge: images and planes by whole factors, up to :data:`SIZE`; else each keeps its own pixels.
 
     Returns:
         uint8 ``(H, W, 3)``.
@@ -36,9 +37,10 @@ def frame(observation: Mapping[str, np.ndarray], spec: Composite | None = None) 
     images = [cube for cube in cubes if cube.dtype == np.uint8 and cube.shape[-1] in (1, 3)]
     if images:
         image = images[0]
-        return _enlarged(np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image)
+        image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+        return _enlarged(image) if enlarge else np.ascontiguousarray(image)
     if cubes:
-        return _enlarged(painted(cubes[0]))
+        return _enlarged(painted(cubes[0])) if enlarge else painted(cubes[0])
     return _bars(observation, spec)
 
 

@@ -18,18 +18,19 @@ FAR = 100.0
 """Dreamt numbers are clamped to this before they are drawn: pixel coordinates are small integers."""
 
 
-def make_renderer(env_id: str | None, spec: Composite | None = None) -> Renderer:
+def make_renderer(env_id: str | None, spec: Composite | None = None, *, enlarge: bool = True) -> Renderer:
     """The best renderer for an environment's observations.
 
     Args:
         env_id: the environment's id; one of :data:`RENDERERS` is drawn as the environment draws itself.
         spec: spec of one observation, for the fallback: images as they are, planes in colours, vectors as bars.
+        enlarge: small images, by whole factors; for a screen that does so itself they stay as they are.
     """
     exact = RENDERERS.get(env_id or "")
     vector = spec is None or ("observation" in spec.keys() and len(spec["observation"].shape) == 1)
     if exact is not None and vector:
         return exact
-    return lambda observation: frame(observation, spec)
+    return lambda observation: frame(observation, spec, enlarge=enlarge)
 
 
 def cartpole(observation: Mapping[str, np.ndarray]) -> np.ndarray:
