@@ -66,7 +66,7 @@ class Controls:
     Example:
         >>> from torchrl.data import OneHot
         >>> Controls(OneHot(3), ["left", "stay", "right"]).read(2)
-        tensor([[0, 0, 1]])
+        tensor([[False, False,  True]])
     """
 
     def __init__(

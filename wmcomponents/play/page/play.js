@@ -105,7 +105,7 @@ class Hands {
 export function mount(root, connect) {
   root.classList.add("wmc");
   let hello = null, hands = null, frame = null, drives = false, viewers = 1, online = false;
-  let running = false, rate = 10, waiting = 0, sentAt = 0, counter = 0, drawn = 0, timer = null, spoken = 0;
+  let running = false, rate = 10, waiting = 0, sentAt = 0, counter = 0, drawn = 0, timer = null, spoken = 0, next = null;
   const sent = new Map();
   const rows = {};
 
@@ -178,10 +178,15 @@ export function mount(root, connect) {
     return id;
   }
   function step(luck = false) {
-    if (!drives || !hands || !frame || waiting) return;
+    if (!drives || !hands || !frame) return;
+    if (waiting) { next = running ? null : { value: hands.value, luck }; return; } // one press waits, not more
+    take(hands.value, luck);
+  }
+  function take(value, luck) {
     if (frame.ended && frame.step === frame.steps) { run(false); return say("The episode is over: go back, or begin anew."); }
     sentAt = performance.now();
-    waiting = ask("step", { action: hands.value, ...(luck ? { luck: true } : {}) });
+    next = null;
+    waiting = ask("step", { action: value, ...(luck ? { luck: true } : {}) });
     showAction();
   }
   function go(to) {
@@ -216,7 +221,7 @@ export function mount(root, connect) {
 
   // -- hearing ------------------------------------------------------------------------------------------------------
   const wire = connect({
-    opened() { online = true; waiting = 0; sent.clear(); },
+    opened() { online = true; waiting = 0; next = null; sent.clear(); },
     closed(why) { online = false; drives = false; run(false); showRole(); say(`${why} Trying again…`, true); },
     received(data) {
       const [header, blobs] = readMessage(data);
@@ -238,7 +243,7 @@ export function mount(root, connect) {
     showRole();
   }
   function heardError(header) {
-    if (header.id === waiting) waiting = 0;
+    if (header.id === waiting) { waiting = 0; next = null; }
     sent.delete(header.id);
     run(false);
     say(header.text);
@@ -271,6 +276,7 @@ export function mount(root, connect) {
       root.dispatchEvent(new CustomEvent("wmc-frame", { detail: { step: header.step, branch: header.branch, latency } }));
     }
     if (isStep) waiting = 0;
+    if (isStep && next && !running) take(next.value, next.luck);
     if (header.ended && header.step === header.steps) run(false);
     if (running && isStep) {
       clearTimeout(timer);
@@ -284,7 +290,7 @@ export function mount(root, connect) {
     if (canvas.width !== image.width || canvas.height !== image.height) {
       canvas.width = image.width; canvas.height = image.height;
       canvas.classList.toggle("pixels", image.width <= 128);
-      canvas.style.aspectRatio = `${image.width} / ${image.height}`;
+      canvas.style.setProperty("--ratio", image.width / image.height);
     }
     canvas.getContext("2d").drawImage(image, 0, 0);
     image.close();
