@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.functional.distributions.categorical import softmax
+from wmcomponents.functional.mish import mish
 
 EPS = 1e-5
 STD = 0.02
@@ -39,6 +40,14 @@ class SimNorm(nn.Module):
         return f"{self.group}"
 
 
+class Mish(nn.Module):
+    """:func:`wmcomponents.functional.mish` as a module."""
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Apply it to every number."""
+        return mish(x)
+
+
 def small_linear(in_features: int, out_features: int) -> nn.Linear:
     """A ``Linear`` with weights from a truncated normal of deviation 0.02 and zero bias."""
     return small_init_(nn.Linear(in_features, out_features))
@@ -65,7 +74,7 @@ class NormedLinear(nn.Linear):
     def __init__(self, in_features: int, out_features: int, act: nn.Module | None = None) -> None:
         super().__init__(in_features, out_features)
         self.ln = nn.LayerNorm(out_features, EPS)
-        self.act = nn.Mish() if act is None else act
+        self.act = Mish() if act is None else act
         small_init_(self)
 
     def forward(self, input: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
@@ -176,7 +185,7 @@ class EnsembleNormedLinear(EnsembleLinear):
             keep: dropout: 0 where an output is dropped, ``1 / (1 - p)`` where it is kept; none if not given.
         """
         x = super().forward(x, members, detach)
-        return F.mish(self.ln(x if keep is None else x * keep, members, detach))
+        return mish(self.ln(x if keep is None else x * keep, members, detach))
 
 
 def chosen(weight: Tensor, members: Tensor | None, detach: bool) -> Tensor:
