@@ -190,5 +190,6 @@ class EnsembleNormedLinear(EnsembleLinear):
 
 def chosen(weight: Tensor, members: Tensor | None, detach: bool) -> Tensor:
     """The weights ``[M, *shape]`` of some members, within the gradient or outside it."""
-    weight = weight if members is None else weight[members]
+    if members is not None:
+        weight = weight.index_select(0, members)  # copies whole members, which indexing does number by number
     return weight.detach() if detach else weight
