@@ -7,7 +7,6 @@ from typing import Any
 from wmcomponents.evaluation.style import COPY, DREAM, MEAN, STYLE, saved
 
 COLOURS = {
-    "DreamerV3, through dreams": "#0f766e",
     "DreamerV3": DREAM,
     "DreamerV2": "#7c3aed",
     "DreamerV1": "#0f766e",
@@ -121,7 +120,8 @@ def page(facts: dict[str, Any]) -> str:
         "minutes on a CPU, not the papers'. The presets' numbers were chosen in these environments, by a few runs,",
         "mostly of seed 0, with other episodes. The return is that of an environment of its own, where neither",
         "exploration nor learning happens. CPU seconds hold the evaluations. A run that was stopped is shown as far as",
-        "it came; the same command goes on with it.",
+        "it came; the same command goes on with it. A real step is an action; in dm_control it lasts two of the",
+        "environment's own steps, or as many as `action_repeat` says (6,250 of eight are 50,000 of these).",
         "",
     ]
     return "\n".join(lines)
