@@ -6,6 +6,7 @@ from wmcomponents.data.collect import CollectStats as CollectStats
 from wmcomponents.data.collect import RandomPolicy as RandomPolicy
 from wmcomponents.data.collect import RealCollector as RealCollector
 from wmcomponents.data.collect import collect as collect
+from wmcomponents.data.draw_masks import DrawMasks as DrawMasks
 from wmcomponents.data.environments import UnknownEnvironmentError as UnknownEnvironmentError
 from wmcomponents.data.environments import action_spec as action_spec
 from wmcomponents.data.environments import make_env as make_env

@@ -82,6 +82,13 @@ from wmcomponents.functional.mish import mish as mish
 from wmcomponents.functional.n_step import EpisodeTail as EpisodeTail
 from wmcomponents.functional.n_step import episode_tail as episode_tail
 from wmcomponents.functional.n_step import n_step_return as n_step_return
+from wmcomponents.functional.patch_masks import BlockTubeMasks as BlockTubeMasks
+from wmcomponents.functional.patch_masks import Masks as Masks
+from wmcomponents.functional.patch_masks import MultiBlockMasks as MultiBlockMasks
+from wmcomponents.functional.patch_masks import PatchMasks as PatchMasks
+from wmcomponents.functional.patch_masks import RandomMasks as RandomMasks
+from wmcomponents.functional.patch_masks import RandomTubeMasks as RandomTubeMasks
+from wmcomponents.functional.patch_masks import masks_of_noise as masks_of_noise
 from wmcomponents.functional.patches import grid_coordinates as grid_coordinates
 from wmcomponents.functional.patches import patch_grid as patch_grid
 from wmcomponents.functional.patches import patchify as patchify
@@ -101,6 +108,10 @@ from wmcomponents.functional.reconstruction import squared_error as squared_erro
 from wmcomponents.functional.reconstruction import unit_normal_nll as unit_normal_nll
 from wmcomponents.functional.returns import lambda_return as lambda_return
 from wmcomponents.functional.scale_gradient import scale_gradient as scale_gradient
+from wmcomponents.functional.schedules import Cosine as Cosine
+from wmcomponents.functional.schedules import Linear as Linear
+from wmcomponents.functional.schedules import WarmupCosine as WarmupCosine
+from wmcomponents.functional.schedules import WarmupStableDecay as WarmupStableDecay
 from wmcomponents.functional.sigreg import BCS as BCS
 from wmcomponents.functional.sigreg import EppsPulley as EppsPulley
 from wmcomponents.functional.sigreg import random_directions as random_directions

@@ -33,6 +33,22 @@ from wmcomponents.models.ensemble.probabilistic.model import ProbabilisticEnsemb
 from wmcomponents.models.ensemble.probabilistic.objective import (
     ProbabilisticEnsembleLoss as ProbabilisticEnsembleLoss,
 )
+from wmcomponents.models.joint_embedding.ijepa.model import IJEPA as IJEPA
+from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss as IJEPALoss
+from wmcomponents.models.joint_embedding.ijepa.objective import IJEPAOptimizerConfig as IJEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.mae.model import MAE as MAE
+from wmcomponents.models.joint_embedding.mae.model import MAEDecoder as MAEDecoder
+from wmcomponents.models.joint_embedding.mae.objective import MAELoss as MAELoss
+from wmcomponents.models.joint_embedding.mae.objective import MAEOptimizerConfig as MAEOptimizerConfig
+from wmcomponents.models.joint_embedding.masked import MaskedLoss as MaskedLoss
+from wmcomponents.models.joint_embedding.masked import MaskedModel as MaskedModel
+from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPA as MaskedJEPA
+from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPALoss as MaskedJEPALoss
+from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPAOptimizerConfig as MaskedJEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.official_vit import vit_from_official as vit_from_official
+from wmcomponents.models.joint_embedding.vjepa.model import VJEPA as VJEPA
+from wmcomponents.models.joint_embedding.vjepa.objective import VJEPALoss as VJEPALoss
+from wmcomponents.models.joint_embedding.vjepa.objective import VJEPAOptimizerConfig as VJEPAOptimizerConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig

@@ -118,4 +118,5 @@ from wmcomponents.nn.vit.pixels import IMAGENET_STD as IMAGENET_STD
 from wmcomponents.nn.vit.pixels import NormalizePixels as NormalizePixels
 from wmcomponents.nn.vit.pooling import AttentivePooling as AttentivePooling
 from wmcomponents.nn.vit.pooling import CrossAttention as CrossAttention
+from wmcomponents.nn.vit.predictor import MaskedPredictor as MaskedPredictor
 from wmcomponents.nn.vit.transformer import VisionTransformer as VisionTransformer

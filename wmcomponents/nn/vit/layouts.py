@@ -126,9 +126,7 @@ def mae_vit(
     grid = patch_grid(image_size, (patch, patch))
     positions = FixedGridPositions(column_first_positions(grid, size.dim), grid, prefix=1)
     net = _put_together(size, (patch, patch), channels, positions, class_token=True)
-    for layer in net.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(layer.weight.view(len(layer.weight), -1))
+    net.apply(xavier_init_)
     return net
 
 
@@ -192,6 +190,15 @@ def vjepa2_vit(size: ViTSize, patch: Sequence[int] = (2, 16, 16), channels: int 
     """
     rope = TiledAxialRoPE(size.dim // size.heads)
     return _rescaled(_put_together(size, patch, channels, None, {"rope": rope}))
+
+
+@torch.no_grad()
+def xavier_init_(module: nn.Module) -> None:
+    """Uniform weights of linear and patch maps by their fans, biases 0; for ``Module.apply``. MAE begins so."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def column_first_positions(grid: Sequence[int], dim: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""MAE: pixels of hidden patches (He et al., 2022)."""
