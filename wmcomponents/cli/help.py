@@ -22,7 +22,13 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc collect --env dm_control/cartpole-swingup --from-pixels --steps 5000 --out data/swingup",
         "wmc collect --env CartPole-v1 --policy runs/demo/agent.zip --steps 2000 --out data/cartpole-agent",
     ],
-    "data import": ["wmc data import arrays logs.npz data/logs"],
+    "data import": [
+        "wmc data import arrays logs.npz data/logs",
+        "wmc data import minari D4RL/pen/human-v2 data/pen",
+        "wmc data import hdf5 demonstrations.hdf5 data/robot",
+        "wmc data import lerobot downloads/pusht data/pusht --image-size 64",
+        "wmc data import video films data/films --image-size 64 --options fps=10 actions=actions.npz",
+    ],
     "data info": ["wmc data info data/cartpole"],
     "train": [
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchrl.data import Composite, ReplayBuffer, TensorSpec
 
 from wmcomponents.codecs import action_spec_from_space, is_space, observation_spec_from_space
-from wmcomponents.data.datasets.arrays import split
+from wmcomponents.data.datasets.arrays import Marks, split
 from wmcomponents.data.datasets.episodes import EpisodeRows, recording_of
 from wmcomponents.data.datasets.kinds import bare_key
 from wmcomponents.data.datasets.rows import Chained, Rows
@@ -113,7 +113,7 @@ def from_arrays(
         print_fn=print_fn,
     )
     for steps in steps_of(recording):
-        ReplayBuffer.extend(replay, steps.to(replay.storage.device))
+        ReplayBuffer.extend(replay, steps.to(device))
     return replay
 
 
@@ -147,15 +147,15 @@ def _flat(
             f"observations are a list of {len(observations)}, and actions one array {list(took.shape)}: give lists of "
             f"both, one array an episode, or one array of both."
         )
-    flags = {
-        name: None if value is None else _flag(name, value)
+    marks = (
+        None if value is None else _flag(name, value)
         for name, value in (("terminated", terminated), ("truncated", truncated))
-    }
+    )
     return split(
         _observations(observations),
         took,
         None if rewards is None else _array("rewards", rewards),
-        **flags,
+        marks=Marks(*marks),
         following=None if following is None else _observations(following),
         where="the data",
     )

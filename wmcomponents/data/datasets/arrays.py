@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,20 @@ NAMES: dict[str, tuple[str, ...]] = {
     "starts": ("is_init", "is_first", "episode_starts"),
 }
 """How arrays of steps are called, by what they are; the first that is there counts."""
+
+
+class Marks(NamedTuple):
+    """Flags of steps, ``[N]`` each, or ``None`` where there are none.
+
+    Attributes:
+        terminated: an episode ended by itself.
+        truncated: it was cut.
+        starts: one begins.
+    """
+
+    terminated: np.ndarray | None = None
+    truncated: np.ndarray | None = None
+    starts: np.ndarray | None = None
 
 
 def arrays(
@@ -71,11 +86,9 @@ def _episodes_of(
     following = None if found["next_observations"] is None else {next(iter(seen)): found["next_observations"]}
     if following is not None and len(seen) > 1:
         raise BadDataError(f"{where} holds several observations and one next: leave the next one out.")
-    flags = {
-        what: None if found[what] is None else whole(found[what]) for what in ("terminated", "truncated", "starts")
-    }
+    marks = Marks(*(None if (rows := found[what]) is None else whole(rows) for what in Marks._fields))
     yield from split(
-        seen, found["actions"], found["rewards"], **flags, following=following, where=where, is_open=is_open
+        seen, found["actions"], found["rewards"], marks=marks, following=following, where=where, is_open=is_open
     )
 
 
@@ -128,9 +141,7 @@ def split(
     actions: Rows,
     rewards: Rows | None,
     *,
-    terminated: np.ndarray | None,
-    truncated: np.ndarray | None,
-    starts: np.ndarray | None = None,
+    marks: Marks,
     following: Mapping[str, Rows] | None = None,
     where: str,
     is_open: bool = False,
@@ -141,9 +152,7 @@ def split(
         observations: by key, ``[N, ...]``, or with one more row for the end of each episode.
         actions: ``[N, ...]``.
         rewards: ``[N]`` or ``[N, 1]``, or ``None``.
-        terminated: ``[N]``, where an episode ended by itself.
-        truncated: ``[N]``, where it was cut.
-        starts: ``[N]``, where one begins.
+        marks: where episodes end.
         following: by key, ``[N, ...]``, what was seen after each step.
         where: what the steps are called in an error.
         is_open: steps without any mark of an end are one episode that was cut, else they are refused.
@@ -152,7 +161,7 @@ def split(
         BadDataError: if the lengths do not belong together, or nothing says where episodes end.
     """
     count = actions.shape[0] if actions.shape else 0
-    ends, died = _ends(count, terminated, truncated, starts, where, is_open)
+    ends, died = _ends(count, marks, where, is_open)
     seen = {key: rows.shape[0] for key, rows in observations.items()}
     whole_rows = set(seen.values()) == {count + len(ends)}
     if set(seen.values()) != {count} and not whole_rows:
@@ -179,17 +188,9 @@ def split(
     return found
 
 
-def _ends(
-    count: int,
-    terminated: np.ndarray | None,
-    truncated: np.ndarray | None,
-    starts: np.ndarray | None,
-    where: str,
-    is_open: bool,
-) -> tuple[list[int], list[bool]]:
+def _ends(count: int, marks: Marks, where: str, is_open: bool) -> tuple[list[int], list[bool]]:
     """Behind which steps episodes end, and which of them terminate; what is open at the end is cut there."""
-    flags = {"terminated": terminated, "truncated": truncated, "starts": starts}
-    for name, flag in flags.items():
+    for name, flag in marks._asdict().items():
         if flag is None:
             continue
         if flag.shape != (count,):
@@ -198,6 +199,7 @@ def _ends(
             )
         if not np.isin(flag, (0, 1)).all():
             raise BadDataError(f"{where} has {name} with values other than 0 and 1: a flag for each step is expected.")
+    terminated, truncated, starts = marks
     if count < 1:
         raise BadDataError(f"{where} has no actions.")
     died = np.zeros(count, bool) if terminated is None else terminated.astype(bool)

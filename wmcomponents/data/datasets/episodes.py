@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.data.datasets.kinds import ActionScan, observation_spec_of
@@ -87,6 +88,18 @@ def recording_of(
             )
 
     return Recording(name, observation_spec, action_spec, steps, pieces, count, notes, facts)
+
+
+def succeeded(rewards: Rows | None) -> bool:
+    """Whether an episode of which is known that it is done, and not why, terminated: if its last reward is positive.
+
+    Args:
+        rewards: of the episode.
+    """
+    if rewards is None or not rewards.shape or not rewards.shape[0]:
+        return False
+    count = rewards.shape[0]
+    return bool((np.asarray(rewards[count - 1 : count]) > 0).all())
 
 
 LAST_IS_MISSING = (

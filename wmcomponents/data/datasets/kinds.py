@@ -1,9 +1,11 @@
 """What an array of observations or of actions is, where nothing but its numbers says so."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, MultiOneHot, OneHot, TensorSpec, Unbounded
 
 from wmcomponents.data.datasets.rows import MOST_ROWS, Rows
@@ -39,9 +41,14 @@ def _spec_of(key: str, rows: Rows) -> TensorSpec:
 
 def bare_key(rows: Rows) -> str:
     """What a single observation is called: ``pixels`` if it is a colour image, as elsewhere, or ``observation``."""
-    shape = rows.shape[1:]
-    is_image = np.dtype(rows.dtype) == np.uint8 and len(shape) == 3 and shape[-1] == 3 and min(shape[:2]) >= 16
-    return "pixels" if is_image else "observation"
+    is_colour = np.dtype(rows.dtype) == np.uint8 and len(rows.shape) == 4 and rows.shape[-1] == 3
+    return "pixels" if is_colour else "observation"
+
+
+def box_of(spec: Bounded) -> tuple[Tensor, Tensor]:
+    """The least and the greatest of a spec with bounds, of its shape."""
+    box = cast(Any, spec.space)
+    return box.low, box.high
 
 
 class ActionScan:
@@ -125,7 +132,10 @@ class ActionScan:
     def notes(self) -> tuple[str, ...]:
         """What was concluded, if it says more than the numbers do."""
         spec = self.spec()
-        if not isinstance(spec, Bounded) or bool((spec.space.high == 1).all() and (spec.space.low == -1).all()):
+        if not isinstance(spec, Bounded):
+            return ()
+        low, high = box_of(spec)
+        if bool((low == -1).all() and (high == 1).all()):
             return ()
         return ("The bounds of the actions are the least and the greatest that occur.",)
 

@@ -8,11 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from wmcomponents.data.datasets.rows import Rows
+from wmcomponents.data.datasets.rows import LARGEST_ROW, Rows
 from wmcomponents.data.folder import BadDataError
-
-LARGEST_ROW = 2**28
-"""Bytes."""
 
 
 class NpzFile(Mapping[str, Rows]):

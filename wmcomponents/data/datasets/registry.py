@@ -16,6 +16,10 @@ Source = Callable[..., Recording]
 
 SOURCES: dict[str, str | Source] = {
     "arrays": "wmcomponents.data.datasets.arrays:arrays",
+    "hdf5": "wmcomponents.data.datasets.hdf5:hdf5",
+    "minari": "wmcomponents.data.datasets.minari:minari",
+    "lerobot": "wmcomponents.data.datasets.lerobot:lerobot",
+    "video": "wmcomponents.data.datasets.video:video",
 }
 """Every source by its name: the function, or where it is found, as ``package.module:function``. Add your own."""
 

@@ -11,6 +11,8 @@ from wmcomponents.data.folder import BadDataError
 
 MOST_ROWS = 4096
 """Of a piece."""
+LARGEST_ROW = 2**28
+"""Bytes."""
 
 
 class Rows(Protocol):
@@ -107,6 +109,8 @@ class Chained(Followed):
 def rows_at_a_time(observations: Mapping[str, Rows]) -> int:
     """How many rows of these make a piece."""
     row = sum(math.prod(rows.shape[1:]) * np.dtype(rows.dtype).itemsize for rows in observations.values())
+    if row > LARGEST_ROW:
+        raise BadDataError(f"one moment has {row:,} bytes; at most {LARGEST_ROW:,} are read. Bring images to a size.")
     return max(1, min(MOST_ROWS, PIECE_BYTES // max(1, row)))
 
 

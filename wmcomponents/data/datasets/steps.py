@@ -11,6 +11,7 @@ from torchrl.data import Binary, Bounded, Categorical, OneHot, TensorSpec
 
 from wmcomponents.codecs import real_of
 from wmcomponents.codecs.entry import sizes_of
+from wmcomponents.data.datasets.kinds import box_of
 from wmcomponents.data.datasets.recording import Piece, Recording
 from wmcomponents.data.folder import BadDataError
 
@@ -81,18 +82,20 @@ class _Reader:
             raise self._fault(f"has {key!r} of shape {list(value.shape)}; expected {count} rows", 0)
         if value.dtype.kind not in "biuf":
             raise self._fault(f"has {key!r} of {value.dtype}; expected numbers", 0)
-        given = torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False)))
+        given = _tensor(value)
         row = tuple(given.shape[1:]) or (1,)
-        if row == (tuple(spec.shape) or (1,)):
+        is_choice = isinstance(spec, OneHot) and not given.is_floating_point()
+        # A row of one number is a one-hot row of one alternative, unless it is its number, 0.
+        if row == (tuple(spec.shape) or (1,)) and not (is_choice and given.numel() == count and not given.any()):
             return self._numbers(key, spec, given.reshape(count, *spec.shape))
-        if isinstance(spec, OneHot) and not given.is_floating_point():
+        if is_choice:
             return self._choices(key, spec, given)
         raise self._fault(f"has {key!r} of shape {list(row)}; expected {list(spec.shape)}", 0)
 
     def _numbers(self, key: str, spec: TensorSpec, given: Tensor) -> Tensor:
         if given.is_floating_point():
             self._all(key, given.isfinite(), "is NaN or infinite, and no model learns from that")
-        if isinstance(spec, Bounded) and (given.dtype != spec.dtype or key == "action"):
+        if isinstance(spec, Bounded) and (key == "action" or not spec.dtype.is_floating_point):
             given = self._bounded(key, spec, given)
         if isinstance(spec, OneHot | Binary):
             self._all(key, (given == 0) | (given == 1), "is neither 0 nor 1")
@@ -103,7 +106,7 @@ class _Reader:
         return given.to(spec.dtype)
 
     def _bounded(self, key: str, spec: Bounded, given: Tensor) -> Tensor:
-        low, high = (bound.to(given.dtype) for bound in (spec.space.low, spec.space.high))
+        low, high = (bound.to(given.dtype) for bound in box_of(spec))
         if not given.is_floating_point():
             self._all(key, (given >= low) & (given <= high), OUTSIDE)
             return given
@@ -144,3 +147,14 @@ class _Reader:
         return BadDataError(
             f"{self._recording.name}: episode {self._episode} {said} (at its step {self._step + step}, counted from 0)."
         )
+
+
+def _tensor(value: np.ndarray) -> Tensor:
+    """Numbers of any kind as a tensor: torch knows neither foreign byte orders nor wide unsigned and long ones."""
+    kind = value.dtype.newbyteorder("=")
+    if kind.kind == "u" and kind.itemsize > 1:
+        kind = np.dtype(np.int64)
+    elif kind.kind == "f" and kind.itemsize > 8:
+        kind = np.dtype(np.float64)
+    value = np.ascontiguousarray(value.astype(kind, copy=not value.flags.writeable))
+    return torch.from_numpy(value)
