@@ -185,3 +185,20 @@ def test_a_forecast_is_the_mean_of_dreams():
         errors[of] = found.observation["observation"].model[0] * variance
     assert errors["dream"] == pytest.approx(1.0, rel=0.1)
     assert errors["forecast"] == pytest.approx(1 / 16, rel=0.3)
+
+
+def test_curves_are_the_means_of_the_errors_of_each_sequence():
+    model, sequences = Counter(cont=0.75), counting_sequences(end_of_first=2)
+    seen = []
+    errors = horizon_errors(model, sequences, burn_in=2, horizon=3, watch=lambda step: seen.append(step.k))
+    curves = {
+        "observation/observation": errors.observation["observation"],
+        "reward": errors.reward,
+        "termination": errors.termination,
+    }
+    assert seen == [1, 2, 3] and set(errors.row_errors) == set(curves)
+    for name, curve in curves.items():
+        rows = errors.row_errors[name]
+        assert rows.shape == (3, 2, 3) and rows.isfinite().sum(1)[0].tolist() == errors.rows
+        for values, expected in zip(rows.nanmean(1).tolist(), (curve.model, curve.copy, curve.mean), strict=True):
+            assert values == pytest.approx(expected)

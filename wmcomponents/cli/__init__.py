@@ -47,6 +47,8 @@ COMMANDS: dict[str, Command] = {
     "dream": Command("dream", "dream", "DreamConfig"),
     "play": Command("play", "play", "PlayConfig", is_positional=True),
     "eval": Command("evaluate", "evaluate", "EvalConfig"),
+    "report": Command("report", "report", "ReportConfig", is_positional=True),
+    "compare": Command("compare", "compare", "CompareConfig", is_positional=True),
     "info": Command("info", "info", "InfoConfig"),
     "agents": Command("fitting", "fitting", "AgentsConfig"),
 }

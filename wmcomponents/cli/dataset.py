@@ -114,14 +114,32 @@ def _common_spec(saved: Sequence[SavedSteps]) -> Composite:
     return spec
 
 
+def stored_streams(paths: Sequence[Path]) -> list[TensorDictBase]:
+    """The steps of data folders as they were taken, ``[N]`` for each stream of each folder.
+
+    Args:
+        paths: the folders, of one kind of steps.
+
+    Raises:
+        BadDataError: if one is damaged, or they hold different kinds of steps.
+    """
+    _common_spec([open_saved(path) for path in paths])
+    return [steps for path in paths for steps in _closed_streams(path)]
+
+
 def _append(replay: ReplayBuffer, path: Path, spec: Composite) -> None:
     """The steps of a folder behind those that are there."""
+    for steps in _closed_streams(path):
+        replay.extend(steps.select(*spec.keys(True, True)))
+
+
+def _closed_streams(path: Path) -> Iterator[TensorDictBase]:
+    """The streams of a folder, each ending where it breaks off: an episode cut short, not one that goes on."""
     for steps in read_one_save(path, lambda one: list(_streams(one))):
-        # The stream breaks off here, and the next follows: an episode cut short, not one that goes on.
         steps["next", "truncated"][-1] |= ~steps["next", "terminated"][-1]
         steps["next", "done"][-1] = True
         steps["is_init"][0] = True  # a ring that was full begins in the middle of an episode
-        replay.extend(steps.select(*spec.keys(True, True)))
+        yield steps
 
 
 def _streams(saved: SavedSteps) -> Iterator[TensorDictBase]:

@@ -9,6 +9,8 @@ SUMMARIES = {
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
     "play": "play a model's dream by hand, in the browser",
     "eval": "how many steps ahead a model can be trusted; what an agent earns for real",
+    "report": "how a model dreams, held against reality on one page: what to trust, and what not",
+    "compare": "several reports side by side",
     "info": "what a saved model is; which families, presets and extras there are",
     "agents": "which agent fits which world model, and why not",
 }
@@ -52,6 +54,11 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc eval --model runs/cartpole/model --data data/cartpole-test --horizon 64 --out reports/cartpole",
         "wmc eval --model runs/demo/model --data data/cartpole-test --agent runs/demo/agent.zip --episodes 20",
     ],
+    "report": [
+        "wmc report runs/cartpole/model --data data/cartpole-test",
+        "wmc report runs/cartpole/model --env CartPole-v1 --horizon 50 --out reports/cartpole-far",
+    ],
+    "compare": ["wmc compare runs/cartpole/report reports/cartpole-far --out reports/side-by-side.html"],
     "info": ["wmc info", "wmc info --model runs/cartpole/model --rows 1024"],
     "agents": ["wmc agents", "wmc agents --model runs/cartpole/model"],
 }
@@ -95,6 +102,13 @@ what was played as a film or as data to train on. Needs the extra play.""",
 The filter sees a real prefix, then the model imagines with the real actions: errors by horizon beside two baselines, a
 table, a JSON file and a PNG. Use data that the model was not trained on. With --agent also the real returns of a
 Stable-Baselines3 agent, one that sees observations or the model's latents.""",
+    "report": """\
+One HTML page that needs nothing beside itself, and one JSON of the same layout for every family: errors by horizon with
+bands beside two baselines, pictures, rewards and ends at their word, the latent, whether dreams follow the actions,
+returns of policies in the dream and in reality, what a search in the dream exploits, films, and what to conclude. Use
+data that the model was not trained on. LPIPS, FID and FVD take networks of yours (--lpips, --fid, --fvd).""",
+    "compare": """\
+Numbers and curves of reports that wmc report wrote, a column and a colour each, on one page.""",
     "info": """\
 With --model: family, config, parameters of each part, capabilities, specs, and the memory that a dream of --rows rows
 takes. Without: families, presets with their parameter counts, and which extras are installed.""",

@@ -1,7 +1,8 @@
 """How far a world model can be trusted: prediction error by the number of steps since it last saw reality."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, cast
 
@@ -41,6 +42,9 @@ class HorizonErrors:
         calibration: of P(terminated), over all steps; empty bins left out.
         detections: of the events ``"reward"`` (not zero: at least half the smallest real one) and ``"termination"``
             (more likely than not).
+        row_errors: what the curves are means of, sequence by sequence: ``[3, B, K]`` of the model, of copying and of
+            the mean, NaN once a sequence has ended; under ``observation/KEY``, ``moving/KEY``, ``reward`` and
+            ``termination``.
     """
 
     burn_in: int
@@ -53,6 +57,7 @@ class HorizonErrors:
     termination: Curve | None
     calibration: list[CalibrationBin]
     detections: dict[str, Detection]
+    row_errors: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def calibration_error(self) -> float | None:
@@ -104,6 +109,7 @@ def horizon_errors(
     samples: int = 1,
     generator: torch.Generator | None = None,
     of: Literal["dream", "forecast"] = "dream",
+    watch: Callable[[OpenLoopStep], None] | None = None,
 ) -> HorizonErrors:
     """k-step prediction error on real sequences that the model was not trained on.
 
@@ -127,6 +133,7 @@ def horizon_errors(
         samples: dreams from each sequence.
         generator: of the noise; ``None`` takes the mode of every step.
         of: what is held against reality, each ``"dream"`` or the ``"forecast"`` that they make together.
+        watch: is shown every step too, so that other measures need no dreams of their own.
 
     Raises:
         CapabilityError: if the model neither decodes nor predicts reward or continuation.
@@ -141,6 +148,8 @@ def horizon_errors(
     first = next(steps)  # checks the sequences before they are read
     tallies = _Tallies(model, sequences, burn_in, kept=samples if of == "dream" else 1)
     for step in chain([first], steps):
+        if watch is not None:
+            watch(step)
         tallies.add(_forecast(step, samples, tallies.measures) if of == "forecast" else step)
     return tallies.errors(burn_in=burn_in, horizon=horizon, samples=samples)
 
@@ -194,6 +203,11 @@ class _Tallies:
             termination=None if self._ends is None else self._ends.curve(),
             calibration=[] if self._ends is None else self._ends.calibration(),
             detections={name: tally.detection() for name, tally in events.items() if tally is not None},
+            row_errors={
+                **{f"observation/{key}": tally.rows() for key, tally in self._shown.items()},
+                **{f"moving/{key}": self._shown[key].moving_rows() for key, curve in moving.items() if curve},
+                **{name: tally.rows() for name, tally in events.items() if tally is not None},
+            },
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.dream.replay_starts import filtered_states
+from wmcomponents.dream.replay_starts import last_states
 from wmcomponents.dream.starts import model_device
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.world_model import Observation, State, WorldModel
@@ -175,8 +175,8 @@ def _filtered(
 ) -> State:
     """The filter's state after the prefix, ``[B * samples, ...]``."""
     prefix = cast(TensorDictBase, sequences[:, :burn_in])
-    states = filtered_states(model, prefix, generator=generator)
-    return {key: value[:, -1].repeat_interleave(samples, 0) for key, value in states.items()}
+    states = last_states(model, prefix, generator=generator)
+    return {key: value.repeat_interleave(samples, 0) for key, value in states.items()}
 
 
 def _imagined(

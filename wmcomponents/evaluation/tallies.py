@@ -79,6 +79,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._means: list[list[float]] = []
+        self._rows: list[Tensor] = []  # (3, B)
 
     @property
     def is_used(self) -> bool:
@@ -88,11 +89,16 @@ class Tally:
     def add(self, alive: Tensor, *errors: Tensor) -> None:
         """One step: errors of the model, of copying, of the mean, ``[B]`` each; of the rows that are ``alive``."""
         self._means.append([float(error.double()[alive].mean()) if bool(alive.any()) else math.nan for error in errors])
+        self._rows.append(torch.stack([torch.where(alive, error.double(), math.nan) for error in errors]))
 
     def curve(self, metric: str) -> Curve:
         """What was added, by horizon."""
         model, copy, mean = (list(values) for values in zip(*self._means, strict=True))
         return Curve(metric, model, copy, mean)
+
+    def rows(self) -> Tensor:
+        """The errors of each sequence, ``[3, B, K]``: of the model, of copying, of the mean; NaN once it has ended."""
+        return torch.stack(self._rows, -1)
 
 
 class ObservationTally:
@@ -139,6 +145,14 @@ class ObservationTally:
         """Errors of what moved; ``None`` where nothing is told apart."""
         return self._moved.curve(self._measure.metric) if self._moved.is_used else None
 
+    def rows(self) -> Tensor:
+        """Errors of all of it, sequence by sequence: see :meth:`Tally.rows`."""
+        return self._all.rows()
+
+    def moving_rows(self) -> Tensor:
+        """Errors of what moved, sequence by sequence."""
+        return self._moved.rows()
+
 
 class RewardTally(Tally):
     """The last reward seen is the one received with the last observation of the prefix, where there is one."""
@@ -179,16 +193,30 @@ class EndTally:
     def __init__(self) -> None:
         self._ends: list[Tensor] = []  # (rows left,)
         self._chances: list[Tensor] = []  # (rows left, samples)
+        self._alive: list[Tensor] = []  # (B,)
 
     def add(self, step: OpenLoopStep, alive: Tensor, samples: int) -> None:
         """One step of dreams, ``samples`` a sequence; ``alive`` is bool ``[B]``."""
         assert step.cont is not None
         self._ends.append(step.transition["next", "terminated"][:, 0].cpu()[alive].double())
         self._chances.append((1.0 - step.cont[:, 0].cpu().double()).reshape(-1, samples)[alive])
+        self._alive.append(alive)
+
+    def _rate(self) -> Tensor:
+        """The share of all steps that end."""
+        return torch.cat(self._ends).mean() if any(len(ends) for ends in self._ends) else torch.tensor(math.nan)
+
+    def rows(self) -> Tensor:
+        """Brier scores of each sequence: see :meth:`Tally.rows`."""
+        rate, found = self._rate(), torch.full((3, len(self._alive[0]), len(self._alive)), math.nan).double()
+        for k, (alive, ends, chances) in enumerate(zip(self._alive, self._ends, self._chances, strict=True)):
+            found[0, alive, k] = (chances - ends[:, None]).square().mean(1)
+            found[1, alive, k], found[2, alive, k] = ends, (rate - ends).square()
+        return found
 
     def curve(self) -> Curve:
         """Brier scores by horizon."""
-        rate = torch.cat(self._ends).mean() if any(len(ends) for ends in self._ends) else torch.tensor(math.nan)
+        rate = self._rate()
         model, copy, mean = [], [], []
         for ends, chances in zip(self._ends, self._chances, strict=True):
             model.append(float((chances - ends[:, None]).square().mean()))
