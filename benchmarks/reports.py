@@ -62,7 +62,7 @@ FAMILIES = {
 INTRODUCTION = """\
 # A report of every family
 
-What [`wmc report`](../how-to/read-the-report.md) says of one small model of each family, after some seconds or minutes of
+What [`wmc report`](../how-to/read-the-report.md) says of one small model of each family, after seconds or minutes of
 training on random play. These models are small and barely trained: the reports show what can be told of a model, not
 which family is better.
 
