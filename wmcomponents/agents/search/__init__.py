@@ -51,12 +51,13 @@ from wmcomponents.agents.search.search import UNCOUNTED as UNCOUNTED
 from wmcomponents.agents.search.search import Plan as Plan
 from wmcomponents.agents.search.search import RootCount as RootCount
 from wmcomponents.agents.search.search import RootRule as RootRule
-from wmcomponents.agents.search.search import SearchNoise as SearchNoise
 from wmcomponents.agents.search.search import Selection as Selection
 from wmcomponents.agents.search.search import TreeSearch as TreeSearch
 from wmcomponents.agents.search.searched import Evaluation as Evaluation
 from wmcomponents.agents.search.searched import SearchedModel as SearchedModel
 from wmcomponents.agents.search.searched import no_value as no_value
 from wmcomponents.agents.search.searched import uniform_prior as uniform_prior
+from wmcomponents.agents.search.simulations import CompiledSimulations as CompiledSimulations
+from wmcomponents.agents.search.simulations import SearchNoise as SearchNoise
 from wmcomponents.agents.search.tree import Path as Path
 from wmcomponents.agents.search.tree import Tree as Tree

@@ -153,8 +153,9 @@ def mixed_value(value: Tensor, probs: Tensor, count: Tensor, taken: Tensor, q: T
         q: of its edges, ``[..., K]``; 0 where not visited.
     """
     prior = probs.clamp(min=torch.finfo(q.dtype).tiny)
-    mass = (prior * taken).sum(-1, keepdim=True)
-    weighted = (prior * q / torch.where(mass > 0, mass, 1.0)).sum(-1)
+    # Where nothing was visited the sum below is 0 whatever it is divided by.
+    mass = (prior * taken).sum(-1, keepdim=True).clamp(min=torch.finfo(q.dtype).tiny)
+    weighted = (prior * q / mass).sum(-1)
     return (value + count * weighted) / (count + 1)
 
 

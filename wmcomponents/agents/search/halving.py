@@ -14,6 +14,7 @@ from wmcomponents.agents.search.tree import Nodes, Path, Tree
 from wmcomponents.world_model import Noise
 
 GUMBEL, BASE, LISTED, ORDER = "root_gumbel", "root_base_visits", "root_listed", "root_order"
+DUE = "root_due_visits"
 LOWEST = -1e9  # below every score of an action that may be taken, above every one that may not
 
 
@@ -60,10 +61,11 @@ class SequentialHalving:
         tree.extra[LISTED] = legal.clamp(max=self.considered)
         if self.due.device != legal.device:
             self.due = self.due.to(legal.device)
+        tree.extra[DUE] = self.due[:, tree.extra[LISTED]]
 
     def __call__(self, tree: Tree, nodes: Nodes, carry: Any) -> tuple[Tensor, Any]:
         """Scores ``[B, K]`` of the root's edges."""
-        return self._scores(tree, nodes, self.due[tree.simulation][tree.extra[LISTED]]), None
+        return self._scores(tree, nodes, tree.extra[DUE].index_select(0, tree.turn).squeeze(0)), None
 
     def after(self, tree: Tree, path: Path) -> None:
         """Nothing is kept."""

@@ -12,11 +12,11 @@ from wmcomponents.agents.search.bounds import HIGH, LOW
 from wmcomponents.agents.search.decision import Decision, FinalChoice
 from wmcomponents.agents.search.root_prior import RootPrior
 from wmcomponents.agents.search.searched import Arrival, Evaluation, SearchedModel
+from wmcomponents.agents.search.simulations import TIE, Draws, SearchNoise, Simulations, simulated_one_by_one
 from wmcomponents.agents.search.states import NodeStates
 from wmcomponents.agents.search.tree import PROBS, RAW_VALUE, ROOT, Nodes, Path, Tree
 from wmcomponents.world_model import Noise, State
 
-TIE = 1e-7
 LOOK = 3
 """Levels that a descent goes down between two looks at whether all rows have arrived."""
 
@@ -98,22 +98,6 @@ UNCOUNTED = RootCount(0, 0)  # only what was backed up counts (MuZero's pseudoco
 PHANTOM = RootCount(1, 0)  # a first visit that brought the value 0 (LightZero, EfficientZero)
 
 
-class SearchNoise(NamedTuple):
-    """All that is random in one search, as base noise.
-
-    Attributes:
-        root: ``dirichlet`` and ``gumbel`` of the roots and ``choice`` of the final action (Gumbel), ``[B, K]`` each.
-        ties: uniform, ``[B, S, K]``: which of several equal edges a simulation takes; without it the first.
-        edges: of sampled actions, ``[B, 1 + S, ...]``: the root's first, then of each simulation's leaf.
-        model: the model's z of each simulation, ``[B, S, ...]``.
-    """
-
-    root: Noise = {}  # noqa: RUF012
-    ties: Tensor | None = None
-    edges: Tensor | None = None
-    model: Noise | None = None
-
-
 class Plan(NamedTuple):
     """What a search found.
 
@@ -153,6 +137,10 @@ class TreeSearch:
         max_depth: edges down to the deepest leaf; a simulation that comes there again backs up the leaf's value once
             more.
 
+    Attributes:
+        run: does all simulations of a planted tree; :func:`simulated_one_by_one`, or what takes its place, such as
+            :class:`CompiledSimulations`.
+
     Raises:
         ValueError: for a number of simulations or a depth below 1, or both or neither of ``root`` and ``choice``.
     """
@@ -178,6 +166,7 @@ class TreeSearch:
         final = root if choice is None else choice
         assert final is not None
         self.final: FinalChoice | RootRule = final
+        self.run: Simulations = simulated_one_by_one
 
     @property
     def search(self) -> "TreeSearch":
@@ -227,9 +216,7 @@ class TreeSearch:
         fresh = None if is_init is None else is_init.reshape(batch)
         with self.searched.eval_mode:
             tree = self._planted(flat, mask, noise, reuse, fresh)
-            for simulation in range(self.simulations):
-                tree.simulation = simulation
-                self._simulate(tree, noise)
+            self.run(self, tree, noise)
         decision = self.final.decide(tree, noise.root)
         vectors = self._root_vectors(tree)
         vector = vectors[torch.arange(batch, device=vectors.device), decision.edge]
@@ -247,45 +234,56 @@ class TreeSearch:
 
     # -- the steps of a simulation -------------------------------------------------------------------------------------
 
-    def _simulate(self, tree: Tree, noise: SearchNoise) -> None:
-        descend = self._follow if self.selection.is_local else self._descend
-        path, is_new = descend(tree, noise)
-        value = self._expand(tree, path, is_new, noise)
+    def simulate(self, tree: Tree, draws: Draws, levels: int | None = None) -> Path:
+        """One simulation: down to a leaf, look at it, back up.
+
+        Args:
+            tree: the trees, which grow.
+            draws: of this simulation.
+            levels: of the path, at least as many as it takes; as many as it takes, if not given. Only with a local
+                rule; then nothing branches on what the tree holds.
+        """
+        if self.selection.is_local:
+            path, is_new = self._follow(tree, draws, levels)
+        else:
+            path, is_new = self._descend(tree, draws)
+        value = self._expand(tree, path, is_new, draws)
         path = tree.backward(path._replace(leaf_value=value))
         self.selection.after(tree, path)
         if self.root is not None:
             self.root.after(tree, path)
-        if self.selection.is_local and tree.simulation + 1 < self.simulations:
+        if self.selection.is_local and not draws.is_last:
             passed = torch.cat([path.node, path.leaf.unsqueeze(0)])
-            self._prefer(tree, passed, tree.simulation + 1, noise)
+            self._prefer(tree, passed, draws.next_ties)
+        return path
 
     def _choose(
-        self, tree: Tree, rule: Selection | RootRule, nodes: Nodes, carry: Any, simulation: int, noise: SearchNoise
+        self, tree: Tree, rule: Selection | RootRule, nodes: Nodes, carry: Any, ties: Tensor | None
     ) -> tuple[Tensor, Any]:
         """The edges that a rule takes at nodes ``[..., B]``, and what the level below is to know."""
         score, carry = rule(tree, nodes, carry)
-        if noise.ties is not None:
-            score = score + TIE * noise.ties[:, simulation]
+        if ties is not None:
+            score = score + ties
         if tree.is_masked:
             score = score.masked_fill(nodes.logits == -torch.inf, -torch.inf)
         return score.argmax(-1), carry
 
-    def _prefer(self, tree: Tree, place: Tensor, simulation: int, noise: SearchNoise) -> None:
+    def _prefer(self, tree: Tree, place: Tensor, ties: Tensor | None) -> None:
         """Choose anew, for the next simulation, at places ``[..., B]`` of which more is known now."""
-        action, _ = self._choose(tree, self.selection, tree.look(place), None, simulation, noise)
+        action, _ = self._choose(tree, self.selection, tree.look(place), None, ties)
         tree.prefer(place, action)
 
-    def _follow(self, tree: Tree, noise: SearchNoise) -> tuple[Path, Tensor | None]:
+    def _follow(self, tree: Tree, draws: Draws, levels: int | None) -> tuple[Path, Tensor | None]:
         """As :meth:`_descend`, along the edges that a local rule prefers."""
         if self.root is not None:
-            action, _ = self._choose(tree, self.root, tree.look(tree.rows), None, tree.simulation, noise)
+            action, _ = self._choose(tree, self.root, tree.look(tree.rows), None, draws.ties)
             tree.prefer(tree.rows, action)
         onward = tree.onward.view(-1)
         places = [tree.rows]
         following = onward.index_select(0, tree.rows)
-        while len(places) != self.max_depth:
+        while len(places) != (self.max_depth if levels is None else levels):
             # Whether all have arrived is asked now and then; until then a row that has repeats its last node.
-            if len(places) % LOOK == 1 and torch.equal(following, places[-1]):
+            if levels is None and len(places) % LOOK == 1 and torch.equal(following, places[-1]):
                 break
             places.append(following)
             following = onward.index_select(0, following)
@@ -295,19 +293,19 @@ class TreeSearch:
         node = torch.stack(places)
         below = torch.cat([node[1:], leaf.unsqueeze(0)])
         goes_on = below != node  # a row that stays has arrived: its edge leads to the leaf
-        is_active = torch.ones_like(goes_on)
-        is_active[1:] = goes_on[:-1]
+        # As numbers, since inductor (torch 2.13) makes no valid code of truths that are put together.
+        is_active = torch.cat([torch.ones_like(node[:1]), goes_on[:-1].to(node.dtype)]).bool()
         child = torch.where(goes_on, below, leaf)
         action = tree.preferred.view(-1)[node]
         return Path(node, action, child, is_active, leaf, leaf, leaf), is_new
 
-    def _descend(self, tree: Tree, noise: SearchNoise) -> tuple[Path, Tensor | None]:
+    def _descend(self, tree: Tree, draws: Draws) -> tuple[Path, Tensor | None]:
         """From the roots down to edges that were never taken, or the depth limit; and where those are new."""
         place, active, carry = tree.rows, torch.ones_like(tree.size, dtype=torch.bool), None
         places, actions, actives, children = [], [], [], []
         rule: Selection | RootRule = self.selection if self.root is None else self.root
         while True:
-            action, carry = self._choose(tree, rule, tree.look(place), carry, tree.simulation, noise)
+            action, carry = self._choose(tree, rule, tree.look(place), carry, draws.ties)
             if places:
                 action = torch.where(active, action, actions[-1])
             child = tree.behind(place, action)
@@ -327,21 +325,19 @@ class TreeSearch:
         path = Path(node, torch.stack(actions), child, torch.stack(actives), leaf, leaf, leaf)
         return path, None if self.max_depth is None else is_new
 
-    def _expand(self, tree: Tree, path: Path, is_new: Tensor | None, noise: SearchNoise) -> Tensor:
+    def _expand(self, tree: Tree, path: Path, is_new: Tensor | None, draws: Draws) -> Tensor:
         """Dream to the leaves, look at them, and write them down; gives their values ``[B]``.
 
         Args:
             tree: the trees.
             path: to the leaves.
             is_new: where the leaf was not there before; ``None``: everywhere.
-            noise: of this search.
+            draws: of this simulation.
         """
-        s, parent, action, leaf = tree.simulation, path.node[-1], path.action[-1], path.leaf
-        z = None if noise.model is None else {key: value[:, s] for key, value in noise.model.items()}
+        parent, action, leaf = path.node[-1], path.action[-1], path.leaf
         state = tree.states.read(parent)
-        arrival = self.searched.step(state, self._vector(tree, parent, action), z)
-        drawn = None if noise.edges is None else noise.edges[:, 1 + s]
-        found = self.searched.evaluate(arrival.state, drawn, is_root=False)
+        arrival = self.searched.step(state, self._vector(tree, parent, action), draws.model)
+        found = self.searched.evaluate(arrival.state, draws.edges, is_root=False)
         if is_new is not None:  # a leaf that was there before stays what it was
             found, arrival = kept_leaves(tree, leaf, is_new, found, arrival)
         tree.states.write(leaf, arrival.state)
@@ -410,7 +406,7 @@ class TreeSearch:
                 if reuse is None
                 else tree.rows + torch.arange(tree.nodes, device=tree.rows.device).unsqueeze(1)
             )
-            self._prefer(tree, places, 0, noise)
+            self._prefer(tree, places, None if noise.ties is None else TIE * noise.ties[:, 0])
         return tree
 
     def _regrown(self, reuse: Tree, state: State, fresh: Tensor | None) -> Tree:

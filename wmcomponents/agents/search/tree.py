@@ -123,6 +123,15 @@ class Tree:
     def __post_init__(self) -> None:
         self.rows = torch.arange(self.batch, device=self.size.device) * self.nodes
         """Places of the roots."""
+        self.begin(0)
+
+    def begin(self, simulation: int) -> None:
+        """Note which simulation of the present search begins, from 0.
+
+        Beside the number there is ``turn``, int64 ``[1]``, the same for what is compiled.
+        """
+        self.simulation = simulation
+        self.turn = torch.full((1,), simulation, dtype=torch.int64, device=self.size.device)
 
     @classmethod
     def with_room(cls, states: NodeStates, like: Tensor, nodes: int, actions: Tensor | None) -> "Tree":
