@@ -105,7 +105,7 @@ class Hands {
 export function mount(root, connect) {
   root.classList.add("wmc");
   let hello = null, hands = null, frame = null, drives = false, viewers = 1, online = false;
-  let running = false, rate = 10, waiting = 0, sentAt = 0, counter = 0, drawn = 0, timer = null, spoken = 0, next = null;
+  let running = false, rate = 10, waiting = 0, sentAt = 0, counter = 0, drawn = 0, timer = null, spoken = 0, next = null, greeted = false;
   const sent = new Map();
   const rows = {};
 
@@ -138,7 +138,7 @@ export function mount(root, connect) {
     button("Step", ".", "One step with the action that is held", () => step()),
     button("Other luck", "L", "One step whose noise is drawn anew: the same action may lead elsewhere", () => step(true)),
     button("Branch", "B", "A second future from here; the first one stays", () => ask("fork")),
-    make("label", {}, make("span", { class: "unseen" }, "Speed"), speed));
+    speed);
   const actions = make("div", { class: "actions" });
   const actionNow = make("span", { class: "now" });
   const branches = make("ul", { class: "branches", "aria-label": "Branches" });
@@ -230,7 +230,7 @@ export function mount(root, connect) {
   });
   function heardHello(header) {
     const isOther = hello && hello.session !== header.session;
-    hello = header;
+    hello = header; greeted = false;
     hands = new Hands(header.controls);
     title.textContent = header.title;
     document.title = root.closest(".wmc-page") ? `${header.title} – a dream` : document.title;
@@ -259,9 +259,10 @@ export function mount(root, connect) {
   }
   async function heardFrame(header, blobs) {
     const isNew = !frame || frame.branch !== header.branch;
-    const isStep = header.id === waiting;
+    const isStep = header.id !== 0 && header.id === waiting;
     frame = header;
-    if (isStep || isNew) say("");
+    if (!greeted) greeted = true; // what was said at the greeting stays until something is done
+    else if (isStep || isNew) say("");
     const order = ++drawn;
     const images = await Promise.all(blobs.map((blob, i) => createImageBitmap(new Blob([blob], { type: header.pictures[i].type }))));
     if (order === drawn) {
