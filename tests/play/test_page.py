@@ -193,8 +193,9 @@ def test_what_is_played_is_saved_and_the_overlay_is_drawn(page, server):
 
 
 def test_it_can_be_used_without_eyes_or_a_mouse(page):
-    nameless = """() => [...document.querySelectorAll('button, select, input, canvas')].filter((each) => each.offsetParent &&
-        !(each.textContent.trim() || each.labels?.length || each.ariaLabel)).map((each) => each.outerHTML)"""
+    nameless = """() => [...document.querySelectorAll('button, select, input, canvas')]
+        .filter((each) => each.offsetParent && !(each.textContent.trim() || each.labels?.length || each.ariaLabel))
+        .map((each) => each.outerHTML)"""
     assert page.evaluate(nameless) == []
     page.wait_for_timeout(700)
     press(page, "ArrowLeft")
