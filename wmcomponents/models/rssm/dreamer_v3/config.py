@@ -24,7 +24,8 @@ class DreamerV3NetworkConfig:
             presets, or ``"strided"``, strided and transposed convolutions, as in the paper and the official option.
         bins: bins of the reward head.
         unimix: share of the uniform distribution in categorical latents.
-        latent: kind of the stochastic state: ``"categorical"``, or ``"gaussian"`` as in PlaNet and Dreamer V1.
+        latent: kind of the stochastic state: ``"categorical"``, or ``"gaussian"`` as in PlaNet and Dreamer V1, which
+            says a few numbers more exactly at small sizes.
         vectors: scaling of vector observations: ``"symlog"`` as in the paper, or ``"standardize"`` (zero mean and unit
             variance, fitted to data before training), which small models need where a few numbers of small range say
             everything, as in CartPole.
