@@ -1,5 +1,15 @@
 """From one state to the next."""
 
+from wmcomponents.dynamics.features.adaptive import AdaptiveFramePredictor as AdaptiveFramePredictor
+from wmcomponents.dynamics.features.dino_wm import DINOWMPredictor as DINOWMPredictor
+from wmcomponents.dynamics.features.joining import AsTokens as AsTokens
+from wmcomponents.dynamics.features.joining import FrameParts as FrameParts
+from wmcomponents.dynamics.features.joining import InChannels as InChannels
+from wmcomponents.dynamics.features.joining import Joining as Joining
+from wmcomponents.dynamics.features.lewm import ActionEmbedding as ActionEmbedding
+from wmcomponents.dynamics.features.lewm import LeWMPredictor as LeWMPredictor
+from wmcomponents.dynamics.features.lewm import NormedProjection as NormedProjection
+from wmcomponents.dynamics.features.vjepa2_ac import VJEPA2ACPredictor as VJEPA2ACPredictor
 from wmcomponents.dynamics.gaussian_ensemble import GaussianMLPEnsemble as GaussianMLPEnsemble
 from wmcomponents.dynamics.mdn_rnn import MDNRNN as MDNRNN
 from wmcomponents.dynamics.mixture import DimensionMixture as DimensionMixture

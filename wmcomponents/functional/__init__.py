@@ -67,6 +67,9 @@ from wmcomponents.functional.edm import on_byte_grid as on_byte_grid
 from wmcomponents.functional.edm import to_bytes as to_bytes
 from wmcomponents.functional.edm import with_noise as with_noise
 from wmcomponents.functional.edm_sampler import EDMSampler as EDMSampler
+from wmcomponents.functional.goal_cost import feature_distances as feature_distances
+from wmcomponents.functional.goal_cost import growing_frame_cost as growing_frame_cost
+from wmcomponents.functional.goal_cost import last_frame_cost as last_frame_cost
 from wmcomponents.functional.goal_distances import euclidean as euclidean
 from wmcomponents.functional.goal_distances import mean_absolute as mean_absolute
 from wmcomponents.functional.goal_distances import mean_squared as mean_squared
@@ -98,6 +101,10 @@ from wmcomponents.functional.patches import sincos_grid as sincos_grid
 from wmcomponents.functional.patches import take_tokens as take_tokens
 from wmcomponents.functional.patches import unpatchify as unpatchify
 from wmcomponents.functional.percentiles import percentile_range as percentile_range
+from wmcomponents.functional.pose import euler_to_matrix as euler_to_matrix
+from wmcomponents.functional.pose import matrix_to_euler as matrix_to_euler
+from wmcomponents.functional.pose import pose_after as pose_after
+from wmcomponents.functional.pose import pose_difference as pose_difference
 from wmcomponents.functional.precision import at_least_float32 as at_least_float32
 from wmcomponents.functional.precision import full_precision as full_precision
 from wmcomponents.functional.quantize import dequantized as dequantized

@@ -99,6 +99,8 @@ from wmcomponents.nn.vit.block import LayerScale as LayerScale
 from wmcomponents.nn.vit.block import ViTBlock as ViTBlock
 from wmcomponents.nn.vit.block import rescale_residuals_ as rescale_residuals_
 from wmcomponents.nn.vit.block import vit_init_ as vit_init_
+from wmcomponents.nn.vit.frame_causal import FrameCausalTransformer as FrameCausalTransformer
+from wmcomponents.nn.vit.frame_causal import frame_causal_mask as frame_causal_mask
 from wmcomponents.nn.vit.grid_positions import FixedGridPositions as FixedGridPositions
 from wmcomponents.nn.vit.grid_positions import GridPositions as GridPositions
 from wmcomponents.nn.vit.grid_positions import LearnedGridPositions as LearnedGridPositions

@@ -16,6 +16,8 @@ from wmcomponents.objectives.collapse.views import MeanVICReg as MeanVICReg
 from wmcomponents.objectives.collapse.views import SlicedViewLoss as SlicedViewLoss
 from wmcomponents.objectives.collapse.views import VICReg as VICReg
 from wmcomponents.objectives.collapse.views import ViewLoss as ViewLoss
+from wmcomponents.objectives.feature_rollout import FeatureRollout as FeatureRollout
+from wmcomponents.objectives.feature_rollout import feature_rollout as feature_rollout
 from wmcomponents.objectives.model_loss import ModelLoss as ModelLoss
 from wmcomponents.objectives.model_loss import Terms as Terms
 from wmcomponents.objectives.model_loss import TrainableModel as TrainableModel
