@@ -30,6 +30,11 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc data import hdf5 demonstrations.hdf5 data/robot",
         "wmc data import lerobot downloads/pusht data/pusht --image-size 64",
         "wmc data import video films data/films --image-size 64 --options fps=10 actions=actions.npz",
+        "wmc data import rlds openx/bridge/0.1.0 data/bridge --image-size 64 --options observations=image,state",
+        "wmc data import crafter crafter-logs data/crafter",
+        "wmc data import minecraft vpt data/minecraft --image-size 64",
+        "wmc data import realestate10k cameras data/rooms --image-size 64 --options frames=rooms",
+        "wmc data import carla drives data/drives --image-size 64 --options measured=speed",
     ],
     "data info": ["wmc data info data/cartpole"],
     "train": [

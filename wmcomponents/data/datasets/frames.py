@@ -30,14 +30,22 @@ class FilmRows:
         path: the file.
         size: side of the frames; their own if not given.
         fps: frames a second that are kept; all if not given.
+        at: seconds from the first frame on, rising; the frames nearest to them are kept.
 
     Raises:
-        BadDataError: if it is no film that can be read.
+        BadDataError: if it is no film that can be read, or ends before the last of these times.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, path: str | Path, *, size: int | None = None, fps: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: int | None = None,
+        fps: float | None = None,
+        at: Sequence[float] | None = None,
+    ) -> None:
         self.path = Path(path)
         self._size = size
         with _opened(self.path) as container:
@@ -46,7 +54,10 @@ class FilmRows:
             self.times = _times(container, stream)
         if not self.times:
             raise BadDataError(f"{path} is a film without frames.")
-        self._kept = list(range(len(self.times))) if fps is None else _at_rate(self.times, fps)
+        if at is not None:
+            self._kept = _nearest(self.times, at, self.path)
+        else:
+            self._kept = list(range(len(self.times))) if fps is None else _at_rate(self.times, fps)
         self.shape = (len(self._kept), size or height, size or width, 3)
         self._frames: Iterator[np.ndarray] | None = None
         self._at = 0
@@ -272,4 +283,18 @@ def _at_rate(times: list[float], fps: float) -> list[int]:
         if now > span:
             kept.append(number)
             span = now
+    return kept
+
+
+def _nearest(times: list[float], wanted: Sequence[float], path: Path) -> list[int]:
+    """The frames that are shown next to these times."""
+    shown = np.asarray(times)
+    kept = [int(np.abs(shown - time).argmin()) for time in wanted]
+    between = float(np.diff(shown).max()) if len(shown) > 1 else 0.0
+    far = [time for time, number in zip(wanted, kept, strict=True) if abs(shown[number] - time) > max(between, 1e-3)]
+    if far or len(set(kept)) < len(kept):
+        raise BadDataError(
+            f"{path} shows {len(times)} frames in {times[-1]:.3f} s, and {len(wanted)} are asked for, up to "
+            f"{max(wanted):.3f} s: it is another film, or another rate."
+        )
     return kept

@@ -15,11 +15,20 @@ Source = Callable[..., Recording]
 """A function of a path, and of options by name, that describes what lies there."""
 
 SOURCES: dict[str, str | Source] = {
-    "arrays": "wmcomponents.data.datasets.arrays:arrays",
-    "hdf5": "wmcomponents.data.datasets.hdf5:hdf5",
-    "minari": "wmcomponents.data.datasets.minari:minari",
-    "lerobot": "wmcomponents.data.datasets.lerobot:lerobot",
-    "video": "wmcomponents.data.datasets.video:video",
+    name: f"wmcomponents.data.datasets.{place}"
+    for name, place in {
+        "arrays": "arrays:arrays",
+        "hdf5": "hdf5:hdf5",
+        "minari": "minari:minari",
+        "lerobot": "lerobot:lerobot",
+        "rlds": "rlds:rlds",
+        "video": "video:video",
+        "dreamer": "dreamer:dreamer",
+        "crafter": "dreamer:crafter",
+        "minecraft": "minecraft:minecraft",
+        "realestate10k": "real_estate:real_estate",
+        "carla": "carla:carla",
+    }.items()
 }
 """Every source by its name: the function, or where it is found, as ``package.module:function``. Add your own."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from torchrl.data import OneHot
 
 from wmcomponents.data.datasets.arrays import NAMES
@@ -44,7 +45,7 @@ def video(
         raise BadDataError(f"{path} holds no film ({', '.join(FILMS)}).")
     shared = _shared(actions, path)
     opened = [FilmRows(film, size=image_size, fps=fps) for film in films]
-    spec = OneHot(1) if actions == ALONE else None
+    spec = OneHot(1, dtype=torch.int64) if actions == ALONE else None
 
     def episodes() -> Iterator[EpisodeRows]:
         for film, frames in zip(films, opened, strict=True):
