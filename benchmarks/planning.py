@@ -34,7 +34,7 @@ EPISODES, ON_BUDGET, SEED, DISCOUNT = 5, 3, 2026, 0.99
 FAMILIES = ("WorldModels", "PlaNet", "TDMPC2", "MuZero", "EfficientZero")
 ENVS = {"CartPole-v1": ("CEM", "MPPI", "MCTS"), "Pendulum-v1": ("CEM", "MPPI")}
 CURVE = {"env": "Pendulum-v1", "family": "WorldModels", "planners": ("CEM", "MPPI")}
-BUDGETS = (5, 10, 20)
+BUDGETS = (5, 10, 20, 30, 40, 60)
 """Milliseconds of a step, of the processor and not of the clock: other work on the machine does not count."""
 
 
