@@ -139,7 +139,7 @@ TASKS: dict[str, Task] = {
             "DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {},
             "TD-MPC2": IN_200_STEPS, "PlaNet": FURTHER_AHEAD,
         },
-        steps_of={"TD-MPC2": 8_000, "PlaNet": 9_000},
+        steps_of={"TD-MPC2": 6_000, "PlaNet": 9_000},
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
