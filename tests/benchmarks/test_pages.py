@@ -19,6 +19,7 @@ from benchmarks import (
     pixel_page,
     pixel_speed,
     planning,
+    play_latency,
     plots,
     report,
     sb3_rollouts,
@@ -61,6 +62,7 @@ TABLES = {
     "sb3_rollouts": lambda: sb3_rollouts.page(facts("sb3_rollouts")),
     "tdmpc2_speed": lambda: tdmpc2_speed.page(facts("tdmpc2_speed")),
     "search": lambda: search.page(facts("search")),
+    "play_latency": lambda: play_latency.page_of(facts("play_latency")),
 }
 """Pages of one table, without a figure."""
 

@@ -13,7 +13,7 @@ SMALL = 128 * 128
 QUALITY = 92
 """Of a JPEG, with full colour at every pixel."""
 
-HEAT = np.array([255.0, 40.0, 0.0])
+HEAT = np.array([255.0, 0.0, 210.0])
 """The colour of what is laid over a frame."""
 
 
