@@ -151,8 +151,8 @@ TASKS: dict[str, Task] = {
         baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "cartpole-swingup-8": Task(
-        "dm_control/cartpole-swingup", 700.0, 6_250, options={"action_repeat": 8}, evaluate_every=625, episodes=10,
-        changes={"DreamerV3": IN_LONG_STEPS}, baseline=("SAC", {"learning_rate": 1e-3}, 12_500),
+        "dm_control/cartpole-swingup", 700.0, 6_250, seeds=(0,), options={"action_repeat": 8}, evaluate_every=625,
+        episodes=10, changes={"DreamerV3": IN_LONG_STEPS}, baseline=("SAC", {"learning_rate": 1e-3}, 12_500),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 20_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},

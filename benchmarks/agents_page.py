@@ -121,7 +121,8 @@ def page(facts: dict[str, Any]) -> str:
         "mostly of seed 0, with other episodes. The return is that of an environment of its own, where neither",
         "exploration nor learning happens. CPU seconds hold the evaluations. A run that was stopped is shown as far as",
         "it came; the same command goes on with it. A real step is an action; in dm_control it lasts two of the",
-        "environment's own steps, or as many as `action_repeat` says (6,250 of eight are 50,000 of these).",
+        "environment's own steps, or as many as `action_repeat` says (6,250 of eight are 50,000 of these). In these",
+        "long steps DreamerV3's latent is Gaussian, not made of categories as the paper's.",
         "",
     ]
     return "\n".join(lines)
