@@ -9,7 +9,7 @@ from tests.support.golden_vectors import load
 from wmcomponents.models import TDMPC2
 from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws
 from wmcomponents.models.value_equivalent.tdmpc2.official import RULES
-from wmcomponents.models.value_equivalent.tdmpc2.windows import Windows
+from wmcomponents.objectives.windows import Windows
 from wmcomponents.pretrained import map_keys
 
 UPDATES = ("tdmpc2_update_single", "tdmpc2_update_multitask")

@@ -36,6 +36,12 @@ from wmcomponents.models.ensemble.probabilistic.objective import (
 from wmcomponents.models.joint_embedding.ijepa.model import IJEPA as IJEPA
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss as IJEPALoss
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPAOptimizerConfig as IJEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.jepa.config import JEPAConfig as JEPAConfig
+from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig as JEPALossConfig
+from wmcomponents.models.joint_embedding.jepa.config import JEPANetworkConfig as JEPANetworkConfig
+from wmcomponents.models.joint_embedding.jepa.config import JEPAOptimizerConfig as JEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.jepa.model import JEPA as JEPA
+from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss as JEPALoss
 from wmcomponents.models.joint_embedding.mae.model import MAE as MAE
 from wmcomponents.models.joint_embedding.mae.model import MAEDecoder as MAEDecoder
 from wmcomponents.models.joint_embedding.mae.objective import MAELoss as MAELoss
@@ -155,6 +161,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV3Preprint": DreamerV3Preprint,
     "EfficientZero": EfficientZero,
     "IRIS": IRIS,
+    "JEPA": JEPA,
     "MuZero": MuZero,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,

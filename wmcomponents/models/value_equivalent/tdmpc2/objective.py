@@ -15,9 +15,9 @@ from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig,
 from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws, draw
 from wmcomponents.models.value_equivalent.tdmpc2.policy_loss import Latents, policy_terms
 from wmcomponents.models.value_equivalent.tdmpc2.protocol import TDMPC2Model
-from wmcomponents.models.value_equivalent.tdmpc2.windows import Windows, cut_windows
 from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, check_model
 from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.objectives.windows import Windows, cut_windows
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Observation
 

@@ -1,4 +1,4 @@
-"""Sequences cut into the windows that TD-MPC2 is rolled out along."""
+"""Sequences cut into the windows that a latent model is rolled out along."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,82 @@
+"""IMPALA's residual image encoder."""
+
+from collections.abc import Sequence
+
+from tensordict import NestedKey
+from torch import Tensor, nn
+
+from wmcomponents.component import Component
+
+
+class ImpalaBlock(nn.Module):
+    """``x + conv(relu(conv(relu(x))))``, both convolutions 3x3.
+
+    Args:
+        channels: of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to the same."""
+        return x + self.conv2(self.conv1(x.relu()).relu())
+
+
+class ImpalaEncoder(Component):
+    """Encoder of images: stacks of a convolution, a pool that halves the resolution and residual blocks; flattened.
+
+    Pixels enter as ``x / 255``.
+
+    Keys:
+        | key | shape | dtype | |
+        |---|---|---|---|
+        | "pixels" | [*B, H, W, C] | uint8 | read |
+        | "embed" | [*B, out_features] | float | written |
+
+    Args:
+        image_shape: (H, W, C).
+        channels: of each stack.
+        blocks: residual blocks of a stack.
+        in_keys: the image.
+        out_keys: the embedding.
+
+    Reference: Espeholt et al., IMPALA (2018), figure 3, the large architecture without its last layer.
+
+    Example:
+        >>> import torch
+        >>> ImpalaEncoder((64, 64, 3))(pixels=torch.zeros(5, 64, 64, 3, dtype=torch.uint8)).shape
+        torch.Size([5, 2048])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int] = (16, 32, 32),
+        blocks: int = 2,
+        in_keys: Sequence[NestedKey] = ("pixels",),
+        out_keys: Sequence[NestedKey] = ("embed",),
+    ) -> None:
+        super().__init__(in_keys, out_keys)
+        height, width, image_channels = image_shape
+        self.image_shape = (height, width, image_channels)
+        inputs = (image_channels, *channels[:-1])
+        self.stacks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(i, o, 3, padding=1),
+                nn.MaxPool2d(3, stride=2, padding=1),
+                *(ImpalaBlock(o) for _ in range(blocks)),
+            )
+            for i, o in zip(inputs, channels, strict=True)
+        )
+        for _ in channels:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.out_features = height * width * channels[-1]
+
+    def compute(self, pixels: Tensor) -> Tensor:
+        """``[*B, H, W, C]``, from 0 to 255, to ``[*B, out_features]``."""
+        x = pixels.reshape(-1, *self.image_shape).permute(0, 3, 1, 2).float() / 255.0
+        for stack in self.stacks:
+            x = stack(x)
+        return x.relu().flatten(1).reshape(*pixels.shape[:-3], self.out_features)

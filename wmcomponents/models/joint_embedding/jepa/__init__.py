@@ -1,0 +1,1 @@
+"""A joint-embedding world model with actions: encoder, predictor, terms against collapse."""

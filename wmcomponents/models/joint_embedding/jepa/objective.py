@@ -1,0 +1,231 @@
+"""The objective of a joint-embedding world model: predicted embeddings, and terms that keep them from collapsing."""
+
+import copy
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wmcomponents.codecs.action import ActionVector
+from wmcomponents.component import Component
+from wmcomponents.functional import channel_std, participation_ratio
+from wmcomponents.functional.broadcast import keep_where
+from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
+from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, TrainableModel, check_model
+from wmcomponents.objectives.collapse.sequences import (
+    AgainstCollapse,
+    InverseDynamics,
+    PLDMRegularizer,
+    SIGReg,
+    TemporalSimilarity,
+    Together,
+    VarianceCovariance,
+)
+from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.objectives.windows import Windows, cut_windows
+from wmcomponents.optim import ClippedAdamW
+
+
+class JointEmbeddingModel(TrainableModel, Protocol):
+    """What the objective reads of a :class:`~wmcomponents.models.JEPA`, which imports the objective.
+
+    Attributes:
+        predictor: embedding and action vector to the next embedding.
+        inverse_dynamics: two embeddings side by side to the action vector between them.
+        action_vector: actions as vectors.
+    """
+
+    predictor: Component
+    inverse_dynamics: nn.Module
+    action_vector: ActionVector
+
+    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The embedding of an observation, ``[*B, L]``."""
+        ...
+
+
+def against_collapse(config: JEPALossConfig, inverse_dynamics: nn.Module) -> AgainstCollapse:
+    """The terms beside the prediction that a config names.
+
+    Args:
+        config: their kinds and weights.
+        inverse_dynamics: tells the action from two embeddings.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    c = config
+    parts: list[AgainstCollapse] = []
+    if c.against_collapse == "variance_covariance":
+        parts.append(VarianceCovariance(c.variance, c.covariance))
+    elif c.against_collapse == "distribution":
+        parts.append(SIGReg(c.distribution))
+    elif c.against_collapse == "pldm":
+        parts.append(PLDMRegularizer())
+    elif c.against_collapse != "none":
+        kinds = "'variance_covariance', 'distribution', 'pldm' or 'none'"
+        raise ValueError(f"against_collapse is {kinds}; got {c.against_collapse!r}.")
+    if c.similarity and c.against_collapse != "pldm":
+        parts.append(TemporalSimilarity(c.similarity))
+    if c.inverse_dynamics:
+        parts.append(InverseDynamics(inverse_dynamics, c.inverse_dynamics))
+    return Together(parts)
+
+
+class JEPALoss(ModelLoss[JointEmbeddingModel]):
+    r"""Objective of a joint-embedding world model on TorchRL-layout sequences.
+
+    .. math:: L = \tfrac{1}{H} \sum_{t=0}^{H-1} \|\hat z_{t+1} - z_{t+1}\|^2 / \dim z + R(z_0, \dots, z_H, a)
+
+    Here z_t embeds the observation at t, and the prediction begins at z_0 and goes on from itself. R are the terms
+    against collapse, of windows that lie in one episode.
+
+    Sequences ``[B, T]`` are cut into windows of H transitions, side by side; what is left over at the end is not used,
+    and a shorter sequence is one window. Where another episode begins inside a window, the prediction begins anew.
+
+    Keys read (rename with ``set_keys``): the observation keys, ``action``, ``is_init``; under ``next`` the observation
+    keys, ``reward``, ``terminated``, ``done`` (the reward is not used). Honoured where present:
+    ``("collector", "mask")`` and ``priority_weight``, one for each transition.
+
+    Keys written: ``loss_prediction`` and a loss for each term against collapse, weighted and meant to be summed; and
+    detached: ``embedding_rank`` (the participation ratio of the batch's embeddings) and ``embedding_std`` (mean deviation
+    of a channel), which tell a collapse.
+
+    Args:
+        world_model: a :class:`~wmcomponents.models.JEPA`, or one made of the same parts.
+        config: numbers of the objective.
+        optimizer: numbers of :meth:`make_optimizer`.
+        against: the terms against collapse, in place of those that the config names.
+        seed: of this module's noise.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"`` (``[N, H]``).
+
+    Raises:
+        TypeError: if the model is not made of these parts.
+        ValueError: for an unknown reduction, target or kind; on call, if the sequences have no batch ``[B, T]``.
+        KeyError: on call, if a key is missing.
+
+    Reference: Terver et al., A Lightweight Library for Energy-Based Joint-Embedding Predictive Architectures (2026).
+    """
+
+    def __init__(
+        self,
+        world_model: JointEmbeddingModel,
+        config: JEPALossConfig | None = None,
+        *,
+        optimizer: JEPAOptimizerConfig | None = None,
+        against: AgainstCollapse | None = None,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        check_model(world_model, JointEmbeddingModel, type(self))
+        c = loss_part(JEPALossConfig, config)
+        if c.horizon < 1:
+            raise ValueError(f"horizon is at least 1; got {c.horizon}.")
+        if c.target not in ("online", "stopped", "average"):
+            raise ValueError(f"target is 'online', 'stopped' or 'average'; got {c.target!r}.")
+        terms = against_collapse(c, world_model.inverse_dynamics) if against is None else against
+        follower = copy.deepcopy(cast(nn.Module, world_model)) if c.target == "average" else None
+        self._terms = terms.names
+        super().__init__(world_model, seed=seed, reduction=reduction)
+        self.horizon, self.target, self.average = c.horizon, c.target, ExponentialAverage(c.tau)
+        self.optimizer_config = optimizer_part(JEPAOptimizerConfig, optimizer)
+        # A list hides it from this module's parameters: those of its head are the model's, which are here already.
+        self._against = [terms]
+        self.against = against  # what a user brings may have parameters of its own
+        self.follower = None if follower is None else follower.requires_grad_(False)
+
+    def _written(self) -> list[NestedKey]:
+        return ["loss_prediction", *(f"loss_{name}" for name in self._terms), "embedding_rank", "embedding_std"]
+
+    # -- what the training loop asks ---------------------------------------------------------------------------------
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """AdamW behind a clipped gradient.
+
+        Args:
+            lr: learning rate; the config's if not given.
+            warmup: updates over which the rate grows from 0; the config's if not given.
+        """
+        c = self.optimizer_config
+        return ClippedAdamW(
+            [p for p in self.parameters() if p.requires_grad],
+            c.lr if lr is None else lr,
+            weight_decay=c.weight_decay,
+            max_norm=c.max_norm,
+            warmup=c.warmup if warmup is None else warmup,
+        )
+
+    @torch.no_grad()
+    def after_update(self, step: int) -> None:
+        """Move the averaged encoder, where there is one."""
+        if self.follower is not None:
+            with self._placed():
+                self.average.update(self.follower, cast(nn.Module, self.world_model), step)
+
+    # -- the objective -------------------------------------------------------------------------------------------------
+
+    def elements(self, tensordict: TensorDictBase) -> Terms:
+        """The terms of a batch of sequences ``[B, T]``: ``[N, H]`` each."""
+        model = self.world_model
+        windows = self.windows(tensordict)
+        action = model.action_vector(windows.action)
+        before, after = self.embeddings(windows)
+        expected = self.roll_out(before, action, windows.begins)
+        target = self.targets(windows, after)
+        losses = {"prediction": (expected - target).square().mean(-1)}
+        whole = ~windows.begins[:, 1:].any(1) & (windows.weight > 0).all(1)
+        rows = whole.nonzero().squeeze(-1)
+        embed = torch.cat([before[rows, :1], after[rows]], 1)
+        found = self._against[0](embed, action[rows]) if len(rows) > 1 else {}
+        nothing = embed.sum() * 0.0
+        losses.update({name: found.get(name, nothing).expand_as(windows.weight) for name in self._terms})
+        flat = after.detach().flatten(0, 1)
+        info = {"embedding_rank": participation_ratio(flat), "embedding_std": channel_std(flat)}
+        return Terms(losses, {name: value.expand_as(windows.weight) for name, value in info.items()}, windows.weight)
+
+    def windows(self, tensordict: TensorDictBase) -> Windows:
+        """Sequences ``[B, T]``, cut into windows.
+
+        Raises:
+            ValueError: if the batch is not ``[B, T]``.
+            KeyError: if a key is missing.
+        """
+        after: dict[str, NestedKey] = {key: ("next", key) for key in self.observation_keys}
+        transitions = self.transitions(tensordict, [*self.observation_keys, *after.values()])
+        observation = {key: keep_where(tensordict.get(key), transitions.real) for key in self.observation_keys}
+        following = {key: keep_where(tensordict.get(place), transitions.real) for key, place in after.items()}
+        action = keep_where(tensordict.get(self.tensor_keys.action), transitions.real)
+        return cut_windows(transitions, observation, following, action, self.horizon)
+
+    def embeddings(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """The embeddings before and after each transition, ``[N, H, L]`` each; every observation is encoded once."""
+        model, begins = self.world_model, windows.begins
+        rows, steps = begins.nonzero(as_tuple=True)
+        after = model.encode(windows.following)
+        fresh = model.encode({key: value[rows, steps] for key, value in windows.observation.items()})
+        before = torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1).index_put((rows, steps), fresh)
+        return before, after
+
+    def roll_out(self, before: Tensor, action: Tensor, begins: Tensor) -> Tensor:
+        """Embeddings that the predictor expects, each from the one that it expected before, ``[N, H, L]``.
+
+        Args:
+            before: embeddings before each transition, ``[N, H, L]``; read where ``begins``.
+            action: action vectors, ``[N, H, A]``.
+            begins: where the prediction begins anew, bool ``[N, H]``.
+        """
+        expected: list[Tensor] = []
+        for t in range(begins.shape[1]):
+            z = before[:, t] if t == 0 else torch.where(begins[:, t, None], before[:, t], expected[-1])
+            expected.append(self.world_model.predictor.compute(z, action[:, t]))
+        return torch.stack(expected, 1)
+
+    def targets(self, windows: Windows, after: Tensor) -> Tensor:
+        """What predictions are held to, ``[N, H, L]``."""
+        if self.follower is not None:
+            with torch.no_grad():
+                return cast(JointEmbeddingModel, self.follower).encode(windows.following)
+        return after if self.target == "online" else after.detach()
