@@ -32,6 +32,7 @@ from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
 from wmcomponents.dynamics import (
     MDNRNN,
     RSSM,
+    ActionGRU,
     AdaptiveFramePredictor,
     ConvTransition,
     DeltaTransformer,
@@ -39,6 +40,7 @@ from wmcomponents.dynamics import (
     DINOWMPredictor,
     LeWMPredictor,
     MLPTransition,
+    ResidualPredictor,
     RSSMObserve,
     RSSMObserveSequence,
     SimNormDynamics,
@@ -51,6 +53,7 @@ from wmcomponents.encoders import (
     ConvEncoder,
     ConvRepresentation,
     FrozenEncoder,
+    ImpalaEncoder,
     MLPEncoder,
     MLPRepresentation,
     MultiEncoder,
@@ -196,6 +199,9 @@ COMPONENTS = {
     "GaussianPolicyPrior": (lambda: scramble(GaussianPolicyPrior(6, 2, units=4)), [EMBED, Unbounded(2)]),
     "QEnsemble": (lambda: scramble(QEnsemble(6, units=4, members=3, bins=7)), [EMBED]),
     "ShallowConvEncoder": (lambda: ShallowConvEncoder((52, 52, 3), channels=2), [LARGE_IMAGE]),
+    "ActionGRU": (lambda: scramble(ActionGRU(6, 2)), [EMBED, ACTION]),
+    "ResidualPredictor": (lambda: scramble(ResidualPredictor(6, 2, units=4)), [EMBED, ACTION]),
+    "ImpalaEncoder": (lambda: ImpalaEncoder((16, 16, 3), channels=(2, 2), blocks=1), [IMAGE]),
     "SimNormDynamics": (lambda: scramble(SimNormDynamics(6, 8, units=4, group=4)), [EMBED]),
     "SimNormEncoder": (
         lambda: SimNormEncoder(SEEN, latent=8, units=4, group=4),

@@ -10,10 +10,12 @@ import torch
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.support.parts import settle
+from wmcomponents.dream import GoalReward, GoalWorldModel
 from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
     IRIS,
+    JEPA,
     TDMPC2,
     DeltaIRIS,
     DeltaIRISConfig,
@@ -31,6 +33,7 @@ from wmcomponents.models import (
     EfficientZeroConfig,
     Ensemble,
     IRISConfig,
+    JEPAConfig,
     MuZero,
     MuZeroConfig,
     PlaNet,
@@ -159,6 +162,11 @@ def delta_iris(*arguments) -> DeltaIRIS:
     return model
 
 
+def reaching(model) -> GoalWorldModel:
+    """A model of embeddings alone with a goal in its state, where its episodes end."""
+    return GoalWorldModel(model, GoalReward(model, success=1e-6), ends=True)
+
+
 MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("point-mass", PointMass),
     ("normal-noise-one-hot", lambda: ToyWorldModel(VECTOR, OneHot(3), noise="normal")),
@@ -199,6 +207,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
+    ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
+    ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
 ]
 
 OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond"})
@@ -220,6 +230,7 @@ ADAPTED = frozenset(
         "iris",
         "delta-iris",
         "diamond",
+        "jepa",
     }
 )
 """Models that the adapters meet in every run: every kind of space and capability, and one of each lineage.

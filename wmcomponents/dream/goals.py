@@ -132,9 +132,10 @@ class GoalReward:
         entries, batch = _entries(model, observation)
         entries = {key: value.to(device) for key, value in entries.items()}
         flags = torch.ones(*batch, 1, dtype=torch.bool, device=device)
+        acted = model.action_spec  # nothing was done before: any action does, as it is not read
+        action = torch.zeros(*batch, *acted.shape, dtype=acted.dtype, device=device)
         with torch.no_grad(), EvalMode(model):
-            nothing = model.initial_state(batch, device), model.null_action(batch, device)
-            return self.view(model.observe(*nothing, entries, flags, None))
+            return self.view(model.observe(model.initial_state(batch, device), action, entries, flags, None))
 
     def view(self, state: State) -> Tensor:
         """What is compared of states ``[*B, ...]``: all terms side by side, ``[*B, G]``."""

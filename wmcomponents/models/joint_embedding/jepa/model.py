@@ -21,7 +21,7 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State
 class JEPA(PretrainedModel):
     """Embeds observations and predicts embeddings; it predicts no reward and no end, and decodes nothing.
 
-    State: ``latent`` float ``[*B, L]``. Features: the latent. The filter needs no past: a state embeds the latest
+    State: ``embedding`` float ``[*B, L]``. Features: the embedding. The filter needs no past: a state embeds the latest
     observation. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of yours.
 
     Args:
@@ -50,7 +50,7 @@ class JEPA(PretrainedModel):
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(latent=Unbounded(torch.Size([n.latent]))),
+            state_spec=Composite(embedding=Unbounded(torch.Size([n.latent]))),
         )
         if n.predictor not in ("gru", "mlp"):
             raise ValueError(f"predictor is 'gru' or 'mlp'; got {n.predictor!r}.")
@@ -102,7 +102,7 @@ class JEPA(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The embedding of the observation; nothing else is read."""
-        return {"latent": self.encode(observation)}
+        return {"embedding": self.encode(observation)}
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
@@ -112,11 +112,11 @@ class JEPA(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The embedding that the predictor expects next; no reward, no end."""
-        return Prediction({"latent": self.predictor.compute(state["latent"], self.action_vector(action))}, None, None)
+        return Prediction({"embedding": self.predictor.compute(state["embedding"], self.action_vector(action))}, None, None)
 
     def features(self, state: State) -> Tensor:
         """The embedding, ``[*B, L]``."""
-        return state["latent"].clone()
+        return state["embedding"].clone()
 
     def objective(self) -> JEPALoss:
         """The objective of the config."""

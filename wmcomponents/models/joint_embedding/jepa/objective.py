@@ -91,8 +91,8 @@ class JEPALoss(ModelLoss[JointEmbeddingModel]):
     ``("collector", "mask")`` and ``priority_weight``, one for each transition.
 
     Keys written: ``loss_prediction`` and a loss for each term against collapse, weighted and meant to be summed; and
-    detached: ``embedding_rank`` (the participation ratio of the batch's embeddings) and ``embedding_std`` (mean deviation
-    of a channel), which tell a collapse.
+    detached: ``embedding_rank`` (the participation ratio of the batch's embeddings) and ``embedding_std`` (mean
+    deviation of a channel), which tell a collapse.
 
     Args:
         world_model: a :class:`~wmcomponents.models.JEPA`, or one made of the same parts.
