@@ -17,9 +17,9 @@ from benchmarks.measuring import Setup, flops, gemm, interleaved, row
 from benchmarks.overhead import STEPS, TARGETS, Subject, variants
 from benchmarks.plots import draw
 from benchmarks.report import markdown
+from wmcomponents.dream import GoalWorldModel
 from wmcomponents.models import MODELS, make_model, presets
-from wmcomponents.pretrained import PretrainedModel
-from wmcomponents.world_model import State
+from wmcomponents.world_model import State, WorldModel
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 64, 1024)
@@ -80,19 +80,20 @@ class Greedy(nn.Module):
         return nn.functional.one_hot(out.argmax(-1), out.shape[-1]) if self.discrete else out.tanh()
 
 
-def build(family: str, preset: str) -> PretrainedModel:
-    """A model with fresh weights, for the first observations and actions that it takes."""
+def build(family: str, preset: str) -> WorldModel:
+    """A model with fresh weights, for the first observations and actions that it takes; with goals for its rewards."""
     refused = []
     for observations in OBSERVATIONS:
         for actions in ACTIONS:
             try:
-                return make_model(family, preset, observations, actions)
+                made = make_model(family, preset, observations, actions)
+                return made if "reward" in made.capabilities else GoalWorldModel(made)
             except ValueError as error:
                 refused.append(str(error))
     raise ValueError(f"{family} {preset} takes none of the observations and actions here: {refused}")
 
 
-def subject(model: PretrainedModel, batch: int, device: str = "cpu", least: int = 64) -> Subject:
+def subject(model: WorldModel, batch: int, device: str = "cpu", least: int = 64) -> Subject:
     """A family's model, in at least so many states, which its filter made of random observations."""
     model = model.to(device).eval()
     rows = max(batch, least)

@@ -50,7 +50,7 @@ def test_the_same_seed_collects_the_same_data(tmp_path):
     [
         (["--env", "CartPole-v1", "--steps", 0], 2, "--steps is at least 1"),
         (["--env", "CartPole-v1", "--repeat-probability", 2], 2, "--repeat-probability is in [0, 1]"),
-        (["--env", "CartPole-v1", "--policy", "clever"], 2, "'random' or the .zip"),
+        (["--env", "CartPole-v1", "--policy", "clever"], 2, "or the .zip of a Stable"),
         (["--env", "CartPole-v1", "--policy", "nowhere.zip"], 1, "no agent at nowhere.zip"),
         (["--env", "CartPole-v9"], 1, "Did you mean 'CartPole-v1'"),
     ],
@@ -87,7 +87,7 @@ def test_damaged_and_foreign_data_is_refused(data, model, tmp_path):
     (tmp_path / "bad" / "data.json").write_bytes(sealed({**said, "transition_spec": {"kind": "Cloud"}}))
     assert "does not describe its steps" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
     (tmp_path / "bad" / "data.json").write_bytes(sealed({**said, "env": 3}))
-    assert "which environment" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
+    assert "names its environment by something" in wmc("eval", "--model", model, "--data", tmp_path / "bad").err
     wmc("collect", "--env", "Pendulum-v1", "--steps", 50, "--out", tmp_path / "pendulum")
     ran = wmc("eval", "--model", model, "--data", tmp_path / "pendulum", "--horizon", 5)
     assert ran.code == 1 and "observation [4] float32" in ran.err and "observation [3] float32" in ran.err
@@ -289,7 +289,7 @@ def test_the_same_seed_dreams_the_same(model, tmp_path):
         (["--out", "dream.avi"], 2, "--out ends in one of .gif, .mp4, .webp, .png"),
         (["--steps", 0], 2, "--steps is at least 1"),
         (["--fps", 0], 2, "--fps is positive"),
-        (["--policy", "clever"], 2, "'random' or the .zip"),
+        (["--policy", "clever"], 2, "or the .zip of a Stable"),
     ],
 )
 def test_dreaming_refuses_what_it_cannot_do(model, arguments, code, said):

@@ -9,6 +9,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "DreamerV3Preprint": ("tiny", "xs", "s", "m", "l", "xl"),
     "EfficientZero": ("tiny", "atari", "state"),
     "IRIS": ("tiny", "pong", "atari"),
+    "JEPA": ("tiny", "two_rooms"),
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
     "PlaNet": ("tiny", "official"),
     "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),

@@ -112,7 +112,9 @@ class JEPA(PretrainedModel):
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The embedding that the predictor expects next; no reward, no end."""
-        return Prediction({"embedding": self.predictor.compute(state["embedding"], self.action_vector(action))}, None, None)
+        return Prediction(
+            {"embedding": self.predictor.compute(state["embedding"], self.action_vector(action))}, None, None
+        )
 
     def features(self, state: State) -> Tensor:
         """The embedding, ``[*B, L]``."""
