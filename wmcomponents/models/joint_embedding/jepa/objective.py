@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.component import Component
+from wmcomponents.dynamics import ActionGRU, ResidualPredictor
 from wmcomponents.functional import channel_std, participation_ratio
 from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
@@ -38,8 +38,8 @@ class JointEmbeddingModel(TrainableModel, Protocol):
         action_vector: actions as vectors.
     """
 
-    predictor: Component
-    inverse_dynamics: nn.Module
+    predictor: ActionGRU | ResidualPredictor
+    inverse_dynamics: nn.Sequential
     action_vector: ActionVector
 
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
