@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wmcomponents.functional.mish import at_once, mish
+from wmcomponents.functional.mish import at_once, mish, mish_
 
 
 def numbers(*shape, seed=0) -> torch.Tensor:
@@ -48,6 +48,16 @@ def test_what_is_not_a_number_stays_so_and_the_input_stays_as_it_is():
     x[1, 5] = torch.nan
     before = x.clone()
     assert mish(x).isnan().nonzero().tolist() == [[1, 5]] and torch.equal(x.nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_in_place_it_gives_the_same(share):
+    x = numbers(int(share * at_once()) + 3)
+    expected = mish(x)
+    scattered = torch.stack([x, x], -1)[..., 0]
+    assert mish_(x) is x and mish_(scattered) is scattered
+    torch.testing.assert_close(x, expected, rtol=0, atol=0)
+    torch.testing.assert_close(scattered, expected)
 
 
 def test_transforms_of_functions_see_single_operations():

@@ -82,6 +82,7 @@ from wmcomponents.functional.masks import slot_positions as slot_positions
 from wmcomponents.functional.masks import visible as visible
 from wmcomponents.functional.min_max import min_max_scale as min_max_scale
 from wmcomponents.functional.mish import mish as mish
+from wmcomponents.functional.mish import mish_ as mish_
 from wmcomponents.functional.n_step import EpisodeTail as EpisodeTail
 from wmcomponents.functional.n_step import episode_tail as episode_tail
 from wmcomponents.functional.n_step import n_step_return as n_step_return

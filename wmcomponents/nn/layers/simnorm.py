@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.functional.mish import mish
+from wmcomponents.functional.mish import mish, mish_
 
 EPS = 1e-5
 STD = 0.02
@@ -41,11 +41,11 @@ class SimNorm(nn.Module):
 
 
 class Mish(nn.Module):
-    """:func:`wmcomponents.functional.mish` as a module."""
+    """Mish; in place where no gradient is recorded: for tensors that nothing else reads."""
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Apply it to every number."""
-        return mish(x)
+        return mish(x) if x.requires_grad else mish_(x)
 
 
 def small_linear(in_features: int, out_features: int) -> nn.Linear:
@@ -167,7 +167,7 @@ class EnsembleNormedLinear(EnsembleLinear):
 
     def __init__(self, members: int, in_features: int, out_features: int) -> None:
         super().__init__(members, in_features, out_features)
-        self.ln = EnsembleLayerNorm(members, out_features)
+        self.ln, self.act = EnsembleLayerNorm(members, out_features), Mish()
 
     def forward(
         self,
@@ -185,7 +185,7 @@ class EnsembleNormedLinear(EnsembleLinear):
             keep: dropout: 0 where an output is dropped, ``1 / (1 - p)`` where it is kept; none if not given.
         """
         x = super().forward(x, members, detach)
-        return mish(self.ln(x if keep is None else x * keep, members, detach))
+        return self.act(self.ln(x if keep is None else x * keep, members, detach))
 
 
 def chosen(weight: Tensor, members: Tensor | None, detach: bool) -> Tensor:
