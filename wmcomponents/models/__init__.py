@@ -51,6 +51,10 @@ from wmcomponents.models.joint_embedding.masked import MaskedModel as MaskedMode
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPA as MaskedJEPA
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPALoss as MaskedJEPALoss
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPAOptimizerConfig as MaskedJEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.official_masked import ijepa_from_official as ijepa_from_official
+from wmcomponents.models.joint_embedding.official_masked import mae_from_official as mae_from_official
+from wmcomponents.models.joint_embedding.official_masked import vjepa2_from_official as vjepa2_from_official
+from wmcomponents.models.joint_embedding.official_masked import vjepa_from_official as vjepa_from_official
 from wmcomponents.models.joint_embedding.official_vit import vit_from_official as vit_from_official
 from wmcomponents.models.joint_embedding.vjepa.model import VJEPA as VJEPA
 from wmcomponents.models.joint_embedding.vjepa.objective import VJEPALoss as VJEPALoss

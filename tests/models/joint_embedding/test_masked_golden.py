@@ -7,29 +7,22 @@ from torch import nn
 from tests.support import golden_vectors
 from tests.support.golden_features import close, load, weights_of
 from wmcomponents.functional import Masks, patchify, take_tokens
-from wmcomponents.models import IJEPA, IJEPALoss, vit_from_official
+from wmcomponents.models import IJEPA, IJEPALoss, ijepa_from_official, vit_from_official, vjepa2_from_official
 from wmcomponents.models.joint_embedding.mae.objective import hidden_patch_errors, patch_targets
-from wmcomponents.models.joint_embedding.official_masked import (
-    PREDICTOR_RULES,
-    ROTARY_PREDICTOR_RULES,
-    predictor_weights,
-)
-from wmcomponents.nn import MaskedPredictor, NormalizePixels, TiledAxialRoPE, ViTBlock
-from wmcomponents.pretrained import load_mapped
+from wmcomponents.nn import NormalizePixels
 
 
 def i_jepa() -> tuple[dict, dict, IJEPA, nn.Module]:
     """The vector's description and tensors, the model with its weights, and the encoder's average."""
     info, tensors = golden_vectors.load("ijepa_train_step")
-    encoder, average = (
-        vit_from_official("ijepa", weights_of(tensors, f"w.{part}."), heads=4) for part in ("enc", "target")
-    )
-    blocks = [ViTBlock(24, 4, 96) for _ in range(2)]
-    predictor = MaskedPredictor(32, 24, blocks, (6, 6), torch.zeros(36, 24))
-    load_mapped(predictor, predictor_weights(weights_of(tensors, "w.pred.")), PREDICTOR_RULES)
-    # The vector's images are normalised already.
-    raw = NormalizePixels((0.0,) * 3, (1 / 255,) * 3)
-    return info, tensors, IJEPA(encoder, predictor, (48, 48), pixels=raw), average
+    parts = {"encoder": "enc", "target_encoder": "target", "predictor": "pred"}
+    checkpoint = {
+        name: {f"module.{key}": value for key, value in weights_of(tensors, f"w.{part}.").items()}
+        for name, part in parts.items()
+    }
+    model = ijepa_from_official(checkpoint, heads=4)
+    model.pixels = NormalizePixels((0.0,) * 3, (1 / 255,) * 3)  # the vector's images are normalised already
+    return info, tensors, model, vit_from_official("ijepa", checkpoint, heads=4)
 
 
 def test_i_jepas_step_is_its_own():
@@ -59,9 +52,10 @@ def test_i_jepas_step_is_its_own():
 
 def test_v_jepa_2s_predictor_is_its_own_with_each_mask_token():
     info, tensors, weights = load("vjepa2_predictor_rope")
-    blocks = [ViTBlock(48, 2, 192, rope=TiledAxialRoPE(24)) for _ in range(2)]
-    net = MaskedPredictor(56, 48, blocks, (2, 4, 4), mask_tokens=3)
-    load_mapped(net, predictor_weights(weights), ROTARY_PREDICTOR_RULES)
+    encoder = load("vjepa2_encoder_rope")[2]
+    checkpoint = {"encoder": encoder, "predictor": {f"module.backbone.{key}": one for key, one in weights.items()}}
+    sizes = {"clip_size": (4, 32, 32), "heads": 2, "predictor_heads": 2}
+    net = vjepa2_from_official(checkpoint, **sizes).predictor
     for kind in (0, 1, 4):
         predicted = net(tensors["in.ctx"], tensors["in.mask_ctx"], tensors["in.mask_tgt"], kind)
         close(info, predicted, tensors[f"out.pred_idx{kind}"])

@@ -17,6 +17,8 @@ from wmcomponents.models import (
     MAEOptimizerConfig,
     VJEPALoss,
     VJEPAOptimizerConfig,
+    ijepa_from_official,
+    vjepa_from_official,
 )
 from wmcomponents.models.joint_embedding.official_masked import (
     DECODER_RULES,
@@ -215,6 +217,28 @@ def test_official_predictors_land_with_their_mask_tokens_in_order(family, rules)
         assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
     with pytest.raises(BadModelError, match="no mask tokens"):
         predictor_weights({"predictor_embed.weight": torch.zeros(1)})
+
+
+def test_published_models_come_with_encoder_and_predictor():
+    torch.manual_seed(0)
+    encoder = {
+        "norm1": "norm1",
+        "attention.": "attn.",
+        "mlp.0": "mlp.fc1",
+        "mlp.3": "mlp.fc2",
+        "patches.": "patch_embed.",
+    }
+    encoder["positions.table"] = "pos_embed"
+    for family, read in (("ijepa", ijepa_from_official), ("vjepa", vjepa_from_official)):
+        model = scramble(FAMILIES[family][0]())
+        predictor = official(model.predictor, PREDICTOR, "mask_tokens.{}" if family == "vjepa" else "mask_token")
+        predictor = {f"predictor_{key}" if key.startswith("norm") else key: one for key, one in predictor.items()}
+        checkpoint = {"encoder": official(model.encoder, encoder, ""), "predictor": predictor, "epoch": 3}
+        other = read(checkpoint, heads=2, **({"frames": 4} if family == "vjepa" else {}))
+        assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
+        assert other.observation_spec == model.observation_spec
+        with pytest.raises(BadModelError, match="3 heads do not divide"):
+            read(checkpoint, heads=2, predictor_heads=3, **({"frames": 4} if family == "vjepa" else {}))
 
 
 def test_maes_official_decoder_lands_out_of_a_file_with_the_encoder():

@@ -1,14 +1,20 @@
-"""Where the weights of I-JEPA's and V-JEPA's predictors and of MAE's decoder go."""
+"""Published models of masked pretraining, encoder and predictor: MAE, I-JEPA, V-JEPA, V-JEPA 2."""
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from wmcomponents.models.joint_embedding.official_vit import bare, block_rules, squeezed
-from wmcomponents.pretrained import BadModelError, Rule
+from wmcomponents.functional.patches import patch_grid
+from wmcomponents.models.joint_embedding.ijepa.model import IJEPA
+from wmcomponents.models.joint_embedding.mae.model import MAE, MAEDecoder
+from wmcomponents.models.joint_embedding.official_vit import bare, block_rules, squeezed, vit_from_official
+from wmcomponents.models.joint_embedding.vjepa.model import VJEPA
+from wmcomponents.nn import MaskedPredictor, TiledAxialRoPE, VisionTransformer, ViTBlock, ViTSize
+from wmcomponents.pretrained import BadModelError, Rule, count_of, load_mapped, section, shape_of
 
 PREDICTOR_RULES = (
     Rule(r"predictor_embed\.(.+)", r"embed.\1"),
@@ -51,3 +57,130 @@ def predictor_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
     if not tokens or not all(isinstance(token, Tensor) and token.shape == tokens[0].shape for token in tokens):
         raise BadModelError("the checkpoint has no mask tokens of one shape: it is of no masked predictor.")
     return {**plain, "mask_tokens": torch.cat([token.reshape(1, -1) for token in tokens])}
+
+
+def mae_from_official(checkpoint: Mapping[str, Any], *, heads: int | None = None, decoder_heads: int = 16) -> MAE:
+    """A MAE with the weights of facebookresearch/mae, encoder and decoder.
+
+    Args:
+        checkpoint: nested mappings of tensors, as :func:`wmcomponents.models.official.read_checkpoint` gives them.
+        heads: of the encoder; that of the published size if not given.
+        decoder_heads: of the decoder.
+
+    Raises:
+        BadModelError: if keys or shapes are others.
+    """
+    weights = bare(section(checkpoint, "model", optional=True))
+    encoder = vit_from_official("mae", checkpoint, heads=heads)
+    assert encoder.positions is not None
+    grid, patch = encoder.positions.grid, encoder.patches.patch[0]
+    size = _blocks_size(weights, "decoder_blocks", "decoder_norm", decoder_heads)
+    out = shape_of(weights, "decoder_pred.weight", 2, "MAE")[0]
+    decoder = load_mapped(MAEDecoder(encoder.dim, size, grid, out), weights, DECODER_RULES)
+    image_size = [side * patch for side in grid]
+    return MAE(encoder, decoder, image_size, channels=encoder.patches.channels)
+
+
+def ijepa_from_official(
+    checkpoint: Mapping[str, Any],
+    *,
+    part: str = "encoder",
+    heads: int | None = None,
+    predictor_heads: int | None = None,
+) -> IJEPA:
+    """An I-JEPA with the weights of facebookresearch/ijepa, encoder and predictor.
+
+    Args:
+        checkpoint: nested mappings of tensors, as :func:`wmcomponents.models.official.read_checkpoint` gives them.
+        part: "encoder", or its average, "target_encoder".
+        heads: of the encoder; that of the published size if not given.
+        predictor_heads: of the predictor; the encoder's if not given.
+
+    Raises:
+        BadModelError: if keys or shapes are others.
+    """
+    encoder = vit_from_official("ijepa", checkpoint, part=part, heads=heads)
+    assert encoder.positions is not None
+    grid = encoder.positions.grid
+    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
+    sides = [places * patch for places, patch in zip(grid, encoder.patches.patch, strict=True)]
+    return IJEPA(encoder, predictor, sides, channels=encoder.patches.channels)
+
+
+def vjepa_from_official(
+    checkpoint: Mapping[str, Any],
+    *,
+    part: str = "encoder",
+    frames: int = 16,
+    heads: int | None = None,
+    predictor_heads: int | None = None,
+) -> VJEPA:
+    """A V-JEPA with the weights of facebookresearch/jepa, encoder and predictor.
+
+    Args:
+        checkpoint: nested mappings of tensors, as :func:`wmcomponents.models.official.read_checkpoint` gives them.
+        part: "encoder", or its average, "target_encoder".
+        frames: of the clips on which positions were made.
+        heads: of the encoder; that of the published size if not given.
+        predictor_heads: of the predictor; the encoder's if not given.
+
+    Raises:
+        BadModelError: if keys or shapes are others.
+    """
+    encoder = vit_from_official("vjepa", checkpoint, part=part, heads=heads, frames=frames)
+    assert encoder.positions is not None
+    grid = encoder.positions.grid
+    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
+    sides = [places * patch for places, patch in zip(grid[1:], encoder.patches.patch[1:], strict=True)]
+    return VJEPA(encoder, predictor, sides, channels=encoder.patches.channels)
+
+
+def vjepa2_from_official(
+    checkpoint: Mapping[str, Any],
+    *,
+    part: str = "encoder",
+    clip_size: Sequence[int] = (16, 256, 256),
+    heads: int | None = None,
+    predictor_heads: int = 12,
+) -> VJEPA:
+    """A V-JEPA 2 with the weights of facebookresearch/vjepa2, encoder and predictor.
+
+    Args:
+        checkpoint: nested mappings of tensors, as :func:`wmcomponents.models.official.read_checkpoint` gives them.
+        part: "encoder", or its average, "target_encoder".
+        clip_size: (frames, height, width) on which the predictor tells places.
+        heads: of the encoder; that of the published size if not given.
+        predictor_heads: of the predictor.
+
+    Raises:
+        BadModelError: if keys or shapes are others.
+    """
+    encoder = vit_from_official("vjepa2", checkpoint, part=part, heads=heads)
+    grid = patch_grid(clip_size, encoder.patches.patch)
+    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads, rotates=True)
+    return VJEPA(encoder, predictor, clip_size[1:], channels=encoder.patches.channels)
+
+
+def _predictor(
+    checkpoint: Mapping[str, Any], dim: int, grid: Sequence[int], heads: int, *, rotates: bool
+) -> MaskedPredictor:
+    weights = predictor_weights(section(checkpoint, "predictor"))
+    size = _blocks_size(weights, "predictor_blocks", "predictor_norm", heads)
+    rope = TiledAxialRoPE(size.dim // heads) if rotates else None
+    blocks = [ViTBlock(size.dim, heads, size.hidden, rope=rope) for _ in range(size.depth)]
+    table = None if rotates else torch.zeros(math.prod(grid), size.dim)
+    net = MaskedPredictor(dim, size.dim, blocks, grid, table, mask_tokens=len(weights["mask_tokens"]))
+    return load_mapped(net, weights, ROTARY_PREDICTOR_RULES if rotates else PREDICTOR_RULES)
+
+
+def _blocks_size(weights: Mapping[str, Any], blocks: str, norm: str, heads: int) -> ViTSize:
+    family = "masked model"
+    width = shape_of(weights, f"{norm}.weight", 1, family)[0]
+    hidden = shape_of(weights, f"{blocks}.0.mlp.fc1.weight", 2, family)[0]
+    if width % heads:
+        raise BadModelError(f"{heads} heads do not divide a width of {width}: give their number.")
+    return ViTSize(width, count_of(weights, rf"{blocks}\.(\d+)\..+", family), heads, hidden)
+
+
+def _heads_of(encoder: VisionTransformer) -> int:
+    return cast(ViTBlock, encoder.blocks[0]).attention.heads
