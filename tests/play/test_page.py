@@ -15,6 +15,7 @@ from torchrl.data import Bounded, Composite, Unbounded
 
 from tests.support.play_server import Running, toy_conversation
 from wmcomponents.play import Conversation, Session
+from wmcomponents.play.widget import answers
 from wmcomponents.testing.toy import ToyWorldModel
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -244,3 +245,29 @@ def test_the_page_connects_again_when_the_server_was_restarted(browser, tmp_path
         press(page, "ArrowLeft")
         expect(clock(page)).to_have_text("1 / 1")
     second.stop()
+
+
+def test_the_same_page_lives_in_a_notebook(browser, server, tmp_path):
+    """With the frontend's side of a widget played by this test: what it sends is answered, and drawn."""
+    conversation = toy_conversation(tmp_path)
+    with page_of(browser, server) as page:
+        page.expose_function("toPython", lambda content: [list(one) for one in answers(conversation, content, [])])
+        page.evaluate("""async () => {
+            const { default: widget } = await import("/play.js");
+            let heard = null;
+            const model = {
+                on: (name, callback) => { heard = callback; },
+                send: async (content) => {
+                    const answers = await window.toPython(content);
+                    for (const one of answers) heard({}, [new DataView(new Uint8Array(one).buffer)]);
+                },
+            };
+            const el = document.createElement("div");
+            document.body.replaceChildren(el);
+            widget.render({ model, el });
+        }""")
+        expect(page.locator(".state")).to_contain_text("You drive")
+        page.locator(".wmc").focus()
+        press(page, "ArrowRight")
+        expect(page.locator(".now")).to_have_text("Last action: RIGHT")
+        assert (pixels(page) == conversation.session.moment.observation["pixels"]).all()

@@ -81,41 +81,20 @@ def run(config: PlayConfig) -> dict[str, Any]:
 
 def _conversation(config: PlayConfig) -> Any:
     """The session, and who speaks for it."""
-    from wmcomponents.models.loading import load_with_starts
-    from wmcomponents.play import Controls, Conversation, Session, StartMenu
-    from wmcomponents.play.action_names import action_names
-    from wmcomponents.pretrained.training_note import training_facts
+    from wmcomponents.play import open_dream
 
-    device = device_of(config.device)
-    model, pool = load_with_starts(config.model, device=device)
-    facts = training_facts(config.model)
-    env_id = config.env or facts.get("env")
-    options = facts.get("env_options", {}) if env_id == facts.get("env") else {}
-    reality = _reality(env_id, options, model) if config.reality and env_id else None
-    menu = StartMenu(model, pool=pool, data=config.data, reality=reality, burn_in=config.burn_in)
-    count = len(Controls(model.action_spec).names[0])
-    names = action_names(env_id, count, None if reality is None else reality.env)
-    session = Session(
-        model,
-        menu,
-        controls=Controls(model.action_spec, names, device),
-        env_id=env_id,
+    return open_dream(
+        config.model,
+        data=config.data,
+        env=config.env,
+        reality=config.reality,
+        out=config.out,
+        burn_in=config.burn_in,
         memory=int(config.memory * 1e6),
         seed=config.seed,
+        device=device_of(config.device),
+        print_fn=say,
     )
-    title = " · ".join(each for each in (env_id, type(model).__name__) if each)
-    return Conversation(session, config.out, title=title, facts={"env": env_id or "", "env_options": options})
-
-
-def _reality(env_id: str, options: dict[str, Any], model: Any) -> Any:
-    """The real environment, or ``None`` with a word why it does not go along."""
-    from wmcomponents.play import Reality
-
-    try:
-        return Reality(env_id, options, model)
-    except Exception as error:  # whatever an environment that is not here, or is another one, says
-        say(f"{env_id} does not go along: {error}")
-        return None
 
 
 def _listener(config: PlayConfig) -> Any:

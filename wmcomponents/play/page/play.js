@@ -523,12 +523,16 @@ export function mount(root, connect) {
 export default {
   render({ model, el }) {
     const root = document.createElement("div");
+    root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys wait while the dream has the focus
     el.append(root);
     return mount(root, (handlers) => {
       const heard = (content, buffers) => handlers.received(buffers[0]);
       model.on("msg:custom", heard);
-      const send = (data) => typeof data === "string" ? model.send({ text: data }) : model.send({ upload: true }, undefined, [data]);
-      queueMicrotask(() => { handlers.opened(); model.send({ text: "" }); });
+      const send = (data) => {
+        if (typeof data === "string") model.send({ text: data });
+        else model.send({ upload: true }, undefined, [data]);
+      };
+      queueMicrotask(() => { handlers.opened(); model.send({ open: true }); });
       return { send };
     });
   },
