@@ -162,7 +162,8 @@ TASKS: dict[str, Task] = {
     ),
     "MinAtar-Breakout-10": Task(
         "MinAtar/Breakout-v1", 1.5, 30_000, seeds=(0,), options={"from_pixels": True, "image_size": 10},
-        evaluate_every=2_000, episodes=50, changes={"DIAMOND": {}},
+        evaluate_every=2_000, episodes=50, changes={"DIAMOND": {}, "IRIS": {"grid": 5}},
+        steps_of={"IRIS": 20_000},
     ),
 }  # fmt: skip
 
