@@ -109,6 +109,9 @@ ON_BREAKOUT = {
 }  # fmt: skip
 """Its goal is four times what uniform actions earn (0.38)."""
 
+ONE_TOKEN = {"tokens": 1, "largest_map": 0, "mults": (1, 1), "halves": (True, False), "frame_features": 4}
+"""Delta-IRIS on images of 10 pixels a side: one token tells all that frame and action do not."""
+
 OFTEN = {"episodic": False, "batch_size": 128, "updates_per_step": 1.0, "steps_between": 10}
 """TD-MPC2 where no episode ends before its time: an update for each real step, as in the paper."""
 
@@ -157,13 +160,14 @@ TASKS: dict[str, Task] = {
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 20_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
         evaluate_every=2_500, episodes=50,
-        changes={"DreamerV3": ON_BREAKOUT, "DIAMOND": {}, "Delta-IRIS": {}, "IRIS": {}},
+        changes={"DreamerV3": ON_BREAKOUT, "DIAMOND": {}},
         baseline=("PPO", {"n_steps": 512, "n_epochs": 4, "ent_coef": 0.01, "learning_rate": 5e-4}, 120_000),
     ),
     "MinAtar-Breakout-10": Task(
         "MinAtar/Breakout-v1", 1.5, 30_000, seeds=(0,), options={"from_pixels": True, "image_size": 10},
-        evaluate_every=2_000, episodes=50, changes={"DIAMOND": {}, "IRIS": {"grid": 5}},
-        steps_of={"IRIS": 20_000},
+        evaluate_every=2_000, episodes=50,
+        changes={"DIAMOND": {}, "IRIS": {"grid": 5}, "Delta-IRIS": ONE_TOKEN},
+        steps_of={"IRIS": 20_000, "Delta-IRIS": 20_000},
     ),
 }  # fmt: skip
 
