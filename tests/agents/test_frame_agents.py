@@ -111,3 +111,21 @@ def test_an_agent_of_frames_is_refused_where_there_are_none(kind):
         kind.tiny("CartPole-v1", progress=False)
     with pytest.raises(CapabilityError, match="one choice|decode|image"):
         kind.tiny("CartPole-v1", model=PointMass(), progress=False)
+
+
+@pytest.mark.slow
+def test_codes_of_a_small_board_keep_paddle_and_ball_which_are_one_pixel_each():
+    env = make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=10)
+    changes = {"grid": 5, "prefill": 600, "epochs": (Epochs(begin=0, steps=600, updates=300),)}
+    agent = IRISAgent.tiny(env, changes=changes, progress=False)
+    agent.train(600)
+    seen = torch.cat([agent.trainer.replay.sample()["pixels"].flatten(0, 1) for _ in range(4)])
+    (view,) = agent.behaviour.loss._shown
+    drawn = view(seen)
+    colours = seen.flatten(0, 2).unique(dim=0)
+    real, read = (
+        torch.cdist(each.flatten(1, 2).float(), colours.float().expand(len(each), -1, -1)).argmin(-1)
+        for each in (seen, drawn)
+    )
+    kept = {tuple(colour.tolist()): float((read == real)[real == n].float().mean()) for n, colour in enumerate(colours)}
+    assert len(kept) == 5 and min(kept.values()) > 0.85, kept
