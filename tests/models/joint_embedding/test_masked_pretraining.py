@@ -18,10 +18,10 @@ from wmcomponents.models import (
     VJEPALoss,
     VJEPAOptimizerConfig,
     ijepa_from_official,
+    mae_from_official,
     vjepa_from_official,
 )
 from wmcomponents.models.joint_embedding.official_masked import (
-    DECODER_RULES,
     PREDICTOR_RULES,
     ROTARY_PREDICTOR_RULES,
     predictor_weights,
@@ -219,31 +219,33 @@ def test_official_predictors_land_with_their_mask_tokens_in_order(family, rules)
         predictor_weights({"predictor_embed.weight": torch.zeros(1)})
 
 
-def test_published_models_come_with_encoder_and_predictor():
-    torch.manual_seed(0)
-    encoder = {
-        "norm1": "norm1",
-        "attention.": "attn.",
-        "mlp.0": "mlp.fc1",
-        "mlp.3": "mlp.fc2",
-        "patches.": "patch_embed.",
-    }
-    encoder["positions.table"] = "pos_embed"
-    for family, read in (("ijepa", ijepa_from_official), ("vjepa", vjepa_from_official)):
-        model = scramble(FAMILIES[family][0]())
-        predictor = official(model.predictor, PREDICTOR, "mask_tokens.{}" if family == "vjepa" else "mask_token")
-        predictor = {f"predictor_{key}" if key.startswith("norm") else key: one for key, one in predictor.items()}
-        checkpoint = {"encoder": official(model.encoder, encoder, ""), "predictor": predictor, "epoch": 3}
-        other = read(checkpoint, heads=2, **({"frames": 4} if family == "vjepa" else {}))
-        assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
-        assert other.observation_spec == model.observation_spec
-        with pytest.raises(BadModelError, match="3 heads do not divide"):
-            read(checkpoint, heads=2, predictor_heads=3, **({"frames": 4} if family == "vjepa" else {}))
+ENCODER = {
+    "attention.": "attn.",
+    "mlp.0": "mlp.fc1",
+    "mlp.3": "mlp.fc2",
+    "patches.": "patch_embed.",
+    "positions.table": "pos_embed",
+    "class_token": "cls_token",
+}
 
 
-def test_maes_official_decoder_lands_out_of_a_file_with_the_encoder():
+@pytest.mark.parametrize("family,read", [("ijepa", ijepa_from_official), ("vjepa", vjepa_from_official)])
+def test_a_published_model_comes_with_encoder_and_predictor(family, read):
     torch.manual_seed(0)
-    model, other = (scramble(FAMILIES["mae"][0]()).decoder for _ in range(2))
+    model, clips = scramble(FAMILIES[family][0]()), {"frames": 4} if family == "vjepa" else {}
+    predictor = official(model.predictor, PREDICTOR, "mask_tokens.{}" if clips else "mask_token")
+    predictor = {f"predictor_{key}" if key.startswith("norm") else key: one for key, one in predictor.items()}
+    checkpoint = {"encoder": official(model.encoder, ENCODER, ""), "predictor": predictor, "epoch": 3}
+    other = read(checkpoint, heads=2, **clips)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
+    assert other.observation_spec == model.observation_spec
+    with pytest.raises(BadModelError, match="3 heads do not divide"):
+        read(checkpoint, heads=2, predictor_heads=3, **clips)
+
+
+def test_maes_encoder_and_decoder_land_out_of_one_file():
+    torch.manual_seed(0)
+    model = scramble(FAMILIES["mae"][0]())
     names = {
         "embed.": "decoder_embed.",
         "positions.table": "decoder_pos_embed",
@@ -253,12 +255,16 @@ def test_maes_official_decoder_lands_out_of_a_file_with_the_encoder():
         "mlp.0": "mlp.fc1",
         "mlp.3": "mlp.fc2",
     }
-    weights = official(model, names, "")
-    weights = {f"decoder_{key}" if key.startswith("norm.") else key: value for key, value in weights.items()}
-    weights["mask_token"] = weights["mask_token"].unsqueeze(0)
-    file = {**weights, "cls_token": torch.zeros(1, 1, 16), "norm.weight": torch.zeros(16), "blocks.0.x": torch.zeros(1)}
-    load_mapped(other, file, DECODER_RULES)
+    decoder = official(model.decoder, names, "")
+    decoder = {f"decoder_{key}" if key.startswith("norm.") else key: value for key, value in decoder.items()}
+    file = {**official(model.encoder, ENCODER, ""), **decoder}
+    for token in ("cls_token", "mask_token"):
+        file[token] = file[token].unsqueeze(0)
+    other = mae_from_official({"model": file}, heads=2, decoder_heads=2)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), model.parameters(), strict=True))
+    assert other.observation_spec == model.observation_spec and other.patch == 8
+    with pytest.raises(BadModelError, match="3 heads do not divide"):
+        mae_from_official(file, heads=2, decoder_heads=3)
 
 
 def test_pixels_of_another_size_are_resized_where_asked_for():
