@@ -23,10 +23,15 @@ GOAL, SEEDS = 400.0, (0, 1, 2)
 FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero")
 COMMON = {"--rounds": "6", "--dream-steps": "30720", "--final-dream-steps": "122880"}
 """Arguments of `wmc demo` that differ from its defaults: shorter runs than those of `make demo`."""
+HELD_TO_THE_FILTER = {"--horizon": "16", "--changes": "agreement_scale=1.0 standardize=False"}
+"""Of agents that act on latents: dreams no longer than what their models are unrolled in training, and latents held to
+those that the filter gives in reality, where states far from those of random play are met too."""
 OPTIONS: dict[str, dict[str, str]] = {
     "DreamerV3": {"--rounds": "8", "--dream-steps": "40960", "--final-dream-steps": "163840"},  # as in `make demo`
     # Every round begins with V, in the data of all rounds so far: the paper's iterative procedure.
     "WorldModels": {"--updates": "1200", "--changes": "vision_steps=200 cycle_steps=1200"},
+    "MuZero": HELD_TO_THE_FILTER,
+    "EfficientZero": HELD_TO_THE_FILTER,
 }
 """Further ones, by family."""
 
