@@ -82,6 +82,7 @@ def test_the_page_is_static_and_runs_nothing_but_its_own_script(server):
         {"token": "%F0%9F%90%B4"},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"host": "evil.example"},
         {"host": "localhost.evil.example"},
     ],

@@ -200,3 +200,21 @@ def test_a_session_starts_in_what_was_saved_where_something_was():
         session.begin("saved", 5)
     with pytest.raises(PlayError, match="no start"):
         session.begin("data", 0)
+
+
+def test_a_step_that_fails_leaves_the_dream_where_it_was(monkeypatch):
+    wanted, session = Session(toy(), seed=0), Session(toy(), seed=0)
+    for one in (wanted, session):
+        one.step(1)
+    look = session.simulator.rules.look
+    monkeypatch.setattr(session.simulator.rules, "look", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        session.step(2)  # after the state has moved on and noise was drawn
+    monkeypatch.setattr(session.simulator.rules, "look", look)
+    assert session.cursor == 1 and seen([session.step(2)]) == seen([wanted.step(2)])
+
+
+def test_without_a_reward_the_action_s_influence_is_told_all_the_same():
+    session = Session(toy(parts=("decode",)), seed=0)
+    session.step(0)
+    assert session.saliency().max() == 1.0 and session.moment.chance is None

@@ -1,8 +1,10 @@
 """The states of a played dream, as many as the memory holds: thinned from the oldest on, never lost."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from tensordict import TensorDict
+from torch import Tensor
 
 
 class KeptStates:
@@ -59,4 +61,4 @@ class KeptStates:
 
 
 def _bytes(saved: TensorDict) -> int:
-    return sum(value.numel() * value.element_size() for value in saved.values(True, True))
+    return sum(cast(Tensor, value).nbytes for value in saved.values(True, True))

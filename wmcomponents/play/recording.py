@@ -154,9 +154,11 @@ def _data(session: Session, folder: Path, line: list[_Arrived], facts: dict[str,
 
 def _spec(session: Session) -> Composite:
     """Of one step, as ``data.transition_spec`` has it."""
-    model, flag = session.model, Categorical(2, (1,), dtype=torch.bool)
+    model, flag = session.model, Categorical(2, torch.Size([1]), dtype=torch.bool)
     shown = {str(key): cast(TensorSpec, leaf) for key, leaf in model.observation_spec.to("cpu").items()}
     ends = {name: flag.clone() for name in ("terminated", "truncated", "done")}
-    following = Composite({**{key: leaf.clone() for key, leaf in shown.items()}, "reward": Unbounded((1,)), **ends})
+    following = Composite(
+        {**{key: leaf.clone() for key, leaf in shown.items()}, "reward": Unbounded(torch.Size([1])), **ends}
+    )
     now = {**shown, "is_init": flag.clone(), "action": model.action_spec.to("cpu"), "next": following}
     return Composite(now)

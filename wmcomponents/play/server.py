@@ -5,7 +5,7 @@ import ipaddress
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -113,7 +113,7 @@ class PlayServer:
         self.app = starlette.Starlette(routes=routes, lifespan=self._lifespan)
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> Any:
+    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
         yield
         self._worker.shutdown(wait=False, cancel_futures=True)
 
@@ -152,14 +152,14 @@ class PlayServer:
     def _refusal(self, websocket: Any) -> int:
         """Why a connection is not let in, as a code; 0 lets it in."""
         host, origin = websocket.headers.get("host", ""), websocket.headers.get("origin")
-        if not self._is_host(host) or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
+        if not self._is_host(host) or (origin is not None and _address(origin) != _address(f"//{host}")):
             return POLICY_VIOLATION
         given = websocket.query_params.get("token", "")
         return 0 if secrets.compare_digest(given.encode(), self._token.encode()) else POLICY_VIOLATION
 
     def _is_host(self, host: str) -> bool:
         """Whether a name is one of this server's: one that somebody else's DNS points here is not."""
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = _address(f"//{host}")[0]
         if name == "localhost" or name in self._hosts:
             return True
         try:
@@ -188,7 +188,8 @@ class PlayServer:
                 self._tell(viewer, error_message(str(error), command.id if command else 0))
             except Exception as error:  # the model's own, such as a NaN: the session stands where it stood
                 self._tell(viewer, error_message(f"{type(error).__name__}: {error}", command.id if command else 0))
-        await viewer.socket.close(POLICY_VIOLATION, "too many messages that are no commands")
+        with suppress(Exception):  # it may have gone by itself
+            await viewer.socket.close(POLICY_VIOLATION, "too many messages that are no commands")
 
     async def _do(self, viewer: Viewer, command: Command) -> None:
         if command.name == "drive":
@@ -221,6 +222,15 @@ class PlayServer:
 
     async def _at_work(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Name and port in a URL; empty for what is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return "", ""
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -277,6 +277,7 @@ class Session:
         """Step the simulator, and keep the state it comes to."""
         if luck is not None:
             self.simulator.generator.manual_seed(luck)
+        self._stands = -1  # nowhere, should the model fail
         stepped = self.simulator.step(action.to(self.simulator.device)[None])
         self._kept.keep(number, self.simulator.get_state())
         self._stands = number
@@ -318,7 +319,10 @@ def _simulator(model: WorldModel) -> Simulator:
     options: dict[str, Any] = {"termination": "sample" if "continue" in model.capabilities else "off"}
     options["view"] = "decoded" if "decode" in model.capabilities else "latent"
     if "reward" not in model.capabilities:
-        options["reward"] = lambda state, action, after: torch.zeros(1, 1, device=action.device)
+        width = len(model.action_spec.shape)
+        options["reward"] = lambda state, action, after: action.new_zeros(
+            (*action.shape[: action.ndim - width], 1), dtype=torch.float32
+        )
     if "members" in model.capabilities:
         options["uncertainty"] = _measure(model)
     return Simulator(model, **options)

@@ -128,7 +128,7 @@ class StartMenu:
     def _data(self, number: int, seed: int) -> Start:
         sequence = cast(RecordedSteps, self._recorded).before(number, self._burn_in)
         generator = torch.Generator(self._device).manual_seed(seed)
-        state = last_states(self._model, sequence[None], generator=generator)
+        state = last_states(self._model, sequence.unsqueeze(0), generator=generator)
         return Start(state, f"recorded step {number}", seed=seed)
 
     def _real(self, number: int, seed: int) -> Start:
@@ -180,7 +180,7 @@ class RecordedSteps:
             self._held = place, self._saved.part(self._saved.content["parts"][place]).select(*self._keys)
         part = self._held[1]
         inside = part[row - (self._ends[place] - len(part))]
-        return inside[stream] if self._saved.layout.batch else inside
+        return cast(TensorDictBase, inside[stream] if self._saved.layout.batch else inside)
 
 
 def _image_key(model: WorldModel) -> str | None:

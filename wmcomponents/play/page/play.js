@@ -173,7 +173,7 @@ export function mount(root, connect) {
   function ask(what, entries = {}) {
     if (!online) return;
     const id = ++counter;
-    sent.set(id, performance.now());
+    if (what !== "drive") sent.set(id, performance.now());
     wire.send(JSON.stringify({ do: what, id, ...entries }));
     return id;
   }
@@ -239,7 +239,7 @@ export function mount(root, connect) {
   }
   function heardRole(header) {
     ({ drives, viewers } = header);
-    if (!drives) run(false);
+    if (!drives) { run(false); waiting = 0; next = null; }
     showRole();
   }
   function heardError(header) {
@@ -259,7 +259,7 @@ export function mount(root, connect) {
   }
   async function heardFrame(header, blobs) {
     const isNew = !frame || frame.branch !== header.branch;
-    const isStep = header.id !== 0 && header.id === waiting;
+    const isStep = drives && waiting !== 0 && header.id >= waiting; // its own frame may have been left out
     frame = header;
     if (!greeted) greeted = true; // what was said at the greeting stays until something is done
     else if (isStep || isNew) say("");
@@ -272,7 +272,7 @@ export function mount(root, connect) {
     const begun = sent.get(header.id);
     if (begun !== undefined) {
       const latency = performance.now() - begun;
-      sent.delete(header.id);
+      for (const id of sent.keys()) if (id <= header.id) sent.delete(id);
       root.dataset.latency = latency.toFixed(1);
       root.dispatchEvent(new CustomEvent("wmc-frame", { detail: { step: header.step, branch: header.branch, latency } }));
     }
