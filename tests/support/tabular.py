@@ -47,3 +47,12 @@ class TabularWorld(WorldModel):
 def table(values):
     """A function of states that reads a table: [B, n], or [B, 1] of a column."""
     return lambda state: values[state["index"].squeeze(-1)].reshape(len(state["index"]), -1)
+
+
+def world_of(vectors, discount):
+    """A world of a golden vector's tables, what its search reads of it, and the states at its root."""
+    ends = vectors.get("in.discount")
+    cont = None if ends is None else (ends > 0).float()
+    model = TabularWorld(vectors["in.next"], vectors["in.reward"], cont)
+    parts = {"prior": table(vectors["in.logits"]), "value": table(vectors["in.value"]), "discount": discount}
+    return model, parts, model.at(vectors["in.root_state"])

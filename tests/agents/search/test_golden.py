@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support import golden_vectors
-from tests.support.tabular import TabularWorld, table
+from tests.support.tabular import world_of
 from wmcomponents.agents.search import (
     SearchNoise,
     considered_visits,
@@ -16,14 +16,6 @@ from wmcomponents.agents.search import (
     mctx_muzero_search,
     muzero_search,
 )
-
-
-def world_of(vectors, discount):
-    ends = vectors.get("in.discount")
-    cont = None if ends is None else (ends > 0).float()
-    model = TabularWorld(vectors["in.next"], vectors["in.reward"], cont)
-    parts = {"prior": table(vectors["in.logits"]), "value": table(vectors["in.value"]), "discount": discount}
-    return model, parts, model.at(vectors["in.root_state"])
 
 
 @pytest.mark.parametrize("name", ["mctx_muzero_puct_nonoise", "mctx_muzero_puct_dirichlet_invalid"])

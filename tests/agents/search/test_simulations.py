@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from tests.agents.search.test_golden import world_of
 from tests.support import golden_vectors
-from tests.support.tabular import TabularWorld, table
+from tests.support.tabular import TabularWorld, table, world_of
 from wmcomponents.agents.search import (
     CompiledSimulations,
     SearchNoise,
