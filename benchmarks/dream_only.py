@@ -19,22 +19,24 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarks.dream_only_page import EPISODES, GLANCE_EPISODES, table
-from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY, data
+from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, data
 from benchmarks.measuring import digits
 from benchmarks.pixel_worlds import FITS, MINATAR, WORLDS, run_name
 from benchmarks.pixels import fit
 from benchmarks.plots import draw
 from wmcomponents.agents.actor_critic import RecurrentAgent, diamond_loss, iris_loss
 from wmcomponents.agents.actor_critic.recurrent import until_first_end
+from wmcomponents.agents.actor_critic.recurrent_policy import Reconstruction
 from wmcomponents.cli.console import quiet
 from wmcomponents.data import RandomPolicy, make_env
+from wmcomponents.data.boards import PALETTE
 from wmcomponents.data.episodes import derived_seed
 from wmcomponents.dream import ReplayStarts
 from wmcomponents.dream.experience import Experience
 from wmcomponents.dream.make import make_simulator
 from wmcomponents.evaluation import Returns, evaluate_policy
 from wmcomponents.integrations.sb3_agent import SB3Agent
-from wmcomponents.models import Diamond
+from wmcomponents.models import IRIS, Diamond
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training import seed_everything
@@ -80,6 +82,8 @@ PPO: dict[str, Any] = {
 PPO_HORIZON, PPO_ROUND, POOL = 14, 2048, 2048
 DENOISING_STEPS = 1
 SPANS, RATE_ROWS = ((0, 5), (5, 10), (10, 14)), 512
+THINGS = ("paddle", "ball", "trail", "brick")
+"""Of the game, in the order of its planes."""
 
 
 def settings() -> dict[str, Any]:
@@ -216,6 +220,25 @@ def while_alive(reward: Tensor, end: Tensor) -> dict[str, list[float]]:
     }
 
 
+def seen_in_tokens(model: IRIS, seed: int, pixels: Path) -> dict[str, float]:
+    """What a policy sees that reads reality through the model's tokenizer; see :func:`kept`."""
+    options = WORLDS[MINATAR].options
+    replay = data(MINATAR, seed + 1000, HELD_OUT_STEPS, 1, RATE_ROWS, pixels, **options)
+    replay.set_rng(torch.Generator().manual_seed(seed))
+    frames = cast(TensorDictBase, replay.sample())["pixels"][:, 0]
+    return kept(frames, Reconstruction(model.tokenizer)(frames))
+
+
+def kept(frames: Tensor, drawn: Tensor) -> dict[str, float]:
+    """Share of each thing's pixels that are nearest to its colour in other frames too, both ``[N, H, W, 3]``."""
+    colours = torch.cat([torch.zeros(1, 3), torch.tensor(PALETTE[: len(THINGS)]).float()])
+    real, other = ((each.unsqueeze(-2).float() - colours).square().sum(-1).argmin(-1) for each in (frames, drawn))
+    return {
+        thing: digits(float((other[real == number] == number).float().mean()))
+        for number, thing in enumerate(THINGS, start=1)
+    }
+
+
 def run(family: str, agent: str, seed: int, pixels: Path, kept: Path) -> dict[str, Any]:
     """One agent in one model, in one thread."""
     torch.set_num_threads(1)
@@ -260,8 +283,12 @@ def main() -> None:
             kept.write_text(json.dumps(rates(family, model, given.seeds[0], given.pixels)) + "\n")
         if kept.is_file():
             measured[family] = json.loads(kept.read_text())
+    tokens = given.runs / "IRIS-tokens.json"
+    if "IRIS" in given.families and not tokens.is_file() and not given.report:
+        model = cast(IRIS, frozen("IRIS", given.seeds[0], given.pixels))
+        tokens.write_text(json.dumps(seen_in_tokens(model, given.seeds[0], given.pixels)) + "\n")
     facts = {"torch": torch.__version__, "command": "python -m benchmarks.dream_only", "settings": settings()}
-    facts |= {"rates": measured, "runs": runs}
+    facts |= {"rates": measured, "tokens": json.loads(tokens.read_text()) if tokens.is_file() else {}, "runs": runs}
     (given.out / "dream_only.json").write_text(json.dumps(facts, indent=1) + "\n")
     (given.out / "dream_only.md").write_text(table(facts))
     draw("dream_only", given.out)

@@ -56,6 +56,7 @@ def table(facts: dict[str, Any]) -> str:
         "",
         ENCODER,
         "",
+        *tokens_section(facts["tokens"]),
         method(settings),
         "",
     ]
@@ -127,6 +128,26 @@ def rates_table(rates: dict[str, Any]) -> list[str]:
         numbers = [f"{value:.3f}" for kind in ("reward", "end") for value in found[kind]]
         lines.append(f"| {name} | {' | '.join(numbers)} |")
     return lines
+
+
+def tokens_section(kept: dict[str, float]) -> list[str]:
+    """What IRIS's policy sees, as lines.
+
+    Args:
+        kept: share of the pixels of each thing that a frame keeps which is written as tokens and read back.
+    """
+    if not kept:
+        return []
+    return [
+        "## What IRIS's policy sees",
+        "",
+        "It reads reality as the tokenizer writes and reads it. Of held-out frames that keeps, in the nearest of the",
+        f"game's colours, {', '.join(f'{share:.0%} of the pixels of the {thing}' for thing, share in kept.items())}.",
+        "A paddle that cannot be seen cannot be steered; PPO reads the model's features in its place. Nearly two",
+        "thirds of a dream of 19 steps lie behind its end, moreover, and IRIS's loss counts them. `IRISAgent.tiny`",
+        "weighs the errors of an image thirty times as much against the codes', and begins anew where a dream has ended.",
+        "",
+    ]
 
 
 def method(settings: dict[str, Any]) -> str:

@@ -50,3 +50,15 @@ def test_rewards_and_ends_count_up_to_a_row_s_first_end(monkeypatch):
     reward = torch.tensor([[0.0, 1.0, 5.0], [1.0, 0.0, 1.0]])
     end = torch.tensor([[False, True, True], [False, False, False]])
     assert dream_only.while_alive(reward, end) == {"reward": [0.5, 0.667], "end": [0.0, 0.333]}
+
+
+def test_a_thing_is_kept_where_its_colour_is_still_the_nearest():
+    frames = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
+    paddle, ball = (torch.tensor(dream_only.PALETTE[number]) for number in (0, 1))
+    frames[:, 3, 0], frames[:, 1, 2] = paddle, ball
+    frames[:, 0] = torch.tensor(dream_only.PALETTE[3])
+    frames[0, 2, 2] = torch.tensor(dream_only.PALETTE[2])
+    drawn = frames.clone()
+    drawn[0, 3, 0] //= 4
+    drawn[:, 1, 2] -= 9
+    assert dream_only.kept(frames, drawn) == {"paddle": 0.5, "ball": 1.0, "trail": 1.0, "brick": 1.0}

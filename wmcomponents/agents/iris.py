@@ -45,13 +45,13 @@ class IRISAgent(FrameAgent):
         # the errors of an image count thirty times. Few codes are easier to foretell than many, and those that change
         # their meaning are not: the tokenizer all but rests once the transformer learns.
         seen = {"absolute": 1.0, "squared": 30.0, "worst": 0.3, "blocks": 0, "vocabulary": 32, "revival": 200}
-        model = IRISConfig.tiny(tokenizer_steps=400, tokenizer_every=20, max_frames=3, **seen)
+        model = IRISConfig.tiny(tokenizer_steps=400, tokenizer_every=20, max_frames=4, **seen)
         # Episodes are short: what a dream tells behind its end is of no use, so that it begins anew there.
         behaviour = {
             "units": 128, "channels": (16,), "coarsest": 8, "dreams": 32, "entropy_scale": 1e-2, "discount": 0.985,
-            "horizon": 15, "burn_in": 3, "ends": "restart", "optimizer": SharedAdam(1e-3, 10.0, warmup=20),
+            "horizon": 10, "burn_in": 3, "ends": "restart", "optimizer": SharedAdam(1e-3, 10.0, warmup=20),
         }  # fmt: skip
-        first, often = Epochs(0, 3000, updates=1500), Epochs(3000, 200, updates=8, agent_updates=10)
+        first, often = Epochs(0, 3000, updates=2600), Epochs(3000, 200, updates=16, agent_updates=10)
         times = EpochSchedule(prefill=3000, epochs=(first, often))
         sizes: Any = {"batch_size": 16, "sequence_length": 8, "capacity": 100_000}
         return AgentConfig(model, behaviour, schedule=times, **sizes).vary(**changes)
