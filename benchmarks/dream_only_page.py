@@ -141,11 +141,11 @@ def tokens_section(kept: dict[str, float]) -> list[str]:
     return [
         "## What IRIS's policy sees",
         "",
-        "It reads reality as the tokenizer writes and reads it. Of held-out frames that keeps, in the nearest of the",
-        f"game's colours, {', '.join(f'{share:.0%} of the pixels of the {thing}' for thing, share in kept.items())}.",
+        "It reads reality as the tokenizer writes and reads it. Of what held-out frames show, that keeps, in the",
+        f"nearest of the game's colours: {', '.join(f'{thing} {share:.0%}' for thing, share in kept.items())}.",
         "A paddle that cannot be seen cannot be steered; PPO reads the model's features in its place. Nearly two",
         "thirds of a dream of 19 steps lie behind its end, moreover, and IRIS's loss counts them. `IRISAgent.tiny`",
-        "weighs the errors of an image thirty times as much against the codes', and begins anew where a dream has ended.",
+        "weighs the errors of an image thirty times as much, and begins a dream anew that has ended.",
         "",
     ]
 

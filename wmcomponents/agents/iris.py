@@ -33,10 +33,10 @@ class IRISAgent(FrameAgent):
 
     @classmethod
     def tiny_config(cls, **changes: Any) -> AgentConfig:
-        """For images of 16 or 32 pixels a side, on one thread of a CPU. Not a scaled-down paper.
+        """For small images, on one thread of a CPU. Not a scaled-down paper.
 
-        On MinAtar's Breakout it had not learned to play where its first runs were stopped, after some ten minutes
-        (``docs/benchmarks/agents.md``).
+        A token should stand for 2x2 pixels where things are one pixel large: ``grid=5`` for images of 10 a side. On
+        MinAtar's Breakout it has not been seen to learn (``docs/benchmarks/agents.md``).
 
         Args:
             **changes: see :meth:`AgentConfig.vary`.
