@@ -11,9 +11,12 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.support.parts import settle
 from wmcomponents.dream import GoalReward, GoalWorldModel
+from wmcomponents.dynamics import DINOWMPredictor
+from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
+    DINOWM,
     IRIS,
     JEPA,
     TDMPC2,
@@ -162,6 +165,12 @@ def delta_iris(*arguments) -> DeltaIRIS:
     return model
 
 
+def dino_wm() -> DINOWM:
+    """A DINO-WM whose encoder is a single convolution."""
+    predictor = DINOWMPredictor(4, 4, 3, 2, embedded=2, depth=1, heads=2, head_dim=4, hidden=8, dropout=0.0)
+    return DINOWM(FrozenEncoder(torch.nn.Conv2d(3, 4, 8, 8)), predictor, MIXED, Bounded(-1, 1, (2,)))
+
+
 def reaching(model) -> GoalWorldModel:
     """A model of embeddings alone with a goal in its state, where its episodes end."""
     return GoalWorldModel(model, GoalReward(model, success=1e-6), ends=True)
@@ -209,6 +218,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
+    ("dino-wm", lambda: reaching(dino_wm())),
 ]
 
 OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond"})

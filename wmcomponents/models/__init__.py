@@ -33,6 +33,8 @@ from wmcomponents.models.ensemble.probabilistic.model import ProbabilisticEnsemb
 from wmcomponents.models.ensemble.probabilistic.objective import (
     ProbabilisticEnsembleLoss as ProbabilisticEnsembleLoss,
 )
+from wmcomponents.models.joint_embedding.dino_wm.model import DINOWM as DINOWM
+from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss as DINOWMLoss
 from wmcomponents.models.joint_embedding.ijepa.model import IJEPA as IJEPA
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss as IJEPALoss
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPAOptimizerConfig as IJEPAOptimizerConfig
