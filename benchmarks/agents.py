@@ -123,7 +123,9 @@ IN_500_STEPS = {
 }  # fmt: skip
 """TD-MPC2 on dm_control, where every action is taken twice; velocities are unlike those of random play."""
 
-FURTHER_AHEAD = {"evaluate_every": 3000, "behaviour": {"horizon": 16}}
+FURTHER_AHEAD = {
+    "evaluate_every": 3000, "evaluate_episodes": 10, "updates_per_step": 0.5, "behaviour": {"horizon": 16},
+}  # fmt: skip
 """PlaNet where a swing takes more than the dozen steps of its paper."""
 
 BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
@@ -142,7 +144,7 @@ TASKS: dict[str, Task] = {
             "DreamerV3": {"prefill": 1000, "behaviour": {"discount": 0.98}}, "DreamerV1": {},
             "TD-MPC2": IN_200_STEPS, "PlaNet": FURTHER_AHEAD,
         },
-        steps_of={"TD-MPC2": 6_000, "PlaNet": 9_000},
+        steps_of={"TD-MPC2": 6_000},
         baseline=("SAC", {"learning_rate": 1e-3}, 12_000),
     ),
     "cartpole-swingup": Task(
