@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from wmcomponents._extras import MissingExtraError, require
 from wmcomponents._interruption import Interrupted, postponed, raising
-from wmcomponents.cli.console import processes, rank
+from wmcomponents.cli.console import Outcome, processes, rank
 from wmcomponents.cli.errors import UsageError, in_one_process, meant
 from wmcomponents.cli.help import EXAMPLES, SUMMARIES, command_help, overview
 
@@ -24,7 +24,8 @@ class Command(NamedTuple):
     """Where a subcommand lives.
 
     Attributes:
-        module: has a function ``run(config)`` that returns what is printed as JSON, or ``None``.
+        module: has a function ``run(config)`` that returns what is printed as JSON, or ``None``; or an ``Outcome``,
+            which has an exit code too.
         config_module: has the class of its arguments.
         config: the name of that class.
         goes_on: the same command goes on where it was interrupted.
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "collect": Command("collect", "collect", "CollectConfig", goes_on=True),
     "data import": Command("data_import", "data_import", "DataImportConfig", is_positional=True),
     "data info": Command("data_info", "data_info", "DataInfoConfig", is_positional=True),
+    "data check": Command("data_check", "data_check", "DataCheckConfig", is_positional=True),
     "train": Command("train", "train", "TrainConfig", goes_on=True),
     "dream": Command("dream", "dream", "DreamConfig"),
     "play": Command("play", "play", "PlayConfig", is_positional=True),
@@ -207,11 +209,12 @@ def _run(name: str, arguments: list[str], shared: Shared, again: str) -> int:
         if shared.debug and not isinstance(error, (KeyboardInterrupt, UsageError)):
             traceback.print_exc()
         return _failed(error, again, goes_on=command.goes_on)
+    result, code = result if isinstance(result, Outcome) else (result, OK)
     # On a terminal the tables on standard error have said it.
     if result is not None and (shared.as_json or not sys.stdout.isatty()):
         sys.stderr.flush()
         print(json.dumps(result), flush=True)
-    return OK
+    return code
 
 
 def _failed(error: BaseException, again: str, *, goes_on: bool) -> int:

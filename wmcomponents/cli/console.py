@@ -5,10 +5,22 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 FILE_WIDTH = 120
 """Of tables that are written to a file or a pipe."""
+
+
+class Outcome(NamedTuple):
+    """What a command returns that says by its exit code what it found.
+
+    Attributes:
+        result: printed as JSON.
+        code: of the process.
+    """
+
+    result: dict[str, Any]
+    code: int
 
 
 def processes() -> int:

@@ -123,8 +123,19 @@ def stored_streams(paths: Sequence[Path]) -> list[TensorDictBase]:
     Raises:
         BadDataError: if one is damaged, or they hold different kinds of steps.
     """
-    _common_spec([open_saved(path) for path in paths])
+    if len(paths) > 1:
+        _common_spec([open_saved(path) for path in paths])
     return [steps for path in paths for steps in _closed_streams(path)]
+
+
+def spec_of(path: Path) -> Composite | None:
+    """The spec of a step that a folder has noted; ``None`` without one.
+
+    Args:
+        path: the folder.
+    """
+    saved = open_saved(path)
+    return None if saved.content.get("transition_spec") is None else _spec(saved)
 
 
 def _append(replay: ReplayBuffer, path: Path, spec: Composite) -> None:

@@ -5,6 +5,7 @@ SUMMARIES = {
     "collect": "take steps in a real environment and store them",
     "data import": "bring data of your own, or of others, into a data folder",
     "data info": "what a data folder holds",
+    "data check": "what is wrong with stored steps: ends, shifts, leaked resets, ranges, rewards",
     "train": "fit a world model to stored steps; run it again to go on",
     "dream": "roll a model out into a GIF, MP4, WebP or PNG, alone or beside reality",
     "play": "play a model's dream by hand, in the browser",
@@ -37,6 +38,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc data import carla drives data/drives --image-size 64 --options measured=speed",
     ],
     "data info": ["wmc data info data/cartpole"],
+    "data check": ["wmc data check data/cartpole"],
     "train": [
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 2000",
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
@@ -87,6 +89,11 @@ code, so open only files you trust.""",
 SOURCE says how PATH is laid out; OUT becomes a data folder like those of wmc collect. Sources have options of their
 own, given as --options name=value. The size is told before anything is written, memory stays flat, and a command that
 is broken off leaves OUT as it was.""",
+    "data check": """\
+Looks for NaN, flags that contradict each other, ends that are not marked or marked a step off, the first frame of the
+next episode in place of the last of this one, actions shifted by one (by an inverse model), entries that never change,
+ranges, dtypes and the scale of rewards. Says what it found and what to do; changes nothing. Its exit code is 0 where
+nothing was found, 1 where something was, 2 where the data cannot be used.""",
     "data info": """\
 Steps, episodes, what a step holds, where it comes from, and the bytes on the disk.""",
     "train": """\

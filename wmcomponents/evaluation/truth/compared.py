@@ -146,7 +146,14 @@ def _charts(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(baseline_line(first["copy"], "copy"))
         lines += [baseline_line(first["mean"], "mean")] if first["mean"] is not None else []
         charts.append(
-            chart(lines, title=f"{key[0]}, {key[1]}", x_label="imagined steps", y_label=key[1], zero=key[1] != "PSNR")
+            chart(
+                lines,
+                title=f"{key[0]}, {key[1]}",
+                x_label="imagined steps",
+                y_label=key[1],
+                zero=key[1] != "PSNR",
+                log=None if first["better"] == "lower" and first["kind"] != "termination" else False,
+            )
         )
     return charts or ['<p class="quiet">No quantity stands in more than one of them.</p>']
 

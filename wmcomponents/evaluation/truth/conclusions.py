@@ -37,8 +37,11 @@ def headline(report: dict[str, Any], found: list[dict[str, str]]) -> dict[str, A
     elif steps == 0:
         says = "Do not act on this model's dreams: a baseline that knows nothing does as well."
     else:
-        far = "all the" if steps >= report["prediction"]["steps_shown"] else "the first"
-        says = f"Its dreams know more than both baselines for {far} {_steps(steps)}."
+        far = (
+            f"all the {_steps(steps)}" if steps >= report["prediction"]["steps_shown"] else f"the first {_steps(steps)}"
+        )
+        far = "the first step alone" if steps == 1 else far
+        says = f"Its dreams know more than both baselines for {far}."
     if "exploitation" in bad:
         says += " Do not optimise a policy in it unguarded: a search finds rewards in it that reality does not pay."
     elif bad:

@@ -45,6 +45,7 @@ table { border-collapse: collapse; font-size: 13.5px; margin: 8px 0; font-varian
 th, td { text-align: right; padding: 3px 12px 3px 0; border-bottom: 1px solid #eef2f6; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
 th { color: #52606d; font-weight: 600; }
+td.words { white-space: normal; text-align: left; min-width: 200px; }
 img { max-width: 100%; height: auto; border-radius: 6px; display: block; }
 .strip { display: grid; grid-template-columns: 62px 1fr; gap: 0 8px; font-size: 12.5px; color: #52606d; }
 .strip .rows { display: flex; flex-direction: column; justify-content: space-around; font-weight: 600; }
@@ -53,6 +54,8 @@ footer { color: #52606d; font-size: 13px; }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """
 
+LONG = 28
+"""Letters of a cell that is text, and may be broken."""
 WORDS = {"good": "good", "caution": "caution", "bad": "bad", "note": "note"}
 STEPS = "imagined steps since the last real observation"
 
@@ -112,8 +115,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         rows: cells; numbers are shortened, ``None`` is a dash.
     """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell(one))}</td>' for one in row)}</tr>" for row in rows)
+    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _cell(value: Any) -> str:
+    text = cell(value)
+    words = ' class="words"' if len(text) > LONG else ""
+    return f"<td{words}>{escape(text)}</td>"
 
 
 def cell(value: Any) -> str:
@@ -208,9 +217,15 @@ def _prediction(report: Mapping[str, Any]) -> str:
         better = "" if one["better"] == "lower" else " (higher is better)"
         name = one["name"] if one["kind"] != "picture" else f"{one['name']}, {one['metric']}"
         charts.append(
-            chart(lines, title=f"{name}{better}", x_label=STEPS, y_label=labels.get(one["metric"], one["metric"]),
-                  zero=one["metric"] != "PSNR", log=None if one["better"] == "lower" else False)
-        )  # fmt: skip
+            chart(
+                lines,
+                title=f"{name}{better}",
+                x_label=STEPS,
+                y_label=labels.get(one["metric"], one["metric"]),
+                zero=one["metric"] != "PSNR",
+                log=None if one["better"] == "lower" and one["kind"] != "termination" else False,
+            )
+        )
         far = [_steps(one["trusted"][who]) for who in ("copy", "mean")]
         rows.append([name, one["metric"], *(_at(one["model"]["mean"], k) for k in _picked(prediction)), *far])
     picked = [f"k = {k}" for k in _picked(prediction)]

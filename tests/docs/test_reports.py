@@ -1,0 +1,27 @@
+"""Every family has a report in the docs, written by the command, in one layout, and its card leads there."""
+
+import json
+
+import pytest
+
+from benchmarks.reports import FAMILIES
+from tests.support.pages import ROOT
+from wmcomponents.evaluation.truth import FORMAT, SECTIONS
+from wmcomponents.models import MODELS
+
+REPORTS = ROOT / "docs" / "benchmarks" / "reports"
+CARDS = ROOT / "docs" / "explanation" / "models"
+
+
+def test_the_twelve_families_are_reported():
+    assert len(FAMILIES) == 12 and set(FAMILIES) <= set(MODELS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_its_report_of_the_common_layout(family):
+    report = json.loads((REPORTS / f"{family}.json").read_text())
+    assert tuple(report) == SECTIONS and report["format"] == FORMAT and report["model"]["family"] == family
+    page = REPORTS / f"{family}.html"
+    assert page.stat().st_size < 300_000 and report["headline"]["says"] in page.read_text()
+    card = (CARDS / f"{FAMILIES[family].card}.md").read_text()
+    assert f"(../../benchmarks/reports/{family}.html)" in card
