@@ -116,9 +116,9 @@ def _backbones(config: ReportConfig) -> Any:
     from wmcomponents.evaluation.truth.pictures import Backbones
 
     given = {name: getattr(config, name) for name in ("lpips", "fid", "fvd")}
-    loaded = {name: _network(f"--{name}", text) for name, text in given.items() if text is not None}
+    loaded: dict[str, Any] = {name: _network(f"--{name}", text) for name, text in given.items() if text is not None}
     names = ", ".join(f"{name} {text}" for name, text in given.items() if text is not None)
-    return Backbones(**loaded, **({"names": names} if names else {}))
+    return Backbones(**loaded, names=names or Backbones.names)
 
 
 def _network(option: str, text: str) -> Callable[..., Any]:

@@ -27,9 +27,9 @@ def test_a_planted_fault_is_named(fault):
     assert FAULTS[fault][0] in found_in(CHEAP, fault, steps=STEPS)
 
 
-@pytest.mark.parametrize("fault", [None, "actions one step late", "reset frame in place of the last", "another unit"])
+@pytest.mark.parametrize("fault", [None, "actions one step late"])
 def test_pictures_are_examined_too(fault):
-    found = found_in("cursor, images and position", fault, steps=STEPS)
+    found = found_in("cursor, images and position", fault, steps=500)
     assert found == [] if fault is None else FAULTS[fault][0] in found
 
 

@@ -169,7 +169,7 @@ def _flat(values: Tensor, kind: ObservationCodec) -> Tensor:
         parts = []
         for part in values.split(512):
             grey = kind.encode(part).mean(-1)[:, None]
-            parts.append(torch.nn.functional.adaptive_avg_pool2d(grey, [min(SIDE, side) for side in grey.shape[-2:]]))
+            parts.append(torch.nn.functional.adaptive_avg_pool2d(grey, _size(grey, SIDE)))
         return torch.cat(parts).flatten(1).double()
     return values.reshape(len(values), -1).double()
 
@@ -180,9 +180,13 @@ def _small(values: Tensor, kind: ObservationCodec) -> Tensor:
     for part in values.split(512):
         image = kind.encode(part) if isinstance(kind, ImageCodec) else part.float()
         image = image.movedim(-1, 1)
-        size = [min(MOVING_SIDE, side) for side in image.shape[-2:]]
-        parts.append(torch.nn.functional.adaptive_avg_pool2d(image, size))
+        parts.append(torch.nn.functional.adaptive_avg_pool2d(image, _size(image, MOVING_SIDE)))
     return torch.cat(parts).double()
+
+
+def _size(image: Tensor, side: int) -> tuple[int, int]:
+    """Height and width of images, not more than this side."""
+    return min(side, image.shape[-2]), min(side, image.shape[-1])
 
 
 def _moments(change: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def _errors(model: WorldModel, sequences: TensorDictBase, burn_in: int, horizon:
         for key, kind in kinds.items():
             shown, truth = step.observation[key].cpu(), cast(Tensor, step.transition["next", key]).cpu()
             if isinstance(kind, ImageCodec):
-                value = psnr(*(kind.encode(image).movedim(-1, -3) for image in (shown, truth)))
+                value = psnr(kind.encode(shown).movedim(-1, -3), kind.encode(truth).movedim(-1, -3))
             else:
                 value = measures[key].error(shown, truth)
             found[key].append(torch.where(step.alive.cpu(), value.double(), float("nan")))

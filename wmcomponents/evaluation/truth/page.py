@@ -221,7 +221,7 @@ def _prediction(report: Mapping[str, Any]) -> str:
                 lines,
                 title=f"{name}{better}",
                 x_label=STEPS,
-                y_label=labels.get(one["metric"], one["metric"]),
+                y_label=str(labels.get(one["metric"], one["metric"])),
                 zero=one["metric"] != "PSNR",
                 log=None if one["better"] == "lower" and one["kind"] != "termination" else False,
             )
