@@ -83,7 +83,7 @@ class Record:
 
     def flag(self, *key: str) -> Tensor:
         """A flag of each step, bool ``[N]``."""
-        return cast(Tensor, self.steps[key if len(key) > 1 else key[0]]).reshape(-1).bool()
+        return cast(Tensor, self.steps.get(key[0] if len(key) == 1 else key)).reshape(-1).bool()
 
     @property
     def goes_on(self) -> Tensor:
