@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from wmcomponents._whole import write_whole
+from wmcomponents.evaluation.truth.document import document, table
 from wmcomponents.evaluation.truth.layout import measured
-from wmcomponents.evaluation.truth.page import document, table
 from wmcomponents.evaluation.truth.svg import Line, baseline_line, chart
 from wmcomponents.evaluation.truth.truth_report import FORMAT, SECTIONS
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from wmcomponents.evaluation.style import COPY, DREAM, INK, MEAN
+from wmcomponents.evaluation.style import COPY, DREAM, MEAN
 
 WIDTH, HEIGHT = 430, 236
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 36
@@ -289,6 +289,3 @@ def _number(value: float) -> str:
     if value == 0:
         return "0"
     return f"{value:.0e}".replace("e-0", "e-") if abs(value) < 1e-3 else f"{value:.6g}"
-
-
-__all__ = ["COPY", "DREAM", "INK", "Line", "baseline_line", "chart", "model_line", "reliability", "scatter"]
