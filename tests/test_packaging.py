@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("packaging")  # one worker, which builds th
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONAL = {
     "ale_py",
+    "anywidget",
     "cv2",
     "dm_control",
     "gymnasium",
@@ -30,8 +31,10 @@ OPTIONAL = {
     "pygame",
     "rich",
     "stable_baselines3",
+    "starlette",
     "tensorboard",
     "tyro",
+    "uvicorn",
 }
 
 

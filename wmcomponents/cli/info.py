@@ -19,6 +19,8 @@ EXTRAS = {
     "minatar": ("minatar",),
     "viz": ("matplotlib", "PIL", "imageio_ffmpeg"),
     "logging": ("tensorboard",),
+    "play": ("starlette", "uvicorn", "websockets", "PIL"),
+    "notebook": ("anywidget",),
     "hub": ("huggingface_hub",),
     "cli": ("tyro",),
 }
