@@ -65,3 +65,11 @@ def test_transforms_of_functions_see_single_operations():
     torch.testing.assert_close(torch.func.vmap(mish)(x), F.mish(x))
     _, slope = torch.func.jvp(mish, (x,), (torch.ones_like(x),))
     assert slope.isfinite().all()
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("act", [mish, mish_])
+def test_the_compiler_sees_single_operations(act):
+    x = numbers()
+    expected = mish(x)
+    torch.testing.assert_close(torch.compile(act, backend="eager", fullgraph=True)(x), expected)

@@ -37,9 +37,10 @@ def mish_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _pays(x: Tensor) -> bool:
-    is_large = x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() >= at_once()
     # The compiler, and vmap and its kin, need to see single operations.
-    return is_large and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() >= at_once()
 
 
 def at_once() -> int:
