@@ -174,7 +174,7 @@ def test_gradients_flow_through_a_rollout_that_does_not_stop(model):
     key = next(iter(model.state_spec.keys()))
     size = model.state_spec[key].shape.numel()
     net = nn.Linear(size, model.action_spec.shape.numel())
-    policy = TensorDictModule(nn.Sequential(net, nn.Tanh()), [key], ["action"])
+    policy = TensorDictModule(nn.Sequential(nn.Flatten(), net, nn.Tanh()), [key], ["action"])
     start = env.reset(TensorDict(batch_size=[5]))
     shown = env.rollout(5, policy, tensordict=start, auto_reset=False, break_when_any_done=False)
     shown["next", "reward"].sum().backward()

@@ -114,10 +114,8 @@ class DINOWM(WorldModel):
         # What comes next is not known yet: any action will do, and none is read before it is replaced.
         seen = self.predictor.joining.join(FrameParts(visual, proprio, torch.zeros_like(proprio)))
         goes_on = ~is_init.squeeze(-1)
-        window = self._acted(
-            keep_where(state["window"], goes_on), keep_where(state["filled"], goes_on), keep_where(action, goes_on)
-        )
-        return self._followed(window, keep_where(state["filled"], goes_on), seen)
+        window, filled = keep_where(state["window"], goes_on), keep_where(state["filled"], goes_on)
+        return self._followed(self._acted(window, filled, keep_where(action, goes_on)), filled, seen)
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The window with the frame that the predictor expects at its end; no reward, no end."""
