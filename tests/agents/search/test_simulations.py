@@ -2,17 +2,17 @@
 
 import pytest
 import torch
+from torchrl.data import Composite, OneHot, Unbounded
 
-from tests.support import golden_vectors
-from tests.support.tabular import TabularWorld, table, world_of
+from tests.support.tabular import TabularWorld, table
 from wmcomponents.agents.search import (
     CompiledSimulations,
-    SearchNoise,
     gumbel_search,
     mctx_muzero_search,
     muzero_search,
     unscaled_gumbel_search,
 )
+from wmcomponents.models import MuZero, MuZeroConfig
 
 
 def a_search(make, **options):
@@ -69,14 +69,12 @@ def test_a_rule_that_looks_at_the_whole_tree_is_not_compiled():
 
 
 @pytest.mark.slow
-def test_a_compiled_search_visits_what_mctx_visits():
-    for name, make in (("mctx_gumbel_full", gumbel_search), ("mctx_muzero_puct_nonoise", mctx_muzero_search)):
-        description, vectors = golden_vectors.load(name)
-        model, parts, state = world_of(vectors, 0.97)
-        config = description["config"]
-        search = make(model, simulations=config["num_simulations"], **parts)
-        search.run = CompiledSimulations()
-        root = {key: vectors[f"noise.{key}"] for key in ("gumbel", "dirichlet") if f"noise.{key}" in vectors}
-        if make is mctx_muzero_search:
-            root = {}
-        assert torch.equal(search.plan(state, noise=SearchNoise(root)).visits, vectors["out.visit_counts"]), name
+@pytest.mark.compile
+def test_searches_in_different_models_have_graphs_of_their_own():
+    for config in (MuZeroConfig.tiny(past=2), MuZeroConfig.tiny()):
+        model = MuZero(config, Composite(observation=Unbounded(4)), OneHot(2))
+        search = gumbel_search(model, simulations=4)
+        state = {**model.initial_state((2,)), "latent": torch.randn(2, 64)}
+        expected = search.plan(state).visits
+        search.run = CompiledSimulations(backend="eager")
+        assert torch.equal(search.plan(state).visits, expected)

@@ -1,6 +1,7 @@
 """The simulations of a search: what each of them draws, and how they follow each other, eagerly or compiled."""
 
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -107,9 +108,10 @@ def one_simulation(search: Search, tree: Tree, draws: Draws, levels: int) -> Non
 class CompiledSimulations:
     """All simulations of a search, each of them one graph: ``search.run = CompiledSimulations()``.
 
-    A path is filled up to 4, 8, 16, ... levels, and each such length is compiled once for each number of roots: some
-    ten seconds the first time, which searches without end pay back, and a few do not. What is found is what an eager
-    search finds, but for rounding.
+    A path is filled up to 4, 8, 16, ... levels, and each such length is compiled once for each number of roots, with
+    masks and without: some ten seconds the first time, which searches without end pay back, and a few do not. What is
+    found is what an eager search finds, but for rounding. Each search has one of its own; where it is asked for more
+    than eight graphs torch says so, and ``torch._dynamo.config.recompile_limit`` allows more.
 
     Args:
         **options: of ``torch.compile``; ``dynamic=False`` and ``fullgraph=True`` unless given.
@@ -127,8 +129,9 @@ class CompiledSimulations:
     """
 
     def __init__(self, **options: Any) -> None:
-        compiled = torch.compile(one_simulation, **{"dynamic": False, "fullgraph": True, **options})
-        self._step: Callable[..., None] = compiled
+        # Graphs are kept by code: with code of its own no search meets the graphs of another one's model.
+        own = FunctionType(one_simulation.__code__.replace(), one_simulation.__globals__)
+        self._step: Callable[..., None] = torch.compile(own, **{"dynamic": False, "fullgraph": True, **options})
 
     def __call__(self, search: Search, tree: Tree, noise: SearchNoise) -> None:
         """From a planted tree; the first simulation eagerly, since it makes room for what the model's states hold."""
