@@ -218,3 +218,13 @@ def test_without_a_reward_the_action_s_influence_is_told_all_the_same():
     session = Session(toy(parts=("decode",)), seed=0)
     session.step(0)
     assert session.saliency().max() == 1.0 and session.moment.chance is None
+
+
+def test_a_branch_that_is_too_long_goes_no_further(monkeypatch):
+    from wmcomponents.play import session as module
+
+    monkeypatch.setattr(module, "MOST_STEPS", 2)
+    session = Session(toy(parts=("decode",)), seed=0)
+    played(session, [0, 1])
+    with pytest.raises(PlayError, match="at most 2 steps"):
+        session.step(0)

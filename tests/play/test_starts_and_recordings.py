@@ -164,6 +164,19 @@ def test_films_are_numbered_and_show_reality_beside_the_dream(beside, tmp_path):
         assert two.width > 1.8 * one.width and one.n_frames == two.n_frames == 2
 
 
+def test_of_a_long_branch_the_film_shows_the_last_steps(beside, tmp_path, monkeypatch):
+    from wmcomponents.play import recording
+
+    monkeypatch.setattr(recording, "MOST_FILMED", 2)
+    session = Session(beside.model, beside.menu, seed=0)
+    session.begin("reality", seed=1)
+    for _ in range(4):
+        session.step(0)
+    film = record(session, tmp_path, "gif")
+    with Image.open(film.path) as shown_film:
+        assert film.words.startswith("the last 2 steps") and shown_film.n_frames == 3
+
+
 def test_any_recorded_step_is_a_start_that_has_seen_its_episode(beside, tmp_path):
     session = Session(beside.model, beside.menu, seed=0)
     for way in ([0, 1, 1], [1, 0, 0, 1, 0]):

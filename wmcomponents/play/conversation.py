@@ -59,8 +59,8 @@ class Conversation:
             "step": lambda action, luck: session.step(action, luck=bool(luck)),
             "go": session.go,
             "fork": session.fork,
-            "switch": lambda branch: session.switch(branch),
-            "remove": lambda branch: session.remove(branch),
+            "switch": session.switch,
+            "remove": session.remove,
             "begin": session.begin,
             "overlay": self._overlay,
         }
@@ -78,7 +78,6 @@ class Conversation:
             "reward": session.has_reward,
             "chance": "continue" in session.model.capabilities,
             "uncertainty": session.simulator.rules.choices.uncertainty is not None,
-            "decoded": session.simulator.view == "decoded",
             "data": session.simulator.view == "decoded",
         }
         return message(facts)
@@ -91,10 +90,7 @@ class Conversation:
         """
         if command.name == "save":
             return self._save(command.entries["as"])
-        if command.name == "go":
-            self.session.go(command.entries["step"])
-        else:
-            self._doers[command.name](**command.entries)
+        self._doers[command.name](**command.entries)
         return []
 
     def upload(self, data: bytes) -> None:

@@ -19,6 +19,8 @@ from wmcomponents.pretrained import spec_to_json
 
 FPS = 12.0
 """Of films."""
+MOST_FILMED = 500
+"""Steps of a film; of a longer branch it shows the last ones."""
 
 KINDS = {"gif": "image/gif", "webp": "image/webp", "mp4": "video/mp4"}
 
@@ -69,7 +71,7 @@ def record(
 
 
 def _film(session: Session, out: Path, form: str, title: str) -> Recording:
-    moments = session.branch.moments
+    moments = session.branch.moments[-MOST_FILMED - 1 :]
     ended = len(moments) - 1 if moments[-1].ended else None
     rewards = [moment.reward for moment in moments[1:]] if session.has_reward else None
     chances = [moment.chance for moment in moments[1:]]
@@ -85,7 +87,8 @@ def _film(session: Session, out: Path, form: str, title: str) -> Recording:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"play-{_free_number(out):04d}.{form}"
     write_video(side_by_side(reels, caption=title), path, fps=FPS)
-    return Recording(path, f"{len(moments) - 1} steps, {path.stat().st_size / 1000:.0f} kB", KINDS[form])
+    which = "the last " if len(session.branch.moments) > len(moments) else ""
+    return Recording(path, f"{which}{len(moments) - 1} steps, {path.stat().st_size / 1000:.0f} kB", KINDS[form])
 
 
 def _free_number(out: Path) -> int:

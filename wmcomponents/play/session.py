@@ -9,19 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmcomponents.dream.simulator import Simulator
 from wmcomponents.dream.starts import FixedStarts
-from wmcomponents.dream.uncertainty import Disagreement, Uncertainty
 from wmcomponents.play.controls import Controls
 from wmcomponents.play.errors import PlayError
 from wmcomponents.play.kept_states import KeptStates
+from wmcomponents.play.played_simulator import played_simulator
 from wmcomponents.play.reality import RealStep
 from wmcomponents.play.saliency import action_saliency
 from wmcomponents.play.start_menu import Start, StartMenu
 from wmcomponents.rendering.renderers import Renderer, make_renderer
-from wmcomponents.world_model import CapabilityError, Observation, WorldModel
+from wmcomponents.world_model import Observation, WorldModel
 
 MOST_BRANCHES = 200
+MOST_STEPS = 20_000
+"""Of a branch; what is seen at each of them is kept."""
+
 MEMORY = 2**29
 """Bytes of states that are kept, if not said otherwise."""
 
@@ -110,7 +112,7 @@ class Session:
     ) -> None:
         self.model = model
         self.menu = StartMenu(model) if menu is None else menu
-        self.simulator = _simulator(model)
+        self.simulator = played_simulator(model)
         self.controls = Controls(model.action_spec, device=self.simulator.device) if controls is None else controls
         self.render: Renderer = make_renderer(env_id, self.simulator.observation_spec, enlarge=False)
         self.branches: dict[int, Branch] = {}
@@ -170,6 +172,8 @@ class Session:
                 self.cursor += 1
                 return following
             branch = self.fork()
+        if self.cursor >= MOST_STEPS:
+            raise PlayError(f"a branch has at most {MOST_STEPS:,} steps: begin anew.")
         drawn = self._seed(None) if luck else None
         self._stand(branch, self.cursor)
         after = self._taken(here, action, self.controls.value_of(action[0]), drawn)
@@ -205,27 +209,27 @@ class Session:
         self.branches[self.branch.number] = self.branch
         return self.branch
 
-    def switch(self, number: int) -> Branch:
-        """Stand at the end of another branch.
+    def switch(self, branch: int) -> Branch:
+        """Stand at the end of another branch, by its number.
 
         Raises:
             PlayError: if there is no such branch.
         """
-        self.branch = self._branch(number)
+        self.branch = self._branch(branch)
         self.cursor = len(self.branch.moments) - 1
         return self.branch
 
-    def remove(self, number: int) -> None:
-        """Forget a branch that is not the one being played.
+    def remove(self, branch: int) -> None:
+        """Forget a branch, by its number, that is not the one being played.
 
         Raises:
             PlayError: if there is no such branch, or it is the one being played.
         """
-        gone = self._branch(number)
+        gone = self._branch(branch)
         if gone is self.branch:
             raise PlayError("this branch is being played: switch to another one first.")
-        del self.branches[number]
-        left = {moment.number for branch in self.branches.values() for moment in branch.moments}
+        del self.branches[branch]
+        left = {moment.number for each in self.branches.values() for moment in each.moments}
         self._kept.forget(moment.number for moment in gone.moments if moment.number not in left)
 
     def picture(self, moment: Moment | None = None) -> np.ndarray:
@@ -312,32 +316,6 @@ class Session:
     def _check_room(self) -> None:
         if len(self.branches) >= MOST_BRANCHES:
             raise PlayError(f"there are {MOST_BRANCHES} branches: remove one first.")
-
-
-def _simulator(model: WorldModel) -> Simulator:
-    """A dream of one row, that shows what can be drawn and tells what can be told."""
-    options: dict[str, Any] = {"termination": "sample" if "continue" in model.capabilities else "off"}
-    options["view"] = "decoded" if "decode" in model.capabilities else "latent"
-    if "reward" not in model.capabilities:
-        width = len(model.action_spec.shape)
-        options["reward"] = lambda state, action, after: action.new_zeros(
-            (*action.shape[: action.ndim - width], 1), dtype=torch.float32
-        )
-    if "members" in model.capabilities:
-        options["uncertainty"] = _measure(model)
-    return Simulator(model, **options)
-
-
-def _measure(model: WorldModel) -> Uncertainty | None:
-    """How far the members disagree on what they can all predict."""
-    for of in ("observation", "features", "reward"):
-        measured = Uncertainty(Disagreement(of=of))
-        try:
-            measured.try_out(model)
-        except CapabilityError:
-            continue
-        return measured
-    return None
 
 
 def _arrays(seen: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
