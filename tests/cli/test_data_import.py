@@ -93,3 +93,70 @@ def test_a_source_of_the_users_own_is_a_function_in_an_imported_module(tmp_path,
     assert ran.code == 0, ran.err
     description = json.loads((tmp_path / "out" / "data.json").read_text())
     assert description["steps"] == 10 and description["episodes"] == 2 and description["options"] == {"length": 5}
+
+
+def test_the_help_names_every_source():
+    from wmcomponents.cli.help import DETAILS
+    from wmcomponents.data.datasets import SOURCES
+
+    assert [name for name in SOURCES if name not in DETAILS["data import"]] == []
+
+
+def made_minari(folder):
+    minari = pytest.importorskip("minari")
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+
+    seen, acts = np.zeros((41, 3), np.float32), np.zeros((40, 2), np.float32)
+    ends = np.arange(40) == 39
+    buffer = EpisodeBuffer(
+        id=0, observations=seen, actions=acts, rewards=np.ones(40), terminations=ends, truncations=ends & False
+    )
+    quiet = {"code_permalink": "-", "author": "-", "author_email": "-", "algorithm_name": "-", "description": "-"}
+    spaces = {"observation_space": Box(-9, 9, (3,)), "action_space": Box(-1, 1, (2,))}
+    minari.create_dataset_from_buffers("test/mine-v0", [buffer], **spaces, **quiet)
+    return "minari", folder / "test" / "mine-v0"
+
+
+def made_hdf5(folder):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["data/demo_0/obs/arm"], file["data/demo_0/actions"] = np.zeros((40, 3)), np.zeros((40, 2))
+        file["data/demo_0/rewards"] = np.zeros(40)
+    return "hdf5", folder / "a.h5"
+
+
+def made_video(folder):
+    pytest.importorskip("av")
+    from tests.support.films import film, frames
+
+    film(folder / "a.mkv", frames(40, size=(64, 64)))
+    np.savez(folder / "a.npz", actions=np.arange(39) % 3)
+    return "video", folder
+
+
+def made_lerobot(folder):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    features = {"observation.state": {"dtype": "float32"}, "action": {"dtype": "float32"}}
+    info = {"codebase_version": "v2.1", "fps": 10, "features": features, "data_path": "{episode_index}.parquet"}
+    (folder / "meta").mkdir()
+    (folder / "meta" / "info.json").write_text(json.dumps(info))
+    (folder / "meta" / "episodes.jsonl").write_text('{"episode_index": 0, "length": 40}\n')
+    columns = {"observation.state": list(np.zeros((40, 3), np.float32)), "action": list(np.zeros((40, 2), np.float32))}
+    pq.write_table(pa.table({**columns, "episode_index": np.zeros(40, int)}), folder / "0.parquet")
+    return "lerobot", folder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("made", [made_minari, made_hdf5, made_video, made_lerobot])
+def test_a_model_is_trained_from_each_source_by_the_command_alone(made, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "in"))
+    source, path = made(tmp_path / "in")
+    ran = wmc("data", "import", source, path, tmp_path / "data")
+    assert ran.code == 0 and ran.result["steps"] >= 39, ran.err
+    ran = wmc(*train_arguments(tmp_path / "data", tmp_path / "run", steps=2))
+    assert ran.code == 0 and f"on {source}/" in ran.err, ran.err

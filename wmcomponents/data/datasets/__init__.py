@@ -6,5 +6,7 @@ from wmcomponents.data.datasets.registry import SOURCES as SOURCES
 from wmcomponents.data.datasets.registry import UnknownSourceError as UnknownSourceError
 from wmcomponents.data.datasets.registry import open_source as open_source
 from wmcomponents.data.datasets.registry import register_source as register_source
+from wmcomponents.data.datasets.registry import source_named as source_named
+from wmcomponents.data.datasets.registry import source_options as source_options
 from wmcomponents.data.datasets.writing import recording_bytes as recording_bytes
 from wmcomponents.data.datasets.writing import write_recording as write_recording

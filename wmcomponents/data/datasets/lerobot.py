@@ -204,7 +204,7 @@ def _episodes_v3(folder: Path, info: Mapping[str, Any]) -> list[_Place]:
     columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     columns += [f"videos/{name}/{what}" for name in cameras for what in ("chunk_index", "file_index", "from_timestamp")]
     try:
-        rows = [row for file in files for row in pq.read_table(file, columns=columns).to_pylist()]
+        rows = [row for file in files for row in pq.read_table(file, columns=columns, use_threads=False).to_pylist()]
         found, filled = [], {}
         for row in sorted(rows, key=lambda row: row["episode_index"]):
             table = _inside(

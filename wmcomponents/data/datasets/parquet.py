@@ -86,7 +86,7 @@ class ParquetRows:
             )
             if size > LARGEST_GROUP:
                 raise BadDataError(f"{self._where} has {size:,} bytes in one group of rows; at most {LARGEST_GROUP:,}.")
-            table = self._file.read_row_group(group, columns=[self._name])
+            table = self._file.read_row_group(group, columns=[self._name], use_threads=False)
             self._rows = self._array(table.column(self._name).combine_chunks())
             self._group = group
         return self._rows
