@@ -5,7 +5,7 @@ import torch
 
 from tests.support.golden_features import close
 from tests.support.golden_vectors import load
-from wmcomponents.functional import Cosine, Linear, WarmupCosine, WarmupStableDecay
+from wmcomponents.functional import Cosine, LinearRamp, WarmupCosine, WarmupStableDecay
 from wmcomponents.models.joint_embedding.vjepa.objective import VJEPAOptimizerConfig
 
 
@@ -33,13 +33,13 @@ def test_schedules_begin_and_end_where_they_should():
     assert [plateau(step) for step in (0, 2, 4, 15, 16, 20, 30)] == pytest.approx([0, 0.5, 1, 1, 0.8, 0, 0])
     assert WarmupStableDecay(0.0, 1.0, 0.0, warmup=0, decay=0, steps=5)(5) == 1.0
     assert [Cosine(2.0, 0.0, 4)(step) for step in (0, 2, 4)] == pytest.approx([2.0, 1.0, 0.0])
-    assert Linear(1.0, 0.0, 4)(1) == 0.75
+    assert LinearRamp(1.0, 0.0, 4)(1) == 0.75
 
 
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: Linear(0, 1, 0),
+        lambda: LinearRamp(0, 1, 0),
         lambda: Cosine(0, 1, 0),
         lambda: WarmupCosine(0, 1, 0, warmup=5, steps=5),
         lambda: WarmupStableDecay(0, 1, 0, warmup=5, decay=5, steps=9),

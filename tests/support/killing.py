@@ -19,14 +19,19 @@ def signalled(work: Callable[[], int | None], after: float, signum: int = signal
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch has threads, and the child does without them
+        begun, begins = os.pipe()
         child = os.fork()
     if child == 0:
         code = 70
         try:
             torch.set_num_threads(1)  # the other threads of the pool are not there after a fork: waiting for them hangs
+            os.write(begins, b".")
             code = work() or 0
         finally:
             os._exit(code)
+    os.close(begins)
+    os.read(begun, 1)  # the seconds count from there, however busy the machine is
+    os.close(begun)
     time.sleep(after)
     os.kill(child, signum)
     _, status = os.waitpid(child, 0)

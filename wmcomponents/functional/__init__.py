@@ -117,7 +117,7 @@ from wmcomponents.functional.reconstruction import unit_normal_nll as unit_norma
 from wmcomponents.functional.returns import lambda_return as lambda_return
 from wmcomponents.functional.scale_gradient import scale_gradient as scale_gradient
 from wmcomponents.functional.schedules import Cosine as Cosine
-from wmcomponents.functional.schedules import Linear as Linear
+from wmcomponents.functional.schedules import LinearRamp as LinearRamp
 from wmcomponents.functional.schedules import WarmupCosine as WarmupCosine
 from wmcomponents.functional.schedules import WarmupStableDecay as WarmupStableDecay
 from wmcomponents.functional.sigreg import BCS as BCS

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearRamp:
     """From one number to another in a straight line, then no further.
 
     Attributes:
@@ -16,7 +16,7 @@ class Linear:
     Raises:
         ValueError: for fewer steps.
 
-    >>> Linear(0.998, 1.0, 10)(5)
+    >>> LinearRamp(0.998, 1.0, 10)(5)
     0.999
     """
 
@@ -126,7 +126,7 @@ class WarmupStableDecay:
         if step < self.warmup:
             return self.begin + (self.peak - self.begin) * step / self.warmup
         falling = step - (self.steps - self.decay)
-        return self.peak if falling <= 0 else Linear(self.peak, self.end, max(1, self.decay))(falling)
+        return self.peak if falling <= 0 else LinearRamp(self.peak, self.end, max(1, self.decay))(falling)
 
 
 def _positive(steps: int) -> None:

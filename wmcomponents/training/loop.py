@@ -197,6 +197,7 @@ class Trainer:
                 self._begin()
                 with progress_bar(self.progress, "world model", self.steps, total) as show:
                     self._train(total, show, request)
+                self.ranks.wait()  # until the bundle is there for all, who may go on from it at once
         finally:
             self.model.eval()
         return dict(self.losses)

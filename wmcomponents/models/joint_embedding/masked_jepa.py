@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from wmcomponents.functional.collapse_probes import channel_std
 from wmcomponents.functional.patch_masks import Masks
 from wmcomponents.functional.patches import take_tokens
-from wmcomponents.functional.schedules import Cosine, Linear, WarmupCosine
+from wmcomponents.functional.schedules import Cosine, LinearRamp, WarmupCosine
 from wmcomponents.models.joint_embedding.masked import MaskedLoss, MaskedModel
 from wmcomponents.nn import MaskedPredictor, VisionTransformer
 from wmcomponents.objectives import ExponentialAverage, Terms, check_model
@@ -79,7 +79,7 @@ class MaskedJEPAOptimizerConfig:
     @property
     def average(self) -> ExponentialAverage:
         """The average, whose share moves with the updates, from 0."""
-        kept = Linear(self.momentum, self.last_momentum, self.length)
+        kept = LinearRamp(self.momentum, self.last_momentum, self.length)
         return ExponentialAverage(lambda step: 1.0 - kept(step))
 
 
