@@ -42,8 +42,8 @@ class IRISAgent(FrameAgent):
             **changes: see :meth:`AgentConfig.vary`.
         """
         # A paddle or a ball is one pixel, and of a mean over all of them a share too small for the codes to keep it:
-        # the errors of an image count thirty times. Few codes are easier to foretell than many, and those that change
-        # their meaning are not: the tokenizer all but rests once the transformer learns.
+        # the errors of an image count thirty times. Few codes are easier to foretell than many, and codes that keep
+        # their meaning than those that change it: the tokenizer all but rests once the transformer learns.
         seen = {"absolute": 1.0, "squared": 30.0, "worst": 0.3, "blocks": 0, "vocabulary": 32, "revival": 200}
         model = IRISConfig.tiny(tokenizer_steps=400, tokenizer_every=20, max_frames=4, **seen)
         # Episodes are short: what a dream tells behind its end is of no use, so that it begins anew there.
