@@ -11,7 +11,7 @@ from wmcomponents.data.doctor.regression import bent, predicted
 
 FEWEST = 3
 """Cases that make a pattern."""
-FAR, UNUSUAL = 0.15, 8.0
+FAR, UNUSUAL = 0.15, 5.0
 """A jump misses its prediction by such a share of what two observations lie apart, and by so many times the median."""
 NEAR = 0.25
 """An episode has begun where a jump lands closer to the first observations, by squares, than this share of it."""
@@ -127,11 +127,14 @@ def jumps(record: Record) -> Iterator[Finding]:
     lands = (after - here[begins].median(0).values).square().sum(1) < (
         NEAR_OF_PLACES if record.shows_places else NEAR
     ) * apart
-    resets = (far & lands) | _on_a_start(record, begins, inside)
-    found = resets.nonzero()[:, 0]
-    if len(found) < FEWEST and _is_regular(far.nonzero()[:, 0]):
-        found = far.nonzero()[:, 0]
-    if len(found) >= FEWEST:
+    again = _on_a_start(record, begins, inside)
+    if int(again.sum()) < 0.25 * int(begins.sum()):
+        again = torch.zeros_like(again)  # a world that comes back to where it began, now and then
+    found = ((far & lands) | again).nonzero()[:, 0]
+    enough = len(found) >= FEWEST or (len(found) == FEWEST - 1 and _is_regular(found))
+    if not enough and int(far.sum()) >= FEWEST and _is_regular(far.nonzero()[:, 0]):
+        found, enough = far.nonzero()[:, 0], True
+    if enough:
         yield Finding(
             "boundaries",
             "is_init",
@@ -199,10 +202,10 @@ def _on_a_start(record: Record, begins: Tensor, inside: Tensor) -> Tensor:
 
 
 def _is_regular(places: Tensor) -> bool:
-    """Whether steps come as regularly as a time limit: most gaps are one and the same, or a multiple of it."""
-    if len(places) < FEWEST + 1:
+    """Whether steps come as regularly as a time limit, from the first step on: gaps are multiples of one of them."""
+    if len(places) < FEWEST - 1:
         return False
-    gaps = places.diff()
+    gaps = torch.cat([torch.tensor([-1]), places]).diff()
     gap = int(gaps.mode().values)
     return gap > 10 and float(((gaps % gap) == 0).double().mean()) > 0.7
 
