@@ -23,6 +23,7 @@ EXTRAS = {
     "notebook": ("anywidget",),
     "hub": ("huggingface_hub",),
     "cli": ("tyro",),
+    "datasets": ("h5py", "minari", "pyarrow", "av"),
 }
 
 
