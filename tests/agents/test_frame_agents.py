@@ -113,7 +113,7 @@ def test_an_agent_of_frames_is_refused_where_there_are_none(kind):
         kind.tiny("CartPole-v1", model=PointMass(), progress=False)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_codes_of_a_small_board_keep_paddle_and_ball_which_are_one_pixel_each():
     env = make_env("MinAtar/Breakout-v1", from_pixels=True, image_size=10)
     changes = {"grid": 5, "prefill": 600, "epochs": (Epochs(begin=0, steps=600, updates=300),)}

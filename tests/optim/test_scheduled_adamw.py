@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from wmcomponents.functional import Cosine, Linear
+from wmcomponents.functional import Cosine, LinearRamp
 from wmcomponents.optim import ScheduledAdamW, decay_groups
 
 
@@ -22,7 +22,7 @@ def test_each_step_is_torchs_with_the_numbers_of_that_step():
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
     theirs = copy.deepcopy(ours)
-    rate, decay = Linear(0.1, 0.5, 10), Cosine(0.04, 0.4, 10)
+    rate, decay = LinearRamp(0.1, 0.5, 10), Cosine(0.04, 0.4, 10)
     optimizer = ScheduledAdamW(decay_groups(ours.named_parameters()), rate, decay)
     other = AdamW([{"params": [theirs[0].weight]}, {"params": [p for p in theirs.parameters() if p.ndim == 1]}])
     for step in range(1, 5):
@@ -54,11 +54,11 @@ def test_groups_of_one_name_are_clipped_together_and_only_after_a_while():
 def test_a_resumed_run_takes_the_numbers_of_the_next_step():
     torch.manual_seed(0)
     ours = nn.Linear(3, 4)
-    optimizer = ScheduledAdamW(ours.parameters(), Linear(0.1, 0.5, 10))
+    optimizer = ScheduledAdamW(ours.parameters(), LinearRamp(0.1, 0.5, 10))
     filled(ours, 0)
     optimizer.step()
     other = copy.deepcopy(ours)
-    resumed = ScheduledAdamW(other.parameters(), Linear(0.1, 0.5, 10))
+    resumed = ScheduledAdamW(other.parameters(), LinearRamp(0.1, 0.5, 10))
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     filled(ours, 1), filled(other, 1)
     optimizer.step()
