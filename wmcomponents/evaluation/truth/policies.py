@@ -85,7 +85,7 @@ def drawn(count: int, inputs: int, outputs: int, generator: torch.Generator) -> 
 
 def answered(weights: Tensor, numbers: Tensor) -> Tensor:
     """Scores ``[N, A]`` of row i by policy i: weights ``[N, D + 1, A]``, numbers ``[N, D]``."""
-    return torch.einsum("nd,nda->na", numbers, weights[:, :-1]) + weights[:, -1]
+    return torch.einsum("ij,ijk->ik", numbers, weights[:, :-1]) + weights[:, -1]
 
 
 class RowPolicy:
