@@ -110,8 +110,10 @@ class CompiledSimulations:
 
     A path is filled up to 4, 8, 16, ... levels, and each such length is compiled once for each number of roots, with
     masks and without: some ten seconds the first time, which searches without end pay back, and a few do not. What is
-    found is what an eager search finds, but for rounding, which may decide between edges that are as good as equal. Each
-    search has one of its own; where it is asked for more than eight graphs torch says so, and ``torch._dynamo.config.recompile_limit`` allows more.
+    found is what an eager search finds, but for rounding, which may decide between edges that are as good as equal.
+
+    Each search has one of its own; where it is asked for more than eight graphs torch says so, and
+    ``torch._dynamo.config.recompile_limit`` allows more.
 
     Args:
         **options: of ``torch.compile``; ``dynamic=False`` and ``fullgraph=True`` unless given.
