@@ -113,9 +113,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--runs", type=Path, default=Path("runs/dream-agents"))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
-    parser.add_argument("--report", action="store_true", help="run nothing; write the table of what was found so far")
+    parser.add_argument(
+        "--report", action="store_true", help="run nothing; write the table with what --runs holds by now"
+    )
     arguments = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {}
+    page = arguments.out / "dream_agents.json"
+    if arguments.report and page.is_file():
+        runs |= json.loads(page.read_text())["runs"]
     for family in arguments.families:
         kept = sorted((arguments.runs / family).glob("[0-9].json")) if arguments.report else []
         runs |= {family: [json.loads(file.read_text()) for file in kept]} if kept else {}
@@ -134,7 +139,7 @@ def main() -> None:
             run.pop("files", None)
     arguments.out.mkdir(parents=True, exist_ok=True)
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "common": COMMON, "options": OPTIONS, "runs": runs}
-    (arguments.out / "dream_agents.json").write_text(json.dumps(facts, indent=2) + "\n")
+    page.write_text(json.dumps(facts, indent=2) + "\n")
     (arguments.out / "dream_agents.md").write_text(table(runs))
     draw("dream_agents", arguments.out)
 
