@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.films import film, frames
+from tests.support.films import film, frames, png
 from wmcomponents.data import BadDataError
 from wmcomponents.data.datasets import open_source
 from wmcomponents.data.datasets.steps import steps_of
@@ -84,7 +84,69 @@ def real_estate(folder):
     return "realestate10k", folder, {}
 
 
-MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate)
+def dreamer(folder):
+    rows = {"vector": np.zeros((6, 3), np.float32), "action": np.zeros((6, 2), np.float32), "reward": np.zeros(6)}
+    flags = {"is_first": np.arange(6) == 0, "is_terminal": np.arange(6) == 5}
+    np.savez(folder / "a.npz", **rows, **flags)
+    return "dreamer", folder, {}
+
+
+def carla(folder):
+    (folder / "town" / "rgb").mkdir(parents=True)
+    for number, image in enumerate(frames(5)):
+        (folder / "town" / "rgb" / f"{number:06d}.png").write_bytes(png(image))
+    said = {"speed": 3.5, "control": {"steer": 0.1, "throttle": 0.5, "brake": 0.0}}
+    (folder / "town" / "measurements.jsonl").write_text((json.dumps(said) + "\n") * 5)
+    return "carla", folder, {}
+
+
+def minari(folder):
+    os.environ["MINARI_DATASETS_PATH"] = str(folder)
+    import minari
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+
+    ends = np.arange(5) == 4
+    episode = EpisodeBuffer(
+        id=0, observations=np.zeros((6, 3), np.float32), actions=np.zeros((5, 2), np.float32), rewards=np.ones(5),
+        terminations=ends, truncations=~ends & False,
+    )  # fmt: skip
+    quiet = {"code_permalink": "-", "author": "-", "author_email": "-", "algorithm_name": "-", "description": "-"}
+    spaces = {"observation_space": Box(-1, 1, (3,)), "action_space": Box(-1, 1, (2,))}
+    minari.create_dataset_from_buffers("test/mine-v0", [episode], data_format="hdf5", **spaces, **quiet)
+    return "minari", folder / "test" / "mine-v0", {}
+
+
+def rlds(folder):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    number = {"pythonClassName": "Tensor", "tensor": {"shape": {"dimensions": ["2"]}, "dtype": "float32"}}
+    flag = {"pythonClassName": "Scalar", "tensor": {"shape": {}, "dtype": "bool"}}
+    steps = {
+        "observation": {"featuresDict": {"features": {"state": number}}}, "action": number, "is_first": flag,
+        "is_last": flag, "is_terminal": flag, "reward": {"tensor": {"shape": {}, "dtype": "float32"}},
+    }  # fmt: skip
+    step = {"sequence": {"feature": {"featuresDict": {"features": steps}}, "length": "-1"}}
+    (folder / "features.json").write_text(json.dumps({"featuresDict": {"features": {"steps": step}}}))
+    last = bytes([0, 0, 0, 0, 1])
+    features = {
+        "observation/state": _field(2, _field(1, bytes(40))), "action": _field(2, _field(1, bytes(40))),
+        "reward": _field(2, _field(1, bytes(20))), "is_first": _field(3, _field(1, bytes([1, 0, 0, 0, 0]))),
+        "is_last": _field(3, _field(1, last)), "is_terminal": _field(3, _field(1, last)),
+    }  # fmt: skip
+    entries = (_field(1, f"steps/{name}".encode()) + _field(2, value) for name, value in features.items())
+    with (folder / "set-train.tfrecord-00000-of-00001").open("wb") as file:
+        RecordWriter(file).write(_field(1, b"".join(_field(1, entry) for entry in entries)))
+    return "rlds", folder, {}
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer, shorter than 16 kB."""
+    low, high = len(content) & 127, len(content) >> 7
+    return bytes([number << 3 | 2, low | 128, high] if high else [number << 3 | 2, low]) + content
+
+
+MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate, dreamer, carla, minari, rlds)
 
 
 def originals(folder: Path):

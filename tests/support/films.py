@@ -1,5 +1,6 @@
 """Films without loss, and the frames that are in them."""
 
+import io
 from pathlib import Path
 
 import av
@@ -21,3 +22,14 @@ def film(path: Path, frames: np.ndarray, *, fps: int = 20, codec: str = "libx264
 def frames(count: int, *, seed: int = 0, size: tuple[int, int] = (16, 16)) -> np.ndarray:
     """Frames ``[count, H, W, 3]`` of which no two are alike."""
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3)).astype(np.uint8)
+
+
+def png(image):
+    """An image as the bytes of a PNG file."""
+    with io.BytesIO() as file:
+        with av.open(file, "w", format="image2pipe") as container:
+            stream = container.add_stream("png", rate=1)
+            stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "rgb24"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+        return file.getvalue()

@@ -1,16 +1,15 @@
-import io
 import json
 
 import numpy as np
 import pytest
 
-av = pytest.importorskip("av")
+pytest.importorskip("av")
 pytest.importorskip("google.protobuf")
 record_writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from tests.support.films import frames
+from tests.support.films import frames, png
 from tests.support.recorded import Known, check, read
 from wmcomponents.data import BadDataError
 from wmcomponents.data.datasets import open_source
@@ -55,16 +54,6 @@ def serialised(message, **features):
         )
         kind.f1.extend(values)
     return made.SerializeToString()
-
-
-def png(image):
-    with io.BytesIO() as file:
-        with av.open(file, "w", format="image2pipe") as container:
-            stream = container.add_stream("png", rate=1)
-            stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "rgb24"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode())
-        return file.getvalue()
 
 
 TENSOR = {
