@@ -124,10 +124,10 @@ def page(facts: dict[str, Any]) -> str:
         "environment's own steps, or as many as `action_repeat` says (6,250 of eight are 50,000 of these). In these",
         "long steps DreamerV3's latent is Gaussian, not made of categories as the paper's.",
         "",
-        "IRIS has not learned Breakout here. Earlier forms of its preset, 10 pixels a side, seed 0, stopped: 0.5, 0.0, 0.0,",
-        "0.0 at 2,000 to 8,000 real steps (486 CPU s), and 0.42, 0.42, 0.52, 0.0, 0.0 at 2,000 to 10,000 (974 CPU s). Its",
-        "tokenizer keeps paddle and ball by now; its transformer, after some 1,900 updates, dreams the paddle right 36 % of",
-        "the time one step ahead. More of these updates are untried.",
+        "IRIS has not learned Breakout here. Earlier forms of its preset, 10 pixels a side, seed 0, stopped: 0.5, 0.0,",
+        "0.0, 0.0 at 2,000 to 8,000 real steps (486 CPU s), and 0.42, 0.42, 0.52, 0.0, 0.0 at 2,000 to 10,000 (974 CPU",
+        "s). Its tokenizer keeps paddle and ball by now; its transformer, after some 1,900 updates, dreams the paddle",
+        "right 36 % of the time one step ahead. More of these updates are untried.",
         "",
     ]
     return "\n".join(lines)
