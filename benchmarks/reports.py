@@ -51,6 +51,7 @@ FAMILIES = {
     "DreamerV2": Reported("cartpole", "500", "dreamer_v2"),
     "DreamerV3": Reported("cartpole", "600", "dreamer_v3"),
     "DreamerV3Preprint": Reported("cartpole", "500", "dreamer_v3_preprint"),
+    "JEPA": Reported("pendulum", "600", "jepa"),
     "TDMPC2": Reported("pendulum", "600", "tdmpc2"),
     "MuZero": Reported("cartpole", "500", "muzero"),
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
