@@ -1,10 +1,14 @@
 """Sequences cut into the windows that a latent model is rolled out along."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from wmcomponents.objectives.arrivals import Transitions
+from wmcomponents.functional.broadcast import keep_where
+from wmcomponents.objectives.arrivals import Transitions, under_next
+from wmcomponents.objectives.model_loss import ModelLoss
 from wmcomponents.world_model import Observation
 
 
@@ -63,3 +67,28 @@ def cut_windows(
         terminated=cut(transitions.terminated).unsqueeze(-1),
         weight=cut(transitions.weight),
     )
+
+
+def windows_of(loss: ModelLoss[Any], tensordict: TensorDictBase, horizon: int) -> Windows:
+    """Sequences ``[B, T]`` as windows side by side, read under the keys of an objective.
+
+    Args:
+        loss: the objective.
+        tensordict: the sequences; where they are padded, whatever stands there becomes 0.
+        horizon: H.
+
+    Raises:
+        ValueError: if the batch is not ``[B, T]``.
+        KeyError: if a key is missing.
+    """
+    names = loss.observation_keys
+    transitions = loss.transitions(tensordict, [*names, *map(under_next, names)])
+    observation = {key: tensordict.get(key) for key in names}
+    following = {key: tensordict.get(under_next(key)) for key in names}
+    action = tensordict.get(loss.tensor_keys.action)
+    if tensordict.get(loss.tensor_keys.mask, None) is not None:  # padding may hold anything, NaN included
+        real = transitions.real
+        observation = {key: keep_where(value, real) for key, value in observation.items()}
+        following = {key: keep_where(value, real) for key, value in following.items()}
+        action = keep_where(action, real)
+    return cut_windows(transitions, observation, following, action, horizon)

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from wmcomponents.codecs.action import ActionVector
 from wmcomponents.dynamics import ActionGRU, ResidualPredictor
 from wmcomponents.functional import channel_std, participation_ratio
-from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
 from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, TrainableModel, check_model
 from wmcomponents.objectives.collapse.sequences import (
@@ -25,7 +24,7 @@ from wmcomponents.objectives.collapse.sequences import (
     VarianceCovariance,
 )
 from wmcomponents.objectives.configured import loss_part, optimizer_part
-from wmcomponents.objectives.windows import Windows, cut_windows
+from wmcomponents.objectives.windows import Windows, windows_of
 from wmcomponents.optim import ClippedAdamW
 
 
@@ -193,12 +192,7 @@ class JEPALoss(ModelLoss[JointEmbeddingModel]):
             ValueError: if the batch is not ``[B, T]``.
             KeyError: if a key is missing.
         """
-        after: dict[str, NestedKey] = {key: ("next", key) for key in self.observation_keys}
-        transitions = self.transitions(tensordict, [*self.observation_keys, *after.values()])
-        observation = {key: keep_where(tensordict.get(key), transitions.real) for key in self.observation_keys}
-        following = {key: keep_where(tensordict.get(place), transitions.real) for key, place in after.items()}
-        action = keep_where(tensordict.get(self.tensor_keys.action), transitions.real)
-        return cut_windows(transitions, observation, following, action, self.horizon)
+        return windows_of(self, tensordict, self.horizon)
 
     def embeddings(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """The embeddings before and after each transition, ``[N, H, L]`` each; every observation is encoded once."""

@@ -10,14 +10,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from wmcomponents.functional import shifted_images
-from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2LossConfig, TDMPC2OptimizerConfig
 from wmcomponents.models.value_equivalent.tdmpc2.draws import Draws, draw
 from wmcomponents.models.value_equivalent.tdmpc2.policy_loss import Latents, policy_terms
 from wmcomponents.models.value_equivalent.tdmpc2.protocol import TDMPC2Model
 from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, check_model
 from wmcomponents.objectives.configured import loss_part, optimizer_part
-from wmcomponents.objectives.windows import Windows, cut_windows
+from wmcomponents.objectives.windows import Windows, windows_of
 from wmcomponents.optim import ClippedAdam
 from wmcomponents.world_model import Observation
 
@@ -209,18 +208,7 @@ class TDMPC2Loss(ModelLoss[TDMPC2Model]):
             ValueError: if the batch is not ``[B, T]``.
             KeyError: if a key is missing.
         """
-        after: dict[str, NestedKey] = {key: ("next", key) for key in self.observation_keys}
-        transitions = self.transitions(tensordict, [*self.observation_keys, *after.values()])
-        observation = {key: tensordict.get(key) for key in self.observation_keys}
-        following = {key: tensordict.get(place) for key, place in after.items()}
-        action = tensordict.get(self.tensor_keys.action)
-        if tensordict.get(self.tensor_keys.mask, None) is not None:  # padding may hold anything, NaN included
-            observation, following = (
-                {key: keep_where(value, transitions.real) for key, value in shown.items()}
-                for shown in (observation, following)
-            )
-            action = keep_where(action, transitions.real)
-        return cut_windows(transitions, observation, following, action, self.horizon)
+        return windows_of(self, tensordict, self.horizon)
 
     def draw(self, rows: int, time: int) -> Draws:
         """What is random in an update on ``rows`` windows of ``time`` transitions."""
