@@ -6,6 +6,9 @@ from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
 from wmcomponents.evaluation.film_files import write_video as write_video
 from wmcomponents.evaluation.film_files import write_webp as write_webp
 from wmcomponents.evaluation.films import DreamFilms as DreamFilms
+from wmcomponents.evaluation.goals import GoalsReached as GoalsReached
+from wmcomponents.evaluation.goals import evaluate_goals as evaluate_goals
+from wmcomponents.evaluation.goals import wilson_interval as wilson_interval
 from wmcomponents.evaluation.horizon import HorizonErrors as HorizonErrors
 from wmcomponents.evaluation.horizon import horizon_errors as horizon_errors
 from wmcomponents.evaluation.open_loop import Comparison as Comparison
