@@ -25,6 +25,9 @@ from wmcomponents.agents.planners import (
     cem,
     colored_noise,
     compiled_iteration,
+    dino_wm_cem,
+    dino_wm_gradient,
+    eb_jepa_mppi,
     gradient_descent,
     icem,
     mbrl_clipped_cem,
@@ -49,6 +52,9 @@ SMALL = {
     "icem": lambda model, **o: icem(model, horizon=3, candidates=20, budget=3, **o),
     "pddm": lambda model, **o: pddm_mppi(model, horizon=3, candidates=12, budget=2, **o),
     "gradient": lambda model, **o: gradient_descent(model, horizon=3, starts=3, budget=3, **o),
+    "dino-wm": lambda m, **o: dino_wm_cem(m, SummedReward(), horizon=3, candidates=12, elites=3, budget=2, **o),
+    "dino-wm-gradient": lambda m, **o: dino_wm_gradient(m, SummedReward(), horizon=3, starts=2, budget=3, **o),
+    "eb-jepa": lambda m, **o: eb_jepa_mppi(m, SummedReward(), horizon=3, candidates=12, elites=3, budget=2, **o),
 }
 NUMBERS = Bounded(-1, 1, (2,))
 

@@ -6,6 +6,8 @@ from wmcomponents.agents.planners.budget import Milliseconds as Milliseconds
 from wmcomponents.agents.planners.categorical import CategoricalProposal as CategoricalProposal
 from wmcomponents.agents.planners.choice import BestSequence as BestSequence
 from wmcomponents.agents.planners.choice import Choice as Choice
+from wmcomponents.agents.planners.choice import DeadZone as DeadZone
+from wmcomponents.agents.planners.choice import LastSequence as LastSequence
 from wmcomponents.agents.planners.choice import MeanSequence as MeanSequence
 from wmcomponents.agents.planners.choice import SampledElite as SampledElite
 from wmcomponents.agents.planners.colored import ColoredGaussian as ColoredGaussian
@@ -20,7 +22,18 @@ from wmcomponents.agents.planners.gaussian import SmoothedStd as SmoothedStd
 from wmcomponents.agents.planners.gaussian import Spread as Spread
 from wmcomponents.agents.planners.gaussian import TruncatedGaussian as TruncatedGaussian
 from wmcomponents.agents.planners.gaussian import sample_std as sample_std
+from wmcomponents.agents.planners.goal_papers import dino_wm_cem as dino_wm_cem
+from wmcomponents.agents.planners.goal_papers import dino_wm_gradient as dino_wm_gradient
+from wmcomponents.agents.planners.goal_papers import eb_jepa_mppi as eb_jepa_mppi
+from wmcomponents.agents.planners.goal_papers import jepa_wms_cem as jepa_wms_cem
+from wmcomponents.agents.planners.goal_papers import lewm_cem as lewm_cem
+from wmcomponents.agents.planners.goal_papers import lewm_gradient as lewm_gradient
+from wmcomponents.agents.planners.goal_papers import toward_goal as toward_goal
+from wmcomponents.agents.planners.goal_papers import vjepa2_ac_cem as vjepa2_ac_cem
 from wmcomponents.agents.planners.gradient import GradientSearch as GradientSearch
+from wmcomponents.agents.planners.gradient_steps import AdamStep as AdamStep
+from wmcomponents.agents.planners.gradient_steps import GradientStep as GradientStep
+from wmcomponents.agents.planners.gradient_steps import PlainStep as PlainStep
 from wmcomponents.agents.planners.objectives import Continuation as Continuation
 from wmcomponents.agents.planners.objectives import GoalDistance as GoalDistance
 from wmcomponents.agents.planners.objectives import ModelValue as ModelValue
@@ -51,6 +64,8 @@ from wmcomponents.agents.planners.planner import PlanNoise as PlanNoise
 from wmcomponents.agents.planners.planner import compiled_iteration as compiled_iteration
 from wmcomponents.agents.planners.policy_candidates import SequencePolicy as SequencePolicy
 from wmcomponents.agents.planners.proposal import Bound as Bound
+from wmcomponents.agents.planners.proposal import HeldEntries as HeldEntries
+from wmcomponents.agents.planners.proposal import MeanFirst as MeanFirst
 from wmcomponents.agents.planners.proposal import Proposal as Proposal
 from wmcomponents.agents.planners.proposal import Unfitted as Unfitted
 from wmcomponents.agents.planners.proposal import Uniform as Uniform
@@ -58,6 +73,7 @@ from wmcomponents.agents.planners.recycled import KeptElites as KeptElites
 from wmcomponents.agents.planners.recycled import Recycled as Recycled
 from wmcomponents.agents.planners.sampling import ConstantPopulation as ConstantPopulation
 from wmcomponents.agents.planners.sampling import DecayingPopulation as DecayingPopulation
+from wmcomponents.agents.planners.sampling import Momentum as Momentum
 from wmcomponents.agents.planners.sampling import Population as Population
 from wmcomponents.agents.planners.sampling import SamplingSearch as SamplingSearch
 from wmcomponents.agents.planners.sampling import SequenceSearch as SequenceSearch

@@ -42,6 +42,39 @@ class BestSequence(Choice):
         return plan.best
 
 
+class LastSequence(Choice):
+    """Where the last step of a search by gradient has led the best of the sequences judged before it."""
+
+    def sequence(self, plan: Plan, noise: Noise) -> Tensor:
+        """The last."""
+        return plan.params["last"]
+
+
+class DeadZone(Choice):
+    """Another choice, whose numbers become 0 where they are small: V-JEPA 2-AC's gripper below a quarter.
+
+    Args:
+        choice: gives the sequence.
+        below: for each number the size below which it becomes 0, ``[A]``.
+    """
+
+    def __init__(self, choice: Choice, below: Tensor) -> None:
+        self.choice, self.below = choice, below
+
+    def draw(self, batch_size: Sequence[int], elites: int, size: int, generator: torch.Generator) -> Noise:
+        """As the choice."""
+        return self.choice.draw(batch_size, elites, size, generator)
+
+    def sequence(self, plan: Plan, noise: Noise) -> Tensor:
+        """The choice's, without its small numbers."""
+        sequence = self.choice.sequence(plan, noise)
+        return sequence.where(sequence.abs() >= self.below.to(sequence), torch.zeros_like(sequence))
+
+    def explored(self, action: Tensor, plan: Plan, noise: Noise) -> Tensor:
+        """As the choice."""
+        return self.choice.explored(action, plan, noise)
+
+
 class SampledElite(Choice):
     """One of the last iteration's elites, drawn by its weight; an explorer adds the distribution's spread to it.
 

@@ -11,6 +11,7 @@ from wmcomponents.agents.planners.plan import Params
 from wmcomponents.agents.planners.proposal import (
     Bound,
     Proposal,
+    of_each,
     unbiased_variance,
     weighted_mean,
     weighted_variance,
@@ -81,20 +82,20 @@ class ClippedGaussian(Proposal):
     Args:
         init_std: standard deviation before the first iteration.
         spread: standard deviation of the elites.
-        low: lower bound of actions.
+        low: lower bound of actions; minus infinity for none.
         high: upper bound.
 
     Reference: Hafner et al., Learning Latent Dynamics for Planning from Pixels (PlaNet, 2019), Algorithm 2.
     """
 
     def __init__(
-        self, *, init_std: float = 1.0, spread: Spread = sample_std, low: Bound = -1.0, high: Bound = 1.0
+        self, *, init_std: Bound = 1.0, spread: Spread = sample_std, low: Bound = -1.0, high: Bound = 1.0
     ) -> None:
         self.init_std, self.spread, self.low, self.high = init_std, spread, low, high
 
     def begin(self, center: Tensor) -> Params:
         """Around a sequence ``[*B, H, A]``."""
-        return {"mean": center, "std": torch.full_like(center, self.init_std)}
+        return {"mean": center, "std": torch.zeros_like(center) + of_each(self.init_std, center)}
 
     def draw(self, batch_size: Sequence[int], horizon: int, size: int, generator: torch.Generator) -> Noise:
         """``z``, ``[*batch_size, H, A]``."""

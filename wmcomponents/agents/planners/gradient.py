@@ -7,23 +7,25 @@ from torch import Tensor
 
 from wmcomponents._arguments import whole
 from wmcomponents.agents.planners.gaussian import normal_noise
+from wmcomponents.agents.planners.gradient_steps import AdamStep, GradientStep
 from wmcomponents.agents.planners.plan import Plan, Score, Stage, better_of
-from wmcomponents.agents.planners.proposal import Bound, within
+from wmcomponents.agents.planners.proposal import Bound, of_each, within
 from wmcomponents.agents.planners.sampling import SequenceSearch
 from wmcomponents.world_model import Noise
 
 
 class GradientSearch(SequenceSearch):
-    """Adam on sequences of numbers, several at once, kept inside the bounds.
+    """Steps up the slope of the value on sequences of numbers, several at once, kept inside the bounds.
 
-    The first of the starts is the sequence that the plan begins with, the others lie around it. The plan is the best
-    sequence that was judged on the way.
+    The starts lie around the sequence that the plan begins with. The plan's ``mean`` is the best sequence that was
+    judged on the way; ``last`` in its parameters is where the last step has led the best of the last ones judged.
 
     Args:
         starts: how many sequences, N.
-        lr: length of a step, in action units.
+        step: how they move; Adam if not given.
         std: standard deviation of the starts.
-        betas: Adam's decay of both moments.
+        from_center: the first of the starts is the sequence itself that the plan begins with.
+        jitter: standard deviation of noise that is added after every step.
         low: lower bound of actions.
         high: upper bound.
     """
@@ -35,14 +37,17 @@ class GradientSearch(SequenceSearch):
         self,
         *,
         starts: int = 8,
-        lr: float = 0.1,
-        std: float = 0.5,
-        betas: tuple[float, float] = (0.9, 0.999),
+        step: GradientStep | None = None,
+        std: Bound = 0.5,
+        from_center: bool = True,
+        jitter: Bound = 0.0,
         low: Bound = -1.0,
         high: Bound = 1.0,
     ) -> None:
         self.starts = whole("starts", starts, 1, "a number of sequences, at least 1")
-        self.lr, self.std, self.betas, self.low, self.high = lr, std, betas, low, high
+        self.step = AdamStep() if step is None else step
+        self.std, self.jitter, self.from_center, self.low, self.high = std, jitter, from_center, low, high
+        self._jitters = bool(torch.as_tensor(jitter).any())
 
     def begin(self, center: Tensor, elites: Tensor | None = None) -> Plan:
         """A plan around a sequence ``[*B, H, A]``."""
@@ -60,10 +65,13 @@ class GradientSearch(SequenceSearch):
         given: int,
         generator: torch.Generator,
     ) -> Noise:
-        """``z`` of the starts, ``[*batch_size, N - 1, H, A]``, for the first iteration."""
-        if iteration > 0:
-            return {}
-        return {"z": normal_noise((*batch_size, self.starts - 1), horizon, size, generator)}
+        """``z`` of the starts that are drawn, in the first iteration, and ``jitter``; ``[*batch_size, n, H, A]``."""
+        drawn = {}
+        if iteration == 0:
+            drawn["z"] = normal_noise((*batch_size, self.starts - self.from_center), horizon, size, generator)
+        if self._jitters:
+            drawn["jitter"] = normal_noise((*batch_size, self.starts + given), horizon, size, generator)
+        return drawn
 
     def count(self, iteration: int, stage: Stage, given: int) -> int:
         """The starts, and those given."""
@@ -78,7 +86,7 @@ class GradientSearch(SequenceSearch):
         given: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Plan:
-        """Judge, remember the best, take a step of Adam."""
+        """Judge, remember the best, take a step."""
         state = plan.params if "candidates" in plan.params else self._started(plan, noise, given)
         candidates = state["candidates"] if mask is None else state["candidates"] * mask[..., None, None, :]
         with torch.enable_grad():
@@ -92,25 +100,20 @@ class GradientSearch(SequenceSearch):
             (slope,) = torch.autograd.grad(values.sum(), candidates)
         candidates, values = candidates.detach(), values.detach()
         top, index = values.max(-1, keepdim=True)
-        leader = candidates.take_along_dim(index[..., None, None], -3)
-        best, best_value = better_of(plan, leader.squeeze(-3), top.squeeze(-1))
-        state = self._stepped(state, candidates, slope)
+        best_of = index[..., None, None]
+        best, best_value = better_of(plan, candidates.take_along_dim(best_of, -3).squeeze(-3), top.squeeze(-1))
+        moments = {key: value for key, value in state.items() if key not in ("candidates", "mean", "last")}
+        moved, moments = self.step.moved(candidates, slope, moments)
+        if self._jitters:
+            moved = moved + of_each(self.jitter, moved) * noise["jitter"]
+        moved = within(moved, self.low, self.high)
+        params = {**moments, "candidates": moved, "mean": best, "last": moved.take_along_dim(best_of, -3).squeeze(-3)}
         is_finite = plan.is_finite & values.isfinite().all(-1)
-        return Plan({**state, "mean": best}, best.unsqueeze(-3), torch.ones_like(top), best, best_value, is_finite)
+        return Plan(params, best.unsqueeze(-3), torch.ones_like(top), best, best_value, is_finite)
 
     def _started(self, plan: Plan, noise: Noise, given: Tensor | None) -> dict[str, Tensor]:
         center = plan.params["mean"].unsqueeze(-3)
-        parts = [center, center + self.std * noise["z"], *([] if given is None else [given])]
+        drawn = center + of_each(self.std, center) * noise["z"]
+        parts = [*([center] if self.from_center else []), drawn, *([] if given is None else [given])]
         candidates = within(torch.cat(parts, -3), self.low, self.high)
-        zeros = torch.zeros_like(candidates)
-        return {"candidates": candidates, "first": zeros, "second": zeros, "steps": candidates.new_zeros(())}
-
-    def _stepped(self, state: dict[str, Tensor], candidates: Tensor, slope: Tensor) -> dict[str, Tensor]:
-        """Adam, upwards."""
-        one, two = self.betas
-        steps = state["steps"] + 1
-        first = one * state["first"] + (1 - one) * slope
-        second = two * state["second"] + (1 - two) * slope.square()
-        step = (first / (1 - one**steps)) / ((second / (1 - two**steps)).sqrt() + 1e-8)
-        moved = within(candidates + self.lr * step, self.low, self.high)
-        return {"candidates": moved, "first": first, "second": second, "steps": steps}
+        return {**self.step.begin(candidates), "candidates": candidates}

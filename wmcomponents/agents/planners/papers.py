@@ -21,6 +21,7 @@ from wmcomponents.agents.planners.gaussian import (
     sample_std,
 )
 from wmcomponents.agents.planners.gradient import GradientSearch
+from wmcomponents.agents.planners.gradient_steps import AdamStep
 from wmcomponents.agents.planners.objectives import Objective, SummedReward, thresholded
 from wmcomponents.agents.planners.planner import Planner
 from wmcomponents.agents.planners.proposal import Proposal, Unfitted, Uniform
@@ -158,7 +159,7 @@ def gradient_descent(
         ValueError: if actions are choices.
     """
     parts = {"choice": BestSequence(), "warm_start": ShiftedPlan("best"), **options}
-    search = GradientSearch(starts=starts, lr=lr)
+    search = GradientSearch(starts=starts, step=AdamStep(lr))
     return Planner(model, search, objective or SummedReward(), horizon=horizon, budget=budget, **parts)
 
 

@@ -134,6 +134,8 @@ class Planner(TensorDictModuleBase):
         nan_value: what candidates are worth whose value is not a number, as papers' codes choose it; without it such a
             value is an error, and where no candidate of a row has one it always is.
         action_mask: 1 for the entries of the action vector that a row has, ``[*B, A]``, from states ``[*B, ...]``.
+        center: the action vector in the middle of all, where a plan without a past begins, ``[A]``; zeros, or even
+            probabilities, if not given.
         seed: of the policy's draws; fresh entropy if not given.
         scan: replaces :func:`iterate`, for example by the result of :func:`compiled_iteration`.
 
@@ -171,6 +173,7 @@ class Planner(TensorDictModuleBase):
         noise: Literal["sample", "mode"] = "sample",
         nan_value: float | None = None,
         action_mask: Callable[[State], Tensor | None] | None = None,
+        center: Tensor | None = None,
         seed: int | None = None,
         scan: Callable[..., Plan] = iterate,
     ) -> None:
@@ -204,7 +207,7 @@ class Planner(TensorDictModuleBase):
         self.dreamed_steps = 0
         self._mode = EvalMode(model)
         self._seed, self._generator = seed_or_none(seed), cast("torch.Generator | None", None)
-        self.register_buffer("center", self._center(), persistent=False)
+        self.register_buffer("center", self._center(center), persistent=False)
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -250,7 +253,7 @@ class Planner(TensorDictModuleBase):
             generator: draws the noise.
             noise: in its place, as :meth:`draw` gives it.
             carried: by the plan before; ``planned`` tells which rows have one.
-            given: what the objective reads beside the state, ``[*B, ...]``.
+            given: what the objective reads beside the state, ``[*B, ...]``; the state's own entry if not given.
             explore: whether the first action is an explorer's.
 
         Raises:
@@ -265,7 +268,9 @@ class Planner(TensorDictModuleBase):
         gradient = torch.enable_grad if self.search.needs_gradient else torch.no_grad
         with torch.no_grad(), self._mode:
             mask = None if self.action_mask is None else self.action_mask(state)
-            extras = {"given": self._proposed(state, len(batch), noise, mask), "mask": mask, "read": dict(given or {})}
+            read = {key: state[key] for key in self.objective.keys if key in state}
+            proposed = self._proposed(state, len(batch), noise, mask)
+            extras = {"given": proposed, "mask": mask, "read": {**read, **(given or {})}}
             plan = self._begun(batch, carried)
             steps = batch.numel() * self.horizon
             self.dreamed_steps += steps * self.proposals
@@ -371,9 +376,13 @@ class Planner(TensorDictModuleBase):
 
     center: Tensor
 
-    def _center(self) -> Tensor:
-        """The sequence in the middle of all actions, ``[H, A]``: zeros, or even probabilities."""
+    def _center(self, given: Tensor | None) -> Tensor:
+        """The sequence in the middle of all actions, ``[H, A]``: as given, or zeros, or even probabilities."""
         codec = self.action_vector.codec
+        if given is not None:
+            if given.shape != (self.action_vector.size,):
+                raise ValueError(f"center is an action vector [{self.action_vector.size}]; got {list(given.shape)}.")
+            return given.detach().float().expand(self.horizon, -1).clone()
         if not isinstance(codec, DiscreteCodec):
             return torch.zeros(self.horizon, self.action_vector.size)
         return torch.cat([torch.full((n,), 1.0 / n) for n in codec.classes]).expand(self.horizon, -1).clone()

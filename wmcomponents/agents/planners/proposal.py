@@ -60,6 +60,63 @@ class Unfitted(Proposal):
         return params
 
 
+class MeanFirst(Proposal):
+    """Another proposal whose first candidate is its mean: DINO-WM's, LeWorldModel's and PLDM's.
+
+    Args:
+        proposal: gives the other candidates; of numbers.
+    """
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+
+    def begin(self, center: Tensor) -> Params:
+        """As the proposal."""
+        return self.proposal.begin(center)
+
+    def draw(self, batch_size: Sequence[int], horizon: int, size: int, generator: torch.Generator) -> Noise:
+        """As the proposal, which draws for the first one too."""
+        return self.proposal.draw(batch_size, horizon, size, generator)
+
+    def sample(self, params: Params, noise: Noise) -> Tensor:
+        """The mean, and all candidates but the first."""
+        return torch.cat([params["mean"].unsqueeze(-3), self.proposal.sample(params, noise)[..., 1:, :, :]], -3)
+
+    def fit(self, params: Params, elites: Tensor, weights: Tensor) -> Params:
+        """As the proposal."""
+        return self.proposal.fit(params, elites, weights)
+
+
+class HeldEntries(Proposal):
+    """Another proposal, some of whose numbers are held at a value in all candidates.
+
+    Args:
+        proposal: gives the other numbers.
+        held: the values, and not a number (NaN) where nothing is held, ``[A]`` or ``[H, A]``.
+    """
+
+    def __init__(self, proposal: Proposal, held: Tensor) -> None:
+        self.proposal, self.held = proposal, held
+
+    def begin(self, center: Tensor) -> Params:
+        """As the proposal."""
+        return self.proposal.begin(center)
+
+    def draw(self, batch_size: Sequence[int], horizon: int, size: int, generator: torch.Generator) -> Noise:
+        """As the proposal, for the numbers that are held too."""
+        return self.proposal.draw(batch_size, horizon, size, generator)
+
+    def sample(self, params: Params, noise: Noise) -> Tensor:
+        """Candidates, with the values that are held in them."""
+        candidates = self.proposal.sample(params, noise)
+        held = self.held.to(candidates)
+        return torch.where(held.isnan(), candidates, held)
+
+    def fit(self, params: Params, elites: Tensor, weights: Tensor) -> Params:
+        """As the proposal."""
+        return self.proposal.fit(params, elites, weights)
+
+
 class Uniform(Proposal):
     """Every action alike, everywhere between the bounds.
 
@@ -86,6 +143,11 @@ class Uniform(Proposal):
     def fit(self, params: Params, elites: Tensor, weights: Tensor) -> Params:
         """The same."""
         return params
+
+
+def of_each(number: Bound, like: Tensor) -> Bound:
+    """A number of all entries, or of each, where it is to meet actions ``[..., A]``."""
+    return number.to(like) if isinstance(number, Tensor) else number
 
 
 def weighted_mean(elites: Tensor, weights: Tensor) -> Tensor:

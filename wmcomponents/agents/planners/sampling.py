@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from wmcomponents._arguments import whole
 from wmcomponents.agents.planners.elites import Selection, taken
 from wmcomponents.agents.planners.plan import Plan, Score, Stage, better_of
-from wmcomponents.agents.planners.proposal import Proposal
+from wmcomponents.agents.planners.proposal import Bound, Proposal, of_each
 from wmcomponents.agents.planners.recycled import Recycled
 from wmcomponents.world_model import Noise
 
@@ -131,6 +131,10 @@ class DecayingPopulation:
         return math.ceil(max(self.count * self.decay**-iteration, self.least))
 
 
+Momentum = float | Mapping[str, Bound]
+"""Share of the old parameters in the new ones, of all or by parameter; there of all numbers of an action or of each."""
+
+
 class SamplingSearch(SequenceSearch):
     """The cross-entropy method and its kin: which one follows from the parts.
 
@@ -138,11 +142,11 @@ class SamplingSearch(SequenceSearch):
         proposal: the search distribution.
         selection: the elites that it is fitted to, and their weights.
         candidates: how many in all, those given from elsewhere included; or how many of each iteration.
-        momentum: share of the old parameters in the new ones.
+        momentum: share of the old parameters in the new ones; by parameter where they differ, 0 for one not named.
         recycled: further candidates from earlier iterations.
 
     Raises:
-        ValueError: if there are fewer candidates than elites.
+        ValueError: if there are fewer candidates than elites, or a momentum is no share.
     """
 
     def __init__(
@@ -151,7 +155,7 @@ class SamplingSearch(SequenceSearch):
         selection: Selection,
         candidates: int | Population,
         *,
-        momentum: float = 0.0,
+        momentum: Momentum = 0.0,
         recycled: Recycled | None = None,
     ) -> None:
         if not callable(candidates):
@@ -160,8 +164,9 @@ class SamplingSearch(SequenceSearch):
             raise ValueError(
                 f"{selection.count} elites cannot be selected from {candidates(0)} candidates: draw more or keep fewer."
             )
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is a share in [0, 1); got {momentum}.")
+        for share in momentum.values() if isinstance(momentum, Mapping) else [momentum]:
+            if not bool(((torch.as_tensor(share) >= 0) & (torch.as_tensor(share) < 1)).all()):
+                raise ValueError(f"momentum is a share in [0, 1); got {momentum}.")
         self.proposal, self.selection, self.candidates = proposal, selection, candidates
         self.momentum, self.recycled = momentum, recycled
         self.elites = selection.count
@@ -233,10 +238,19 @@ class SamplingSearch(SequenceSearch):
         """The new parameters, mixed with the old ones; 0 in the entries that a row lacks."""
         params = self.proposal.fit(plan.params, elites, weights)
         if self.momentum:
-            old, share = plan.params, self.momentum
-            params = {key: share * old[key] + (1.0 - share) * value for key, value in params.items()}
+            old, given = plan.params, self.momentum
+            shares = given if isinstance(given, Mapping) else dict.fromkeys(params, given)
+            params = {
+                key: mixed(old[key], value, shares[key]) if key in shares else value for key, value in params.items()
+            }
         if mask is not None:
             params = {
                 key: value * (mask.unsqueeze(-2) if value.ndim > mask.ndim else mask) for key, value in params.items()
             }
         return params
+
+
+def mixed(old: Tensor, new: Tensor, share: Bound) -> Tensor:
+    """A parameter with a share of the old one in it."""
+    share = of_each(share, new)
+    return share * old + (1.0 - share) * new
