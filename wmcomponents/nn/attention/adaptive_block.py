@@ -5,6 +5,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmcomponents.nn.attention.sequence_mask import SequenceMask
+
 
 class AdaptiveBlock(nn.Module):
     r"""Attention, then a feed-forward, each behind a norm that a condition shifts and scales, and times its gate.
@@ -43,7 +45,7 @@ class AdaptiveBlock(nn.Module):
         self,
         x: Float[Tensor, "*batch t d"],
         condition: Float[Tensor, "*batch t c"],
-        mask: Tensor | None = None,
+        mask: Tensor | SequenceMask | None = None,
         position: Tensor | None = None,
     ) -> Float[Tensor, "*batch t d"]:
         """A whole sequence, with a condition for each position.

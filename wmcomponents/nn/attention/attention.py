@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmcomponents.functional.masks import visible
+from wmcomponents.nn.attention.attention_function import AttentionFunction, dot_product_attention
 from wmcomponents.nn.attention.axial_rope import AxialRoPE
 from wmcomponents.nn.attention.positions import RoPE
+from wmcomponents.nn.attention.sequence_mask import SequenceMask
 
 
 class MultiHeadAttention(nn.Module):
@@ -31,6 +33,10 @@ class MultiHeadAttention(nn.Module):
         out_bias: whether the output's map has a bias; as the others if not given.
         qk_norm: makes the norm of each head's queries, and that of its keys, from a head's size, such as
             ``nn.LayerNorm``; none if not given.
+
+    Attributes:
+        attend: how queries look at keys and values, of whole sequences: :func:`~wmcomponents.nn.dot_product_attention`,
+            unless another is put in its place (:func:`~wmcomponents.nn.use_attention_`).
 
     Raises:
         ValueError: if the heads do not divide the size.
@@ -61,6 +67,7 @@ class MultiHeadAttention(nn.Module):
         self.out_dropout = nn.Dropout(dropout)
         self.rope = rope
         self.q_norm, self.k_norm = (nn.Identity() if qk_norm is None else qk_norm(head_dim) for _ in range(2))
+        self.attend: AttentionFunction = dot_product_attention
 
     @property
     def query(self) -> tuple[Tensor, Tensor | None]:
@@ -84,15 +91,15 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "*batch t dim"],
-        mask: Tensor | None = None,
+        mask: Tensor | SequenceMask | None = None,
         position: Tensor | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
         """Every position looks at all that its mask shows.
 
         Args:
             x: ``[*B, T, D]``.
-            mask: bool ``[T, T]`` or ``[*B, 1, T, T]``, true where one may look; or numbers to add to the logits. All
-                see all if not given.
+            mask: bool ``[T, T]`` or ``[*B, 1, T, T]``, true where one may look; or numbers to add to the logits; or
+                rules. All see all if not given.
             position: for ``rope``, ``[T]`` or ``[*B, T]``, with a last dimension of axes where it has axes; 0 to T - 1
                 if not given.
         """
@@ -102,7 +109,7 @@ class MultiHeadAttention(nn.Module):
             position = torch.arange(x.shape[-2], device=x.device) if position is None else position
             q, k = self.rope(q, position), self.rope(k, position)
         drop = self.dropout if self.training else 0.0
-        return self._out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop))
+        return self._out(self.attend(q, k, v, mask, drop))
 
     @torch.no_grad()
     def decode_step(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wmcomponents.nn.attention.attention import CachePosition, LayerKVCache, MultiHeadAttention
 from wmcomponents.nn.attention.positions import RoPE
+from wmcomponents.nn.attention.sequence_mask import SequenceMask
 from wmcomponents.nn.memory_format import keep_by_input
 
 
@@ -50,7 +51,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "*batch t dim"],
-        mask: Tensor | None = None,
+        mask: Tensor | SequenceMask | None = None,
         position: Int[Tensor, "*rows t"] | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
         """A whole sequence, ``[*B, T, D]``; see :meth:`MultiHeadAttention.forward`."""
@@ -99,7 +100,7 @@ class CachedTransformer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "*batch t dim"],
-        mask: Tensor | None = None,
+        mask: Tensor | SequenceMask | None = None,
         position: Int[Tensor, "*rows t"] | None = None,
     ) -> Float[Tensor, "*batch t dim"]:
         """A whole sequence, ``[*B, T, D]``; see :meth:`MultiHeadAttention.forward`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wmcomponents.nn.attention.attention import MultiHeadAttention
 from wmcomponents.nn.attention.axial_rope import AxialRoPE
 from wmcomponents.nn.attention.feed_forward import FeedForward
+from wmcomponents.nn.attention.sequence_mask import SequenceMask
 
 
 class LayerScale(nn.Module):
@@ -78,7 +79,10 @@ class ViTBlock(nn.Module):
         self.scale1, self.scale2 = scales
 
     def forward(
-        self, x: Float[Tensor, "*batch t d"], mask: Tensor | None = None, position: Tensor | None = None
+        self,
+        x: Float[Tensor, "*batch t d"],
+        mask: Tensor | SequenceMask | None = None,
+        position: Tensor | None = None,
     ) -> Float[Tensor, "*batch t d"]:
         """A whole sequence; see :meth:`wmcomponents.nn.MultiHeadAttention.forward`."""
         x = x + self.scale1(self.attention(self.norm1(x), mask, position))
