@@ -77,7 +77,7 @@ def inputs():
 
 def network():
     torch.manual_seed(0)
-    return CachedTransformer(2, dim=8, heads=2, rope=RoPE(4))
+    return CachedTransformer(1, dim=8, heads=2, rope=RoPE(4))
 
 
 def trained(net, mask):
@@ -144,7 +144,7 @@ def work(rank, count):
         found["carries"] = [tuple(carry) for carry in carries]
     tensors, cotangent = inputs()
     for mask, layout in CASES:
-        ring = RingAttention(LAYOUTS[layout], query_chunk=3, key_chunk=5)
+        ring = RingAttention(LAYOUTS[layout], key_chunk=5)
         own = [share(x, ring.layout) for x in tensors]
         found[mask, layout] = with_gradients(ring, own, share(cotangent, ring.layout), MASKS[mask])
     for name, layout in LAYOUTS.items():
@@ -152,9 +152,10 @@ def work(rank, count):
         feed_forward_blockwise_(net, 4)
         sequence_parallel_(net, RingAttention(layout))
         found["network", name] = trained(net, MASKS["causal-segments"])
-        model = iris()
-        sequence_parallel_(model.dynamics.transformer, RingAttention(layout, query_chunk=4, key_chunk=4))
-        found["iris", name] = curve(model)
+    model = iris()
+    ring = RingAttention(StripedLayout() if count == 2 else ZigzagLayout(), query_chunk=8, key_chunk=8)
+    sequence_parallel_(model.dynamics.transformer, ring)
+    found["iris"] = curve(model)
     uneven = network()
     sequence_parallel_(uneven, RingAttention())
     with pytest.raises(ValueError, match=f"multiple of {count}; got 7"):
@@ -256,12 +257,11 @@ def test_a_transformer_shared_by_processes_has_one_process_outputs_and_gradients
 
 
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_world_model_learns_the_same_with_it(layout, count):
+def test_a_world_model_learns_the_same_with_it(count):
     wanted = curve(iris())
     assert wanted[-1] < wanted[0] - 0.1
     for one in ranks(count):
-        assert one["iris", layout] == pytest.approx(wanted, abs=1e-5)
+        assert one["iris"] == pytest.approx(wanted, abs=1e-5)
 
 
 # -- alone -------------------------------------------------------------------------------------------------------------
