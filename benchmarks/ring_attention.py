@@ -181,14 +181,14 @@ def page(facts: dict[str, Any]) -> str:
     lines = [
         "# Ring attention",
         "",
-        f"One sequence of {length:,} positions, causal, {HEADS} heads of {DIM // HEADS}, float32, forwards and backwards,",
-        "on CPUs by Gloo. *Saved* is what a process keeps for its backward pass, *peak* by how much the step raises the",
+        f"One sequence of {length:,} positions, causal, {HEADS} heads of {DIM // HEADS}, float32, forth and back,",
+        "on CPUs by Gloo. *Saved* is what a process keeps for its backward pass, *peak* by how much a step raises the",
         "process's memory at most, both of the process that needs most. *Time* is processor time of all processes",
         "together, so it tells what the ring adds: chunks of queries and keys in plain tensor operations, instead of",
-        "torch's fused kernel, and the exchange. *Longest / shortest* is how evenly the processes work, with their shares",
+        "torch's fused kernel, and the exchange. *Longest / shortest* is how evenly processes work whose shares are",
         "in a zigzag and in a row.",
         "",
-        "| attention | saved, MB | peak, MB | time, s | / plain | / ring of 1 | longest / shortest: zigzag | in a row |",
+        "| attention | saved, MB | peak, MB | time, s | / plain | / ring of 1 | longest / shortest, zigzag | a row |",
         "|---|---|---|---|---|---|---|---|",
         f"| plain, one process | {plain['saved_mb']:.1f} | {plain['peak_mb']:.0f} | {plain['cpu_s']:.2f} | 1.0 | | | |",
     ]
