@@ -6,7 +6,7 @@ from typing import Any
 from tensordict.nn import TensorDictSequential
 
 from wmcomponents.agents.agent import LearnsFrom
-from wmcomponents.agents.planners import Planner
+from wmcomponents.agents.planners import Planner, RecedingHorizon
 from wmcomponents.dream.experience import Experience
 from wmcomponents.world_model import LatentPolicy, Needs, WorldModel
 
@@ -15,7 +15,8 @@ class PlanningAgent:
     """A :class:`Planner` in a world model; what it does improves as the model does.
 
     Args:
-        planner: the planner, such as ``cem(model)`` or ``tdmpc2_mppi(model)``.
+        planner: the planner, such as ``cem(model)`` or ``tdmpc2_mppi(model)``; or one of which several actions are
+            executed before it plans again, ``RecedingHorizon(planner, executed)``.
         sample: draw the filter's z where it acts in reality; the mode otherwise.
         explore: a TensorDict module that changes the planned action in reality, such as TorchRL's
             ``AdditiveGaussianModule`` (PlaNet: a standard deviation of 0.3).
@@ -31,7 +32,7 @@ class PlanningAgent:
 
     learns_from: LearnsFrom = "nothing"
 
-    def __init__(self, planner: Planner, *, sample: bool = True, explore: Any = None) -> None:
+    def __init__(self, planner: Planner | RecedingHorizon, *, sample: bool = True, explore: Any = None) -> None:
         self.planner = planner
         self.needs: Needs = planner.needs
         modules: list[Any] = [planner, *([] if explore is None else [explore])]
@@ -45,7 +46,7 @@ class PlanningAgent:
         return self.planner.model
 
     @property
-    def dream_policy(self) -> Planner:
+    def dream_policy(self) -> Planner | RecedingHorizon:
         """The planner: reads the model's state keys, writes ``action``."""
         return self.planner
 

@@ -69,6 +69,7 @@ from wmcomponents.agents.planners.proposal import MeanFirst as MeanFirst
 from wmcomponents.agents.planners.proposal import Proposal as Proposal
 from wmcomponents.agents.planners.proposal import Unfitted as Unfitted
 from wmcomponents.agents.planners.proposal import Uniform as Uniform
+from wmcomponents.agents.planners.receding import RecedingHorizon as RecedingHorizon
 from wmcomponents.agents.planners.recycled import KeptElites as KeptElites
 from wmcomponents.agents.planners.recycled import Recycled as Recycled
 from wmcomponents.agents.planners.sampling import ConstantPopulation as ConstantPopulation

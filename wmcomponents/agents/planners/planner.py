@@ -319,6 +319,21 @@ class Planner(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Read the state, plan, write ``action`` and what is carried."""
+        planned = self.planned(tensordict)
+        tensordict.set("action", planned.action)
+        for key, value in planned.carried.items():
+            tensordict.set(key, value)
+        return tensordict
+
+    def planned(self, tensordict: TensorDictBase) -> Planned:
+        """The plan from what :meth:`forward` reads, with the policy's own draws.
+
+        Args:
+            tensordict: the state, what the objective reads beside it, and what is carried, ``[*B]``.
+
+        Raises:
+            KeyError: if the state, or what the objective reads, is missing.
+        """
         carried: dict[str, Tensor] = {}
         for key in self.carried_spec().keys():
             value = tensordict.get(cast(Any, key), None)
@@ -333,17 +348,13 @@ class Planner(TensorDictModuleBase):
                 f"the planner reads {missing}, which the input lacks: put the model's filter in front of it "
                 f"(LatentPolicy(model, planner)), and add what the objective reads, such as a goal."
             )
-        planned = self.plan(
+        return self.plan(
             tensordict,
             generator=self._drawing(cast(Tensor, tensordict.get(self._states[0])).device),
             carried=carried if PLANNED in carried else None,
             given={key: cast(Tensor, tensordict.get(key)) for key in self.objective.keys},
             explore=interaction_type() is InteractionType.RANDOM,
         )
-        tensordict.set("action", planned.action)
-        for key, value in planned.carried.items():
-            tensordict.set(key, value)
-        return tensordict
 
     def carried_spec(self) -> Composite:
         """What passes from a plan to the next one, for one row; empty if nothing does."""
