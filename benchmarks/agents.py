@@ -135,7 +135,7 @@ TASKS: dict[str, Task] = {
     "CartPole-v1": Task(
         "CartPole-v1", 475.0, 12_000,
         changes={"DreamerV3": {}, "DreamerV2": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH, "World Models": {}},
-        steps_of={"World Models": 6_000},
+        steps_of={"World Models": 6_000, "MuZero": 8_000, "EfficientZero": 6_000},
         baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
     ),
     "Pendulum-v1": Task(
