@@ -33,7 +33,7 @@ def played(agent: MuZeroAgent, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Play and learn, with a match every now and then."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60_000, help="moves of self-play in all")
+    parser.add_argument("--steps", type=int, default=180_000, help="moves of self-play in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--changes", default="{}", help="numbers that differ, as JSON")
     given = parser.parse_args()
@@ -44,7 +44,8 @@ def main() -> None:
         lambda: make_env(BoardGameEnv(tic_tac_toe())), changes=changes, out=folder / "run", seed=given.seed,
         progress=False,
     )  # fmt: skip
-    curve, cpu = [], time.process_time()
+    before = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}
+    curve, cpu = before.get("curve", []), time.process_time() - before.get("cpu_seconds", 0.0)
     for steps in range(EVERY, given.steps + 1, EVERY):
         if steps <= agent.trainer.real_steps:
             continue
@@ -53,9 +54,9 @@ def main() -> None:
         curve.append(found)
         losses = {name: round(value, 3) for name, value in metrics.items() if "loss" in name}
         print(found, losses, f"{time.process_time() - cpu:.0f} s", flush=True)
-    result = {"agent": "MuZero", "seed": given.seed, "changes": changes, "curve": curve}
-    result["cpu_seconds"] = time.process_time() - cpu
-    (folder / "result.json").write_text(json.dumps(result) + "\n")
+        result = {"agent": "MuZero", "seed": given.seed, "changes": changes, "curve": curve}
+        result["cpu_seconds"] = time.process_time() - cpu
+        (folder / "result.json").write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
