@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from wmcomponents.agents.exploration import exploration
-from wmcomponents.agents.planners import planet_cem
+from wmcomponents.agents.planners import ShiftedPlan, planet_cem
 from wmcomponents.agents.planning_agent import PlanningAgent
 from wmcomponents.agents.schedule import Schedule
 from wmcomponents.agents.whole_agent import AgentConfig, WholeAgent
@@ -35,7 +35,8 @@ class PlaNetAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        behaviour = {"candidates": 48, "elites": 6, "budget": 4}
+        # Few candidates need the plan of the step before; what z is drawn would decide among them.
+        behaviour = {"candidates": 48, "elites": 6, "budget": 4, "warm_start": True, "dreams": "mode"}
         times = Schedule(prefill=1000, pretrain=300, updates_per_step=0.25, steps_between=20)
         sizes = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000, "lr": 1e-3, "warmup": 100}
         return AgentConfig(PlaNetConfig.tiny(), behaviour, schedule=times, **sizes).vary(**changes)
@@ -64,9 +65,14 @@ class PlaNetAgent(WholeAgent):
             model: the world model.
             seed: of its plans.
             **changes: of :func:`~wmcomponents.agents.planners.planet_cem`, such as ``candidates``; ``noise``, the
-                standard deviation of what is added to numbers in reality, and ``epsilon``, the share of random choices.
+                standard deviation of what is added to numbers in reality, and ``epsilon``, the share of random choices;
+                ``warm_start``, whether a plan begins with the one before, shifted by a step (the paper's begins anew);
+                ``dreams``, whether plans dream a ``"sample"`` of z, as in the paper, or its ``"mode"``.
         """
         cls.needs.check(model, cls.__name__)
         given = dict(changes)
         explore = exploration(model.action_spec, given.pop("noise", 0.3), given.pop("epsilon", 0.1))
+        given["noise"] = given.pop("dreams", "sample")
+        if given.pop("warm_start", False):
+            given["warm_start"] = ShiftedPlan()
         return PlanningAgent(planet_cem(model, seed=seed, **given), explore=explore)
