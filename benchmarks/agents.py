@@ -150,14 +150,13 @@ TASKS: dict[str, Task] = {
     ),
     "cartpole-swingup": Task(
         "dm_control/cartpole-swingup", 700.0, 40_000, seeds=(0,), evaluate_every=2_500, episodes=5,
-        changes={
-            "DreamerV3": ON_SWINGUP,
-        },
+        changes={"DreamerV3": ON_SWINGUP},
         baseline=("SAC", {"learning_rate": 1e-3}, 40_000),
     ),
     "cartpole-swingup-8": Task(
         "dm_control/cartpole-swingup", 700.0, 6_250, seeds=(0,), options={"action_repeat": 8}, evaluate_every=625,
-        episodes=10, changes={"DreamerV3": IN_LONG_STEPS, "TD-MPC2": IN_125_STEPS}, baseline=("SAC", {"learning_rate": 1e-3}, 12_500),
+        episodes=10, changes={"DreamerV3": IN_LONG_STEPS, "TD-MPC2": IN_125_STEPS},
+        baseline=("SAC", {"learning_rate": 1e-3}, 12_500),
     ),
     "MinAtar-Breakout": Task(
         "MinAtar/Breakout-v1", 1.5, 20_000, seeds=(0,), options={"from_pixels": True, "image_size": 16},
@@ -264,7 +263,8 @@ def write() -> None:
         for key, task in TASKS.items()
     }
     tasks = {key: {**asdict(task), "runs": found[key]} for key, task in TASKS.items() if found[key]}
-    facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents", "tasks": tasks}
+    games = [json.loads(file.read_text()) for file in sorted((RUNS / "tic-tac-toe").glob("*/result.json"))]
+    facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents", "tasks": tasks, "tic_tac_toe": games}
     text = json.dumps(facts, indent=1, default=str) + "\n"
     (OUT / "agents.json").write_text(text)
     (OUT / "agents.md").write_text(page(json.loads(text)))

@@ -80,6 +80,33 @@ def section(task: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def board(runs: list[dict[str, Any]]) -> list[str]:
+    """The part of the page on tic-tac-toe; none where nothing was played."""
+    if not runs:
+        return []
+    lines = [
+        "## Tic-tac-toe",
+        "",
+        "MuZero plays against itself (`MuZeroAgent.board_game`), and then 100 games against perfect play, which draws",
+        "among its best moves at random; it begins half of them. Of two perfect players none loses.",
+        "",
+        "| seed | moves of self-play | updates | beginning: won, drawn, lost | second: won, drawn, lost | lost of 100 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        best = min(run["curve"], key=lambda point: point["losses"])
+        shown = [*run["curve"][:: max(1, len(run["curve"]) // 6)], best, run["curve"][-1]]
+        for point in sorted({point["moves"]: point for point in shown}.values(), key=lambda point: point["moves"]):
+            sides = (
+                ", ".join(str(point[side][way]) for way in ("wins", "draws", "losses")) for side in ("first", "second")
+            )
+            lines.append(
+                f"| {run['seed']} | {point['moves']:,} | {point['updates']:,} | {' | '.join(sides)} | {point['losses']} |"
+            )
+    told = ", ".join(f"{run['cpu_seconds']:.0f}" for run in runs)
+    return [*lines, "", f"`python -m benchmarks.tic_tac_toe`; CPU seconds, matches included: {told}.", ""]
+
+
 def page(facts: dict[str, Any]) -> str:
     """The page that the numbers give."""
     lines = [
@@ -94,6 +121,7 @@ def page(facts: dict[str, Any]) -> str:
     ]
     for task in facts["tasks"].values():
         lines += section(task)
+    lines += board(facts["tic_tac_toe"])
     lines += [
         "## At the papers' size",
         "",
