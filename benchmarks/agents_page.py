@@ -97,12 +97,10 @@ def board(runs: list[dict[str, Any]]) -> list[str]:
         best = min(run["curve"], key=lambda point: point["losses"])
         shown = [*run["curve"][:: max(1, len(run["curve"]) // 6)], best, run["curve"][-1]]
         for point in sorted({point["moves"]: point for point in shown}.values(), key=lambda point: point["moves"]):
-            sides = (
-                ", ".join(str(point[side][way]) for way in ("wins", "draws", "losses")) for side in ("first", "second")
-            )
-            lines.append(
-                f"| {run['seed']} | {point['moves']:,} | {point['updates']:,} | {' | '.join(sides)} | {point['losses']} |"
-            )
+            ways = ("wins", "draws", "losses")
+            first_side, second_side = (", ".join(str(point[side][way]) for way in ways) for side in ("first", "second"))
+            cells = [run["seed"], f"{point['moves']:,}", f"{point['updates']:,}", first_side, second_side]
+            lines.append(f"| {' | '.join(map(str, cells))} | {point['losses']} |")
     told = ", ".join(f"{run['cpu_seconds']:.0f}" for run in runs)
     return [*lines, "", f"`python -m benchmarks.tic_tac_toe`; CPU seconds, matches included: {told}.", ""]
 
