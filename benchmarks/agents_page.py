@@ -90,7 +90,7 @@ def board(runs: list[dict[str, Any]]) -> list[str]:
         "MuZero plays against itself (`MuZeroAgent.board_game`), and then 100 games against perfect play, which draws",
         "among its best moves at random; it begins half of them. Of two perfect players none loses.",
         "",
-        "| seed | moves of self-play | updates | beginning: won, drawn, lost | second: won, drawn, lost | lost of 100 |",
+        "| seed | moves | updates | as first: won, drawn, lost | as second: won, drawn, lost | lost of 100 |",
         "|---|---|---|---|---|---|",
     ]
     for run in runs:
