@@ -214,6 +214,9 @@ def test_an_unknown_id_names_the_close_ones_and_what_would_make_it_known(wrong, 
         ("MinAtar/Breakout-v1", "minatar", "minatar"),
         ("dm_control/cartpole-swingup", "dm_control", "dmc"),
         ("CarRacing-v3", "Box2D", "box2d"),
+        ("gym_pusht/PushT-v0", "gym_pusht", "goals"),
+        ("wmcomponents/PushT-v0", "gym_pusht", "goals"),
+        ("wmcomponents/PointMaze-v0", "gymnasium_robotics", "goals"),
     ],
 )
 def test_a_missing_package_names_its_extra(monkeypatch, env_id, module, extra):
@@ -221,6 +224,8 @@ def test_a_missing_package_names_its_extra(monkeypatch, env_id, module, extra):
 
     for name in [name for name in gymnasium.registry if name.startswith("MinAtar/")]:
         monkeypatch.delitem(gymnasium.registry, name)
+    for name in ("push_t", "point_maze"):
+        monkeypatch.delitem(sys.modules, f"wmcomponents.data.{name}", raising=False)
     for name in [name for name in sys.modules if name == module or name.startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from tests.support.films import film, frames, png
 from wmcomponents.data import BadDataError
@@ -146,7 +147,18 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, low | 128, high] if high else [number << 3 | 2, low]) + content
 
 
-MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate, dreamer, carla, minari, rlds)
+def dino_wm(folder):
+    (folder / "obses").mkdir()
+    tensors = {"states": torch.zeros(2, 4, 5), "rel_actions": torch.ones(2, 4, 2), "velocities": torch.ones(2, 4, 2)}
+    for name, tensor in tensors.items():
+        torch.save(tensor, folder / f"{name}.pth")
+    (folder / "seq_lengths.pkl").write_bytes(pickle.dumps([4, 3]))
+    torch.save(torch.from_numpy(frames(4)), folder / "obses" / "episode_000.pth")
+    film(folder / "obses" / "episode_001.mp4", frames(3))
+    return "dino_wm", folder, {}
+
+
+MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate, dreamer, carla, minari, rlds, dino_wm)
 
 
 def originals(folder: Path):

@@ -81,15 +81,17 @@ Collects real steps in rounds, fits a small world model to them, trains PPO only
 the agent in the real environment. Writes the model, the agent, a PNG and a GIF of dream against reality. Needs the
 extras sb3 and viz.""",
     "collect": """\
-Environments by id: Gymnasium's (CartPole-v1), ALE/<Game>-v5, MinAtar/<Game>-v1, dm_control/<domain>-<task>. The folder
-holds the steps in TorchRL's layout and data.json, which says what they are. For held-out data collect again with
-another seed. An agent is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading one runs pickled
-code, so open only files you trust.""",
+Environments by id: Gymnasium's (CartPole-v1), ALE/<Game>-v5, MinAtar/<Game>-v1, dm_control/<domain>-<task>, and worlds
+of goals (wmcomponents/TwoRooms-v0, wmcomponents/PushT-v0, wmcomponents/PointMaze-v0). The folder holds the steps in
+TorchRL's layout and data.json, which says what they are. For held-out data collect again with another seed. An agent
+is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading one runs pickled code, so open only files
+you trust.""",
     "data import": """\
 SOURCE says how PATH is laid out: arrays (.npz), hdf5 (robomimic, D4RL, your own), minari, lerobot, rlds (Open X),
-video, dreamer, crafter, minecraft (VPT), realestate10k, carla, or one that a module of --import registers. OUT becomes
-a data folder like those of wmc collect. Sources have options of their own, given as --options name=value. The size is
-told before anything is written, memory stays flat, and a command that is broken off leaves OUT as it was.""",
+video, dreamer, crafter, minecraft (VPT), realestate10k, carla, dino_wm, or one that a module of --import registers.
+OUT becomes a data folder like those of wmc collect. Sources have options of their own, given as --options name=value.
+The size is told before anything is written, memory stays flat, and a command that is broken off leaves OUT as it
+was.""",
     "data check": """\
 Looks for NaN, flags that contradict each other, ends that are not marked or marked a step off, the first frame of the
 next episode in place of the last of this one, actions shifted by one (by an inverse model), entries that never change,

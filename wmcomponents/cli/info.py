@@ -17,6 +17,7 @@ EXTRAS = {
     "dmc": ("dm_control",),
     "box2d": ("Box2D",),
     "minatar": ("minatar",),
+    "goals": ("gym_pusht", "gymnasium_robotics"),
     "viz": ("matplotlib", "PIL", "imageio_ffmpeg"),
     "logging": ("tensorboard",),
     "play": ("starlette", "uvicorn", "websockets", "PIL"),

@@ -40,6 +40,7 @@ def make_env(
     ``ALE/<Game>-v5``              ``pixels`` uint8 ``[H, W, 3]``              one-hot
     ``MinAtar/<Game>-v1``          ``observation`` bool ``[10, 10, C]``, or    one-hot
                                    ``pixels``
+    ``wmcomponents/<World>-v0``    ``pixels`` uint8 ``[64, 64, 3]``             bounded float32
     ``dm_control/<domain>-<task>`` one float32 key each, or ``pixels``         bounded float32
     ============================== =========================================== ===================================
 

@@ -7,9 +7,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from ctypes.util import find_library
 from dataclasses import dataclass, replace
+from io import StringIO
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ ATARI_FRAME_SKIP = 4  # Machado et al., 2018
 DMC_ACTION_REPEAT = 2  # PlaNet and Dreamer on pixels, TD-MPC2 on proprioception
 DMC_DOMAIN_ALIASES = {"cup": "ball_in_cup", "pointmass": "point_mass"}  # the short names of the papers' task lists
 DMC_CAMERAS = {"quadruped": 2}  # the camera that follows the body; camera 0 loses it
+
+# How the ids of Gymnasium-Robotics begin, which have no namespace.
+ROBOTICS = ("PointMaze_", "AntMaze_", "Fetch", "HandReach", "HandManipulate", "AdroitHand", "FrankaKitchen")
+# Where the library's own worlds are registered.
+_OWN = {"TwoRooms": "two_rooms", "PushT": "push_t", "PointMaze": "point_maze"}
 
 # Which extra installs what an entry point of Gymnasium's own registry needs.
 _EXTRA_OF_MODULE = {
@@ -64,7 +70,7 @@ def by_id(env_id: str, options: Options) -> Callable[[], EnvBase]:
     if namespace == "dm_control":
         domain, task = _dmc_names(env_id)
         return lambda: _make_dmc(domain, task, options)
-    _register_namespace(namespace)
+    _register_namespace(namespace, env_id.removeprefix(f"{namespace}/"))
     _check_registered(env_id)
     if namespace == "ALE":
         return lambda: _make_atari(env_id, options)
@@ -202,8 +208,8 @@ def _extra_named(env_id: str) -> Iterator[None]:
         raise
 
 
-def _register_namespace(namespace: str) -> None:
-    """Fill Gymnasium's registry with the ids of the package behind a namespace."""
+def _register_namespace(namespace: str, name: str) -> None:
+    """Fill Gymnasium's registry with the ids of the package behind a namespace, or behind a name without one."""
     gymnasium = require("gymnasium", extra="gym")
     registered = {spec.namespace for spec in gymnasium.registry.values()}
     if namespace == "ALE":
@@ -216,7 +222,26 @@ def _register_namespace(namespace: str) -> None:
             minatar_gym = require("minatar.gym", extra="minatar")
         minatar_gym.register_envs()
     elif namespace == "wmcomponents":
-        importlib.import_module("wmcomponents.data.two_rooms")
+        own = _OWN.get(name.rpartition("-v")[0], "two_rooms")
+        importlib.import_module(f"wmcomponents.data.{own}")
+    elif namespace == "gym_pusht":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what pygame imports
+            require("gym_pusht", extra="goals")
+    elif not namespace and name.startswith(ROBOTICS) and name not in gymnasium.registry:
+        gymnasium.register_envs(robotics())
+
+
+def robotics() -> Any:
+    """The package Gymnasium-Robotics, imported without what it says of old versions of some hands.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    choose_mujoco_renderer()
+    with redirect_stderr(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return require("gymnasium_robotics", extra="goals")
 
 
 @contextmanager
@@ -246,7 +271,7 @@ def _check_registered(env_id: str) -> None:
 
 def _dmc_names(env_id: str) -> tuple[str, str]:
     """Domain and task of ``dm_control/<domain>-<task>``."""
-    _choose_mujoco_renderer()
+    choose_mujoco_renderer()
     suite = require("dm_control.suite", extra="dmc")
     name = env_id.removeprefix("dm_control/").removesuffix("-v0")
     domain, _, task = name.partition("-")
@@ -257,7 +282,7 @@ def _dmc_names(env_id: str) -> tuple[str, str]:
     return domain, task
 
 
-def _choose_mujoco_renderer() -> None:
+def choose_mujoco_renderer() -> None:
     """Name a renderer that works without a screen, before dm_control is first imported and tries the screen."""
     if "MUJOCO_GL" in os.environ or "dm_control._render" in sys.modules or not sys.platform.startswith("linux"):
         return

@@ -206,7 +206,7 @@ def _acted_in(running: Tensor, policy: TensorDictPolicy, shown: TensorDictBase, 
     if "action" not in shown.keys():
         shown.set("action", env.action_spec.rand())
     index = running.nonzero().squeeze(-1).to(shown.device)
-    answer = acted(policy, shown[index])
+    answer = acted(policy, cast(TensorDictBase, shown[index]))
     for key in shown.keys():
         cast(Tensor, shown[key])[index] = answer[key]
     return shown

@@ -28,6 +28,7 @@ SOURCES: dict[str, str | Source] = {
         "minecraft": "minecraft:minecraft",
         "realestate10k": "real_estate:real_estate",
         "carla": "carla:carla",
+        "dino_wm": "dino_wm:dino_wm",
     }.items()
 }
 """Every source by its name: the function, or where it is found, as ``package.module:function``. Add your own."""
