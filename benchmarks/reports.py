@@ -45,6 +45,7 @@ class Reported(NamedTuple):
 
 
 FAMILIES = {
+    "DINOWM": Reported("breakout", "200", "dino_wm", PIXELS),
     "WorldModels": Reported("cartpole", "1000", "world_models"),
     "PlaNet": Reported("pendulum", "500", "planet"),
     "DreamerV1": Reported("pendulum", "500", "dreamer_v1"),

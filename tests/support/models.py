@@ -11,8 +11,6 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.support.parts import settle
 from wmcomponents.dream import GoalReward, GoalWorldModel
-from wmcomponents.dynamics import DINOWMPredictor
-from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
@@ -24,6 +22,7 @@ from wmcomponents.models import (
     DeltaIRISConfig,
     Diamond,
     DiamondConfig,
+    DINOWMConfig,
     DreamerV1,
     DreamerV1Config,
     DreamerV2,
@@ -35,6 +34,7 @@ from wmcomponents.models import (
     EfficientZero,
     EfficientZeroConfig,
     Ensemble,
+    FrozenEncoderConfig,
     IRISConfig,
     JEPAConfig,
     MuZero,
@@ -165,10 +165,14 @@ def delta_iris(*arguments) -> DeltaIRIS:
     return model
 
 
-def dino_wm() -> DINOWM:
-    """A DINO-WM whose encoder is a single convolution."""
-    predictor = DINOWMPredictor(4, 4, 3, 2, embedded=2, depth=1, heads=2, head_dim=4, hidden=8, dropout=0.0)
-    return DINOWM(FrozenEncoder(torch.nn.Conv2d(3, 4, 8, 8)), predictor, MIXED, Bounded(-1, 1, (2,)))
+DINO_SIZES = {
+    "embedded": 2,
+    "head_dim": 4,
+    "network.depth": 1,
+    "network.heads": 2,
+    "network.hidden": 8,
+    "encoder": FrozenEncoderConfig("timm", 4, 1, 2, 8, (8, 8), positions=(16, 16), size=()),
+}
 
 
 def reaching(model) -> GoalWorldModel:
@@ -218,10 +222,10 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("diamond", lambda: Diamond(DIAMOND_SIZES, IMAGE, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
-    ("dino-wm", lambda: reaching(dino_wm())),
+    ("dino-wm", lambda: reaching(DINOWM(DINOWMConfig.tiny(**DINO_SIZES), MIXED, Bounded(-1, 1, (2,))))),
 ]
 
-OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond"})
+OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM"})
 """Families that see images alone."""
 
 ADAPTED = frozenset(

@@ -1,6 +1,7 @@
 """The families and their presets by name: what a mistyped one is compared with before anything heavy is imported."""
 
 PRESETS: dict[str, tuple[str, ...]] = {
+    "DINOWM": ("tiny", "official"),
     "DeltaIRIS": ("tiny", "pong", "atari", "crafter"),
     "Diamond": ("tiny", "pong", "atari", "csgo"),
     "DreamerV1": ("tiny", "official", "discrete"),

@@ -8,6 +8,7 @@ from wmcomponents.encoders.frozen import dinov2_patches as dinov2_patches
 from wmcomponents.encoders.frozen import still_clip as still_clip
 from wmcomponents.encoders.frozen import timm_patches as timm_patches
 from wmcomponents.encoders.frozen import transformers_patches as transformers_patches
+from wmcomponents.encoders.frozen import vit_patches as vit_patches
 from wmcomponents.encoders.impala import ImpalaEncoder as ImpalaEncoder
 from wmcomponents.encoders.mlp import MLPEncoder as MLPEncoder
 from wmcomponents.encoders.multi import MultiEncoder as MultiEncoder

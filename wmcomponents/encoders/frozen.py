@@ -29,6 +29,12 @@ def timm_patches(backbone: nn.Module, images: Tensor) -> Tensor:
     return model.forward_features(images)[:, model.num_prefix_tokens :]
 
 
+def vit_patches(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Patches ``[B, N, D]`` of a :class:`wmcomponents.nn.VisionTransformer`, without the tokens before them."""
+    model = cast(Any, backbone)
+    return model(images)[:, model.prefix :]
+
+
 def transformers_patches(prefix: int) -> Callable[[nn.Module, Tensor], Tensor]:
     """Patches ``[B, N, D]`` of a vision model of transformers: its last hidden state.
 
@@ -72,8 +78,8 @@ class FrozenEncoder(Component):
     Args:
         backbone: the module, such as one of timm, transformers or ``torch.hub``.
         patches: asks it for patches: :func:`called`, :func:`dinov2_patches`, :func:`timm_patches`,
-            :func:`transformers_patches`, :func:`still_clip`, or a function of yours (module, images ``[B, C, H, W]``)
-            to ``[B, N, D]`` or ``[B, D, h, w]``.
+            :func:`transformers_patches`, :func:`vit_patches`, :func:`still_clip`, or a function of yours (module,
+            images ``[B, C, H, W]``) to ``[B, N, D]`` or ``[B, D, h, w]``.
         pixels: how pixels are normalised and resized; by ImageNet's colours if not given.
         layer_norm: whether features pass a layer norm without weights, as V-JEPA 2-AC's do.
         in_keys: the images.

@@ -33,8 +33,15 @@ from wmcomponents.models.ensemble.probabilistic.model import ProbabilisticEnsemb
 from wmcomponents.models.ensemble.probabilistic.objective import (
     ProbabilisticEnsembleLoss as ProbabilisticEnsembleLoss,
 )
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMConfig as DINOWMConfig
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMDecoderConfig as DINOWMDecoderConfig
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMLossConfig as DINOWMLossConfig
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMNetworkConfig as DINOWMNetworkConfig
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMOptimizerConfig as DINOWMOptimizerConfig
 from wmcomponents.models.joint_embedding.dino_wm.model import DINOWM as DINOWM
 from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss as DINOWMLoss
+from wmcomponents.models.joint_embedding.feature_window import FeatureWindowModel as FeatureWindowModel
+from wmcomponents.models.joint_embedding.frozen_encoder import FrozenEncoderConfig as FrozenEncoderConfig
 from wmcomponents.models.joint_embedding.ijepa.model import IJEPA as IJEPA
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss as IJEPALoss
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPAOptimizerConfig as IJEPAOptimizerConfig
@@ -159,6 +166,7 @@ from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss as 
 from wmcomponents.pretrained import PretrainedModel
 
 MODELS: dict[str, type[PretrainedModel]] = {
+    "DINOWM": DINOWM,
     "DeltaIRIS": DeltaIRIS,
     "Diamond": Diamond,
     "DreamerV1": DreamerV1,

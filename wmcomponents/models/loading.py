@@ -2,10 +2,12 @@
 
 import difflib
 from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from wmcomponents.models import ENSEMBLES, MODELS
 from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save
@@ -28,7 +30,11 @@ class Loaded(NamedTuple):
 
 
 def load(
-    path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
+    path: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    allow_nonfinite: bool = False,
+    **parts: nn.Module,
 ) -> PretrainedModel:
     """Load a saved world model, whatever its family; no global random state is touched.
 
@@ -36,11 +42,15 @@ def load(
         path: a folder written by ``save_pretrained``.
         device: where the weights go; the CPU if not given.
         allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
+        **parts: what was handed to the model and is not in its folder, by the name of the constructor's argument, such
+            as the frozen ``encoder`` of a DINO-WM.
 
     Raises:
-        BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family. Nothing is unpickled.
+        BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family, or if a part is missing
+            or is another one. Nothing is unpickled.
+        TypeError: if models of this family take no such part.
     """
-    return from_one_save(path, lambda saved: _model(saved, device, allow_nonfinite))
+    return from_one_save(path, lambda saved: _model(saved, device, allow_nonfinite, parts))
 
 
 def load_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | None:
@@ -61,6 +71,7 @@ def load_with_starts(
     device: torch.device | str | None = None,
     allow_nonfinite: bool = False,
     links_into: str | Path | None = None,
+    **parts: nn.Module,
 ) -> Loaded:
     """A saved world model and its start states, of one and the same save though others save over it meanwhile.
 
@@ -69,13 +80,16 @@ def load_with_starts(
         device: where the weights go; the CPU if not given. The start states stay on the CPU.
         allow_nonfinite: take NaN and infinity too, to look at a model that diverged.
         links_into: links to files below this folder are followed, as a cache of downloads has them; no others are.
+        **parts: as :func:`load`.
 
     Raises:
-        BadModelError: as :func:`load`.
+        BadModelError, TypeError: as :func:`load`.
     """
     return from_one_save(
         path,
-        lambda saved: Loaded(_model(saved, device, allow_nonfinite), saved.starts(allow_nonfinite=allow_nonfinite)),
+        lambda saved: Loaded(
+            _model(saved, device, allow_nonfinite, parts), saved.starts(allow_nonfinite=allow_nonfinite)
+        ),
         links_into=links_into,
     )
 
@@ -86,7 +100,9 @@ def _starts(saved: SavedModel, allow_nonfinite: bool) -> State | None:
     return saved.starts(allow_nonfinite=allow_nonfinite)
 
 
-def _model(saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool) -> PretrainedModel:
+def _model(
+    saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool, parts: Mapping[str, nn.Module]
+) -> PretrainedModel:
     name = saved.family
     if name not in KINDS:
         close = difflib.get_close_matches(name, KINDS, n=1)
@@ -95,4 +111,4 @@ def _model(saved: SavedModel, device: torch.device | str | None, allow_nonfinite
             f"{saved.path}, written by {saved.written_by}, holds a {name!r}; the families known here are "
             f"{', '.join(KINDS)}.{meant}"
         )
-    return KINDS[name].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite)
+    return KINDS[name].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite, **parts)

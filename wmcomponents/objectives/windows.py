@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
@@ -34,6 +35,22 @@ class Windows:
     reward: Tensor
     terminated: Tensor
     weight: Tensor
+
+    @property
+    def frames(self) -> Observation:
+        """What was observed along each window, ``[N, H + 1, ...]`` each: the first observation and all that follow."""
+        first = {key: value[:, :1] for key, value in self.observation.items()}
+        return {key: torch.cat([first[key], value], 1) for key, value in self.following.items()}
+
+    @property
+    def unbroken(self) -> Tensor:
+        """Which windows lie in one episode, bool ``[N]``."""
+        return ~self.begins[:, 1:].any(1)
+
+    @property
+    def whole(self) -> Tensor:
+        """Which windows lie in one episode and hold no padding, bool ``[N]``."""
+        return self.unbroken & (self.weight > 0).all(1)
 
 
 def cut_windows(

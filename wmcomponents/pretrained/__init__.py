@@ -1,5 +1,6 @@
 """Models on disk: safetensors weights beside a config.json that carries their hash. Nothing is ever unpickled."""
 
+from wmcomponents.pretrained.building import unlike_weights as unlike_weights
 from wmcomponents.pretrained.files import StrictFolder as StrictFolder
 from wmcomponents.pretrained.files import replacing as replacing
 from wmcomponents.pretrained.folder import BadModelError as BadModelError

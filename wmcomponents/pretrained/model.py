@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import inspect
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents._arguments import folder_path
@@ -174,7 +175,12 @@ class PretrainedModel(WorldModel):
 
     @classmethod
     def from_pretrained(
-        cls: type[M], path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
+        cls: type[M],
+        path: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        allow_nonfinite: bool = False,
+        **parts: nn.Module,
     ) -> M:
         """Load a model that :meth:`save_pretrained` wrote; no global random state is touched.
 
@@ -182,11 +188,17 @@ class PretrainedModel(WorldModel):
             path: the folder.
             device: where the weights go; the CPU if not given.
             allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
+            **parts: what was handed to the model and is not in its folder, by the name of the constructor's argument,
+                such as the frozen ``encoder`` of a :class:`wmcomponents.models.DINOWM`.
 
         Raises:
-            BadModelError: if the folder is missing, incomplete, damaged, or holds another kind of model.
+            BadModelError: if the folder is missing, incomplete, damaged, or holds another kind of model, or if a part
+                is missing or is another one.
+            TypeError: if models of this kind take no such part.
         """
-        return from_one_save(path, lambda saved: cls.from_saved(saved, device=device, allow_nonfinite=allow_nonfinite))
+        return from_one_save(
+            path, lambda saved: cls.from_saved(saved, device=device, allow_nonfinite=allow_nonfinite, **parts)
+        )
 
     @classmethod
     def from_saved(
@@ -195,6 +207,7 @@ class PretrainedModel(WorldModel):
         *,
         device: torch.device | str | None = None,
         allow_nonfinite: bool = False,
+        **parts: nn.Module,
     ) -> M:
         """The model of an opened folder; its sizes are compared with its weights before memory is taken for them.
 
@@ -202,15 +215,22 @@ class PretrainedModel(WorldModel):
             saved: the opened folder.
             device: where the weights go; the CPU if not given.
             allow_nonfinite: take weights with NaN or infinity too, to look at a model that diverged.
+            **parts: see :meth:`from_pretrained`.
 
         Raises:
-            BadModelError: if it is damaged, or holds another kind of model.
+            BadModelError: if it is damaged, or holds another kind of model, or if a part is missing or is another one.
+            TypeError: if models of this kind take no such part.
         """
         path = saved.path
         if saved.family != cls.__name__:
             raise BadModelError(
                 f"{path} holds a {saved.family!r}, not a {cls.__name__}: use wmcomponents.load(path), which picks "
                 f"the class."
+            )
+        unknown = sorted(parts.keys() - set(inspect.signature(cls.__init__).parameters))
+        if unknown:
+            raise TypeError(
+                f"{cls.__name__} takes no {', '.join(unknown)}: all that it needs is in its folder, {path}."
             )
         saved.renamed(weights=cls.format_1_weights, states=cls.format_1_states)
         # A small file is compared with its hash at once, and a large one when it is known to be of this model.
@@ -219,9 +239,10 @@ class PretrainedModel(WorldModel):
         try:
             with torch.device("cpu"):
                 config, specs = cls._config_of(saved, missing), saved.specs()
-            build = functools.partial(cls.from_config, config, *specs)
+            build = functools.partial(cls.from_config, config, *specs, **parts)
             model = cast(M, _filled(build, saved, sum(map(elements, specs)), weights, allow_nonfinite))
             starts = saved.start_shapes()
+            model.check_parts()
             fault = "" if starts is None else _unlike_states(starts, model.state_spec, saved.weight_shapes())
         except BadModelError:
             raise
@@ -254,15 +275,25 @@ class PretrainedModel(WorldModel):
         return decoded(content, cls.config_class, "config", missing)
 
     @classmethod
-    def from_config(cls: type[M], config: Any, observation_spec: Composite, action_spec: TensorSpec) -> M:
+    def from_config(
+        cls: type[M], config: Any, observation_spec: Composite, action_spec: TensorSpec, **parts: nn.Module
+    ) -> M:
         """A model with fresh weights, as a saved one is built before it is filled.
 
         Args:
             config: of :attr:`config_class`.
             observation_spec: spec of one real observation.
             action_spec: spec of one real action.
+            **parts: what the config does not tell, by the name of the constructor's argument.
         """
-        return cast(Any, cls)(config, observation_spec, action_spec)
+        return cast(Any, cls)(config, observation_spec, action_spec, **parts)
+
+    def check_parts(self) -> None:
+        """Refuse parts that were handed to a saved model and are others than those of its training; here are none.
+
+        Raises:
+            ValueError: naming what is another.
+        """
 
 
 def _filled(

@@ -1,6 +1,6 @@
 """DINO-WM's predictor: features of patches, proprioception and actions of a few frames."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from tensordict import NestedKey
@@ -21,7 +21,7 @@ class DINOWMPredictor(Component):
         | key | shape | dtype | |
         |---|---|---|---|
         | "embed" | [*B, T, N, D] | float | read |
-        | "proprio" | [*B, T, P] | float | read |
+        | "proprio" | [*B, T, P] | float | read; of no numbers where P is 0 |
         | "action" | [*B, T, A] | float | read |
         | "predicted" | [*B, T, N, D] | float | written: at t, the features of t + 1 |
         | "predicted_proprio" | [*B, T, E] | float | written: the embedded proprioception of t + 1 |
@@ -29,11 +29,11 @@ class DINOWMPredictor(Component):
     Args:
         patches: N, of a frame.
         features: D.
-        proprio: P, numbers of proprioception.
+        proprio: P, numbers of proprioception; 0 where there is none, and E of it is 0 then.
         action: A, numbers of an action: of all environment steps that a step of the model spans.
         embedded: E, size of the embedded action, and of the embedded proprioception.
         frames: most frames of a window.
-        joining: how the three stand beside each other.
+        joining: how the three stand beside each other, of the sizes of features, embedded proprioception and action.
         depth: number of blocks.
         heads: number of attention heads.
         head_dim: size of a head.
@@ -61,7 +61,7 @@ class DINOWMPredictor(Component):
         *,
         embedded: int = 10,
         frames: int = 3,
-        joining: type[Joining] = InChannels,
+        joining: Callable[[int, int, int], Joining] = InChannels,
         depth: int = 6,
         heads: int = 16,
         head_dim: int = 64,
@@ -71,8 +71,9 @@ class DINOWMPredictor(Component):
         out_keys: Sequence[NestedKey] = ("predicted", "predicted_proprio"),
     ) -> None:
         super().__init__(in_keys, out_keys)
-        self.joining, self.frames = joining(features, embedded, embedded), frames
-        self.proprio_encoder, self.action_encoder = nn.Linear(proprio, embedded), nn.Linear(action, embedded)
+        self.joining, self.frames = joining(features, embedded if proprio else 0, embedded), frames
+        self.proprio_encoder = nn.Linear(proprio, embedded) if proprio else nn.Identity()
+        self.action_encoder = nn.Linear(action, embedded)
         self.transformer = FrameCausalTransformer(
             frames,
             self.joining.count(patches),

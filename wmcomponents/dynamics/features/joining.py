@@ -12,7 +12,7 @@ class FrameParts(NamedTuple):
 
     Attributes:
         visual: features of the patches, ``[..., N, D]``.
-        proprio: embedded proprioception, ``[..., P]``.
+        proprio: embedded proprioception, ``[..., P]``; of no numbers where there is none.
         action: embedded action, ``[..., A]``.
     """
 
@@ -26,7 +26,7 @@ class Joining(ABC):
 
     Args:
         visual: D, size of a patch's features.
-        proprio: P, size of the embedded proprioception.
+        proprio: P, size of the embedded proprioception; 0 for none.
         action: A, size of the embedded action.
     """
 
@@ -54,9 +54,17 @@ class Joining(ABC):
     def predicted(self, tokens: Tensor) -> Tensor:
         """What a prediction is held to, of tokens ``[..., M, K]``: all but the action."""
 
+    @abstractmethod
+    def acted(self, predicted: Tensor, action: Tensor) -> Tensor:
+        """Tokens ``[..., M, K]`` of what :meth:`predicted` left of a frame and of an action ``[..., A]``."""
+
+    @abstractmethod
+    def apart(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`predicted` left of a frame, or an error of it, as what is visual and what is proprioception."""
+
     def with_action(self, tokens: Tensor, action: Tensor) -> Tensor:
-        """Tokens ``[..., M, K]`` with another action ``[..., A]``; the given ones are left as they are."""
-        return self.join(self.part(tokens)._replace(action=action))
+        """Tokens ``[..., M, K]`` with another action ``[..., A]``; all else stays as it is."""
+        return self.acted(self.predicted(tokens), action)
 
 
 class InChannels(Joining):
@@ -64,13 +72,27 @@ class InChannels(Joining):
 
     What a prediction says of them is read from the first patch.
 
-    Reference: Zhou et al., DINO-WM (2025), appendix: ``concat_dim = 1``.
+    Args:
+        visual: D, size of a patch's features.
+        proprio: P, size of the embedded proprioception; 0 for none.
+        action: A, size of the embedded action.
+        proprio_repeats: how many times over the proprioception stands in the channels.
+        action_repeats: how many times over the action does.
+
+    Reference: Zhou et al., DINO-WM (2025), appendix, and its code: ``concat_dim = 1``.
     """
+
+    def __init__(
+        self, visual: int, proprio: int, action: int, *, proprio_repeats: int = 1, action_repeats: int = 1
+    ) -> None:
+        super().__init__(visual, proprio, action)
+        self.proprio_repeats, self.action_repeats = proprio_repeats, action_repeats
+        self.sizes = [visual, proprio * proprio_repeats, action * action_repeats]
 
     @property
     def dim(self) -> int:
         """Size of a token."""
-        return self.visual + self.proprio + self.action
+        return sum(self.sizes)
 
     def count(self, patches: int) -> int:
         """As many as patches."""
@@ -78,38 +100,46 @@ class InChannels(Joining):
 
     def join(self, parts: FrameParts) -> Tensor:
         """See :meth:`Joining.join`."""
-        patches = parts.visual.shape[-2]
-        beside = torch.cat([parts.proprio, parts.action], -1).unsqueeze(-2)
-        return torch.cat([parts.visual, beside.expand(*beside.shape[:-2], patches, -1)], -1)
+        proprio = self._in_patches(parts.proprio, parts.visual, self.proprio_repeats)
+        return self.acted(torch.cat([parts.visual, proprio], -1), parts.action)
 
     def part(self, tokens: Tensor) -> FrameParts:
         """See :meth:`Joining.part`."""
-        visual, proprio, action = tokens.split([self.visual, self.proprio, self.action], -1)
-        return FrameParts(visual, proprio[..., 0, :], action[..., 0, :])
+        visual, proprio, action = tokens.split(self.sizes, -1)
+        return FrameParts(visual, proprio[..., 0, : self.proprio], action[..., 0, : self.action])
 
     def predicted(self, tokens: Tensor) -> Tensor:
         """See :meth:`Joining.predicted`."""
-        return tokens[..., : self.visual + self.proprio]
+        return tokens[..., : sum(self.sizes[:2])]
 
-    def with_action(self, tokens: Tensor, action: Tensor) -> Tensor:
-        """See :meth:`Joining.with_action`: the proprioception of each patch stays as it was predicted there."""
-        kept = tokens[..., : self.visual + self.proprio]
-        return torch.cat([kept, action.unsqueeze(-2).expand(*kept.shape[:-1], -1)], -1)
+    def acted(self, predicted: Tensor, action: Tensor) -> Tensor:
+        """See :meth:`Joining.acted`: the proprioception of each patch stays as it was predicted there."""
+        return torch.cat([predicted, self._in_patches(action, predicted, self.action_repeats)], -1)
+
+    def apart(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Joining.apart`."""
+        visual, proprio = predicted.split(self.sizes[:2], -1)
+        return visual, proprio
+
+    def _in_patches(self, value: Tensor, patches: Tensor, repeats: int) -> Tensor:
+        """``[..., S]``, the same in each of ``[..., N, D]`` and so many times over: ``[..., N, repeats S]``."""
+        return torch.cat([value.unsqueeze(-2).expand(*patches.shape[:-1], -1)] * repeats, -1)
 
 
 class AsTokens(Joining):
-    """The patches, then a token of proprioception, then one of the action; all of one size.
+    """The patches, then a token of proprioception, if there is any, then one of the action; all of one size.
 
     Raises:
         ValueError: if the sizes differ.
 
-    Reference: Zhou et al., DINO-WM (2025): ``concat_dim = 0``.
+    Reference: Zhou et al., DINO-WM (2025), and its code: ``concat_dim = 0``.
     """
 
     def __init__(self, visual: int, proprio: int, action: int) -> None:
         super().__init__(visual, proprio, action)
-        if not visual == proprio == action:
+        if action != visual or proprio not in (0, visual):
             raise ValueError(f"tokens have one size; got {visual}, {proprio} and {action}.")
+        self.beside = 2 if proprio else 1
 
     @property
     def dim(self) -> int:
@@ -117,17 +147,28 @@ class AsTokens(Joining):
         return self.visual
 
     def count(self, patches: int) -> int:
-        """Two more than patches."""
-        return patches + 2
+        """Two more than patches, or one where there is no proprioception."""
+        return patches + self.beside
 
     def join(self, parts: FrameParts) -> Tensor:
         """See :meth:`Joining.join`."""
-        return torch.cat([parts.visual, parts.proprio.unsqueeze(-2), parts.action.unsqueeze(-2)], -2)
+        proprio = [parts.proprio.unsqueeze(-2)] if self.proprio else []
+        return torch.cat([parts.visual, *proprio, parts.action.unsqueeze(-2)], -2)
 
     def part(self, tokens: Tensor) -> FrameParts:
         """See :meth:`Joining.part`."""
-        return FrameParts(tokens[..., :-2, :], tokens[..., -2, :], tokens[..., -1, :])
+        visual = tokens[..., : -self.beside, :]
+        return FrameParts(visual, tokens[..., -self.beside, : self.proprio], tokens[..., -1, :])
 
     def predicted(self, tokens: Tensor) -> Tensor:
         """See :meth:`Joining.predicted`."""
         return tokens[..., :-1, :]
+
+    def acted(self, predicted: Tensor, action: Tensor) -> Tensor:
+        """See :meth:`Joining.acted`."""
+        return torch.cat([predicted, action.unsqueeze(-2)], -2)
+
+    def apart(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Joining.apart`."""
+        patches = predicted.shape[-2] - (self.beside - 1)
+        return predicted[..., :patches, :], predicted[..., patches:, :]

@@ -144,10 +144,12 @@ class Ensemble(PretrainedModel):
         return cls(models, propagation)
 
     @classmethod
-    def from_config(cls, config: EnsembleConfig, observation_spec: Composite, action_spec: TensorSpec) -> "Ensemble":
+    def from_config(
+        cls, config: EnsembleConfig, observation_spec: Composite, action_spec: TensorSpec, **parts: nn.Module
+    ) -> "Ensemble":
         """Members with fresh weights."""
-        kind = _family(config.family)
-        models = [kind.from_config(config.member, observation_spec, action_spec) for _ in range(config.members)]
+        kind, specs = _family(config.family), (observation_spec, action_spec)
+        models = [kind.from_config(config.member, *specs, **parts) for _ in range(config.members)]
         return cls(models, config.propagation)
 
     @classmethod

@@ -1,167 +1,218 @@
 """DINO-WM as a world model: its state is the window of patch features that the predictor reads."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
-from torchrl.data import Composite, TensorSpec, Unbounded, UnboundedDiscrete
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.codecs import ObservationGroups, Standardize
-from wmcomponents.codecs.action import ActionVector
 from wmcomponents.component import Component
-from wmcomponents.dynamics import DINOWMPredictor, FrameParts
-from wmcomponents.functional.broadcast import keep_where
+from wmcomponents.decoders import FeatureDecoder
+from wmcomponents.dynamics import AsTokens, DINOWMPredictor, FrameParts, InChannels
+from wmcomponents.models.joint_embedding.brought import Brought, check_same_encoder, signature
+from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMConfig, DINOWMNetworkConfig
 from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss
-from wmcomponents.world_model import Noise, Observation, Prediction, State, WorldModel
+from wmcomponents.models.joint_embedding.feature_window import FeatureWindowModel
+from wmcomponents.models.joint_embedding.frozen_encoder import settled_encoder
+from wmcomponents.models.joint_embedding.masked import MaskedModel
+from wmcomponents.nn import VisionTransformer
+from wmcomponents.world_model import Observation, State
 
 
-class DINOWM(WorldModel):
-    """Features of a frozen encoder's patches and proprioception, predicted frame by frame.
+class DINOWM(FeatureWindowModel):
+    """Features of a frozen encoder's patches, and proprioception where there is any, predicted frame by frame.
 
-    It predicts no reward and no end, and decodes nothing; a :class:`wmcomponents.decoders.FeatureDecoder` can be
-    trained beside it to look at its features. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of
-    yours. The encoder is whatever you have, so that the model is put together by hand: save its ``state_dict``.
+    It predicts no reward and no end. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of yours. It
+    decodes where its config has a decoder, a probe that is trained beside it and changes nothing in it.
 
-    State: ``window`` float ``[*B, H, M, K]``, the tokens of the last frames, oldest first; ``filled`` int64
-    ``[*B, 1]``, how many there are. The action in the newest frame's tokens is not read before one is taken. Features:
-    those of the newest frame's patches, one behind the other.
+    State: ``window`` float ``[*B, H, M, K]``, features and proprioception of the last frames, oldest first;
+    ``window_actions`` and ``filled`` as in :class:`FeatureWindowModel`. Features: those of the newest frame's patches,
+    one behind the other.
 
     Args:
-        encoder: from the image to features of patches ``[*B, N, D]``; a :class:`wmcomponents.encoders.FrozenEncoder`,
-            or another that is run without gradients here.
-        predictor: of the next frame.
-        observation_spec: spec of one real observation: one image, and numbers, which are the proprioception.
+        config: sizes; a preset such as ``DINOWMConfig.tiny()``, varied with its keyword arguments.
+        observation_spec: spec of one real observation: one image, and beside it numbers, which are the proprioception,
+            or nothing.
         action_spec: spec of one real action.
+        encoder: a trained one in place of the config's: a vision transformer of ours or a masked model, whose weights
+            are copied and saved with the model; or a :class:`wmcomponents.encoders.FrozenEncoder` around a backbone of
+            yours, which the saved folder does not hold: ``load(folder, encoder=...)``.
 
     Raises:
-        ValueError: if there is not one image beside numbers, or numbers or actions are not as many as the predictor's.
+        ValueError: if there is not one image beside numbers, the encoder gives no patches, or patches do not fill the
+            image.
+        TypeError: if ``encoder`` is none.
 
     Reference: Zhou et al., DINO-WM: World Models on Pre-trained Visual Features enable Zero-shot Planning (2025).
 
     Example:
-        >>> from torch import nn
-        >>> from torchrl.data import Bounded
-        >>> from wmcomponents.encoders import FrozenEncoder
+        >>> from torchrl.data import Bounded, Unbounded
         >>> shown = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), position=Unbounded(2))
-        >>> predictor = DINOWMPredictor(4, 8, 2, 3, embedded=2, depth=1, heads=2, head_dim=4, hidden=16)
-        >>> model = DINOWM(FrozenEncoder(nn.Conv2d(3, 8, 8, 8)), predictor, shown, Bounded(-1, 1, (3,)))
+        >>> model = DINOWM(DINOWMConfig.tiny(), shown, Bounded(-1, 1, (3,)))
         >>> model.features(model.initial_state([5])).shape
-        torch.Size([5, 32])
+        torch.Size([5, 256])
     """
 
+    config_class = DINOWMConfig
+    config: DINOWMConfig
+    signature: Tensor
+
     def __init__(
-        self, encoder: Component, predictor: DINOWMPredictor, observation_spec: Composite, action_spec: TensorSpec
+        self,
+        config: DINOWMConfig,
+        observation_spec: Composite,
+        action_spec: TensorSpec,
+        encoder: Component | MaskedModel | VisionTransformer | None = None,
     ) -> None:
-        groups, vector = ObservationGroups.from_spec(observation_spec), ActionVector(action_spec)
-        if len(groups.image_keys) != 1 or not groups.vector_size:
+        groups = ObservationGroups.from_spec(observation_spec)
+        if len(groups.image_keys) != 1 or len(groups.keys) != 1 + len(groups.vector_sizes):
             raise ValueError(
-                f"DINO-WM sees one image and numbers beside it; got the images {list(groups.image_keys)} and "
-                f"{groups.vector_size} numbers of {list(groups.keys)}."
+                f"DINO-WM sees one uint8 image, and numbers beside it or nothing; got the images "
+                f"{list(groups.image_keys)} among {list(groups.keys)}."
             )
-        wanted = (predictor.proprio_encoder.in_features, predictor.action_encoder.in_features)
-        if (groups.vector_size, vector.size) != wanted:
-            raise ValueError(
-                f"the predictor reads {wanted[0]} numbers and actions of {wanted[1]}; the environment has "
-                f"{groups.vector_size} and {vector.size}."
-            )
-        tokens = (predictor.frames, predictor.transformer.tokens, predictor.joining.dim)
-        super().__init__(
-            observation_spec=observation_spec,
-            action_spec=action_spec,
-            state_spec=Composite(
-                window=Unbounded(torch.Size(tokens)),
-                filled=UnboundedDiscrete(shape=torch.Size([1]), dtype=torch.int64),
-            ),
+        shape, n = groups.image_shape, config.network
+        encoder_config, frozen = settled_encoder(config.encoder, encoder, shape)
+        patches, dim = encoder_config.count(shape[:2]), encoder_config.dim
+        joining = _joining(n)
+        embedded = dim if n.joining == "tokens" else n.embedded
+        joined = joining(dim, embedded if groups.vector_size else 0, embedded)
+        frame = joined.predicted(torch.empty(joined.count(patches), joined.dim, device="meta")).shape
+        super().__init__(n.frames, {"window": frame}, observation_spec=observation_spec, action_spec=action_spec)
+        self.config = dataclasses.replace(config, encoder=encoder_config)
+        self.groups, self.image_key = groups, groups.image_keys[0]
+        self.encoder = frozen
+        self.predictor = DINOWMPredictor(
+            patches,
+            dim,
+            groups.vector_size,
+            self.action_vector.size,
+            embedded=embedded,
+            frames=n.frames,
+            joining=joining,
+            depth=n.depth,
+            heads=n.heads,
+            head_dim=n.head_dim,
+            hidden=n.hidden,
+            dropout=n.dropout,
         )
-        self.groups, self.action_vector = groups, vector
-        self.image_key = groups.image_keys[0]
-        self.encoder, self.predictor = encoder, predictor
-        self.proprio_scale, self.action_scale = Standardize(groups.vector_size), Standardize(vector.size)
+        self.proprio_scale = Standardize(groups.vector_size)
+        self.decoder = self.proprio_decoder = None
+        if config.decoder.channels:
+            self.decoder = FeatureDecoder(
+                encoder_config.grid(shape[:2]), dim, **dataclasses.asdict(config.decoder), image_channels=shape[2]
+            )
+            self.proprio_decoder = nn.Linear(embedded, groups.vector_size) if groups.vector_size else None
+        if isinstance(frozen, Brought):
+            is_known = config.encoder.is_given  # and the folder holds what it made of the picture
+            seen = torch.zeros(dim) if is_known else signature(frozen.module, shape).mean(0).cpu()
+            self.register_buffer("signature", seen)
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Features and an objective."""
-        return frozenset({"features", "objective"})
+        """Features and an objective; a decoder where it has one."""
+        return super().capabilities | ({"decode"} if self.decoder is not None else set())
+
+    def check_parts(self) -> None:
+        """Refuse an encoder that was handed to a saved model and is another than the one of its training.
+
+        Raises:
+            ValueError: if it sees the same picture otherwise.
+        """
+        if isinstance(self.encoder, Brought):
+            check_same_encoder(self.signature, self.encoder.module, self.groups.image_shape)
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scales of proprioception and actions, once."""
-        self.proprio_scale.prepare(self.groups.numbers({key: sequences[key] for key in self.groups.keys}))
-        self.action_scale.prepare(self.action_vector(sequences["action"]))
+        super().prepare(sequences)
+        if self.groups.vector_size:
+            self.proprio_scale.prepare(self.groups.numbers({key: sequences[key] for key in self.groups.keys}))
 
-    def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
-        """The action whose vector is zero, ``[*batch_size, ...]``."""
-        return self.action_vector.null(batch_size).to(device)
+    def look(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features of the patches ``[*B, N, D]``, without gradient, and scaled proprioception ``[*B, P]``.
 
-    def encode(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features of the patches ``[*B, N, D]``, without gradient, and embedded proprioception ``[*B, E]``."""
+        Raises:
+            ValueError: if the image is not as the environment shows it.
+        """
+        self.check_shown(observation)
         with torch.no_grad():
-            visual = self.encoder.compute(observation[self.image_key])
+            visual = self.encoder.compute(self.groups.levels(observation))
         assert isinstance(visual, Tensor)
-        return visual, self.predictor.proprio_encoder(self.proprio_scale(self.groups.numbers(observation)))
+        if not self.groups.vector_size:
+            return visual, visual.new_zeros(*visual.shape[:-2], 0)
+        return visual, self.proprio_scale(self.groups.numbers(observation))
 
-    def embedded_action(self, action: Tensor) -> Tensor:
-        """An action as the predictor reads it, ``[*B, E]``."""
-        return self.predictor.action_encoder(self.action_scale(self.action_vector(action)))
+    def encode(self, observation: Mapping[str, Tensor]) -> State:
+        """See :class:`FeatureWindowModel`."""
+        return {"window": self.frame_of(*self.look(observation))}
 
-    # -- the verbs -----------------------------------------------------------------------------------------------------
+    def frame_of(self, visual: Tensor, proprio: Tensor) -> Tensor:
+        """A frame of the window, ``[*B, M, K]``, of what :meth:`look` gives."""
+        joining, embedded = self.predictor.joining, self.predictor.proprio_encoder(proprio)
+        none = embedded.new_zeros(*embedded.shape[:-1], joining.action)
+        return joining.predicted(joining.join(FrameParts(visual, embedded, none)))
 
-    def observe(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
-    ) -> State:
-        """The window with the observation at its end; alone in it where an episode begins."""
-        visual, proprio = self.encode(observation)
-        # What comes next is not known yet: any action will do, and none is read before it is replaced.
-        seen = self.predictor.joining.join(FrameParts(visual, proprio, torch.zeros_like(proprio)))
-        goes_on = ~is_init.squeeze(-1)
-        window, filled = keep_where(state["window"], goes_on), keep_where(state["filled"], goes_on)
-        return self._followed(self._acted(window, filled, keep_where(action, goes_on)), filled, seen)
-
-    def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The window with the frame that the predictor expects at its end; no reward, no end."""
-        window = self._acted(state["window"], state["filled"], action)
-        following = self._newest(self.predictor.transformer(window), state["filled"])
-        return Prediction(self._followed(window, state["filled"], following), None, None)
+    def predict(self, window: State, action: Tensor) -> State:
+        """See :class:`FeatureWindowModel`."""
+        joining = self.predictor.joining
+        tokens = joining.acted(window["window"], self.predictor.action_encoder(action))
+        return {"window": joining.predicted(self.predictor.transformer(tokens))}
 
     def features(self, state: State) -> Tensor:
         """Features of the newest frame's patches, ``[*B, N D]``."""
-        parts = self.predictor.joining.part(self._newest(state["window"], state["filled"]))
-        return parts.visual.flatten(-2).clone()
+        return self._parts(state).visual.flatten(-2)
 
     def proprio(self, state: State) -> Tensor:
         """Embedded proprioception of the newest frame, ``[*B, E]``: a term of a goal beside the features."""
-        parts = self.predictor.joining.part(self._newest(state["window"], state["filled"]))
-        return parts.proprio.clone()
+        return self._parts(state).proprio.clone()
+
+    def _parts(self, state: State) -> FrameParts:
+        joining, frame = self.predictor.joining, self.newest(state)["window"]
+        none = frame.new_zeros(*frame.shape[:-2], joining.action)
+        return joining.part(joining.acted(frame, none))
+
+    def decode(self, state: State) -> Observation:
+        """What the probes make of the newest frame: the image, and the numbers beside it."""
+        if self.decoder is None:
+            return super().decode(state)
+        parts, codec = self._parts(state), self.groups.images[self.image_key]
+        levels = (self.shown(parts.visual) / 2.0 + 0.5).clamp(0.0, 1.0) * codec.white
+        levels = levels.round() if codec.dtype == torch.uint8 else levels
+        shown = {self.image_key: codec.layout(levels).to(codec.dtype)}
+        if self.proprio_decoder is not None:
+            numbers = self.proprio_scale.inverse(self.proprio_decoder(parts.proprio))
+            sizes = self.groups.vector_sizes
+            shown |= {
+                key: self.groups.codecs[key].decode(part)
+                for key, part in zip(sizes, numbers.split([*sizes.values()], -1), strict=True)
+            }
+        return shown
+
+    def shown(self, visual: Tensor) -> Tensor:
+        """What the decoder makes of features ``[*B, N, D]``: an image from -1 to 1, ``[*B, H, W, C]``.
+
+        It is resized from 16 times the grid of patches to the environment's size.
+        """
+        assert self.decoder is not None
+        image = self.decoder.compute(visual)
+        height, width, channels = self.groups.image_shape
+        if image.shape[-3:-1] == (height, width):
+            return image
+        flat = image.reshape(-1, *image.shape[-3:]).movedim(-1, 1)
+        sized = interpolate(flat, size=(height, width), mode="bilinear", antialias=True)
+        return sized.movedim(1, -1).reshape(*image.shape[:-3], height, width, channels)
 
     def objective(self) -> DINOWMLoss:
-        """The paper's loss for this model."""
-        return DINOWMLoss(self)
+        """The objective of the config."""
+        return DINOWMLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
-    # -- the window ----------------------------------------------------------------------------------------------------
 
-    def _is_at(self, place: Tensor) -> Tensor:
-        """Which frame of a window ``[*B, H, M, K]`` is at a place ``[*B, 1]``, bool ``[*B, H, 1, 1]``."""
-        at = torch.arange(self.predictor.frames, device=place.device) == place
-        return at.unsqueeze(-1).unsqueeze(-1)
-
-    def _newest(self, window: Tensor, filled: Tensor) -> Tensor:
-        """The newest frame's tokens, ``[*B, M, K]``."""
-        index = (filled - 1).clamp_min(0).view(*filled.shape, 1, 1)
-        return window.take_along_dim(index, -3).squeeze(-3)
-
-    def _acted(self, window: Tensor, filled: Tensor, action: Tensor) -> Tensor:
-        """The window with an action in its newest frame."""
-        embedded = self.embedded_action(action).unsqueeze(-2).expand(*window.shape[:-2], -1)
-        acted = self.predictor.joining.with_action(window, embedded)
-        return torch.where(self._is_at((filled - 1).clamp_min(0)), acted, window)
-
-    def _followed(self, window: Tensor, filled: Tensor, frame: Tensor) -> State:
-        """The state with one more frame ``[*B, M, K]`` at its end; the oldest leaves where there is no room."""
-        most = self.predictor.frames
-        is_full = (filled >= most).view(*filled.shape, 1, 1)
-        moved = torch.where(is_full, window.roll(-1, -3), window)
-        place = self._is_at(filled.clamp_max(most - 1))
-        return {
-            "window": torch.where(place, frame.unsqueeze(-3), moved),
-            "filled": (filled + 1).clamp_max(most),
-        }
+def _joining(network: DINOWMNetworkConfig) -> Any:
+    if network.joining == "tokens":
+        return AsTokens
+    return partial(InChannels, proprio_repeats=network.proprio_repeats, action_repeats=network.action_repeats)

@@ -175,8 +175,7 @@ class JEPALoss(ModelLoss[JointEmbeddingModel]):
         expected = self.roll_out(before, action, windows.begins)
         target = self.targets(windows, after)
         losses = {"prediction": (expected - target).square().mean(-1)}
-        whole = ~windows.begins[:, 1:].any(1) & (windows.weight > 0).all(1)
-        rows = whole.nonzero().squeeze(-1)
+        rows = windows.whole.nonzero().squeeze(-1)
         embed = torch.cat([before[rows, :1], after[rows]], 1)
         found = self._against[0](embed, action[rows]) if len(rows) > 1 else {}
         nothing = embed.sum() * 0.0
