@@ -25,8 +25,11 @@ def check_data(model: WorldModel, sequences: TensorDictBase, action_key: NestedK
         OtherDataError: naming every entry that differs.
     """
     words = [_unlike(key, spec, sequences) for key, spec in model.observation_spec.items(True, True)]
-    # A buffer may keep actions in another type than the spec's: they are turned into numbers anyway.
-    words.append(_unlike(action_key, model.action_spec, sequences, is_any_type=True))
+    if not any(words) and sequences.ndim == 2:
+        taken = model.relabelled(sequences)
+        key = action_key if taken is sequences else "action"
+        # A buffer may keep actions in another type than the spec's: they are turned into numbers anyway.
+        words.append(_unlike(key, model.action_spec, taken, is_any_type=True))
     words = [word for word in words if word]
     if words:
         raise OtherDataError(

@@ -125,7 +125,7 @@ def arrival_states(
         arriving; whether the episode ended there for good; whether it ended there, or the data do).
     """
     device = model_device(model)
-    arrivals = arrivals_from(sequences.to(device), keys_of(model.observation_spec))
+    arrivals = arrivals_from(model.relabelled(sequences.to(device)), keys_of(model.observation_spec))
     is_init = arrivals.is_init.clone()
     is_init[:, :1] = True
     noise = None if generator is None else model.noise_source("observe")(is_init.shape[:-1], generator)

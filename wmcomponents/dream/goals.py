@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
@@ -253,6 +254,10 @@ class GoalWorldModel(WorldModel):
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The model's."""
         return self.model.null_action(batch_size, device)
+
+    def relabelled(self, sequences: TensorDictBase) -> TensorDictBase:
+        """As the model's."""
+        return self.model.relabelled(sequences)
 
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None

@@ -144,7 +144,7 @@ def _filtered(
 ) -> State:
     device = model_device(model)
     check_data(model, sequences)
-    sequences = sequences.to(device)
+    sequences = model.relabelled(sequences.to(device))
     noise = None if generator is None else model.noise_source("observe")(sequences.batch_size, generator)
     # Of what came before the first frame nothing is known, wherever in its episode the sequence begins: a model that
     # reads transitions must not be told one from an empty frame to this one.

@@ -98,7 +98,7 @@ def open_loop(
         KeyError: if the sequences lack a key.
     """
     _check(model, sequences, burn_in, horizon, samples)
-    sequences = sequences.to(model_device(model))
+    sequences = model.relabelled(sequences.to(model_device(model)))
     with EvalMode(model), torch.no_grad():
         state = _filtered(model, sequences, burn_in, samples, generator)
         yield from _imagined(model, state, sequences, burn_in, horizon, samples, generator)

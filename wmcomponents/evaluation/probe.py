@@ -46,6 +46,10 @@ class ProbedModel(WorldModel):
         """The model's action that stands for none, ``[*batch_size, ...]``."""
         return self.model.null_action(batch_size, device)
 
+    def relabelled(self, sequences: TensorDictBase) -> TensorDictBase:
+        """As the model's."""
+        return self.model.relabelled(sequences)
+
     def observe(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
@@ -202,7 +206,7 @@ def fit_probe(
 
 def _examples(model: WorldModel, sequences: TensorDictBase, horizon: int) -> tuple[Tensor, Observation]:
     """Features of filtered and of imagined states, ``[N, F]``, and the observations that belong to them."""
-    keys = keys_of(model.observation_spec)
+    keys, sequences = keys_of(model.observation_spec), model.relabelled(sequences)
     states = filtered_states(model, sequences)
     features = [model.features(states).flatten(0, 1)]
     seen = {key: [cast(Tensor, sequences[key]).flatten(0, 1)] for key in keys}

@@ -76,6 +76,12 @@ from wmcomponents.functional.goal_distances import mean_squared as mean_squared
 from wmcomponents.functional.goal_distances import summed_squared as summed_squared
 from wmcomponents.functional.image_shift import scaled_brightness as scaled_brightness
 from wmcomponents.functional.image_shift import shifted_images as shifted_images
+from wmcomponents.functional.maskgit import CosineSchedule as CosineSchedule
+from wmcomponents.functional.maskgit import MaskGITNoise as MaskGITNoise
+from wmcomponents.functional.maskgit import MaskSchedule as MaskSchedule
+from wmcomponents.functional.maskgit import WarmingSchedule as WarmingSchedule
+from wmcomponents.functional.maskgit import maskgit_decode as maskgit_decode
+from wmcomponents.functional.maskgit import random_token_mask as random_token_mask
 from wmcomponents.functional.masks import block_causal_mask as block_causal_mask
 from wmcomponents.functional.masks import causal_mask as causal_mask
 from wmcomponents.functional.masks import slot_positions as slot_positions

@@ -128,6 +128,31 @@ from wmcomponents.models.tokens.delta_iris.config import DeltaIRISTokenizerConfi
 from wmcomponents.models.tokens.delta_iris.config import DeltaIRISTransformerConfig as DeltaIRISTransformerConfig
 from wmcomponents.models.tokens.delta_iris.model import DeltaIRIS as DeltaIRIS
 from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss as DeltaIRISLoss
+from wmcomponents.models.tokens.film_config import FilmDecodingConfig as FilmDecodingConfig
+from wmcomponents.models.tokens.film_config import FilmLossConfig as FilmLossConfig
+from wmcomponents.models.tokens.film_config import FilmOptimizerConfig as FilmOptimizerConfig
+from wmcomponents.models.tokens.film_objective import FilmLoss as FilmLoss
+from wmcomponents.models.tokens.film_objective import FilmTokenLoss as FilmTokenLoss
+from wmcomponents.models.tokens.film_objective import GuidedFilmLoss as GuidedFilmLoss
+from wmcomponents.models.tokens.film_world import FilmTokenWorld as FilmTokenWorld
+from wmcomponents.models.tokens.film_world import UnlabelledFilmWorld as UnlabelledFilmWorld
+from wmcomponents.models.tokens.genie.config import GenieActionConfig as GenieActionConfig
+from wmcomponents.models.tokens.genie.config import GenieConfig as GenieConfig
+from wmcomponents.models.tokens.genie.config import GenieDynamicsConfig as GenieDynamicsConfig
+from wmcomponents.models.tokens.genie.config import GenieNetworkConfig as GenieNetworkConfig
+from wmcomponents.models.tokens.genie.config import GenieTokenizerConfig as GenieTokenizerConfig
+from wmcomponents.models.tokens.genie.model import Genie as Genie
+from wmcomponents.models.tokens.genie_redux.config import GenieReduxConfig as GenieReduxConfig
+from wmcomponents.models.tokens.genie_redux.config import GenieReduxGConfig as GenieReduxGConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxActionConfig as ReduxActionConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxDynamicsConfig as ReduxDynamicsConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxGuidedNetworkConfig as ReduxGuidedNetworkConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxLossConfig as ReduxLossConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxNetworkConfig as ReduxNetworkConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxSizeConfig as ReduxSizeConfig
+from wmcomponents.models.tokens.genie_redux.config import ReduxTokenizerConfig as ReduxTokenizerConfig
+from wmcomponents.models.tokens.genie_redux.model import GenieRedux as GenieRedux
+from wmcomponents.models.tokens.genie_redux.model import GenieReduxG as GenieReduxG
 from wmcomponents.models.tokens.iris.config import IRISConfig as IRISConfig
 from wmcomponents.models.tokens.iris.config import IRISLossConfig as IRISLossConfig
 from wmcomponents.models.tokens.iris.config import IRISNetworkConfig as IRISNetworkConfig
@@ -174,6 +199,9 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV3": DreamerV3,
     "DreamerV3Preprint": DreamerV3Preprint,
     "EfficientZero": EfficientZero,
+    "Genie": Genie,
+    "GenieRedux": GenieRedux,
+    "GenieReduxG": GenieReduxG,
     "IRIS": IRIS,
     "JEPA": JEPA,
     "MuZero": MuZero,

@@ -4,3 +4,9 @@ from wmcomponents.tokenizers.delta import DeltaTokenizer as DeltaTokenizer
 from wmcomponents.tokenizers.image import ImageDetokenizer as ImageDetokenizer
 from wmcomponents.tokenizers.image import ImageTokenizer as ImageTokenizer
 from wmcomponents.tokenizers.image import Tokenized as Tokenized
+from wmcomponents.tokenizers.latent_actions import ActionTokenEncoder as ActionTokenEncoder
+from wmcomponents.tokenizers.latent_actions import FlattenedEncoder as FlattenedEncoder
+from wmcomponents.tokenizers.latent_actions import LatentActionModel as LatentActionModel
+from wmcomponents.tokenizers.latent_actions import LatentActions as LatentActions
+from wmcomponents.tokenizers.video import TokenizedFilm as TokenizedFilm
+from wmcomponents.tokenizers.video import VideoTokenizer as VideoTokenizer

@@ -261,6 +261,17 @@ class WorldModel(nn.Module, metaclass=_Constructed):
             sequences: real data in TorchRL's layout, any batch.
         """
 
+    def relabelled(self, sequences: TensorDictBase) -> TensorDictBase:
+        """Recorded sequences with the actions that this model takes; as they are, unless it infers actions itself.
+
+        Whatever reads recorded data asks for it: a model that learned what actions are from films alone tells by it
+        what was done in them.
+
+        Args:
+            sequences: ``[B, T]`` in TorchRL's layout; left as they are.
+        """
+        return sequences
+
     # -- what follows from them --------------------------------------------------------------------------------------
 
     def observe_sequence(

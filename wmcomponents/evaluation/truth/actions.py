@@ -36,7 +36,7 @@ def actions_section(model: WorldModel, evidence: Evidence, *, burn_in: int, hori
     """
     if "decode" not in model.capabilities:
         return unmeasured("the model shows no observations, so their errors cannot be compared.")
-    sequences, rows = evidence.sequences, len(evidence.episodes)
+    sequences, rows = model.relabelled(evidence.sequences), len(evidence.episodes)
     if rows < 2:
         return unmeasured("there is one sequence; other actions come from other sequences.")
     others = sequences.clone(False)

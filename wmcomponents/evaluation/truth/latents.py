@@ -38,7 +38,7 @@ def latent_section(
     length = burn_in - 1 + horizon
     few = evidence.few(max(4, min(64, MEMORY // max(1, length * model.state_bytes()))))
     device = model_device(model)
-    sequences = cast(TensorDictBase, few.sequences[:, :length]).to(device)
+    sequences = model.relabelled(cast(TensorDictBase, few.sequences[:, :length]).to(device))
     generator = torch.Generator(device).manual_seed(seed)
     states = filtered_states(model, sequences, generator=generator)
     has_features = "features" in model.capabilities

@@ -103,13 +103,25 @@ class MultiHeadAttention(nn.Module):
             position: for ``rope``, ``[T]`` or ``[*B, T]``, with a last dimension of axes where it has axes; 0 to T - 1
                 if not given.
         """
+        q, k, v = self.project(x, position)
+        drop = self.dropout if self.training else 0.0
+        return self.merge(self.attend(q, k, v, mask, drop))
+
+    def project(
+        self, x: Float[Tensor, "*batch t dim"], position: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each head, ``[*B, heads, T, d]``, as they are compared.
+
+        Args:
+            x: ``[*B, T, D]``.
+            position: see :meth:`forward`.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             position = torch.arange(x.shape[-2], device=x.device) if position is None else position
             q, k = self.rope(q, position), self.rope(k, position)
-        drop = self.dropout if self.training else 0.0
-        return self._out(self.attend(q, k, v, mask, drop))
+        return q, k, v
 
     @torch.no_grad()
     def decode_step(
@@ -143,7 +155,8 @@ class MultiHeadAttention(nn.Module):
         y = F.scaled_dot_product_attention(q, layer.keys, layer.values, attn_mask=cache_position.mask)
         return self.out_dropout(self.proj(y.transpose(1, 2).reshape(x.shape[0], -1)))
 
-    def _out(self, heads: Tensor) -> Tensor:
+    def merge(self, heads: Float[Tensor, "*batch heads t d"]) -> Float[Tensor, "*batch t dim"]:
+        """What the heads found, ``[*B, heads, T, d]``, as one output."""
         return self.out_dropout(self.proj(heads.transpose(-2, -3).flatten(-2)))
 
 

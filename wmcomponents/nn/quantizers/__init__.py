@@ -2,6 +2,7 @@
 
 from wmcomponents.nn.quantizers.cosine import CosineQuantizer as CosineQuantizer
 from wmcomponents.nn.quantizers.fsq import FSQ as FSQ
+from wmcomponents.nn.quantizers.learned_cosine import LearnedCosineQuantizer as LearnedCosineQuantizer
 from wmcomponents.nn.quantizers.quantizer import Quantizer as Quantizer
 from wmcomponents.nn.quantizers.usage import CodebookUsage as CodebookUsage
 from wmcomponents.nn.quantizers.usage import code_counts as code_counts

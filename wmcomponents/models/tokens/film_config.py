@@ -1,0 +1,60 @@
+"""Numbers of training that worlds of films have."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class FilmLossConfig:
+    """Numbers of the losses of worlds of films; pixels are in [0, 1].
+
+    Attributes:
+        tokenizer_steps: updates of the tokenizer before those of actions and dynamics, which learn together.
+        mask_limit: least share of tokens that is masked; each film's is uniform between it and 1.
+        worst: factor on the squared error of a frame's worst number, in tokenizer and action model; the paper has none.
+            Where few pixels are not the background a mean hardly sees them.
+        revival: first updates of either stage in which codes that a batch does not use become vectors of it that lie
+            far from the used ones; the paper has none.
+    """
+
+    tokenizer_steps: int = 300_000
+    mask_limit: float = 0.5
+    worst: float = 0.0
+    revival: int = 0
+
+
+@dataclass(frozen=True)
+class FilmOptimizerConfig:
+    """Numbers of AdamW, whose averaging rates are both 0.9.
+
+    Attributes:
+        tokenizer_rate: learning rate of the tokenizer.
+        dynamics_rate: of the dynamics, and of the action model.
+        weight_decay: of the weights of linear maps.
+        max_norm: largest norm of each part's gradient.
+        warmup: updates over which the rates grow from 0.
+    """
+
+    tokenizer_rate: float = 3e-4
+    dynamics_rate: float = 3e-5
+    weight_decay: float = 1e-4
+    max_norm: float = 1.0
+    warmup: int = 5000
+
+
+@dataclass(frozen=True)
+class FilmDecodingConfig:
+    """How a frame is drawn.
+
+    Attributes:
+        rounds: in which a frame is drawn.
+        temperature: divides the logits.
+        schedule: how many tokens are masked behind each round: ``"cosine"``, or ``"warming"``, with a temperature that
+            grows from round to round.
+        reveal: which tokens are kept in a round: the ``"surest"``, or ``"random"`` ones.
+    """
+
+    rounds: int = 25
+    temperature: float = 1.0
+    schedule: Literal["cosine", "warming"] = "cosine"
+    reveal: Literal["surest", "random"] = "surest"

@@ -1,0 +1,417 @@
+"""The losses of worlds of a film's tokens: the tokenizer's first, then those of the dynamics and of latent actions."""
+
+from abc import abstractmethod
+from typing import NamedTuple, Protocol
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from wmcomponents._global_batch import global_rows, global_sum
+from wmcomponents.codecs import ActionVector
+from wmcomponents.dynamics import MaskGITDynamics
+from wmcomponents.functional import cross_entropy, random_token_mask
+from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
+from wmcomponents.nn import LearnedCosineQuantizer, code_counts, farthest_first, perplexity
+from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.objectives.model_loss import M, Terms, TrainableModel, check_model
+from wmcomponents.objectives.staged import StagedModelLoss
+from wmcomponents.objectives.weights import placed
+from wmcomponents.optim import ClippedAdamW, decayed_names
+from wmcomponents.tokenizers import LatentActionModel, VideoTokenizer
+from wmcomponents.tokenizers.video import film_patches
+
+BETAS = (0.9, 0.9)
+"""Averaging rates of the paper's optimiser."""
+
+REVIVAL_EVERY = 10
+"""Updates from one revival of unused codes to the next."""
+
+
+class FilmModel(TrainableModel, Protocol):
+    """What the losses read of a world of a film's tokens.
+
+    Attributes:
+        tokenizer: frames to tokens and back.
+        dynamics: of the tokens.
+        action_vector: actions as vectors.
+        window: frames of a film, at most.
+        image_key: of the observation.
+    """
+
+    tokenizer: VideoTokenizer
+    dynamics: MaskGITDynamics
+    action_vector: ActionVector
+    window: int
+    image_key: str
+
+    def action_code(self, vector: Tensor) -> Tensor:
+        """What the dynamics read of an action's vector."""
+        ...
+
+
+class LatentFilmModel(FilmModel, Protocol):
+    """What the losses train where actions are inferred from films, such as a :class:`~wmcomponents.models.Genie`.
+
+    Attributes:
+        action_model: tells what led from frame to frame.
+    """
+
+    action_model: LatentActionModel
+
+
+class Films(NamedTuple):
+    """Pieces of sequences, each of which counts as long as one episode lasts.
+
+    Attributes:
+        pixels: ``[P, T, H, W, C]``.
+        action: what led to each frame, ``[P, T, ...]``.
+        weight: of each frame, ``[P, T]``; 0 in padding and behind the end of an episode.
+    """
+
+    pixels: Tensor
+    action: Tensor
+    weight: Tensor
+
+
+class Led(NamedTuple):
+    """What the dynamics are told of actions, and what telling it costs.
+
+    Attributes:
+        codes: of what led to each frame but the first, ``[P, T - 1, E]``, without gradient.
+        losses: ``[P, T - 1]`` by name.
+        info: diagnostics ``[P, T - 1]`` by name.
+    """
+
+    codes: Tensor
+    losses: dict[str, Tensor]
+    info: dict[str, Tensor]
+
+
+class FilmTokenLoss(StagedModelLoss[M]):
+    r"""Base of the losses of worlds of a film's tokens, in two stages.
+
+    *Tokenizer*: :math:`L = \overline{(x - \hat x)^2} + w \max (x - \hat x)^2 + L_{VQ}`.
+
+    *Dynamics*: the mean cross entropy of the tokens that were masked, a share of each film that is uniform between
+    ``mask_limit`` and 1, and none of its first frame's; and what a family's actions cost.
+
+    Args:
+        world_model: the model.
+        config: numbers of the losses.
+        optimizer: numbers of the optimiser.
+        distance_weight: factor on the token-distance term: the expected distance in the tokenizer's codebook
+            (:math:`1 - \cos`) between what is foretold and what comes.
+        **options: of :class:`~wmcomponents.objectives.ModelLoss`.
+
+    Raises:
+        TypeError: if codes are to be revived that no codebook of directions holds.
+        ValueError: for stages that cannot be, or a share that is none.
+
+    Reference: Bruce et al., Genie (2024), section 2; Savov et al. (2025), for the distance term.
+    """
+
+    stages = ("tokenizer", "dynamics")
+    worst: Tensor
+    distance_weight: Tensor
+
+    def __init__(
+        self,
+        world_model: M,
+        config: FilmLossConfig,
+        optimizer: FilmOptimizerConfig,
+        *,
+        distance_weight: float = 0.0,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        if min(config.tokenizer_steps, config.revival) < 0 or not 0 <= config.mask_limit < 1:
+            raise ValueError(
+                f"counts are at least 0 and mask_limit is in [0, 1); got tokenizer_steps={config.tokenizer_steps}, "
+                f"revival={config.revival}, mask_limit={config.mask_limit}."
+            )
+        self.tokenizer_steps, self.revival, self.mask_limit = config.tokenizer_steps, config.revival, config.mask_limit
+        self.numbers = optimizer
+        self._seen: dict[str, list[Tensor]] = {}
+        self._measures_distance = distance_weight > 0
+        coefficients = {"worst": config.worst, "distance_weight": distance_weight}
+        super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
+        for quantizer in self._quantizers().values():
+            if self.revival and not isinstance(quantizer, LearnedCosineQuantizer):
+                raise TypeError(
+                    f"codes are revived in the codebook of a LearnedCosineQuantizer; a {type(quantizer).__name__} has "
+                    f"none: set revival=0."
+                )
+
+    # -- stages and optimiser ------------------------------------------------------------------------------------------
+
+    def stage_at(self, step: int) -> str:
+        """The stage of a step, from 0."""
+        return "tokenizer" if step < self.tokenizer_steps else "dynamics"
+
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """The tokenizer's updates before those of the dynamics."""
+        return (self.tokenizer_steps,)
+
+    @stage_steps.setter
+    def stage_steps(self, steps: tuple[int, ...]) -> None:
+        (self.tokenizer_steps,) = steps
+
+    def before_update(self, step: int) -> None:
+        """Enter the stage of this step."""
+        super().before_update(step)
+        self._seen = {}
+
+    def after_update(self, step: int) -> None:
+        """Give codes that nothing used to what is far from all that were."""
+        begun = step if step < self.tokenizer_steps else step - self.tokenizer_steps
+        seen, self._seen = self._seen, {}
+        if begun >= self.revival or begun % REVIVAL_EVERY:
+            return
+        with torch.no_grad(), placed(self.world_model_params, self.world_model):  # pyright: ignore[reportArgumentType]
+            for name, batches in seen.items():
+                z, codebook = global_rows(torch.cat(batches)), self._quantizers()[name].codebook
+                used = code_counts(self._quantizers()[name].tokens(z), len(codebook)) > 0
+                if len(z):
+                    taken = F.normalize(codebook[used], dim=-1)
+                    codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), taken)
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """AdamW; only weights of linear maps decay; each part's norm is clipped.
+
+        Args:
+            lr: of all parts; the objective's own rates if not given.
+            warmup: updates over which the rates grow from 0; the objective's own if not given.
+        """
+        n, groups = self.numbers, []
+        named = [(name, p) for name, p in self.world_model_params.flatten_keys(".").items() if p.requires_grad]
+        for part in self._parts():
+            rate = n.tokenizer_rate if part == "tokenizer" else n.dynamics_rate
+            rest = {"lr": rate if lr is None else lr, "clip": part}
+            linear = decayed_names(getattr(self.world_model, part), (nn.Linear,))
+            own = [(name.removeprefix(f"{part}."), p) for name, p in named if name.startswith(f"{part}.")]
+            groups.append({"params": [p for name, p in own if name not in linear], "weight_decay": 0.0, **rest})
+            decayed = [p for name, p in own if name in linear]
+            groups.append({"params": decayed, "weight_decay": n.weight_decay, **rest})
+        begins = n.warmup if warmup is None else warmup
+        return ClippedAdamW(groups, betas=BETAS, max_norm=n.max_norm, warmup=begins)
+
+    # -- the losses ----------------------------------------------------------------------------------------------------
+
+    def elements(self, tensordict: TensorDictBase) -> Terms:
+        """The terms of the present stage, of sequences ``[B, T]``."""
+        films = self.films(tensordict)
+        return self.tokenizer_terms(films) if self._stage == "tokenizer" else self.dynamics_terms(films)
+
+    def films(self, tensordict: TensorDictBase) -> Films:
+        """Sequences ``[B, T]`` as films of the window's length side by side; what is left over is not used."""
+        arrivals = self.arrivals(tensordict)
+        rows, frames = arrivals.weight.shape
+        length = min(self.world_model.window, frames)  # pyright: ignore[reportAttributeAccessIssue]
+        count = frames // length
+
+        def cut(value: Tensor) -> Tensor:
+            return value[:, : count * length].reshape(rows * count, length, *value.shape[2:])
+
+        real = cut(arrivals.real)
+        ends = (cut(arrivals.is_init.squeeze(-1)) | ~real)[:, 1:].cumsum(1) > 0
+        weight = cut(arrivals.weight) * F.pad(~ends, (1, 0), value=True) * real[:, :1]
+        return Films(cut(arrivals.observation[self.observation_keys[0]]), cut(arrivals.action), weight)
+
+    def tokenizer_terms(self, films: Films) -> Terms:
+        """Losses and diagnostics of the tokenizer, each ``[P, T]``."""
+        tokenizer = self._film_model.tokenizer
+        patches = film_patches(films.pixels, tokenizer.patch)
+        z = tokenizer.encoder(patches)
+        codes, tokens, loss = tokenizer.quantizer(z)
+        self._saw("tokenizer", z, films.weight)
+        errors = self._errors(tokenizer.decode(codes), patches)
+        psnr = -10.0 * errors["squared"].detach().clamp_min(1e-10).log10()
+        each = films.weight.unsqueeze(-1).expand_as(tokens)
+        used = perplexity(global_sum(code_counts(tokens, tokenizer.quantizer.codes, each)))
+        info = {"psnr": psnr, "perplexity": used.expand_as(psnr)}
+        return Terms({**errors, "codebook": loss.mean(-1)}, info, films.weight)
+
+    def dynamics_terms(self, films: Films) -> Terms:
+        """Losses and diagnostics of dynamics and actions: of tokens ``[P, (T - 1) N]``, of actions ``[P, T - 1]``."""
+        model, weight = self._film_model, films.weight[:, 1:]
+        led = self.led(films)
+        tokens = model.tokenizer.tokens(films.pixels)
+        rate = torch.rand(len(tokens), generator=self.generator, device=tokens.device)
+        noise = torch.rand(tokens.shape, generator=self.generator, device=tokens.device)
+        masked = random_token_mask(self.mask_limit + (1.0 - self.mask_limit) * rate, noise)
+        logits = model.dynamics.compute(tokens, masked, F.pad(led.codes.detach(), (0, 0, 1, 0)))[:, 1:].flatten(1, 2)
+        target = tokens[:, 1:].flatten(1)
+        losses, info = {"tokens": cross_entropy(logits, target)}, {}
+        if self._measures_distance:
+            losses["distance"] = self.distance_weight * self._distances(logits, target)
+        info["accuracy"] = (logits.argmax(-1) == target).to(logits.dtype)
+        each = (weight.unsqueeze(-1) * masked[:, 1:]).flatten(1)
+        weights = dict.fromkeys((*losses, *info), each) | dict.fromkeys((*led.losses, *led.info), weight)
+        return Terms({**losses, **led.losses}, {**info, **led.info}, weights)
+
+    @abstractmethod
+    def led(self, films: Films) -> Led:
+        """What the dynamics are told of the actions of films."""
+
+    def _written(self) -> list[NestedKey]:
+        if self._stage == "tokenizer":
+            return ["loss_squared", "loss_worst", "loss_codebook", "psnr", "perplexity"]
+        distance: list[NestedKey] = ["loss_distance"] if self._measures_distance else []
+        return ["loss_tokens", *distance, *self._written_of_actions(), "accuracy"]
+
+    def _written_of_actions(self) -> list[NestedKey]:
+        return []
+
+    def _parts(self) -> tuple[str, ...]:
+        return ("tokenizer", "dynamics")
+
+    def _quantizers(self) -> dict[str, nn.Module]:
+        return {"tokenizer": self._film_model.tokenizer.quantizer}  # pyright: ignore[reportReturnType]
+
+    @property
+    def _film_model(self) -> FilmModel:
+        return self.world_model  # pyright: ignore[reportReturnType]
+
+    def _saw(self, name: str, z: Tensor, weight: Tensor) -> None:
+        """Keep vectors that were quantised, for :meth:`after_update`."""
+        if self.revival and torch.is_grad_enabled():
+            self._seen.setdefault(name, []).append(F.normalize(z.detach()[weight > 0], dim=-1).flatten(0, -2))
+
+    def _errors(self, shown: Tensor, patches: Tensor) -> dict[str, Tensor]:
+        """Errors of frames ``[P, T]``: mean squared, and the worst squared one."""
+        error = (shown - patches).square().flatten(2)
+        return {"squared": error.mean(-1), "worst": self.worst * error.amax(-1)}
+
+    def _distances(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Expected distance from what comes, ``[P, L]``."""
+        quantizer = self._film_model.tokenizer.quantizer
+        numbers = torch.arange(quantizer.codes, device=logits.device)
+        codes = F.normalize(quantizer.lookup(numbers).detach(), dim=-1)
+        apart = 1.0 - codes @ codes.T
+        return (apart[target] * logits.softmax(-1)).sum(-1)
+
+
+class FilmLoss(FilmTokenLoss[LatentFilmModel]):
+    r"""Objective of a Genie on TorchRL-layout sequences, whose actions are not looked at.
+
+    *Tokenizer*, for the first ``tokenizer_steps`` updates: see :class:`FilmTokenLoss`. *Dynamics*, from then on: the
+    action model learns to foretell the next frame from the frames so far and its codes,
+
+    .. math:: L_a = \overline{(x_{t+1} - \hat x_{t+1})^2} + w \max (x_{t+1} - \hat x_{t+1})^2 + L_{VQ}
+
+    and beside it the dynamics learn from these codes, which get no gradient of theirs.
+
+    Sequences may be longer than the window and cross from episode to episode: they are cut into films of the window's
+    length, each of which counts up to its first end of an episode.
+
+    Keys read (rename with ``set_keys``): the image, ``action`` (not used), ``is_init``; under ``next`` the image,
+    ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
+
+    Keys written: in the tokenizer's stage ``loss_squared``, ``loss_worst``, ``loss_codebook``, and detached ``psnr``
+    and ``perplexity``; in the other ``loss_tokens``, ``loss_action_squared``, ``loss_action_worst``,
+    ``loss_action_codebook``, and detached ``accuracy`` and ``action_perplexity``.
+
+    Args:
+        world_model: a :class:`~wmcomponents.models.Genie`, or one made of the same parts.
+        config: numbers of the losses; the paper's if not given.
+        optimizer: numbers of the optimiser; the paper's if not given.
+        distance_weight: see :class:`FilmTokenLoss`.
+        seed: of what is masked.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
+
+    Raises:
+        TypeError: if the model is not made of these parts.
+        ValueError: for an unknown reduction, or numbers that cannot be; on call, if the sequences have no batch
+            ``[B, T]``.
+        KeyError: on call, if a key is missing.
+
+    Reference: Bruce et al., Genie: Generative Interactive Environments (2024), section 2.
+    """
+
+    def __init__(
+        self,
+        world_model: LatentFilmModel,
+        config: FilmLossConfig | None = None,
+        *,
+        optimizer: FilmOptimizerConfig | None = None,
+        distance_weight: float = 0.0,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        check_model(world_model, LatentFilmModel, type(self))
+        config, optimizer = loss_part(FilmLossConfig, config), optimizer_part(FilmOptimizerConfig, optimizer)
+        super().__init__(
+            world_model, config, optimizer, distance_weight=distance_weight, seed=seed, reduction=reduction
+        )
+
+    def led(self, films: Films) -> Led:
+        """Codes that the action model tells, and its losses."""
+        part, weight = self.world_model.action_model, films.weight[:, 1:]
+        patches = film_patches(films.pixels, part.patch)
+        z = part.encoder(patches)[:, 1:]
+        codes, tokens, loss = part.quantizer(z)
+        self._saw("action_model", z, weight)
+        errors = self._errors(part.predict(patches[:, :-1], codes), patches[:, 1:])
+        used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
+        losses = {**{f"action_{name}": value for name, value in errors.items()}, "action_codebook": loss}
+        return Led(codes, losses, {"action_perplexity": used.expand_as(loss)})
+
+    def _written_of_actions(self) -> list[NestedKey]:
+        return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]
+
+    def _parts(self) -> tuple[str, ...]:
+        return ("tokenizer", "action_model", "dynamics")
+
+    def _quantizers(self) -> dict[str, nn.Module]:
+        return {**super()._quantizers(), "action_model": self.world_model.action_model.quantizer}  # pyright: ignore[reportReturnType]
+
+
+class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
+    """Objective of a world of a film's tokens that is given the environment's actions, such as GenieRedux-G.
+
+    As :class:`FilmLoss`, but for the action model: the actions of the sequences lead to the frames.
+
+    Keys written: in the tokenizer's stage as there; in the other ``loss_tokens``, ``loss_distance`` where it is
+    weighted, and ``accuracy`` detached.
+
+    Args:
+        world_model: a :class:`~wmcomponents.models.GenieReduxG`, or one made of the same parts.
+        config: numbers of the losses; the paper's if not given.
+        optimizer: numbers of the optimiser; the paper's if not given.
+        distance_weight: see :class:`FilmTokenLoss`.
+        seed: of what is masked.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
+
+    Raises:
+        TypeError: if the model is not made of these parts.
+        ValueError: for an unknown reduction, or numbers that cannot be; on call, if the sequences have no batch
+            ``[B, T]``.
+        KeyError: on call, if a key is missing.
+
+    Reference: Kazemi et al., GenieRedux (2024); Savov et al. (2025).
+    """
+
+    def __init__(
+        self,
+        world_model: FilmModel,
+        config: FilmLossConfig | None = None,
+        *,
+        optimizer: FilmOptimizerConfig | None = None,
+        distance_weight: float = 0.0,
+        seed: int = 0,
+        reduction: str = "mean",
+    ) -> None:
+        check_model(world_model, FilmModel, type(self))
+        config, optimizer = loss_part(FilmLossConfig, config), optimizer_part(FilmOptimizerConfig, optimizer)
+        super().__init__(
+            world_model, config, optimizer, distance_weight=distance_weight, seed=seed, reduction=reduction
+        )
+
+    def led(self, films: Films) -> Led:
+        """The actions of the films."""
+        vector = self.world_model.action_vector(films.action[:, 1:])
+        return Led(self.world_model.action_code(vector), {}, {})

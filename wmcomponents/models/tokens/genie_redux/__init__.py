@@ -1,0 +1,1 @@
+"""GenieRedux and GenieRedux-G: Genie built anew for CoinRun, with latent actions and with given ones."""
