@@ -34,11 +34,14 @@ from wmcomponents.dynamics import (
     RSSM,
     ActionGRU,
     AdaptiveFramePredictor,
+    AddedActions,
     ConvTransition,
     DeltaTransformer,
     DimensionMixture,
     DINOWMPredictor,
     LeWMPredictor,
+    MaskedEmbedding,
+    MaskGITDynamics,
     MLPTransition,
     ResidualPredictor,
     RSSMObserve,
@@ -87,17 +90,28 @@ from wmcomponents.heads import (
 from wmcomponents.nn import (
     MLP,
     CosineQuantizer,
+    LearnedCosineQuantizer,
+    LearnedFilmPositions,
     MinMaxScale,
     Perceptron,
     PlainStem,
     ReducedHead,
+    STTransformer,
     VectorQuantizer,
     ViTSize,
     VQGANDecoder,
     VQGANEncoder,
+    genie_block,
     vjepa2_vit,
 )
-from wmcomponents.tokenizers import DeltaTokenizer, ImageDetokenizer, ImageTokenizer
+from wmcomponents.tokenizers import (
+    DeltaTokenizer,
+    FlattenedEncoder,
+    ImageDetokenizer,
+    ImageTokenizer,
+    LatentActionModel,
+    VideoTokenizer,
+)
 
 SHOWN = Composite(
     board=Bounded(0, 1, (5, 5, 2), dtype=torch.bool),
@@ -151,6 +165,23 @@ SUPPORT = Support.integers(3)
 def prefix():
     lstm = ValuePrefixHead(nn.Identity(), 6, SUPPORT, lstm=4, hidden=[4], zero=False)
     return lstm, [EMBED, *lstm.memory_specs().values()]
+
+
+def films(size, out):
+    """A transformer over films of three frames of four tokens."""
+    blocks = [genie_block(8, 2, 8)]
+    return STTransformer(nn.Linear(size, 8), LearnedFilmPositions(3, 4, 8), blocks, nn.Linear(8, out))
+
+
+def video_tokenizer():
+    return VideoTokenizer((16, 16, 3), 8, films(192, 4), films(4, 192), LearnedCosineQuantizer(6, 4))
+
+
+def latent_actions():
+    encoder = FlattenedEncoder(films(192, 8), 4, 8, 4)
+    return LatentActionModel(
+        (16, 16, 3), 8, encoder, nn.Linear(192, 8), films(8, 192), LearnedCosineQuantizer(2, 4), dim=8
+    )
 
 
 # One line for each export: a small one, and the specs of what it reads, in the order of its in_keys.
@@ -262,6 +293,12 @@ COMPONENTS = {
     "VJEPA2ACPredictor": (
         lambda: VJEPA2ACPredictor((2, 2), 8, frames=3, width=24, depth=1, heads=2),
         [timed(PATCHES), timed(Unbounded(7)), timed(Unbounded(7)), timed(EMBED)],
+    ),
+    "VideoTokenizer": (video_tokenizer, [timed(IMAGE)]),
+    "LatentActionModel": (latent_actions, [timed(IMAGE)]),
+    "MaskGITDynamics": (
+        lambda: MaskGITDynamics(MaskedEmbedding(6, 8), AddedActions(8, 2), films(8, 6)),
+        [Categorical(6, shape=(3, 4)), Binary(shape=(3, 4), dtype=torch.bool), timed(ACTION)],
     ),
     "RewardHead": (lambda: RewardHead(ReducedHead((4, 3, 3), 2, [4], 7), SUPPORT, event_dims=3), [LATENT]),
     "SimSiamProjection": (lambda: SimSiamProjection(6, 4, 4, 2), [EMBED]),

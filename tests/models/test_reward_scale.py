@@ -13,7 +13,7 @@ from wmcomponents.codecs import RewardRangeWarning
 from wmcomponents.models import MODELS, make_model
 
 VECTOR, IMAGE = Composite(observation=Unbounded(3)), Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
-SIGNS = OF_IMAGES - {"DINOWM"}
+SIGNS = frozenset({"IRIS", "DeltaIRIS", "Diamond"})
 
 
 def paid(spec, scale, rows=4, steps=12):

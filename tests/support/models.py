@@ -35,6 +35,12 @@ from wmcomponents.models import (
     EfficientZeroConfig,
     Ensemble,
     FrozenEncoderConfig,
+    Genie,
+    GenieConfig,
+    GenieRedux,
+    GenieReduxConfig,
+    GenieReduxG,
+    GenieReduxGConfig,
     IRISConfig,
     JEPAConfig,
     MuZero,
@@ -88,6 +94,21 @@ WORDS = {
     "heads": 2,
     "dim": 16,
     "max_frames": 3,
+}
+FILM = {
+    "frames": 3,
+    "rounds": 2,
+    "patch": 8,
+    "vocabulary": 8,
+    "code": 4,
+    "blocks": 1,
+    "dim": 8,
+    "heads": 2,
+    "head_dim": 4,
+}
+GENIE = {
+    **{"encoder_dim": 8, "encoder_heads": 2, "decoder_dim": 8, "decoder_heads": 2},
+    **{"actions": 3, "action_patch": 8, "action_code": 4, "action_dim": 8, "action_heads": 2},
 }
 CHANGES = {
     "mults": (1,),
@@ -175,6 +196,14 @@ DINO_SIZES = {
 }
 
 
+def film_world(model):
+    """A world of a film's tokens that chooses, and whose pixels rounding leaves alone."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    torch.nn.init.normal_(model.tokenizer.quantizer.codebook)
+    return model
+
+
 def reaching(model) -> GoalWorldModel:
     """A model of embeddings alone with a goal in its state, where its episodes end."""
     return GoalWorldModel(model, GoalReward(model, success=1e-6), ends=True)
@@ -223,9 +252,12 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("dino-wm", lambda: reaching(DINOWM(DINOWMConfig.tiny(**DINO_SIZES), MIXED, Bounded(-1, 1, (2,))))),
+    ("genie", lambda: reaching(film_world(Genie(GenieConfig.tiny(**FILM, **GENIE), SMALL)))),
+    ("genie-redux", lambda: reaching(film_world(GenieRedux(GenieReduxConfig.tiny(**FILM, action_code=4), SMALL)))),
+    ("genie-redux-g", lambda: reaching(film_world(GenieReduxG(GenieReduxGConfig.tiny(**FILM), SMALL, OneHot(3))))),
 ]
 
-OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM"})
+OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG"})
 """Families that see images alone."""
 
 ADAPTED = frozenset(

@@ -11,6 +11,11 @@ from wmcomponents.dream.imagine import compiled_rollout as compiled_rollout
 from wmcomponents.dream.imagine import imagine as imagine
 from wmcomponents.dream.imagine import latent_policy as latent_policy
 from wmcomponents.dream.imagine import tensordict_policy as tensordict_policy
+from wmcomponents.dream.latent_actions import CodeEffects as CodeEffects
+from wmcomponents.dream.latent_actions import CodeTable as CodeTable
+from wmcomponents.dream.latent_actions import MappedActions as MappedActions
+from wmcomponents.dream.latent_actions import code_effects as code_effects
+from wmcomponents.dream.latent_actions import code_table as code_table
 from wmcomponents.dream.make import make_simulator as make_simulator
 from wmcomponents.dream.noise import MODE as MODE
 from wmcomponents.dream.noise import NoiseUsedUpError as NoiseUsedUpError

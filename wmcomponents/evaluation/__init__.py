@@ -5,6 +5,9 @@ from wmcomponents.evaluation.film_files import write_gif as write_gif
 from wmcomponents.evaluation.film_files import write_mp4 as write_mp4
 from wmcomponents.evaluation.film_files import write_video as write_video
 from wmcomponents.evaluation.film_files import write_webp as write_webp
+from wmcomponents.evaluation.film_quality import DeltaPSNR as DeltaPSNR
+from wmcomponents.evaluation.film_quality import delta_psnr as delta_psnr
+from wmcomponents.evaluation.film_quality import tokenizer_psnr as tokenizer_psnr
 from wmcomponents.evaluation.films import DreamFilms as DreamFilms
 from wmcomponents.evaluation.goals import GoalsReached as GoalsReached
 from wmcomponents.evaluation.goals import evaluate_goals as evaluate_goals

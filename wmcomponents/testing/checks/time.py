@@ -72,6 +72,9 @@ def observe_action(probe: ModelProbe) -> Iterator[Failure]:
         if bool((field.state & ~field.action & imagined[name].action & ~imagined[name].only_action).any())
     ]
     if stored and carried and not used:
+        # A window of frames and actions carries its frames without either; wrong is what reads the action of before.
+        carried = [name for name in carried if name in _moved_by(probe, stored)]
+    if stored and carried and not used:
         yield Failure(
             "time/observe-action",
             "observe",
@@ -206,6 +209,16 @@ def _fields(probe: ModelProbe, verb: str) -> dict[str, _Field]:
         name: _Field(value, *([answer[name] for answer in answers[group]] for group in ("acted", "others", "states")))
         for name, value in answers["base"][0].items()
     }
+
+
+def _moved_by(probe: ModelProbe, stored: list[str]) -> set[str]:
+    """What the filter returns otherwise where nothing but these entries of the state before is another."""
+    model = probe.with_nonzero_weights
+    base, donor = probe.situation(salt=40, model=model), probe.situation(salt=41, model=model)
+    names = zip(base.state, flat("state", base.state), strict=True)
+    other = {key: (donor if name in stored else base).state[key] for key, name in names}
+    first, second = (probe.ask("observe", given, model) for given in (base, replace(base, state=other)))
+    return {name for name in first if not torch.equal(first[name], second[name])}
 
 
 def _any_row(base: Tensor, changed: list[Tensor]) -> Tensor:

@@ -99,13 +99,8 @@ def dynamics_of(
         tokenizer: of the frames.
         joins: how actions meet tokens, :class:`AddedActions` or :class:`ConcatenatedActions`.
         action: size of an action's vector.
-
-    Raises:
-        ValueError: for an unknown embedding.
     """
     c, size, vocabulary = net.dynamics, net.size, net.tokenizer.vocabulary
-    if c.embedding not in ("learned", "skipped"):
-        raise ValueError(f"embedding is 'learned' or 'skipped'; got {c.embedding!r}.")
     learned = MaskedEmbedding(vocabulary, size.dim)
     embedding = learned if c.embedding == "learned" else SkippedEmbedding(learned, tokenizer.quantizer)
     joining = joins(size.dim, action)
