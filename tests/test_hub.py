@@ -143,7 +143,7 @@ def test_what_the_cache_of_the_hub_links_to_is_read_and_nothing_outside_it(tmp_p
 def test_a_folder_for_the_hub_is_exchanged_as_a_whole_and_keeps_its_card(tmp_path, model, starts, monkeypatch):
     HubModel(model, starts).save_pretrained(tmp_path / "a")
     (tmp_path / "a/README.md").write_text("# my own words")
-    monkeypatch.setattr("wmcomponents.pretrained.model.serialized", lambda tensors: 1 / 0)
+    monkeypatch.setattr("wmcomponents.pretrained.module.serialized", lambda tensors: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         HubModel(model).save_pretrained(tmp_path / "a")
     assert load_starts(tmp_path / "a") is not None and [entry.name for entry in tmp_path.iterdir()] == ["a"]

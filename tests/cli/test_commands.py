@@ -12,8 +12,9 @@ from tests.support.running import train_arguments, wmc
 from wmcomponents.cli.dataset import open_dataset
 from wmcomponents.cli.errors import UsageError
 from wmcomponents.cli.families import PRESETS
+from wmcomponents.cli.families import PRETRAINING as PRETRAINING_PRESETS
 from wmcomponents.cli.stages import check_stages
-from wmcomponents.models import IRIS, Ensemble, families, presets
+from wmcomponents.models import IRIS, PRETRAINING, Ensemble, families, presets
 from wmcomponents.models.loading import load
 from wmcomponents.pretrained.folder import sealed
 from wmcomponents.pretrained.training_note import training_facts
@@ -207,6 +208,7 @@ def test_what_stands_beside_a_strangers_model_is_read_as_data(tmp_path):
 
 def test_families_and_presets_are_known_by_name_without_their_models():
     assert {family: presets(family) for family in families()} == PRESETS
+    assert {family: presets(family) for family in PRETRAINING} == PRETRAINING_PRESETS
 
 
 @pytest.mark.parametrize("command", [["train", "--data", "x", "--out", "y"], ["demo"]])

@@ -9,7 +9,7 @@ from typing import Any
 
 from wmcomponents._folder_kinds import data_fault, model_fault
 from wmcomponents.cli.console import processes
-from wmcomponents.cli.families import PRESETS
+from wmcomponents.cli.families import PRESETS, PRETRAINING
 
 
 class UsageError(ValueError):
@@ -38,13 +38,26 @@ def check_folders(*, model: Path | None = None, data: Iterable[Path | None] = ()
             raise WrongFolderError(fault)
 
 
-def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
+def known_family(family: str, preset: str, changes: Sequence[str] = (), *, encoders: bool = False) -> None:
     """Refuse a family, a preset or a change of its config that does not exist.
+
+    Args:
+        family: its name.
+        preset: its preset.
+        changes: of its config, as they were given.
+        encoders: whether what pretrains an encoder will do too.
 
     Raises:
         UsageError: naming those that do.
     """
     known = _families()
+    if encoders:
+        known = {**known, **_families(encoders=True)}
+    elif family in _families(encoders=True):
+        raise UsageError(
+            f"--family {family} has no time and no actions: nobody can act or dream in it. Its encoder becomes part of "
+            f"a world; `wmc train --family {family}` trains it."
+        )
     if family not in known:
         raise UsageError(f"--family is one of {', '.join(known)}; got {family!r}.{meant(family, known)}")
     if preset not in known[family]:
@@ -54,20 +67,22 @@ def known_family(family: str, preset: str, changes: Sequence[str] = ()) -> None:
     names = list(changed(changes))
     if not names:
         return
-    from wmcomponents.models import families
+    from wmcomponents import models
     from wmcomponents.pretrained.config import check_config
 
-    kind = families()[family].config_class
+    kind = {**models.families(), **models.PRETRAINING}[family].config_class
     try:
         check_config(getattr(kind, preset)(**changed(changes)), kind, family)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--changes: {error}") from error
 
 
-def _families() -> dict[str, tuple[str, ...]]:
+def _families(encoders: bool = False) -> dict[str, tuple[str, ...]]:
     """Presets by family: those in memory, which a user may have added to, else those that are known by name."""
     models = sys.modules.get("wmcomponents.models")
-    return {family: models.presets(family) for family in models.families()} if models is not None else PRESETS
+    if models is None:
+        return PRETRAINING if encoders else PRESETS
+    return {family: models.presets(family) for family in (models.PRETRAINING if encoders else models.families())}
 
 
 def in_one_process(what: str) -> None:

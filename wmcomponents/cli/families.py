@@ -32,3 +32,10 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "WorldModels": ("tiny", "carracing", "doom"),
 }
 """Presets of each family, as :func:`wmcomponents.models.presets` gives them; a test compares the two."""
+
+PRETRAINING: dict[str, tuple[str, ...]] = {
+    "IJEPA": ("tiny", "huge", "huge448", "giant"),
+    "MAE": ("tiny", "base", "large", "huge"),
+    "VJEPA": ("tiny", "large", "huge", "second_large", "second_huge", "second_giant"),
+}
+"""The same of what pretrains an encoder and is no world model."""

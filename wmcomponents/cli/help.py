@@ -44,6 +44,7 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
         "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
         "wmc train --data data/breakout --out runs/breakout --preset tiny --steps 2000",
+        "wmc train --data data/swingup --out runs/encoder --family MAE --steps 2000",
     ],
     "dream": [
         "wmc dream --model runs/cartpole/model --out dream.gif",
@@ -88,10 +89,10 @@ is a file saved by Stable-Baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG); loading on
 you trust.""",
     "data import": """\
 SOURCE says how PATH is laid out: arrays (.npz), hdf5 (robomimic, D4RL, your own), minari, lerobot, rlds (Open X),
-video, dreamer, crafter, minecraft (VPT), realestate10k, carla, dino_wm, or one that a module of --import registers.
-OUT becomes a data folder like those of wmc collect. Sources have options of their own, given as --options name=value.
-The size is told before anything is written, memory stays flat, and a command that is broken off leaves OUT as it
-was.""",
+video, images, dreamer, crafter, minecraft (VPT), realestate10k, carla, dino_wm, or one that a module of --import
+registers. OUT becomes a data folder like those of wmc collect. Sources have options of their own, given as --options
+name=value. The size is told before anything is written, memory stays flat, and a command that is broken off leaves OUT
+as it was.""",
     "data check": """\
 Looks for NaN, flags that contradict each other, ends that are not marked or marked a step off, the first frame of the
 next episode in place of the last of this one, actions shifted by one (by an inverse model), entries that never change,
@@ -102,8 +103,9 @@ Steps, episodes, what a step holds, where it comes from, and the bytes on the di
     "train": """\
 Training can be stopped at any moment: the same command goes on where the last checkpoint stands, and a larger --steps
 trains longer. At the end --out holds model/ (weights, config, start states: all that a dream needs), the checkpoint and
-the logs. With --agent NAME --env ID a paper's whole agent is trained online from nothing, with --agent NAME --model DIR
---dream-only any agent in the dreams of a saved model.""",
+the logs. MAE, IJEPA and VJEPA are no worlds: they read the images alone and pretrain an encoder for one. With --agent
+NAME --env ID a paper's whole agent is trained online from nothing, with --agent NAME --model DIR --dream-only any agent
+in the dreams of a saved model.""",
     "dream": """\
 Without --compare the dream begins in one of the model's start states and acts by --policy. With --compare it begins
 from a real prefix and is given the real actions, and reality is drawn beside it. The suffix of --out decides:

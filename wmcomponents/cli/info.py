@@ -49,10 +49,14 @@ def run(config: InfoConfig) -> dict[str, Any]:
 def _model(path: Path, rows: int) -> dict[str, Any]:
     import dataclasses
 
-    from wmcomponents.models.loading import load_with_starts
+    from wmcomponents.models import MaskedModel
+    from wmcomponents.models.loading import load_whatever
     from wmcomponents.pretrained.training_note import training_facts
 
-    model, starts = load_with_starts(path)
+    loaded = load_whatever(path)
+    if isinstance(loaded, MaskedModel):
+        return _encoder(path, loaded)
+    model, starts = loaded
     parts = {name: _count(part) for name, part in model.named_children() if _count(part)}
     bytes_of_weights = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     row = sum(_leaf_bytes(leaf) for spec in (model.state_spec, model.observation_spec) for leaf in spec.values())
@@ -94,6 +98,39 @@ def _model(path: Path, rows: int) -> dict[str, Any]:
     return result
 
 
+def _encoder(path: Path, model: Any) -> dict[str, Any]:
+    """What pretrains an encoder: no actions, no states, nothing to dream."""
+    import dataclasses
+
+    from wmcomponents.pretrained.training_note import training_facts
+
+    trained = training_facts(path)
+    result: dict[str, Any] = {
+        "model": str(path),
+        "family": type(model).__name__,
+        "trained": trained or None,
+        "config": dataclasses.asdict(model.config),
+        "parameters": _count(model),
+        "parameters_by_part": {name: _count(part) for name, part in model.named_children() if _count(part)},
+        "observation": _shapes(model.observation_spec),
+        "patches": list(model.grid),
+        "features": model.encoder.dim,
+        "weights_bytes": sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers())),
+    }
+    facts = {
+        "family": f"{result['family']}: it pretrains an encoder for a world (load_encoder), nobody dreams in it",
+        "trained": f"{trained['steps']} updates on {trained['env']} ({trained['preset']})" if trained else "unknown",
+        "observation": _listed(result["observation"]),
+        "patches": f"{' x '.join(map(str, model.grid))}, {model.encoder.dim} features each",
+        "weights": f"{result['weights_bytes'] / 1e6:.2f} MB",
+        "config": ", ".join(f"{name}={value}" for name, value in _entries(result["config"])),
+    }
+    show_facts(str(path), facts)
+    parts = result["parameters_by_part"]
+    show_table("Parameters", ["part", "count"], [(name, f"{count:,}") for name, count in parts.items()])
+    return result
+
+
 def _entries(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Entries of a config by their dotted paths."""
     for name, value in config.items():
@@ -109,23 +146,24 @@ def _installation() -> dict[str, Any]:
     import torch
     from torchrl.data import Bounded, Composite
 
+    from wmcomponents.models import PRETRAINING, presets
     from wmcomponents.models import families as all_families
-    from wmcomponents.models import presets
 
     shown = {
         "vector of 4": Composite(observation=Bounded(-1, 1, torch.Size([4]))),
         "image 64x64x3": Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
     }
-    families = {
-        family: {preset: _counts(family, preset, shown) for preset in presets(family)} for family in all_families()
-    }
+    families, encoders = (
+        {family: {preset: _counts(family, preset, shown) for preset in presets(family)} for family in kinds}
+        for kinds in (all_families(), PRETRAINING)
+    )
     extras = {name: all(_is_installed(module) for module in modules) for name, modules in EXTRAS.items()}
     show_table(
         "Parameters of the world models, 6 actions",
         ["family", "preset", *shown],
         [
             [family, preset, *("" if count is None else f"{count:,}" for count in counts.values())]
-            for family, sizes in families.items()
+            for family, sizes in {**families, **encoders}.items()
             for preset, counts in sizes.items()
         ],
     )
@@ -135,6 +173,7 @@ def _installation() -> dict[str, Any]:
         "version": version("wmcomponents"),
         "torch": torch.__version__,
         "families": {name: {"presets": sizes} for name, sizes in families.items()},
+        "pretraining": {name: {"presets": sizes} for name, sizes in encoders.items()},
         "extras": extras,
     }
 
@@ -144,13 +183,16 @@ def _counts(family: str, preset: str, observations: dict[str, Any]) -> dict[str,
     import torch
     from torchrl.data import OneHot
 
-    from wmcomponents.models import make_model
+    from wmcomponents.models import PRETRAINING, make_model, make_pretraining
 
     counts: dict[str, int | None] = {}
     for name, spec in observations.items():
         try:
             with torch.device("meta"):  # counted, never allocated
-                counts[name] = _count(make_model(family, preset, spec, OneHot(6)))
+                if family in PRETRAINING:
+                    counts[name] = _count(make_pretraining(family, preset, spec))
+                else:
+                    counts[name] = _count(make_model(family, preset, spec, OneHot(6)))
         except ValueError:
             counts[name] = None
     return counts

@@ -60,7 +60,7 @@ class TrainConfig:
     uncertainty_limit: float | None = None
     """With --dream-only in an ensemble: dreams end where the members disagree more than this (MOReL)."""
     family: str = "DreamerV3"
-    """Family of the world model; wmc info lists them."""
+    """Family of the world model, or of what pretrains an encoder (MAE, IJEPA, VJEPA); wmc info lists them."""
     members: int | None = None
     """Train so many models of the family as one ensemble that knows where they disagree, each on data of its own."""
     preset: str = "tiny"
@@ -73,7 +73,7 @@ class TrainConfig:
     batch_size: int = 16
     """Sequences in a batch."""
     sequence_length: int = 64
-    """Steps in a sequence."""
+    """Steps in a sequence; encoders are pretrained on single images, or on clips as long as their config says."""
     lr: float | None = None
     """Learning rate; 1e-3 for tiny and the paper's for the others if not given."""
     warmup: int | None = None
@@ -130,7 +130,7 @@ def run(config: TrainConfig) -> dict[str, Any] | None:
     steps = steps_of(config.steps)
     if config.lr is not None and not 0 < config.lr < math.inf:
         raise UsageError(f"--lr is positive; got {config.lr}.")
-    known_family(config.family, config.preset)
+    known_family(config.family, config.preset, encoders=True)
     check_folders(data=config.data)
     with postponed():  # an import that is broken off says something else than that it was
         import torch
@@ -138,7 +138,12 @@ def run(config: TrainConfig) -> dict[str, Any] | None:
         from wmcomponents._lock import one_writer
         from wmcomponents.cli.dataset import open_dataset
         from wmcomponents.training import Ranks, seed_everything
-    known_family(config.family, config.preset, config.changes)
+    known_family(config.family, config.preset, config.changes, encoders=True)
+    length = config.sequence_length
+    if _is_encoder(config):
+        from wmcomponents.cli.pretrain import frames_of
+
+        length = frames_of(config, steps)
     if any((config.out / name).exists() for name in DATA_FILES):
         raise UsageError(f"{config.out} holds data, and a run keeps to a folder of its own: choose another --out.")
     ranks = Ranks.joined()
@@ -147,9 +152,7 @@ def run(config: TrainConfig) -> dict[str, Any] | None:
     threads = config.threads if config.threads is not None else (1 if config.preset == "tiny" else 0)
     if threads:
         torch.set_num_threads(threads)
-    data = open_dataset(
-        config.data, sequence_length=config.sequence_length, batch_size=config.batch_size, seed=config.seed
-    )
+    data = open_dataset(config.data, sequence_length=length, batch_size=config.batch_size, seed=config.seed)
     with torch.device("meta"):  # nothing is written for a model that cannot be made of these data
         _fresh(config, data)
     check_place(config.out)
@@ -160,7 +163,6 @@ def run(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: Any, ranks: Any) -> dict[str, Any] | None:
-    from wmcomponents.dream.replay_starts import ReplayStarts
     from wmcomponents.pretrained.training_note import note_training
     from wmcomponents.training import Trainer
 
@@ -168,6 +170,10 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
     model = (_fresh if config.members is None else _ensemble)(config, data).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     check_place(config.out, space=PLACE_BYTES * parameters + SPARE_BYTES)
+    if _is_encoder(config):
+        from wmcomponents.data import DrawMasks
+
+        data.replay.append_transform(DrawMasks(model.masks()))
     trainer = Trainer(
         model,
         data.replay,
@@ -194,14 +200,7 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
     losses = trainer.train(steps)
     if not ranks.is_first:
         return None
-    starts = ReplayStarts(
-        model,
-        data.replay.sample,
-        pool_size=config.start_states,
-        burn_in=min(8, config.sequence_length - 1),
-        seed=config.seed,
-    )
-    path = model.save_pretrained(config.out / "model", starts=starts.pool)
+    path = model.save_pretrained(config.out / "model", **_starts(config, model, data))
     facts = {
         "env": data.env,
         "env_options": data.env_options,
@@ -218,14 +217,35 @@ def _fit(config: TrainConfig, data: Any, steps: int | dict[str, int], device: An
         "parameters": parameters,
         "resumed_at": resumed_at,
         "losses": {key: float(f"{value:.5g}") for key, value in losses.items()},
+        **({"probes": {key: float(f"{value:.5g}") for key, value in trainer.probes.items()}} if trainer.probes else {}),
         "seconds": round(time.perf_counter() - begun, 2),
     }
 
 
+def _is_encoder(config: TrainConfig) -> bool:
+    """Whether the family pretrains an encoder, and is no world model."""
+    from wmcomponents.models import PRETRAINING
+
+    return config.family in PRETRAINING
+
+
+def _starts(config: TrainConfig, model: Any, data: Any) -> dict[str, Any]:
+    """What is saved beside a world model: states for its dreams to begin from."""
+    if _is_encoder(config):
+        return {}
+    from wmcomponents.dream.replay_starts import ReplayStarts
+
+    burn_in, sample = min(8, config.sequence_length - 1), data.replay.sample
+    starts = ReplayStarts(model, sample, pool_size=config.start_states, burn_in=burn_in, seed=config.seed)
+    return {"starts": starts.pool}
+
+
 def _fresh(config: TrainConfig, data: Any) -> Any:
     """One model of the family."""
-    from wmcomponents.models import make_model
+    from wmcomponents.models import make_model, make_pretraining
 
+    if _is_encoder(config):
+        return make_pretraining(config.family, config.preset, data.observation_spec, **changed(config.changes))
     return make_model(config.family, config.preset, data.observation_spec, data.action_spec, **changed(config.changes))
 
 

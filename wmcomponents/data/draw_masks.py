@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.transforms import Transform
@@ -21,6 +22,7 @@ class DrawMasks(Transform):
         |---|---|---|---|
         | ("masks", i, "context") | [B, T, K] | int64 | written, for each kind i of masks |
         | ("masks", i, "target") | [B, T, M, L] | int64 | written; those of clips are the same at every step |
+        | ("masks", i, "grid") | [B, T, A] | int64 | written: the patches along each axis |
 
     Args:
         masks: one kind of masks, or several.
@@ -61,4 +63,6 @@ class DrawMasks(Transform):
                 index = cast(Tensor, index).to(tensordict.device)
                 spread = index.unsqueeze(1).expand(-1, steps, *index.shape[1:])
                 tensordict.set((self.key, str(kind), name), spread if is_clip else index.unflatten(0, (rows, steps)))
+            grid = torch.tensor(masks.grid, device=tensordict.device).expand(rows, steps, -1)
+            tensordict.set((self.key, str(kind), "grid"), grid)
         return tensordict

@@ -6,6 +6,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torchrl.data import Categorical, ReplayBuffer, TensorSpec
 
+from wmcomponents.pretrained import PretrainedModule
 from wmcomponents.world_model import WorldModel
 
 
@@ -13,11 +14,13 @@ class OtherDataError(ValueError):
     """The buffer holds steps of another environment than the model was made for; the message says what differs."""
 
 
-def check_data(model: WorldModel, sequences: TensorDictBase, action_key: NestedKey = "action") -> None:
+def check_data(
+    model: WorldModel | PretrainedModule, sequences: TensorDictBase, action_key: NestedKey = "action"
+) -> None:
     """Compare a batch of sequences ``[B, T]`` with a model's specs; entries that the batch lacks are not compared.
 
     Args:
-        model: has the specs.
+        model: has the specs; one that is no world model has none of actions.
         sequences: as the buffer gives them.
         action_key: under which the action lies.
 
@@ -25,7 +28,7 @@ def check_data(model: WorldModel, sequences: TensorDictBase, action_key: NestedK
         OtherDataError: naming every entry that differs.
     """
     words = [_unlike(key, spec, sequences) for key, spec in model.observation_spec.items(True, True)]
-    if not any(words) and sequences.ndim == 2:
+    if isinstance(model, WorldModel) and not any(words) and sequences.ndim == 2:
         taken = model.relabelled(sequences)
         key = action_key if taken is sequences else "action"
         # A buffer may keep actions in another type than the spec's: they are turned into numbers anyway.

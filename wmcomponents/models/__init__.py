@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from wmcomponents.codecs import is_environment, specs_from
 from wmcomponents.models.diffusion.diamond.config import FINE_DYNAMICS as FINE_DYNAMICS
 from wmcomponents.models.diffusion.diamond.config import FINE_UPSAMPLER as FINE_UPSAMPLER
 from wmcomponents.models.diffusion.diamond.config import DenoiserConfig as DenoiserConfig
@@ -42,32 +43,44 @@ from wmcomponents.models.joint_embedding.dino_wm.model import DINOWM as DINOWM
 from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss as DINOWMLoss
 from wmcomponents.models.joint_embedding.feature_window import FeatureWindowModel as FeatureWindowModel
 from wmcomponents.models.joint_embedding.frozen_encoder import FrozenEncoderConfig as FrozenEncoderConfig
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPAConfig as IJEPAConfig
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPALossConfig as IJEPALossConfig
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPANetworkConfig as IJEPANetworkConfig
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPAOptimizerConfig as IJEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.ijepa.model import IJEPA as IJEPA
 from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss as IJEPALoss
-from wmcomponents.models.joint_embedding.ijepa.objective import IJEPAOptimizerConfig as IJEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.jepa.config import JEPAConfig as JEPAConfig
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig as JEPALossConfig
 from wmcomponents.models.joint_embedding.jepa.config import JEPANetworkConfig as JEPANetworkConfig
 from wmcomponents.models.joint_embedding.jepa.config import JEPAOptimizerConfig as JEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.jepa.model import JEPA as JEPA
 from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss as JEPALoss
+from wmcomponents.models.joint_embedding.mae.config import MAEConfig as MAEConfig
+from wmcomponents.models.joint_embedding.mae.config import MAELossConfig as MAELossConfig
+from wmcomponents.models.joint_embedding.mae.config import MAENetworkConfig as MAENetworkConfig
+from wmcomponents.models.joint_embedding.mae.config import MAEOptimizerConfig as MAEOptimizerConfig
 from wmcomponents.models.joint_embedding.mae.model import MAE as MAE
 from wmcomponents.models.joint_embedding.mae.model import MAEDecoder as MAEDecoder
 from wmcomponents.models.joint_embedding.mae.objective import MAELoss as MAELoss
-from wmcomponents.models.joint_embedding.mae.objective import MAEOptimizerConfig as MAEOptimizerConfig
 from wmcomponents.models.joint_embedding.masked import MaskedLoss as MaskedLoss
 from wmcomponents.models.joint_embedding.masked import MaskedModel as MaskedModel
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPA as MaskedJEPA
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPALoss as MaskedJEPALoss
-from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPAOptimizerConfig as MaskedJEPAOptimizerConfig
+from wmcomponents.models.joint_embedding.masked_optimizer import (
+    MaskedJEPAOptimizerConfig as MaskedJEPAOptimizerConfig,
+)
 from wmcomponents.models.joint_embedding.official_masked import ijepa_from_official as ijepa_from_official
 from wmcomponents.models.joint_embedding.official_masked import mae_from_official as mae_from_official
 from wmcomponents.models.joint_embedding.official_masked import vjepa2_from_official as vjepa2_from_official
 from wmcomponents.models.joint_embedding.official_masked import vjepa_from_official as vjepa_from_official
 from wmcomponents.models.joint_embedding.official_vit import vit_from_official as vit_from_official
+from wmcomponents.models.joint_embedding.vit_config import ViTConfig as ViTConfig
+from wmcomponents.models.joint_embedding.vjepa.config import VJEPAConfig as VJEPAConfig
+from wmcomponents.models.joint_embedding.vjepa.config import VJEPALossConfig as VJEPALossConfig
+from wmcomponents.models.joint_embedding.vjepa.config import VJEPANetworkConfig as VJEPANetworkConfig
+from wmcomponents.models.joint_embedding.vjepa.config import VJEPAOptimizerConfig as VJEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.vjepa.model import VJEPA as VJEPA
 from wmcomponents.models.joint_embedding.vjepa.objective import VJEPALoss as VJEPALoss
-from wmcomponents.models.joint_embedding.vjepa.objective import VJEPAOptimizerConfig as VJEPAOptimizerConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig
@@ -188,7 +201,7 @@ from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2NetworkConf
 from wmcomponents.models.value_equivalent.tdmpc2.config import TDMPC2OptimizerConfig as TDMPC2OptimizerConfig
 from wmcomponents.models.value_equivalent.tdmpc2.model import TDMPC2 as TDMPC2
 from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss as TDMPC2Loss
-from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.pretrained import PretrainedModel, PretrainedModule
 
 MODELS: dict[str, type[PretrainedModel]] = {
     "DINOWM": DINOWM,
@@ -217,6 +230,13 @@ ENSEMBLES: dict[str, type[PretrainedModel]] = {
 }
 """Models made of members, by the name that their saved config carries."""
 
+PRETRAINING: dict[str, type[MaskedModel]] = {
+    "IJEPA": IJEPA,
+    "MAE": MAE,
+    "VJEPA": VJEPA,
+}
+"""Models that pretrain an encoder and are no world models, by the name that their saved config carries."""
+
 OFFICIAL: dict[str, type[PretrainedModel]] = {
     "delta-iris": DeltaIRIS,
     "diamond": Diamond,
@@ -240,7 +260,7 @@ def presets(family: str) -> tuple[str, ...]:
     Raises:
         ValueError: for an unknown family.
     """
-    known = families()
+    known: dict[str, type[PretrainedModule]] = {**families(), **PRETRAINING}
     if family not in known:
         raise ValueError(f"the families known here are {', '.join(known)}; got {family!r}.{_meant(family, known)}")
     return known[family].presets()
@@ -261,12 +281,48 @@ def make_model(
     Raises:
         ValueError: for an unknown family or preset, or if the family cannot model these specs or spaces.
     """
-    if preset not in presets(family):
-        known = presets(family)
-        raise ValueError(f"{family} has the presets {', '.join(known)}; got {preset!r}.{_meant(preset, known)}")
+    if family in PRETRAINING:
+        raise ValueError(f"{family} is no world model, but pretrains an encoder for one: make_pretraining makes it.")
+    check_preset(family, preset)
     cls: Any = families()[family]
     specs = (observation_spec,) if action_spec is None else (observation_spec, action_spec)
     return cls(getattr(cls.config_class, preset)(**changes), *specs)
+
+
+def make_pretraining(family: str, preset: str, observation_spec: Any, **changes: Any) -> MaskedModel:
+    """A model that pretrains an encoder, with fresh weights.
+
+    Args:
+        family: a name of :data:`PRETRAINING`.
+        preset: a name of :func:`presets`.
+        observation_spec: spec of one real observation in which there is one image; or an environment, which tells it.
+        **changes: entries of the config that differ from the preset.
+
+    Raises:
+        ValueError: for an unknown family or preset, or if there is not one image, or patches do not fill it.
+    """
+    if family not in PRETRAINING:
+        known = ", ".join(PRETRAINING)
+        raise ValueError(f"encoders are pretrained by {known}; got {family!r}.{_meant(family, PRETRAINING)}")
+    check_preset(family, preset)
+    cls: Any = PRETRAINING[family]
+    shown = specs_from(observation_spec)[0] if is_environment(observation_spec) else observation_spec
+    return cls.from_config(getattr(cls.config_class, preset)(**changes), shown)
+
+
+def check_preset(family: str, preset: str) -> None:
+    """Refuse a preset that a family does not have.
+
+    Args:
+        family: its name.
+        preset: the name of the preset.
+
+    Raises:
+        ValueError: for an unknown family or preset; the message names those that there are.
+    """
+    known = presets(family)
+    if preset not in known:
+        raise ValueError(f"{family} has the presets {', '.join(known)}; got {preset!r}.{_meant(preset, known)}")
 
 
 def _meant(given: str, known: Iterable[str]) -> str:

@@ -1,15 +1,16 @@
-"""Load a saved model of any family by its path."""
+"""Load a saved model of any family, or a pretrained encoder, by its path."""
 
 import difflib
 from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from wmcomponents.models import ENSEMBLES, MODELS
+from wmcomponents.encoders import FrozenEncoder
+from wmcomponents.models import ENSEMBLES, MODELS, PRETRAINING, MaskedModel
 from wmcomponents.pretrained import BadModelError, PretrainedModel, SavedModel, from_one_save
 from wmcomponents.world_model import State
 
@@ -51,6 +52,63 @@ def load(
         TypeError: if models of this family take no such part.
     """
     return from_one_save(path, lambda saved: _model(saved, device, allow_nonfinite, parts))
+
+
+def load_pretraining(
+    path: str | Path, *, device: torch.device | str | None = None, allow_nonfinite: bool = False
+) -> MaskedModel:
+    """Load a saved model that pretrains an encoder; no global random state is touched.
+
+    Args:
+        path: a folder written by ``save_pretrained``.
+        device: where the weights go; the CPU if not given.
+        allow_nonfinite: take weights with NaN or infinity too.
+
+    Raises:
+        BadModelError: if the folder is missing, incomplete, damaged, or holds something else.
+    """
+
+    def read(saved: SavedModel) -> MaskedModel:
+        if saved.family not in PRETRAINING:
+            raise BadModelError(
+                f"{saved.path} holds a {saved.family!r}, which pretrains no encoder as {', '.join(PRETRAINING)} do: "
+                f"wmcomponents.load(path) loads a world model."
+            )
+        return PRETRAINING[saved.family].from_saved(saved, device=device, allow_nonfinite=allow_nonfinite)
+
+    return from_one_save(path, read)
+
+
+def load_whatever(path: str | Path) -> Loaded | MaskedModel:
+    """What a folder holds: a world model with its start states, or a model that pretrains an encoder.
+
+    Args:
+        path: a folder written by ``save_pretrained``.
+
+    Raises:
+        BadModelError: if the folder is missing, incomplete, damaged, or of an unknown family.
+    """
+
+    def read(saved: SavedModel) -> Loaded | MaskedModel:
+        if saved.family in PRETRAINING:
+            return PRETRAINING[saved.family].from_saved(saved)
+        return Loaded(_model(saved, None, False, {}), saved.starts())
+
+    return from_one_save(path, read)
+
+
+def load_encoder(path: str | Path, *, device: torch.device | str | None = None, **options: Any) -> FrozenEncoder:
+    """The encoder of a saved MAE, I-JEPA or V-JEPA, as a part that learns nothing: what DINO-WM takes, for one.
+
+    Args:
+        path: a folder written by ``save_pretrained``.
+        device: where the weights go; the CPU if not given.
+        **options: of :class:`wmcomponents.encoders.FrozenEncoder`.
+
+    Raises:
+        BadModelError: if the folder is missing, incomplete, damaged, or holds something else.
+    """
+    return load_pretraining(path, device=device).as_frozen_encoder(**options)
 
 
 def load_starts(path: str | Path, *, allow_nonfinite: bool = False) -> State | None:
@@ -104,6 +162,11 @@ def _model(
     saved: SavedModel, device: torch.device | str | None, allow_nonfinite: bool, parts: Mapping[str, nn.Module]
 ) -> PretrainedModel:
     name = saved.family
+    if name in PRETRAINING:
+        raise BadModelError(
+            f"{saved.path} holds a {name}, which has no time and no actions: nobody can dream in it. Its encoder "
+            f"becomes part of a world: DINOWM(config, ..., encoder=load_pretraining(path)), or load_encoder(path)."
+        )
     if name not in KINDS:
         close = difflib.get_close_matches(name, KINDS, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""

@@ -2,6 +2,8 @@
 
 from wmcomponents.objectives.arrivals import Arrivals as Arrivals
 from wmcomponents.objectives.arrivals import Transitions as Transitions
+from wmcomponents.objectives.collapse.probes import ProbedLoss as ProbedLoss
+from wmcomponents.objectives.collapse.probes import collapse_probes as collapse_probes
 from wmcomponents.objectives.collapse.sequences import AgainstCollapse as AgainstCollapse
 from wmcomponents.objectives.collapse.sequences import InverseDynamics as InverseDynamics
 from wmcomponents.objectives.collapse.sequences import PLDMRegularizer as PLDMRegularizer

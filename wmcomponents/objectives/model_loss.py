@@ -187,6 +187,14 @@ class ModelLoss(LossModule, Generic[M]):
     def after_update(self, step: int) -> None:
         """Called by the training loop after step ``step`` (from 0) was taken: target networks; nothing here."""
 
+    def probes(self, tensordict: TensorDictBase) -> dict[str, Tensor]:
+        """Diagnostics that are too dear for every update: asked where the training loop logs. None here.
+
+        Args:
+            tensordict: the newest batch, sequences ``[B, T]``.
+        """
+        return {}
+
     phases: ClassVar[int] = 1
     """Steps of the optimiser that an update has: one, unless a family trains one part behind another."""
 

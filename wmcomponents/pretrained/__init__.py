@@ -15,5 +15,6 @@ from wmcomponents.pretrained.key_map import section as section
 from wmcomponents.pretrained.key_map import shape_of as shape_of
 from wmcomponents.pretrained.model import PretrainedModel as PretrainedModel
 from wmcomponents.pretrained.model_config import ModelConfig as ModelConfig
+from wmcomponents.pretrained.module import PretrainedModule as PretrainedModule
 from wmcomponents.pretrained.specs import spec_from_json as spec_from_json
 from wmcomponents.pretrained.specs import spec_to_json as spec_to_json

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from torch import Tensor
-from torchrl.data import Composite, TensorSpec
+from torchrl.data import TensorSpec
 
 from wmcomponents._arguments import folder_path
 from wmcomponents._folder_kinds import CONFIG, WEIGHTS, model_fault
@@ -97,14 +97,19 @@ class SavedModel:
         version = self.content.get("wmcomponents")
         return f"wmcomponents {version}" if version else "an early wmcomponents"
 
-    def specs(self) -> tuple[Composite, TensorSpec]:
-        """Specs of one observation and one action.
+    def specs(self, names: Sequence[str] = ("observation_spec", "action_spec")) -> tuple[TensorSpec, ...]:
+        """Specs of one observation and, of a world model, one action.
+
+        Args:
+            names: those that are asked for.
 
         Raises:
-            ValueError: if they are none; and as ``spec_from_json``.
+            ValueError: if one is missing, or is none; and as ``spec_from_json``.
         """
-        observation, action = (spec_from_json(self.content[key]) for key in ("observation_spec", "action_spec"))
-        return cast(Composite, observation), action
+        lacking = [name for name in names if name not in self.content]
+        if lacking:
+            raise ValueError(f"its config lacks {', '.join(lacking)}")
+        return tuple(spec_from_json(self.content[name]) for name in names)
 
     @property
     def size(self) -> int:
@@ -252,7 +257,7 @@ def _checked(folder: StrictFolder) -> dict[str, Any]:
     data = folder.read(CONFIG, most=LARGEST_JSON)
     content = folder.parsed(data, CONFIG)
     kinds = {
-        **dict.fromkeys(("config", "observation_spec", "action_spec"), dict),
+        **dict.fromkeys(("config", "observation_spec"), dict),
         **dict.fromkeys(("model", "weights_sha256", "sha256"), str),
         "format": int,
     }
@@ -268,8 +273,8 @@ def _checked(folder: StrictFolder) -> dict[str, Any]:
         raise BadModelError(
             f"{file} was changed after the model was saved. Build a model with another config and save that."
         )
-    texts = {**kinds, "starts_sha256": str, "wmcomponents": str}
-    wrong = [key for key in texts.keys() & content.keys() if not isinstance(content[key], texts[key])]
+    optional = {**kinds, "action_spec": dict, "starts_sha256": str, "wmcomponents": str}
+    wrong = [key for key in optional.keys() & content.keys() if not isinstance(content[key], optional[key])]
     if wrong:
         raise BadModelError(f"{file}: {', '.join(sorted(wrong))} has another type than a saved model's.")
     if content["format"] not in (1, FORMAT):

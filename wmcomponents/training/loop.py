@@ -1,4 +1,4 @@
-"""One resumable training loop for every world model."""
+"""One resumable training loop for every world model, and for encoders before them."""
 
 import contextlib
 import math
@@ -22,6 +22,7 @@ from wmcomponents._whole import unfinished
 from wmcomponents.data.fit import check_data, non_finite_keys
 from wmcomponents.objectives import ModelLoss
 from wmcomponents.objectives.staged import StagedModelLoss
+from wmcomponents.pretrained import PretrainedModule
 from wmcomponents.training.checkpoint import load_checkpoint, save_checkpoint
 from wmcomponents.training.logs import make_logger, rewind_csv
 from wmcomponents.training.optimizer_state import whole_state
@@ -65,7 +66,8 @@ class Trainer:
     that a single process would write: any number of processes goes on from it.
 
     Args:
-        model: the world model; put in training mode during :meth:`train`, in eval mode after it.
+        model: the world model, or a model that pretrains an encoder; put in training mode during :meth:`train`, in
+            eval mode after it.
         replay: gives sequences ``[B, T]`` by ``sample()``, as ``data.make_replay`` builds it. Its sampling is seeded
             here.
         objective: a TorchRL ``LossModule``; the model's own if not given. What it returns under ``loss_*`` is summed.
@@ -101,7 +103,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: WorldModel,
+        model: WorldModel | PretrainedModule,
         replay: ReplayBuffer,
         *,
         objective: nn.Module | None = None,
@@ -123,7 +125,7 @@ class Trainer:
         ranks: Ranks | None = None,
     ) -> None:
         self.ranks = Ranks.joined() if ranks is None else ranks
-        of_kind("model", model, WorldModel, "a WorldModel; the order is Trainer(model, replay)")
+        of_kind("model", model, (WorldModel, PretrainedModule), "a WorldModel; the order is Trainer(model, replay)")
         of_kind("replay", replay, ReplayBuffer, "a replay buffer of real steps (data.make_replay, data.collect)")
         self.model = model
         self.replay = replay
@@ -143,6 +145,7 @@ class Trainer:
         self.progress = progress and self.ranks.is_first
         self.steps = 0
         self.losses: dict[str, float] = {}
+        self.probes: dict[str, float] = {}
         self.parallel = parallel_of(parallel, self.objective, self.optimizer, self.ranks)
         self.sampling = torch.Generator().manual_seed(self.ranks.seed(seed))
         for name, generator in self._generators().items():
@@ -174,7 +177,8 @@ class Trainer:
 
         Returns:
             The losses and diagnostics, averaged over about the last 50 steps; of an objective with stages, those of the
-            last step's stage.
+            last step's stage. What is told of the model where losses are logged, such as whether its embeddings have
+            collapsed, is in ``probes``, as of the last log line.
 
         Raises:
             DivergedError: if a loss is not finite.
@@ -242,7 +246,8 @@ class Trainer:
         newest: dict[str, float] = {}
         shown = -math.inf
         while self.steps < steps:
-            pending.append(self.update(*(self.replay.sample() for _ in range(self.accumulate))))
+            batches = [self.replay.sample() for _ in range(self.accumulate)]
+            pending.append(self.update(*batches))
             now, is_last = time.monotonic(), self.steps == steps
             is_logged = is_last or self.steps % self.log_every == 0
             # Clocks differ, and a signal may reach one process alone: all do what any of them is to do.
@@ -260,7 +265,8 @@ class Trainer:
                 show(self.steps, self.losses, self.stage)
                 shown = now
             if is_logged:
-                self._log(newest)
+                self.probes = self.probe(batches[-1])
+                self._log(newest | self.probes)
             if is_kept:
                 self.check_weights()
                 self.save()
@@ -276,6 +282,8 @@ class Trainer:
         """Look at the data for the first time, and let a fresh model estimate from them what it does not learn."""
         batch = self.replay.sample()
         self._check_data(batch)
+        if not isinstance(self.model, WorldModel):
+            return  # what is no world model learns all that it has
         count = max(1, min(PREPARING_BATCHES, PREPARING_BYTES // max(1, batch.bytes())))
         batches = [batch, *(self.replay.sample() for _ in range(count - 1))]
         self.model.prepare(cast(TensorDictBase, torch.cat([self._of_all(one) for one in batches])))
@@ -448,6 +456,20 @@ class Trainer:
                     raise DivergedError(f"{key} became {value} at step {step}. {self._remedy()}")
                 self.losses[key] = SMOOTHING * self.losses.get(key, value) + (1 - SMOOTHING) * value
         return newest
+
+    def probe(self, sequences: TensorDictBase) -> dict[str, float]:
+        """Diagnostics of the model as it is now that are too dear for every update; see ``ModelLoss.probes``.
+
+        Args:
+            sequences: a batch ``[B, T]``.
+        """
+        if not isinstance(self.objective, ModelLoss):
+            return {}
+        found = self.objective.probes(sequences.to(next(self.objective.parameters()).device))
+        if not found:
+            return {}
+        values = self.ranks.mean(torch.stack([value.float() for value in found.values()]))
+        return dict(zip(found, values.cpu().tolist(), strict=True))
 
     def _log(self, newest: dict[str, float]) -> None:
         if self._logger is not None:

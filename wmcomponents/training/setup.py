@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from wmcomponents._arguments import of_kind
 from wmcomponents.objectives import ModelLoss
 from wmcomponents.optim import LaProp
-from wmcomponents.pretrained import PretrainedModel
+from wmcomponents.pretrained import PretrainedModule
 from wmcomponents.training.optimizer_state import options_of
 from wmcomponents.training.schedule import ConstantThenDecay
 from wmcomponents.world_model import WorldModel
@@ -65,7 +65,7 @@ def optimizer_of(
 
 
 def settings_of(
-    model: WorldModel,
+    model: WorldModel | PretrainedModule,
     optimizer: Optimizer,
     schedule: Callable[[int], float] | None,
     given: dict[str, Any],
@@ -73,7 +73,7 @@ def settings_of(
     """What decides a run beside weights and data, to be compared when it goes on.
 
     Args:
-        model: the world model; one that was put together by hand has no config.
+        model: what is trained; one that was put together by hand has no config.
         optimizer: as it is built.
         schedule: of the learning rate.
         given: arguments that decide too, by name.
@@ -83,6 +83,6 @@ def settings_of(
         "schedule": str(schedule) if isinstance(schedule, ConstantThenDecay) else None,
         "options of the optimizer": options_of(optimizer),
     }
-    if isinstance(model, PretrainedModel) and model.config is not None:
+    if isinstance(model, PretrainedModule) and model.config is not None:
         settings["config"] = dataclasses.asdict(model.config)
     return settings

@@ -23,6 +23,7 @@ SOURCES: dict[str, str | Source] = {
         "lerobot": "lerobot:lerobot",
         "rlds": "rlds:rlds",
         "video": "video:video",
+        "images": "images:images",
         "dreamer": "dreamer:dreamer",
         "crafter": "dreamer:crafter",
         "minecraft": "minecraft:minecraft",

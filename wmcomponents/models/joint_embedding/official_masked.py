@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wmcomponents.functional.patches import patch_grid
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPAConfig
 from wmcomponents.models.joint_embedding.ijepa.model import IJEPA
+from wmcomponents.models.joint_embedding.mae.config import MAEConfig
 from wmcomponents.models.joint_embedding.mae.model import MAE, MAEDecoder
 from wmcomponents.models.joint_embedding.official_vit import bare, block_rules, squeezed, vit_from_official
+from wmcomponents.models.joint_embedding.vjepa.config import VJEPAConfig
 from wmcomponents.models.joint_embedding.vjepa.model import VJEPA
 from wmcomponents.nn import MaskedPredictor, TiledAxialRoPE, VisionTransformer, ViTBlock, ViTSize
 from wmcomponents.pretrained import BadModelError, Rule, count_of, load_mapped, section, shape_of
@@ -78,7 +81,8 @@ def mae_from_official(checkpoint: Mapping[str, Any], *, heads: int | None = None
     out = shape_of(weights, "decoder_pred.weight", 2, "MAE")[0]
     decoder = load_mapped(MAEDecoder(encoder.dim, size, grid, out), weights, DECODER_RULES)
     image_size = [side * patch for side in grid]
-    return MAE(encoder, decoder, image_size, channels=encoder.patches.channels)
+    config = MAEConfig.of_sizes(_size_of(encoder), size, patch)
+    return MAE(encoder, decoder, image_size, channels=encoder.patches.channels, config=config)
 
 
 def ijepa_from_official(
@@ -102,9 +106,10 @@ def ijepa_from_official(
     encoder = vit_from_official("ijepa", checkpoint, part=part, heads=heads)
     assert encoder.positions is not None
     grid = encoder.positions.grid
-    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
+    predictor, small = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
     sides = [places * patch for places, patch in zip(grid, encoder.patches.patch, strict=True)]
-    return IJEPA(encoder, predictor, sides, channels=encoder.patches.channels)
+    config = IJEPAConfig.of_sizes(_size_of(encoder), small, encoder.patches.patch[0])
+    return IJEPA(encoder, predictor, sides, channels=encoder.patches.channels, config=config)
 
 
 def vjepa_from_official(
@@ -130,9 +135,11 @@ def vjepa_from_official(
     encoder = vit_from_official("vjepa", checkpoint, part=part, heads=heads, frames=frames)
     assert encoder.positions is not None
     grid = encoder.positions.grid
-    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
+    predictor, small = _predictor(checkpoint, encoder.dim, grid, predictor_heads or _heads_of(encoder), rotates=False)
     sides = [places * patch for places, patch in zip(grid[1:], encoder.patches.patch[1:], strict=True)]
-    return VJEPA(encoder, predictor, sides, channels=encoder.patches.channels)
+    tokens = len(predictor.mask_tokens)
+    config = VJEPAConfig.of_sizes(_size_of(encoder), small, encoder.patches.patch, frames, "fixed", tokens)
+    return VJEPA(encoder, predictor, sides, channels=encoder.patches.channels, config=config)
 
 
 def vjepa2_from_official(
@@ -157,20 +164,22 @@ def vjepa2_from_official(
     """
     encoder = vit_from_official("vjepa2", checkpoint, part=part, heads=heads)
     grid = patch_grid(clip_size, encoder.patches.patch)
-    predictor = _predictor(checkpoint, encoder.dim, grid, predictor_heads, rotates=True)
-    return VJEPA(encoder, predictor, clip_size[1:], channels=encoder.patches.channels)
+    predictor, small = _predictor(checkpoint, encoder.dim, grid, predictor_heads, rotates=True)
+    tokens = len(predictor.mask_tokens)
+    config = VJEPAConfig.of_sizes(_size_of(encoder), small, encoder.patches.patch, clip_size[0], "rotary", tokens)
+    return VJEPA(encoder, predictor, clip_size[1:], channels=encoder.patches.channels, config=config)
 
 
 def _predictor(
     checkpoint: Mapping[str, Any], dim: int, grid: Sequence[int], heads: int, *, rotates: bool
-) -> MaskedPredictor:
+) -> tuple[MaskedPredictor, ViTSize]:
     weights = predictor_weights(section(checkpoint, "predictor"))
     size = _blocks_size(weights, "predictor_blocks", "predictor_norm", heads)
     rope = TiledAxialRoPE(size.dim // heads) if rotates else None
     blocks = [ViTBlock(size.dim, heads, size.hidden, rope=rope) for _ in range(size.depth)]
     table = None if rotates else torch.zeros(math.prod(grid), size.dim)
     net = MaskedPredictor(dim, size.dim, blocks, grid, table, mask_tokens=len(weights["mask_tokens"]))
-    return load_mapped(net, weights, ROTARY_PREDICTOR_RULES if rotates else PREDICTOR_RULES)
+    return load_mapped(net, weights, ROTARY_PREDICTOR_RULES if rotates else PREDICTOR_RULES), size
 
 
 def _blocks_size(weights: Mapping[str, Any], blocks: str, norm: str, heads: int) -> ViTSize:
@@ -184,3 +193,9 @@ def _blocks_size(weights: Mapping[str, Any], blocks: str, norm: str, heads: int)
 
 def _heads_of(encoder: VisionTransformer) -> int:
     return cast(ViTBlock, encoder.blocks[0]).attention.heads
+
+
+def _size_of(encoder: VisionTransformer) -> ViTSize:
+    block = cast(ViTBlock, encoder.blocks[0])
+    hidden = cast(nn.Linear, cast(nn.Sequential, block.mlp)[0]).out_features
+    return ViTSize(encoder.dim, len(encoder.blocks), block.attention.heads, hidden)

@@ -60,6 +60,7 @@ class MaskedPredictor(nn.Module):
         self.register_buffer("coordinates", grid_coordinates(grid), persistent=False)
         if table is not None and len(table) != len(self.coordinates):
             raise ValueError(f"a grid {tuple(grid)} has {len(self.coordinates)} places; got a table of {len(table)}.")
+        self.grid = tuple(grid)
         self.embed = nn.Linear(dim, width)
         self.mask_tokens = nn.Parameter(torch.zeros(mask_tokens, width))
         if std:

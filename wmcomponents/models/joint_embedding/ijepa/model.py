@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+from torchrl.data import TensorSpec
+
+from wmcomponents.functional.patch_masks import MultiBlockMasks, PatchMasks
 from wmcomponents.functional.patches import patch_grid
+from wmcomponents.models.joint_embedding.ijepa.config import IJEPAConfig, IJEPALossConfig
+from wmcomponents.models.joint_embedding.masked import shown_image
 from wmcomponents.models.joint_embedding.masked_jepa import MaskedJEPA
 from wmcomponents.nn import MaskedPredictor, ViTBlock, ViTSize, column_first_positions, ijepa_vit, vit_init_
 from wmcomponents.nn.vit.block import rescale_residuals_
@@ -11,6 +17,8 @@ from wmcomponents.nn.vit.block import rescale_residuals_
 
 class IJEPA(MaskedJEPA):
     """The image-based joint-embedding predictive architecture (Assran et al., 2023).
+
+    :meth:`from_config` makes one for an environment or data.
 
     Example:
         >>> import torch
@@ -20,6 +28,24 @@ class IJEPA(MaskedJEPA):
         >>> model.predictions(torch.zeros(3, 3, 48, 48), masks).shape == (*masks.target.shape, 16)
         True
     """
+
+    config_class = IJEPAConfig
+    config: IJEPAConfig | None
+
+    @classmethod
+    def from_config(cls, config: IJEPAConfig | str, observation_spec: TensorSpec) -> "IJEPA":
+        """A fresh one for what an environment or data show; it can be saved.
+
+        Args:
+            config: its sizes; or a preset's name.
+            observation_spec: of one observation, in which there is one image.
+
+        Raises:
+            TypeError, ValueError: if there is no such preset, there is not one image, or patches do not fill it.
+        """
+        made = cls.config_from(config)
+        n, shown = made.network, shown_image(cls.__name__, observation_spec, made.network.image_size)
+        return cls.of_size(n.encoder.size, patch=n.patch, predictor=n.predictor.size, config=made, **shown)
 
     @classmethod
     def of_size(
@@ -51,4 +77,17 @@ class IJEPA(MaskedJEPA):
         net = MaskedPredictor(size.dim, small.dim, blocks, grid, column_first_positions(grid, small.dim), std=0.02)
         net.apply(vit_init_)
         rescale_residuals_(net.blocks)
+        if "pixels" not in options:  # which no config can tell
+            options = {"config": IJEPAConfig.of_sizes(size, small, patch), **options}
         return cls(ijepa_vit(size, image_size, patch, channels), net, image_size, channels=channels, **options)
+
+    def masks(self) -> list[PatchMasks]:
+        """Blocks; the paper's if no config says otherwise."""
+        c = IJEPALossConfig() if self.config is None else self.config.loss
+        return [MultiBlockMasks(self.grid, c.targets, c.target_scale, c.context_scale, c.aspect, c.least)]
+
+    def objective(self) -> nn.Module:
+        """The paper's loss for this model, with the numbers of its config."""
+        from wmcomponents.models.joint_embedding.ijepa.objective import IJEPALoss  # which imports this module
+
+        return IJEPALoss(self, optimizer=None if self.config is None else self.config.optimizer)

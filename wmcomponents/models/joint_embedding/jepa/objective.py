@@ -13,7 +13,7 @@ from wmcomponents.codecs.action import ActionVector
 from wmcomponents.dynamics import ActionGRU, ResidualPredictor
 from wmcomponents.functional import channel_std, participation_ratio
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
-from wmcomponents.objectives import ExponentialAverage, ModelLoss, Terms, TrainableModel, check_model
+from wmcomponents.objectives import ExponentialAverage, ProbedLoss, Terms, TrainableModel, check_model
 from wmcomponents.objectives.collapse.sequences import (
     AgainstCollapse,
     InverseDynamics,
@@ -74,7 +74,7 @@ def against_collapse(config: JEPALossConfig, inverse_dynamics: nn.Module) -> Aga
     return Together(parts)
 
 
-class JEPALoss(ModelLoss[JointEmbeddingModel]):
+class JEPALoss(ProbedLoss[JointEmbeddingModel]):
     r"""Objective of a joint-embedding world model on TorchRL-layout sequences.
 
     .. math:: L = \tfrac{1}{H} \sum_{t=0}^{H-1} \|\hat z_{t+1} - z_{t+1}\|^2 / \dim z + R(z_0, \dots, z_H, a)
@@ -163,6 +163,10 @@ class JEPALoss(ModelLoss[JointEmbeddingModel]):
         if self.follower is not None:
             with self._placed():
                 self.average.update(self.follower, cast(nn.Module, self.world_model), step)
+
+    def probed(self, tensordict: TensorDictBase) -> Tensor:
+        """The embeddings of a batch's observations, ``[B, T, L]``."""
+        return self.world_model.encode({key: tensordict.get(key) for key in self.observation_keys})
 
     # -- the objective -------------------------------------------------------------------------------------------------
 

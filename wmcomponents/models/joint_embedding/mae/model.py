@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torchrl.data import TensorSpec
 
+from wmcomponents.functional.patch_masks import PatchMasks, RandomMasks
 from wmcomponents.functional.patches import patch_grid
-from wmcomponents.models.joint_embedding.masked import MaskedModel
+from wmcomponents.models.joint_embedding.mae.config import MAEConfig, MAELossConfig
+from wmcomponents.models.joint_embedding.masked import MaskedModel, shown_image
 from wmcomponents.nn import (
     FixedGridPositions,
     VisionTransformer,
@@ -63,7 +66,7 @@ class MAEDecoder(nn.Module):
 
 
 class MAE(MaskedModel):
-    """A masked autoencoder of images (He et al., 2022).
+    """A masked autoencoder of images (He et al., 2022). :meth:`from_config` makes one for an environment or data.
 
     Args:
         encoder: of :func:`wmcomponents.nn.mae_vit`.
@@ -77,11 +80,29 @@ class MAE(MaskedModel):
         torch.Size([5, 4, 192])
     """
 
+    config_class = MAEConfig
+    config: MAEConfig | None
+
     def __init__(
         self, encoder: VisionTransformer, decoder: MAEDecoder, image_size: Sequence[int], **options: Any
     ) -> None:
         super().__init__(encoder, image_size, **options)
         self.decoder = decoder
+
+    @classmethod
+    def from_config(cls, config: MAEConfig | str, observation_spec: TensorSpec) -> "MAE":
+        """A fresh one for what an environment or data show; it can be saved.
+
+        Args:
+            config: its sizes; or a preset's name.
+            observation_spec: of one observation, in which there is one image.
+
+        Raises:
+            TypeError, ValueError: if there is no such preset, there is not one image, or patches do not fill it.
+        """
+        made = cls.config_from(config)
+        n, shown = made.network, shown_image(cls.__name__, observation_spec, made.network.image_size)
+        return cls.of_size(n.encoder.size, patch=n.patch, decoder=n.decoder.size, config=made, **shown)
 
     @classmethod
     def of_size(
@@ -109,10 +130,27 @@ class MAE(MaskedModel):
         """
         encoder = mae_vit(size, image_size, patch, channels)
         small = ViTSize(512, 8, 16, 2048) if decoder is None else decoder
-        grid = patch_grid(image_size, (patch, patch))
-        return cls(
-            encoder, MAEDecoder(size.dim, small, grid, patch**2 * channels), image_size, channels=channels, **options
-        )
+        beside = MAEDecoder(size.dim, small, patch_grid(image_size, (patch, patch)), patch**2 * channels)
+        if "pixels" not in options:  # which no config can tell
+            options = {"config": MAEConfig.of_sizes(size, small, patch), **options}
+        return cls(encoder, beside, image_size, channels=channels, **options)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Rows and columns of patches."""
+        return self.decoder.positions.grid
+
+    def masks(self) -> list[PatchMasks]:
+        """Random patches; three quarters are hidden if no config says otherwise."""
+        loss = MAELossConfig() if self.config is None else self.config.loss
+        return [RandomMasks(self.grid, loss.ratio)]
+
+    def objective(self) -> nn.Module:
+        """The paper's loss for this model, with the numbers of its config."""
+        from wmcomponents.models.joint_embedding.mae.objective import MAELoss  # which imports this module
+
+        c = MAEConfig() if self.config is None else self.config
+        return MAELoss(self, optimizer=c.optimizer, normalize=c.loss.normalize)
 
     @property
     def patch(self) -> int:

@@ -1,7 +1,5 @@
 """What MAE minimises: squared errors of the pixels of hidden patches."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from tensordict import NestedKey, TensorDictBase
@@ -10,31 +8,11 @@ from torch.optim import Optimizer
 
 from wmcomponents.functional.patches import patchify, take_tokens
 from wmcomponents.functional.schedules import WarmupCosine
+from wmcomponents.models.joint_embedding.mae.config import MAEOptimizerConfig
 from wmcomponents.models.joint_embedding.mae.model import MAE
 from wmcomponents.models.joint_embedding.masked import MaskedLoss
 from wmcomponents.objectives import Terms, check_model
 from wmcomponents.optim import ScheduledAdamW, decay_groups
-
-
-@dataclass(frozen=True)
-class MAEOptimizerConfig:
-    """Numbers of the optimiser.
-
-    Attributes:
-        lr: peak of the learning rate; the paper's is 1.5e-4 for every 256 images of a batch.
-        weight_decay: of weights, not of vectors.
-        beta2: averaging rate of the second moment.
-        warmup: steps of the rise.
-        steps: of the whole run, after which the rate is 0.
-
-    Reference: He et al., MAE (2022), Table 8: 40 of 800 epochs of warm-up.
-    """
-
-    lr: float = 1.5e-4
-    weight_decay: float = 0.05
-    beta2: float = 0.95
-    warmup: int = 12_500
-    steps: int = 250_000
 
 
 def patch_targets(patches: Float[Tensor, "*b n p"], eps: float = 1e-6) -> Float[Tensor, "*b n p"]:
@@ -99,7 +77,7 @@ class MAELoss(MaskedLoss[MAE]):
         """See :class:`MaskedLoss`."""
         pixels, (masks,) = self.read(tensordict)
         model = self.world_model
-        images = model.pixels(pixels.flatten(0, 1))
+        images = self.images(pixels)
         context, target = masks.context.flatten(0, 1), masks.target.flatten(0, 1).flatten(1)
         patches = patchify(images, model.patch)
         wanted = patch_targets(patches) if self.normalize else patches
