@@ -465,7 +465,7 @@ class Trainer:
         """
         if not isinstance(self.objective, ModelLoss):
             return {}
-        found = self.objective.probes(sequences.to(next(self.objective.parameters()).device))
+        found = self.objective.probes(sequences)
         if not found:
             return {}
         values = self.ranks.mean(torch.stack([value.float() for value in found.values()]))

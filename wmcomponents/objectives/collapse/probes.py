@@ -56,6 +56,7 @@ class ProbedLoss(ModelLoss[M]):
 
     def probes(self, tensordict: TensorDictBase) -> dict[str, Tensor]:
         """The probes of a batch ``[B, T]``, in eval mode and without gradients."""
+        tensordict = tensordict.to(next(self.parameters()).device)
         with torch.no_grad(), self._placed(), EvalMode(cast(nn.Module, self.world_model)):
             found = self.probed(tensordict)
         mask = tensordict.get(self.tensor_keys.mask, None)
