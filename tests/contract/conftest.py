@@ -1,8 +1,8 @@
-"""The models under contract as a fixture: all of them where a family is tried, some where an adapter is."""
+"""The models under contract as a fixture: all of them where a family is tried, some where what families share is."""
 
 import pytest
 
-from tests.support.models import ADAPTED, COMPILED, MODELS
+from tests.support.models import ADAPTED, CALLED, COMPILED, MODELS, VARIANTS
 
 ADAPTERS = ("test_gymnasium", "test_sb3", "test_torchrl")
 
@@ -12,10 +12,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = frozenset(name for name, _ in MODELS)
     module = metafunc.module.__name__.rpartition(".")[2]
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
     if module in ADAPTERS:
         names = ADAPTED
-    if module == "test_calls" or {"slow", "compile"} <= {mark.name for mark in metafunc.definition.iter_markers()}:
-        names = COMPILED
+    elif module == "test_calls":
+        names = CALLED
+    elif "compile" in marks:
+        names = COMPILED if "slow" in marks else names - VARIANTS
     metafunc.parametrize(
         "model",
         [pytest.param(build, id=name, marks=[] if name in names else [pytest.mark.weekly]) for name, build in MODELS],

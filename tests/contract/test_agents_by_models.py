@@ -20,14 +20,7 @@ REFUSED = {
 }
 
 
-CELLS = [
-    pytest.param(name, agent, marks=[pytest.mark.slow] if name == "diamond" and agent.startswith("sb3") else [])
-    for name in WORLDS
-    for agent in AGENTS
-]
-
-
-@pytest.mark.parametrize(("name", "agent"), CELLS)
+@pytest.mark.parametrize(("name", "agent"), [(name, agent) for name in WORLDS for agent in AGENTS])
 def test_an_agent_learns_and_acts_in_a_model_or_says_why_not(name, agent):
     model = world(name)
     reason = REFUSED.get((name, agent)) or _reason(model, agent)

@@ -60,7 +60,7 @@ def test_a_healthy_model_passes_compiled(model):
 
 
 @given(toy_models())
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_any_toy_model_passes(model):
     check_world_model(model)
 

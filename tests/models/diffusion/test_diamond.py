@@ -174,13 +174,13 @@ def test_the_upsampler_sees_its_past_and_the_small_frame():
 @pytest.mark.slow
 def test_the_form_with_an_upsampler_keeps_the_protocol_and_has_no_reward():
     torch.manual_seed(0)
-    model = Diamond(UPSAMPLED, image(32), Binary(6))
+    model = Diamond(UPSAMPLED, image(16), Binary(6))
     check_world_model(model, batch_sizes=((), (2,)))
     with pytest.raises(CapabilityError, match="reward"):
         Simulator(model, termination="off")
     dream = Simulator(model, termination="off", reward=lambda s, a, n: torch.zeros(2, 1), batch_size=2)
     dream.reset()
-    assert dream.step(torch.ones(2, 6, dtype=torch.bool)).observation["pixels"].shape == (2, 32, 32, 3)
+    assert dream.step(torch.ones(2, 6, dtype=torch.bool)).observation["pixels"].shape == (2, 16, 16, 3)
 
 
 # -- what is seen before an episode's first frame --------------------------------------------------------------------
