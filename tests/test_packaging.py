@@ -13,8 +13,6 @@ import pytest
 
 import wmcomponents
 
-pytestmark = pytest.mark.xdist_group("packaging")  # one worker, which builds the wheel once
-
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONAL = {
     "ale_py",
@@ -59,21 +57,21 @@ def test_the_version_is_the_same_wherever_it_is_stated():
     assert wmcomponents.__version__ == stated
 
 
-def imported_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    return set(run(sys.executable, "-c", code, cwd=ROOT).split())
-
-
-def test_importing_the_library_imports_no_optional_dependency():
-    below = imported_after("import torch, tensordict, torchrl")
-    assert not (imported_after("import wmcomponents") - below) & OPTIONAL
-
-
-def test_importing_the_parts_and_the_protocol_imports_no_optional_dependency():
+def test_importing_the_library_the_parts_or_the_protocol_imports_no_optional_dependency():
     parts = "functional nn component encoders dynamics decoders heads tokenizers world_model integrations"
-    below = imported_after("import torch, tensordict, torchrl, torchrl.envs, torchrl.modules, torchrl.data")
-    imports = "\n".join(f"import wmcomponents.{part}" for part in parts.split())
-    assert not (imported_after(imports) - below) & OPTIONAL
+    steps = [
+        "torch, tensordict, torchrl",
+        "wmcomponents",
+        "torchrl.envs, torchrl.modules, torchrl.data",
+        ", ".join(f"wmcomponents.{part}" for part in parts.split()),
+    ]
+    show = "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import sys\n" + "\n".join(f"import {step}\n{show}" for step in steps)
+    below, library, under, whole = (
+        set(line.split()) for line in run(sys.executable, "-c", code, cwd=ROOT).splitlines()
+    )
+    assert not (library - below) & OPTIONAL
+    assert not (whole - under) & OPTIONAL
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def test_a_trainer_that_was_interrupted_can_itself_go_on(tmp_path, whole):
 def test_environments_in_processes_of_their_own_are_the_same_run(tmp_path):
     beside = run(streams=2)
     beside.train(48)
-    run(tmp_path, streams=2, processes=True).train(30)
+    run(tmp_path, streams=2).train(30)
     apart = run(tmp_path, streams=2, processes=True)
     apart.train(48)
     assert same(beside, apart)

@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 import wmcomponents
 from tests.support.pages import ROOT
 
 pytest.importorskip("mkdocs")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.slow
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "link": "href"}
 
@@ -27,15 +26,9 @@ def build(config: Path, out: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The site, built once for all workers of a run."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    out, built = shared / "site", shared / "site-is-built"
-    with FileLock(shared / "site.lock"):
-        if not built.is_file():
-            done = build(ROOT / "mkdocs.yml", out)
-            assert done.returncode == 0, done.stderr[-4000:]
-            built.touch()
+    out = tmp_path_factory.mktemp("site")
+    done = build(ROOT / "mkdocs.yml", out)
+    assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 

@@ -22,8 +22,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 expect.set_options(timeout=20_000)
 
-pytestmark = pytest.mark.xdist_group("play")
-
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     f"--{name}"

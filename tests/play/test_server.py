@@ -14,8 +14,6 @@ from tests.support.play_server import TOKEN, Running, ask, heard, toy_conversati
 from wmcomponents.play.conversation import message, read_message
 from wmcomponents.play.server import LARGEST_MESSAGE, MOST_MISTAKES, MOST_VIEWERS, Viewer, listening
 
-pytestmark = pytest.mark.xdist_group("play")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
