@@ -3,17 +3,22 @@
 import itertools
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+# A pool of compilers takes longer to start than the few kernels of a test take to compile.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Space
 from hypothesis import HealthCheck, settings
+
+from tests.support.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,11 +46,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sweeps = [item for item in items if "weekly" in item.keywords]
         config.hook.pytest_deselected(items=sweeps)
         items[:] = [item for item in items if "weekly" not in item.keywords]
+    if hasattr(config, "workerinput"):  # with several workers: none of them ends with a long test
+        items.sort(key=lambda item: "slow" not in item.keywords)
     if torch.cuda.is_available():
         return
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> object:
+    """With ``--dist loadgroup`` tests that share what was made once share a worker."""
+    if config.getvalue("dist") == "loadgroup":
+        from tests.support.scheduling import FileScheduling
+
+        return FileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +84,11 @@ def _own_compiler_cache(request: pytest.FixtureRequest) -> None:
     """A test that compiles begins with an empty cache: one function compiled for many models soon reaches its limit."""
     if request.node.get_closest_marker("compile") is not None:
         torch._dynamo.reset()
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Runs programs in processes of their own that begin with the libraries of others imported."""
+    process = Warm()
+    yield process
+    process.close()

@@ -3,6 +3,9 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 HERE = Path(__file__).parent
 TESTS = {path.relative_to(HERE).as_posix(): ast.parse(path.read_text()) for path in sorted(HERE.rglob("*.py"))}
@@ -54,3 +57,59 @@ def test_every_fixture_has_a_user():
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 used.add(node.value)  # usefixtures, getfixturevalue
     assert {name: file for name, file in fixtures.items() if name not in used} == {}
+
+
+def test_a_warm_program_is_as_one_in_a_fresh_interpreter(warm, tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import multiprocessing, os, sys\n"
+        "begun = sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'wmcomponents'})\n"
+        "def answer(number):\n"
+        "    return number + 1\n"
+        "if __name__ == '__main__':\n"
+        "    print(begun, sys.argv[1:], os.getcwd() == os.path.dirname(__file__) == sys.path[0])\n"
+        "    print(multiprocessing.get_start_method(allow_none=True), sys.modules['__main__'].answer is answer)\n"
+        "    sys.exit(int(sys.argv[1]))\n"
+    )
+    done = warm.run(script, 3, cwd=tmp_path)
+    assert done == (3, "['torch'] ['3'] True\nNone True\n", "")
+    assert warm.run(script, 0, cwd=tmp_path).returncode == 0
+    failed = warm.run(script, "three", cwd=tmp_path)
+    assert failed.returncode == 1 and "ValueError: invalid literal" in failed.stderr.splitlines()[-1]
+
+
+class Worker:
+    """What the scheduler knows of a worker: it is sent numbers of tests."""
+
+    def __init__(self):
+        self.queue, self.ran, self.shutting_down = [], [], False
+
+    def send_runtest_some(self, numbers):
+        self.queue += numbers
+
+    def shutdown(self):
+        self.shutting_down = True
+
+
+def test_a_file_whose_fixtures_are_made_once_is_run_by_one_worker_and_every_test_once(tmp_path):
+    Producer = pytest.importorskip("xdist.remote").Producer
+    from tests.support.scheduling import FileScheduling
+
+    (tmp_path / "test_apart.py").write_text("@pytest.fixture\ndef thing(): ...\n")
+    (tmp_path / "test_once.py").write_text('@pytest.fixture(scope="module")\ndef thing(): ...\n')
+    tests = [f"test_apart.py::test_a[{n}::x]" for n in range(9)] + [f"test_once.py::test_b[{n}]" for n in range(4)]
+    option = SimpleNamespace(loadscopereorder=True)
+    config = SimpleNamespace(rootpath=tmp_path, option=option, getvalue=lambda name: ["popen", "popen"])
+    plan, workers = FileScheduling(config, Producer("none", enabled=False)), [Worker(), Worker()]
+    for worker in workers:
+        plan.add_node(worker)
+        plan.add_node_collection(worker, tests)
+    plan.schedule()
+    while plan.has_pending:
+        worker = max(workers, key=lambda one: len(one.queue))
+        worker.ran.append(tests[worker.queue[0]])
+        plan.mark_test_complete(worker, worker.queue.pop(0))
+    assert plan.tests_finished and all(worker.shutting_down for worker in workers)
+    assert sorted(workers[0].ran + workers[1].ran) == sorted(tests)
+    assert [{"once" in test for test in worker.ran[:4]} for worker in workers] == [{True}, {False}]
+    assert plan.assigned_work == {worker: {} for worker in workers}

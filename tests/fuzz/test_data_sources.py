@@ -7,8 +7,6 @@ A seeded part runs in the suite. More of them::
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,15 +21,9 @@ CASES = int(os.environ.get("WMC_FUZZ", 80))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each part runs in a fork")
-def test_every_damaged_file_is_read_or_refused_with_one_class():
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.damaged", str(CASES)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
+@pytest.mark.timeout(1800)
+def test_every_damaged_file_is_read_or_refused_with_one_class(warm):
+    done = warm.run(Path(__file__).parents[1] / "support" / "damaged.py", CASES)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found) == CASES

@@ -13,7 +13,6 @@ import resource
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -276,9 +275,12 @@ def test_without_an_exchange_of_folders_saving_again_works_too(saved, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts system calls by trace events of Python's os")
-def test_a_process_killed_anywhere_while_saving_leaves_the_old_model_or_the_new(tmp_path):
+def test_a_process_killed_anywhere_while_saving_leaves_the_old_model_or_the_new(warm, tmp_path, request):
     # Forks; each child kills itself after its n-th line of folder.py during a save over an old model.
-    code = f"""
+    stride = 1 if request.config.getoption("--weekly") else 3
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.support.small_dreamer import model, same
@@ -288,7 +290,7 @@ path = {str(tmp_path)!r} + "/model"
 old, new = model(seed=0), model(seed=1)
 outcomes, ended, line = set(), False, 0
 while not ended:
-    line += 1
+    line += {stride}
     old.save_pretrained(path)
     child = os.fork()
     if child == 0:
@@ -307,9 +309,8 @@ while not ended:
     outcomes.add("old" if same(found, old) else "new" if same(found, new) else "neither")
 print(line, sorted(outcomes))
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=280, check=False
     )
+    done = warm.run(program)
     assert done.returncode == 0, done.stderr
     lines, outcomes = done.stdout.splitlines()[-1].split(" ", 1)
     assert int(lines) > 40 and outcomes == "['new', 'old']"

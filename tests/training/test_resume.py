@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,25 +18,28 @@ from wmcomponents.training import BadCheckpointError, ConstantThenDecay, Trainer
 DRIVER = Path(__file__).parents[1] / "support" / "killed_runs.py"
 
 
-def killed_runs(folder, scenario, seed=0):
-    command = [sys.executable, "-W", "ignore", str(DRIVER), str(folder), scenario, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def killed_runs(warm, tmp_path):
+    def run(scenario, seed=0):
+        done = warm.run(DRIVER, tmp_path, scenario, seed)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["random", "adam"])
-def test_a_run_killed_at_five_random_moments_ends_with_the_same_bits(tmp_path, scenario):
-    result = killed_runs(tmp_path, scenario)
+def test_a_run_killed_at_five_random_moments_ends_with_the_same_bits(killed_runs, scenario):
+    result = killed_runs(scenario)
     assert result["kills"] == 5
     assert result["same_weights"]
     assert result["same_logs"]
 
 
 @pytest.mark.slow
-def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(tmp_path):
-    result = killed_runs(tmp_path, "writing")
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_bits(killed_runs):
+    result = killed_runs("writing")
     assert result["kills"] == 2
     assert result["same_weights"]
     assert result["files"] == ["checkpoint.safetensors", "logs", "weights.sha256"]

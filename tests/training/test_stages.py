@@ -1,8 +1,7 @@
 """One call trains an objective with stages; a run stopped in either goes on in it, to the bit."""
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -142,9 +141,8 @@ def test_what_it_learns_of_the_corridor_is_the_corridor():
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_each_stage_ends_with_the_same_bits_and_logs(tmp_path):
-    command = [sys.executable, "-W", "ignore", killed_stages.__file__, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+def test_a_run_killed_in_each_stage_ends_with_the_same_bits_and_logs(warm, tmp_path):
+    done = warm.run(Path(killed_stages.__file__), tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["same"] == [True, True, True]
