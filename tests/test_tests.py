@@ -83,6 +83,7 @@ class Worker:
 
     def __init__(self):
         self.queue, self.ran, self.shutting_down = [], [], False
+        self.gateway = SimpleNamespace(id="one")
 
     def send_runtest_some(self, numbers):
         self.queue += numbers

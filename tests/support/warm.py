@@ -4,7 +4,9 @@ What is warm are the libraries of others. The package itself is not imported the
 of it, in its own order, as in a fresh interpreter. Where there is no fork, each program gets an interpreter.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import multiprocessing
@@ -14,8 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 LIBRARIES = (
     "torch",
@@ -96,6 +100,8 @@ def _serve() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
     multiprocessing.set_start_method(None, force=True)  # torchrl sets it, and the package would have put it back
+    gc.collect()
+    gc.freeze()  # what a fork does not touch is not copied
     told = os.fdopen(os.dup(1), "w")
     os.set_inheritable(told.fileno(), False)
     while line := sys.stdin.readline():
@@ -103,12 +109,12 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             told.close()
-            return _become(job)
+            _become(job)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=told, flush=True)
 
 
-def _become(job: dict) -> None:
+def _become(job: dict) -> NoReturn:
     os.chdir(job["cwd"])
     for number, name in enumerate((os.devnull, "out", "err")):
         file = os.open(Path(job["place"], name), os.O_RDWR | os.O_CREAT)
@@ -116,7 +122,22 @@ def _become(job: dict) -> None:
         os.close(file)
     sys.argv = job["argv"]
     sys.path[0] = str(Path(job["argv"][0]).parent)
-    runpy.run_path(job["argv"][0], run_name="__main__")
+    code: object = 0
+    try:
+        runpy.run_path(job["argv"][0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # The end of an interpreter, without taking all of the libraries apart.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":
