@@ -40,6 +40,7 @@ check: lint ## what a pull request must pass: format, lint, spelling, types, lay
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --strict
+	WMC_SITE=site $(BIN)/python -m pytest -q --weekly tests/docs/test_site.py
 
 lint: $(VENV)/dev.stamp ## format check and lint only
 	$(BIN)/ruff format --check $(CODE)

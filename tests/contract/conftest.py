@@ -17,8 +17,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = ADAPTED
     elif module == "test_calls":
         names = CALLED
-    elif "compile" in marks:
-        names = COMPILED if "slow" in marks else names - VARIANTS
+    elif {"compile", "slow"} <= marks:
+        names = COMPILED
+    elif "compile" in marks or module == "test_noise":
+        names -= VARIANTS
     metafunc.parametrize(
         "model",
         [pytest.param(build, id=name, marks=[] if name in names else [pytest.mark.weekly]) for name, build in MODELS],

@@ -300,7 +300,10 @@ VARIANTS = frozenset(
         "efficientzero-planes",
     }
 )
-"""Models that imagine by the code of another one of their family: it is traced there, and here in the weekly run."""
+"""Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.
+
+In the weekly run it does so here too.
+"""
 
 CALLED = frozenset({"dreamer-v3", "td-mpc2", "muzero-two-players", "diamond"})
 """Models whose calls are followed in every run; the others in the weekly one."""
