@@ -33,7 +33,7 @@ def played(agent: MuZeroAgent, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Play and learn, with a match every now and then."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=180_000, help="moves of self-play in all")
+    parser.add_argument("--steps", type=int, default=120_000, help="moves of self-play in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--changes", default="{}", help="numbers that differ, as JSON")
     given = parser.parse_args()
@@ -41,7 +41,7 @@ def main() -> None:
     folder = RUNS / f"MuZero-{given.seed}"
     changes = json.loads(given.changes)
     agent = MuZeroAgent.board_game(
-        lambda: make_env(BoardGameEnv(tic_tac_toe())), changes=changes, out=folder / "run", seed=given.seed,
+        lambda: make_env(BoardGameEnv(tic_tac_toe(), random_moves=4)), changes=changes, out=folder / "run", seed=given.seed,
         progress=False,
     )  # fmt: skip
     before = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}

@@ -216,3 +216,19 @@ def test_a_search_of_the_true_rules_finds_moves_that_perfect_play_approves_of(ma
     for row, move in zip(board, plan.edge.tolist(), strict=True):
         values = referee.values(row)
         assert torch.tensor(values[move]).sign() == torch.tensor(max(values.values())).sign()
+
+
+def test_random_moves_open_games_that_nobody_chose_and_end_none():
+    env = BoardGameEnv(tic_tac_toe(), random_moves=8, batch_size=[200], seed=0)
+    shown = env.reset()
+    stones = shown["observation"].sum((-3, -2, -1))
+    assert set(stones.tolist()) >= set(range(7)) and stones.max() <= 8  # no game has been decided
+    own, other = shown["observation"].sum((-3, -2)).unbind(-1)
+    assert ((other - own == 0) | (other - own == 1)).all()  # they took turns
+    again = BoardGameEnv(tic_tac_toe(), random_moves=8, batch_size=[200], seed=0).reset()
+    assert (again["observation"] == shown["observation"]).all()
+
+
+def test_random_moves_are_a_number_of_moves():
+    with pytest.raises(ValueError, match="random_moves is the most random moves at a game's beginning, from 0 on"):
+        BoardGameEnv(tic_tac_toe(), random_moves=-1)

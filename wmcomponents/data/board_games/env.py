@@ -9,6 +9,7 @@ from torch import Tensor
 from torchrl.data import Binary, Composite, OneHot, Unbounded
 from torchrl.envs import EnvBase
 
+from wmcomponents._arguments import whole
 from wmcomponents.data.board_games.rules import LineGame
 
 Opponent = Callable[[Tensor, Tensor], Tensor]
@@ -34,12 +35,15 @@ class BoardGameEnv(EnvBase):
         game: the rules: ``tic_tac_toe()``, ``connect_four()``.
         opponent: answers every move; such as :class:`PerfectPlay`.
         opponent_begins: share of the games in which the opponent moves first.
+        random_moves: at most so many random moves, a number drawn for each game, are made before it is shown: players
+            who learn from each other meet positions that they would not choose.
         batch_size: games side by side.
-        seed: of who begins.
+        seed: of who begins, and of random moves.
         device: of the boards.
 
     Raises:
-        ValueError: if ``opponent_begins`` is outside [0, 1].
+        ValueError: if ``opponent_begins`` is outside [0, 1], or ``random_moves`` is negative.
+        TypeError: if ``random_moves`` is no whole number.
 
     Example:
         >>> from wmcomponents.data.board_games import BoardGameEnv, tic_tac_toe
@@ -54,6 +58,7 @@ class BoardGameEnv(EnvBase):
         opponent: Opponent | None = None,
         *,
         opponent_begins: float = 0.5,
+        random_moves: int = 0,
         batch_size: Any = (),
         seed: int | None = None,
         device: torch.device | str = "cpu",
@@ -62,6 +67,9 @@ class BoardGameEnv(EnvBase):
             raise ValueError(f"opponent_begins is a share of the games, in [0, 1]; got {opponent_begins}.")
         super().__init__(device=torch.device(device), batch_size=torch.Size(batch_size))
         self.game, self.opponent, self.opponent_begins = game, opponent, opponent_begins
+        self.random_moves = whole(
+            "random_moves", random_moves, 0, "the most random moves at a game's beginning, from 0 on"
+        )
         shape = self.batch_size
         self.observation_spec = Composite(
             observation=Binary(shape=torch.Size((*shape, game.rows, game.columns, 2)), dtype=torch.bool),
@@ -81,12 +89,24 @@ class BoardGameEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None, **kwargs: Any) -> TensorDictBase:
         # Of every game: TorchRL keeps the rows that were not to be reset.
-        board = self.game.empty(self.batch_size, self.device)
+        board = self._opened(self.game.empty(self.batch_size, self.device))
         if self.opponent is not None:
             begins = torch.rand(self.batch_size, generator=self._generator).to(board.device) < self.opponent_begins
             after, _, _ = self.game.play(board, self.opponent(board, self.game.legal(board)))
             board = torch.where(begins.unsqueeze(-1), after, board)
         return self._shown(board, {})
+
+    def _opened(self, board: Tensor) -> Tensor:
+        """The boards after their random moves; none of these ends a game."""
+        if self.random_moves == 0:
+            return board
+        count = torch.randint(self.random_moves + 1, self.batch_size, generator=self._generator).to(board.device)
+        for made in range(self.random_moves):
+            legal = self.game.legal(board)
+            drawn = torch.rand(legal.shape, generator=self._generator).to(board.device)
+            after, _, over = self.game.play(board, torch.where(legal, drawn, -1.0).argmax(-1))
+            board = torch.where(((made < count) & ~over).unsqueeze(-1), after, board)
+        return board
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         board = self.game.board(tensordict["observation"])
