@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchrl.envs import TransformedEnv
 
 from wmcomponents.agents import MuZeroAgent
 from wmcomponents.agents.search import SearchPolicy, unscaled_gumbel_search
@@ -19,6 +20,11 @@ from wmcomponents.world_model import LatentPolicy
 
 RUNS = Path("runs/agents/tic-tac-toe")
 GAMES, EVERY, SIMULATIONS = 100, 6_000, 48
+
+
+def opened() -> TransformedEnv:
+    """Self-play's games: up to four random moves first, so that it learns what it would not choose."""
+    return make_env(BoardGameEnv(tic_tac_toe(), random_moves=4))
 
 
 def played(agent: MuZeroAgent, seed: int) -> dict[str, Any]:
@@ -40,10 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = RUNS / f"MuZero-{given.seed}"
     changes = json.loads(given.changes)
-    agent = MuZeroAgent.board_game(
-        lambda: make_env(BoardGameEnv(tic_tac_toe(), random_moves=4)), changes=changes, out=folder / "run", seed=given.seed,
-        progress=False,
-    )  # fmt: skip
+    agent = MuZeroAgent.board_game(opened, changes=changes, out=folder / "run", seed=given.seed, progress=False)
     before = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}
     curve, cpu = before.get("curve", []), time.process_time() - before.get("cpu_seconds", 0.0)
     for steps in range(EVERY, given.steps + 1, EVERY):
