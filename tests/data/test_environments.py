@@ -224,8 +224,6 @@ def test_a_missing_package_names_its_extra(monkeypatch, env_id, module, extra):
 
     for name in [name for name in gymnasium.registry if name.startswith("MinAtar/")]:
         monkeypatch.delitem(gymnasium.registry, name)
-    for name in ("push_t", "point_maze"):
-        monkeypatch.delitem(sys.modules, f"wmcomponents.data.{name}", raising=False)
     for name in [name for name in sys.modules if name == module or name.startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:

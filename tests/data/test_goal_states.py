@@ -83,6 +83,14 @@ def test_a_state_of_another_world_a_map_that_is_none_and_too_short_an_episode_ar
         pairs_of(np.zeros((3, 2)), apart=3)
 
 
+def test_what_is_felt_stands_alone_where_no_image_is_wanted_and_nothing_at_all_is_refused():
+    env = make_env(PushT, env_kwargs={"goal": True, "proprioception": True, "pixels": False}, seed=0)
+    assert sorted(env.observation_spec.keys()) == ["desired_goal", "is_init", "proprioception"]
+    assert env.reset()["desired_goal"].shape == (4,)
+    with pytest.raises(ValueError, match="shows pixels, proprioception or both"):
+        PushT(pixels=False)
+
+
 def test_a_block_counts_as_there_only_when_it_is_turned_right():
     world = PushT()
     goal = np.array([100.0, 100, 200, 200, 0.1, 0, 0])

@@ -18,10 +18,11 @@ IMAGE = 64
 class GoalStates(gymnasium.Env):
     """An environment with states that can be set, seen in images, and a goal that is a state too.
 
-    An observation is the image, or ``pixels`` and ``proprioception``, what the agent feels of itself; with ``goal`` the
-    same of the goal state stands beside it, by the names of a :class:`~wmcomponents.dream.GoalWorldModel`:
-    ``desired_goal``, or ``desired_pixels`` and ``desired_proprioception``. The reward is minus the distance to the
-    goal, and the episode ends where it is reached. ``info`` tells ``state``, ``goal``, ``distance`` and ``is_success``.
+    An observation is ``pixels``, the image, and ``proprioception``, what the agent feels of itself, or one of them;
+    with ``goal`` the same of the goal state stands beside it, by the names of a
+    :class:`~wmcomponents.dream.GoalWorldModel`: ``desired_goal`` of one, or ``desired_pixels`` and
+    ``desired_proprioception``. The reward is minus the distance to the goal, and the episode ends where it is reached.
+    ``info`` tells ``state``, ``goal``, ``distance`` and ``is_success``.
 
     Args:
         action_space: of the moves.
@@ -29,12 +30,13 @@ class GoalStates(gymnasium.Env):
         proprioception_size: P, how many of them are felt.
         goal: show what the goal looks like.
         proprioception: show what the agent feels.
+        pixels: show the image; drawing it costs more than the physics.
         pairs: starts and goals ``[M, 2, S]``, such as states of recorded episodes some steps apart; every episode draws
             one. Without them the world draws its own.
         render_mode: ``None`` or ``"rgb_array"``.
 
     Raises:
-        ValueError: if the pairs are not shaped so, or not finite.
+        ValueError: if nothing is shown, or the pairs are not shaped so, or not finite.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -47,6 +49,7 @@ class GoalStates(gymnasium.Env):
         *,
         goal: bool = False,
         proprioception: bool = False,
+        pixels: bool = True,
         pairs: Any = None,
         render_mode: str | None = None,
     ) -> None:
@@ -54,14 +57,17 @@ class GoalStates(gymnasium.Env):
             raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
         self.render_mode, self.action_space, self.state_size = render_mode, action_space, state_size
         self._pairs = None if pairs is None else self._checked("pairs", pairs, (-1, 2, state_size))
-        self._shows_goal, self._feels = goal, proprioception
+        if not (pixels or proprioception):
+            raise ValueError(f"{type(self).__name__} shows pixels, proprioception or both: one of them is True.")
+        self._shows_goal, self._draws, self._feels = goal, pixels, proprioception
         felt = spaces.Box(-np.inf, np.inf, (proprioception_size,), np.float32)
-        seen: dict[str, spaces.Space] = {"pixels": spaces.Box(0, 255, (IMAGE, IMAGE, 3), np.uint8)}
+        seen: dict[str, spaces.Space] = {"pixels": spaces.Box(0, 255, (IMAGE, IMAGE, 3), np.uint8)} if pixels else {}
         seen.update({"proprioception": felt} if proprioception else {})
-        names = {"pixels": "desired_goal"} if not proprioception else {key: f"desired_{key}" for key in seen}
+        names = {key: "desired_goal" if len(seen) == 1 else f"desired_{key}" for key in seen}
         self._names = names if goal else {}
         shown = {**seen, **{name: seen[key] for key, name in self._names.items()}}
-        self.observation_space = spaces.Dict(shown) if len(shown) > 1 else seen["pixels"]
+        self._is_image = list(shown) == ["pixels"]
+        self.observation_space = seen["pixels"] if self._is_image else spaces.Dict(shown)
         self.goal: np.ndarray | None = None
         self._wanted: dict[str, np.ndarray] = {}
 
@@ -142,13 +148,13 @@ class GoalStates(gymnasium.Env):
 
     def _seen(self) -> dict[str, np.ndarray]:
         felt = {"proprioception": self.felt(self.state).astype(np.float32)} if self._feels else {}
-        return {"pixels": self.picture(), **felt}
+        return {**({"pixels": self.picture()} if self._draws else {}), **felt}
 
     def _observed(self) -> tuple[Any, dict[str, Any]]:
         assert self.goal is not None
         state, seen = self.state, {**self._seen(), **self._wanted}
         facts = {"distance": float(self.distance(state, self.goal)), "is_success": bool(self.near(state, self.goal))}
-        return (seen if len(seen) > 1 else seen["pixels"]), {"state": state, "goal": self.goal.copy(), **facts}
+        return (seen["pixels"] if self._is_image else seen), {"state": state, "goal": self.goal.copy(), **facts}
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(value, dtype=np.float64)

@@ -12,9 +12,6 @@ from wmcomponents.data.goal_states import IMAGE, GoalStates
 from wmcomponents.data.suites import robotics
 
 gymnasium = require("gymnasium", extra="goals")
-robotics()
-maps = require("gymnasium_robotics.envs.maze.maps", extra="goals")
-mazes: Any = require("gymnasium_robotics.envs.maze.point_maze", extra="goals")
 
 NEAR = 0.5
 """A goal is reached within this distance; a cell of the maze is 1 wide."""
@@ -34,7 +31,7 @@ class PointMaze(GoalStates):
 
     Args:
         maze: the name of a map of Gymnasium-Robotics: ``"U_MAZE"``, ``"OPEN"``, ``"MEDIUM_MAZE"``, ``"LARGE_MAZE"``.
-        **options: ``goal``, ``proprioception``, ``pairs`` and ``render_mode``, see :class:`GoalStates`.
+        **options: ``goal``, ``proprioception``, ``pixels``, ``pairs`` and ``render_mode``, see :class:`GoalStates`.
 
     Raises:
         ValueError: if there is no such map.
@@ -44,6 +41,9 @@ class PointMaze(GoalStates):
 
     def __init__(self, *, maze: str = "U_MAZE", **options: Any) -> None:
         super().__init__(gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32), 4, 4, **options)
+        robotics()
+        maps = require("gymnasium_robotics.envs.maze.maps", extra="goals")
+        mazes: Any = require("gymnasium_robotics.envs.maze.point_maze", extra="goals")
         known = [name for name in dir(maps) if isinstance(getattr(maps, name), list)]
         if maze not in known:
             raise ValueError(f"maze is one of {known}; got {maze!r}.")

@@ -10,10 +10,6 @@ from wmcomponents.data.goal_states import IMAGE, GoalStates
 
 gymnasium = require("gymnasium", extra="goals")
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # what pygame imports
-    pushing: Any = require("gym_pusht", extra="goals") and require("gym_pusht.envs", extra="goals")
-
 REACH = 100.0
 """How far the longest move leads, in the world's own units, of which a side has 512."""
 
@@ -33,13 +29,17 @@ class PushT(GoalStates):
     and block, together; the green shape in the image means nothing here.
 
     Args:
-        **options: ``goal``, ``proprioception``, ``pairs`` and ``render_mode``, see :class:`GoalStates`.
+        **options: ``goal``, ``proprioception``, ``pixels``, ``pairs`` and ``render_mode``, see :class:`GoalStates`.
 
     Reference: Chi et al., Diffusion Policy (2023); the goals as in Zhou et al., DINO-WM (2025).
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32), 7, 4, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what pygame imports
+            require("gym_pusht", extra="goals")
+            pushing: Any = require("gym_pusht.envs", extra="goals")
         self._world: Any = pushing.PushTEnv(obs_type="state", observation_width=IMAGE, observation_height=IMAGE)
         self._world._setup()
 
