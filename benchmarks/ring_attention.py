@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import pickle
-import resource
 import statistics
 import tempfile
 import time
@@ -59,19 +58,31 @@ def _forked(work: Callable[[], Any], rank: int, count: int, folder: Path) -> int
     return child
 
 
-def peak(step: Callable[[], Any]) -> dict[str, float]:
-    """MB that a step keeps for its backward pass, and by which it raises the process's own memory at most."""
+def peak(make: Callable[[], Callable[[], Any]]) -> dict[str, float]:
+    """MB that a step keeps for its backward pass, and that its tensors take at most, inputs included.
+
+    Args:
+        make: makes the step's inputs, and gives the step.
+    """
     kept: dict[int, int] = {}
 
     def pack(x: torch.Tensor) -> torch.Tensor:
         kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        step()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"saved_mb": sum(kept.values()) / 2**20, "peak_mb": (after - before) / 2**10}
+    cpu = torch.profiler.ProfilerActivity.CPU
+    with (
+        torch.profiler.profile(activities=[cpu], profile_memory=True) as profile,
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x),
+    ):
+        make()()
+    results: Any = profile.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    taken = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        taken += event.nbytes()
+        highest = max(highest, taken)
+    return {"saved_mb": sum(kept.values()) / 2**20, "peak_mb": highest / 2**20}
 
 
 def attention_step(length: int, attention: Any, share: int = 1) -> Callable[[], Any]:
@@ -113,8 +124,8 @@ def measure(length: int, counts: list[int], repeats: int) -> dict[str, Any]:
     """Plain attention and a ring of each size, of the same sequence."""
     plain = in_processes(lambda: seconds(attention_step(length, dot_product_attention), repeats, time.process_time), 1)
     rows: dict[str, Any] = {"plain": {"cpu_s": plain[0]}}
-    rows["plain"] |= in_processes(lambda: peak(attention_step(length, dot_product_attention)), 1)[0]
-    rows["plain"]["transformer"] = in_processes(lambda: peak(transformer_step(length, None)), 1)[0]
+    rows["plain"] |= in_processes(lambda: peak(lambda: attention_step(length, dot_product_attention)), 1)[0]
+    rows["plain"]["transformer"] = in_processes(lambda: peak(lambda: transformer_step(length, None)), 1)[0]
     for count in counts:
         row: dict[str, Any] = {}
         for layout in (ContiguousLayout(), ZigzagLayout()):
@@ -125,9 +136,11 @@ def measure(length: int, counts: list[int], repeats: int) -> dict[str, Any]:
             )
             row[type(layout).__name__] = {"cpu_s": sum(cpu), "longest_s": max(cpu), "shortest_s": min(cpu)}
         zigzag = RingAttention(ZigzagLayout(), query_chunk=256, key_chunk=256)
-        of_each = in_processes(lambda ring=zigzag, count=count: peak(attention_step(length, ring, count)), count)
+        of_each = in_processes(
+            lambda ring=zigzag, count=count: peak(lambda: attention_step(length, ring, count)), count
+        )
         row |= {key: max(one[key] for one in of_each) for key in of_each[0]}
-        of_each = in_processes(lambda ring=zigzag: peak(transformer_step(length, ring)), count)
+        of_each = in_processes(lambda ring=zigzag: peak(lambda: transformer_step(length, ring)), count)
         row["transformer"] = {key: max(one[key] for one in of_each) for key in of_each[0]}
         rows[str(count)] = row
     return rows
@@ -182,11 +195,11 @@ def page(facts: dict[str, Any]) -> str:
         "# Ring attention",
         "",
         f"One sequence of {length:,} positions, causal, {HEADS} heads of {DIM // HEADS}, float32, forth and back,",
-        "on CPUs by Gloo. *Saved* is what a process keeps for its backward pass, *peak* by how much a step raises the",
-        "process's memory at most, both of the process that needs most. *Time* is processor time of all processes",
-        "together, so it tells what the ring adds: chunks of queries and keys in plain tensor operations, instead of",
-        "torch's fused kernel, and the exchange. *Longest / shortest* is how evenly processes work whose shares are",
-        "in a zigzag and in a row.",
+        "on CPUs by Gloo. *Saved* is what a process keeps for its backward pass, *peak* what all its tensors take at",
+        "most, inputs and gradients included, both of the process that needs most. *Time* is processor time of all",
+        "processes together, so it tells what the ring adds: chunks of queries and keys in plain tensor operations,",
+        "instead of torch's fused kernel, and the exchange. *Longest / shortest* is how evenly processes work whose",
+        "shares are in a zigzag and in a row.",
         "",
         "| attention | saved, MB | peak, MB | time, s | / plain | / ring of 1 | longest / shortest, zigzag | a row |",
         "|---|---|---|---|---|---|---|---|",

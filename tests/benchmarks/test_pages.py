@@ -22,6 +22,7 @@ from benchmarks import (
     play_latency,
     plots,
     report,
+    ring_attention,
     sb3_rollouts,
     search,
     tdmpc2_speed,
@@ -62,6 +63,7 @@ TABLES = {
     "sb3_rollouts": lambda: sb3_rollouts.page(facts("sb3_rollouts")),
     "tdmpc2_speed": lambda: tdmpc2_speed.page(facts("tdmpc2_speed")),
     "search": lambda: search.page(facts("search")),
+    "ring_attention": lambda: ring_attention.page(facts("ring_attention")),
     "play_latency": lambda: play_latency.page_of(facts("play_latency")),
 }
 """Pages of one table, without a figure."""

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.dynamics.tokens.token_transformer import CacheBounds
+from wmcomponents.dynamics import CacheBounds, TokenTransformer
 
 SIZES = {"frame_tokens": 4, "max_frames": 3, "layers": 2, "heads": 2, "dim": 16}
 

@@ -17,6 +17,7 @@ from wmcomponents.models import (
     DINOWM,
     IRIS,
     JEPA,
+    LWM,
     TDMPC2,
     DeltaIRIS,
     DeltaIRISConfig,
@@ -43,6 +44,7 @@ from wmcomponents.models import (
     GenieReduxGConfig,
     IRISConfig,
     JEPAConfig,
+    LWMConfig,
     MuZero,
     MuZeroConfig,
     PlaNet,
@@ -110,6 +112,7 @@ GENIE = {
     **{"encoder_dim": 8, "encoder_heads": 2, "decoder_dim": 8, "decoder_heads": 2},
     **{"actions": 3, "action_patch": 8, "action_code": 4, "action_dim": 8, "action_heads": 2},
 }
+TEXTS = {**WORDS, "hidden": 16, "text_vocabulary": 12, "spare": 2}
 CHANGES = {
     "mults": (1,),
     "halves": (True,),
@@ -165,6 +168,17 @@ def iris(*arguments) -> IRIS:
     Before training the codes are as good as equal, and group norm makes a difference of their last digits.
     """
     model = IRIS(*arguments)
+    torch.nn.init.normal_(model.tokenizer.quantizer.embedding.weight)
+    with torch.no_grad():
+        model.tokenizer.decoder.conv_out.weight.mul_(0.1)
+        for parameter in model.dynamics.parameters():
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    return model
+
+
+def lwm(*arguments) -> LWM:
+    """An LWM that chooses, and whose codes and images rounding leaves alone."""
+    model = LWM(*arguments)
     torch.nn.init.normal_(model.tokenizer.quantizer.embedding.weight)
     with torch.no_grad():
         model.tokenizer.decoder.conv_out.weight.mul_(0.1)
@@ -247,6 +261,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("efficientzero-image", lambda: efficientzero(EfficientZeroConfig.tiny(channels=4, frames=3), IMAGE, OneHot(2))),
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
+    ("lwm", lambda: lwm(LWMConfig.tiny(**TEXTS), SMALL, OneHot(3))),
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
@@ -257,7 +272,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("genie-redux-g", lambda: reaching(film_world(GenieReduxG(GenieReduxGConfig.tiny(**FILM), SMALL, OneHot(3))))),
 ]
 
-OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG"})
+OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG", "LWM"})
 """Families that see images alone."""
 
 ADAPTED = frozenset(

@@ -25,6 +25,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "GenieReduxG": ("tiny", "coinrun", "autoexplore"),
     "IRIS": ("tiny", "pong", "atari"),
     "JEPA": ("tiny", "two_rooms"),
+    "LWM": ("tiny", "size200m", "size1b", "size3b", "size7b", "size13b"),
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
     "PlaNet": ("tiny", "official"),
     "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),

@@ -49,6 +49,10 @@ from wmcomponents.dynamics.tokens.maskgit import MaskedEmbedding as MaskedEmbedd
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDecoding as MaskGITDecoding
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDynamics as MaskGITDynamics
 from wmcomponents.dynamics.tokens.maskgit import SkippedEmbedding as SkippedEmbedding
+from wmcomponents.dynamics.tokens.frame_context import FrameContext as FrameContext
+from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionLogits as TextVisionLogits
+from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionTransformer as TextVisionTransformer
+from wmcomponents.dynamics.tokens.text_vision_transformer import Words as Words
 from wmcomponents.dynamics.tokens.token_transformer import TokenTransformer as TokenTransformer
 from wmcomponents.dynamics.transition import ConvTransition as ConvTransition
 from wmcomponents.dynamics.transition import MLPTransition as MLPTransition

@@ -92,6 +92,9 @@ from wmcomponents.functional.mish import mish_ as mish_
 from wmcomponents.functional.n_step import EpisodeTail as EpisodeTail
 from wmcomponents.functional.n_step import episode_tail as episode_tail
 from wmcomponents.functional.n_step import n_step_return as n_step_return
+from wmcomponents.functional.packing import Packed as Packed
+from wmcomponents.functional.packing import example_weights as example_weights
+from wmcomponents.functional.packing import packed as packed
 from wmcomponents.functional.patch_masks import BlockTubeMasks as BlockTubeMasks
 from wmcomponents.functional.patch_masks import Masks as Masks
 from wmcomponents.functional.patch_masks import MultiBlockMasks as MultiBlockMasks
@@ -132,6 +135,7 @@ from wmcomponents.functional.sigreg import random_directions as random_direction
 from wmcomponents.functional.sigreg import sigreg as sigreg
 from wmcomponents.functional.symlog import symexp as symexp
 from wmcomponents.functional.symlog import symlog as symlog
+from wmcomponents.functional.top_k import top_k_logits as top_k_logits
 from wmcomponents.functional.two_hot import even_bins as even_bins
 from wmcomponents.functional.two_hot import symexp_bins as symexp_bins
 from wmcomponents.functional.two_hot import two_hot as two_hot

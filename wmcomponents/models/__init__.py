@@ -173,6 +173,17 @@ from wmcomponents.models.tokens.iris.config import IRISTokenizerConfig as IRISTo
 from wmcomponents.models.tokens.iris.config import IRISTransformerConfig as IRISTransformerConfig
 from wmcomponents.models.tokens.iris.model import IRIS as IRIS
 from wmcomponents.models.tokens.iris.objective import IRISLoss as IRISLoss
+from wmcomponents.models.tokens.lwm.config import LWMConfig as LWMConfig
+from wmcomponents.models.tokens.lwm.config import LWMLossConfig as LWMLossConfig
+from wmcomponents.models.tokens.lwm.config import LWMNetworkConfig as LWMNetworkConfig
+from wmcomponents.models.tokens.lwm.config import LWMTokenizerConfig as LWMTokenizerConfig
+from wmcomponents.models.tokens.lwm.config import LWMTransformerConfig as LWMTransformerConfig
+from wmcomponents.models.tokens.lwm.model import LWM as LWM
+from wmcomponents.models.tokens.lwm.objective import LWMLoss as LWMLoss
+from wmcomponents.models.tokens.lwm.objective import text_vision_loss as text_vision_loss
+from wmcomponents.models.tokens.lwm.stages import TEXT_STAGES as TEXT_STAGES
+from wmcomponents.models.tokens.lwm.stages import VISION_STAGES as VISION_STAGES
+from wmcomponents.models.tokens.lwm.stages import ContextStage as ContextStage
 from wmcomponents.models.tokens.objective import TokenWorldLoss as TokenWorldLoss
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel as ValueEquivalentModel
 from wmcomponents.models.value_equivalent.config import ValueEquivalentLossConfig as ValueEquivalentLossConfig
@@ -217,6 +228,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "GenieReduxG": GenieReduxG,
     "IRIS": IRIS,
     "JEPA": JEPA,
+    "LWM": LWM,
     "MuZero": MuZero,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,

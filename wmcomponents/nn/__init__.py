@@ -13,6 +13,7 @@ from wmcomponents.nn.attention.blockwise import Blockwise as Blockwise
 from wmcomponents.nn.attention.blockwise import feed_forward_blockwise_ as feed_forward_blockwise_
 from wmcomponents.nn.attention.feed_forward import FeedForward as FeedForward
 from wmcomponents.nn.attention.feed_forward import SwiGLU as SwiGLU
+from wmcomponents.nn.attention.positions import InterleavedRoPE as InterleavedRoPE
 from wmcomponents.nn.attention.positions import LearnedPositions as LearnedPositions
 from wmcomponents.nn.attention.positions import RoPE as RoPE
 from wmcomponents.nn.attention.positions import sinusoidal_positions as sinusoidal_positions
@@ -62,6 +63,7 @@ from wmcomponents.nn.conv.unet import NearestUpsample as NearestUpsample
 from wmcomponents.nn.conv.unet import SelfAttention2d as SelfAttention2d
 from wmcomponents.nn.conv.unet import StridedDownsample as StridedDownsample
 from wmcomponents.nn.conv.unet import UNet as UNet
+from wmcomponents.nn.conv.vqgan import PlainMiddle as PlainMiddle
 from wmcomponents.nn.conv.vqgan import VQGANDecoder as VQGANDecoder
 from wmcomponents.nn.conv.vqgan import VQGANEncoder as VQGANEncoder
 from wmcomponents.nn.layers.activation import Activation as Activation

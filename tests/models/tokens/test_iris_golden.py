@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support import golden_vectors
-from wmcomponents.dynamics.tokens.token_transformer import CacheBounds
+from wmcomponents.dynamics import CacheBounds
 from wmcomponents.models import IRIS, IRISConfig
 from wmcomponents.models.tokens.iris.official import RULES, merged
 from wmcomponents.nn import LPIPS

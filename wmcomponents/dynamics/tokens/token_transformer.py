@@ -8,20 +8,14 @@ from jaxtyping import Float, Int
 from tensordict import NestedKey
 from torch import Tensor
 
-from wmcomponents.dynamics.tokens.block_transformer import (
-    BlockTransformer,
-    CacheBounds,
-    FrameLogits,
-    Generated,
-    is_free_to_look,
-)
-from wmcomponents.functional.broadcast import aligned
+from wmcomponents.dynamics.tokens.block_transformer import BlockTransformer, FrameLogits, Generated
+from wmcomponents.dynamics.tokens.frame_context import FrameContext
 from wmcomponents.functional.masks import slot_positions
 
 Causality = Literal["causal", "block_causal"]
 
 
-class TokenTransformer(BlockTransformer):
+class TokenTransformer(BlockTransformer, FrameContext):
     """A causal transformer over blocks of K tokens of a frame and one action.
 
     A position's slot is its place in its block. What stands at slots 0 to K - 1 is looked up in a table of tokens, at
@@ -78,7 +72,7 @@ class TokenTransformer(BlockTransformer):
             raise ValueError(f"causality is 'causal' or 'block_causal'; got {causality!r}.")
         if max_frames < 2:
             raise ValueError(f"the context holds at least two frames, or no step could be imagined; got {max_frames}.")
-        self.frame_tokens, self.max_frames = frame_tokens, max_frames
+        self.frame_tokens, self.frame_positions, self.max_frames = frame_tokens, frame_tokens, max_frames
         self.causality: Causality = causality
         super().__init__(
             vocabulary,
@@ -139,82 +133,13 @@ class TokenTransformer(BlockTransformer):
 
     # -- with a KV cache -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def begin(self, tokens: Int[Tensor, "n k"], kv_cache: Tensor) -> None:
-        """Let a frame be the first and only one, at positions 0 to K - 1.
+    def embed_frame(self, tokens: Int[Tensor, "n k"]) -> Float[Tensor, "n k dim"]:
+        """A frame's tokens out of their table."""
+        return self.token_embedding(tokens)
 
-        Args:
-            tokens: of the frame, int64 ``[N, K]``.
-            kv_cache: keys and values, ``[N, *kv_cache_shape]`` or of fewer positions, written IN PLACE.
-        """
-        start = torch.zeros(tokens.shape[0], 1, dtype=torch.int64, device=tokens.device)
-        self.decode_step(self.token_embedding(tokens), kv_cache, start, CacheBounds(0, 0))
-
-    @torch.no_grad()
-    def evict_if_full(
-        self, tokens: Int[Tensor, "n k"], kv_cache: Tensor, length: Tensor, begins: Tensor | None = None
-    ) -> tuple[Tensor, CacheBounds]:
-        """See to it that a whole block fits: rows without room for it forget all but their current frame.
-
-        Rows that know nothing yet begin with their frame too. No row waits for the device: on an accelerator every row
-        is read anew and the ones that were due are kept, on a CPU only those that are due are read.
-
-        Args:
-            tokens: the current frame, int64 ``[N, K]``.
-            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE.
-            length: positions in use, int64 ``[N, 1]``.
-            begins: bool ``[N, 1]``, rows that are left alone, since they have no current frame.
-
-        Returns:
-            The new lengths ``[N, 1]``, and what is known of them.
-        """
-        due = (length + self.block > self.max_positions) | (length == 0)
-        due = due if begins is None else due & ~begins
-        if is_free_to_look(length):
-            rows = due.squeeze(-1).nonzero().squeeze(-1)
-            if rows.numel() == length.shape[0]:
-                self.begin(tokens, kv_cache)
-                length = torch.full_like(length, self.frame_tokens)
-            elif rows.numel():
-                anew = kv_cache[rows]
-                self.begin(tokens[rows], anew)
-                kv_cache[rows] = anew
-                length = torch.where(due, self.frame_tokens, length)
-            return length, CacheBounds.of(length)
-        # The beginning alone is read anew, with a KV cache of its own that is as long as a frame.
-        short = kv_cache[..., : self.frame_tokens, :].clone()
-        self.begin(tokens, short)
-        held = kv_cache[..., : self.frame_tokens, :]
-        held.copy_(torch.where(aligned(due, held), short, held))
-        return torch.where(due, self.frame_tokens, length), CacheBounds()
-
-    @torch.no_grad()
-    def observe(
-        self, tokens: Tensor, kv_cache: Tensor, length: Tensor, action: Tensor, seen: Tensor, is_init: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Read an action and the real frame that followed; where ``is_init``, the frame alone.
-
-        Args:
-            tokens: the frame before, int64 ``[N, K]``.
-            kv_cache: keys and values, ``[N, *kv_cache_shape]``, written IN PLACE; whatever it held is gone where
-                ``is_init``.
-            length: positions in use, int64 ``[N, 1]``.
-            action: int64 ``[N]``.
-            seen: tokens of the new frame, ``[N, K]``.
-            is_init: bool ``[N, 1]``.
-
-        Returns:
-            The new lengths ``[N, 1]``, and the output at the action ``[N, dim]``, zero where ``is_init``.
-        """
-        entries, act = self.token_embedding(seen), self.action_embedding(action).unsqueeze(1)
-        room, bounds = self.evict_if_full(tokens, kv_cache, torch.where(is_init, 0, length), is_init)
-        begun = is_init.unsqueeze(-1)
-        # A row that begins has its frame first. What its last place is filled with is wiped out below.
-        x = torch.where(begun, torch.cat([entries, act], 1), torch.cat([act, entries], 1))
-        after = room + torch.where(is_init, self.frame_tokens, self.block)
-        hidden = self.decode_step(x, kv_cache, room, bounds, None if self.mask_block == 1 else after)
-        self._wipe(kv_cache, is_init)
-        return after, hidden[:, 0].masked_fill(is_init, 0.0)
+    def embed_action(self, action: Int[Tensor, " n"]) -> Float[Tensor, "n one dim"]:
+        """An action out of its table."""
+        return self.action_embedding(action).unsqueeze(1)
 
     @torch.no_grad()
     def imagine(
@@ -235,7 +160,7 @@ class TokenTransformer(BlockTransformer):
             noise: uniform in [0, 1), one number a token, ``[N, K]``; the most likely token each time if not given.
         """
         length, bounds = self.evict_if_full(tokens, kv_cache, length)
-        at_action = self.decode_step(self.action_embedding(action).unsqueeze(1), kv_cache, length, bounds)[:, 0]
+        at_action = self.decode_step(self.embed_action(action), kv_cache, length, bounds)[:, 0]
         count = self.frame_tokens
         return Generated(
             self.generate(at_action, kv_cache, length + 1, bounds.moved(1), noise, count, count),
@@ -244,8 +169,3 @@ class TokenTransformer(BlockTransformer):
             self.terminated_head(at_action),
             at_action,
         )
-
-    def _wipe(self, kv_cache: Tensor, is_init: Tensor) -> None:
-        """Empty everything behind the first frame where an episode begins."""
-        behind = kv_cache[..., self.frame_tokens :, :]
-        behind.masked_fill_(aligned(is_init, behind), 0.0)

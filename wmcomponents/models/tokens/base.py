@@ -11,13 +11,13 @@ from torchrl.data import Categorical, OneHot, TensorSpec
 
 from wmcomponents.codecs import RewardDistribution
 from wmcomponents.codecs.reward_unit import rewards_in
-from wmcomponents.dynamics import BlockTransformer
+from wmcomponents.component import Component
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.tokenizers import DeltaTokenizer, ImageTokenizer
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 T = TypeVar("T", bound=ImageTokenizer | DeltaTokenizer)
-D = TypeVar("D", bound=BlockTransformer)
+D = TypeVar("D", bound=Component)
 
 
 class CachedTransformerModel(PretrainedModel, Generic[T, D]):

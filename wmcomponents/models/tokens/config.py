@@ -25,6 +25,25 @@ class TokenLossConfig:
 
 
 @dataclass(frozen=True)
+class FrameLossConfig(TokenLossConfig):
+    """Numbers of the losses of a tokenizer of single frames, and of a transformer; images are in [-1, 1].
+
+    Attributes:
+        revival: first updates in which codes that the tokenizer's frames do not use are replaced now and then by
+            vectors of these frames that lie far from the used ones. At high rates vectors move away from their codes
+            fast, and a code that is not used does not follow.
+    """
+
+    tokenizer_steps: int = 4000
+    tokenizer_every: int = 2
+    tokenizer_frames: int = 256
+    absolute: float = 1.0
+    squared: float = 0.0
+    worst: float = 0.0
+    revival: int = 0
+
+
+@dataclass(frozen=True)
 class TokenOptimizerConfig:
     """Learning rates of a tokenizer and a transformer over its tokens.
 

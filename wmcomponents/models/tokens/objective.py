@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from wmcomponents._global_batch import global_sum
-from wmcomponents.dynamics import BlockTransformer
+from wmcomponents.component import Component
 from wmcomponents.models.tokens.base import CachedTransformerModel
 from wmcomponents.models.tokens.config import TokenLossConfig, TokenOptimizerConfig
 from wmcomponents.nn import code_counts, perplexity
@@ -44,7 +44,7 @@ class TokenWorldLoss(StagedModelLoss[W]):
         ValueError: for stages that cannot be.
     """
 
-    transformer: ClassVar[type[BlockTransformer]]
+    transformer: ClassVar[type[Component]]
     stages = ("tokenizer", "transformer")
     absolute: Tensor
     squared: Tensor
@@ -204,7 +204,16 @@ def kept_weight(steps: Transitions, length: int) -> Tensor:
         steps: sequences ``[B, T]``.
         length: of a piece.
     """
-    weight, real = pieces(steps.weight, length), pieces(steps.real, length)
+    return pieces(steps.weight, length) * (episodes_of(steps, length) == 0)
+
+
+def episodes_of(steps: Transitions, length: int) -> Tensor:
+    """Number of the episode of each step in its piece, int64 ``[P, length]``: from 0, one more behind each end.
+
+    Args:
+        steps: sequences ``[B, T]``.
+        length: of a piece.
+    """
+    real = pieces(steps.real, length)
     cut = pieces(steps.ends.long(), length)[:, :-1] | pieces(steps.begins.long(), length)[:, 1:]
-    cut = cut | ~real[:, :-1]
-    return weight * F.pad(cut.cumsum(1) == 0, (1, 0), value=True)
+    return F.pad((cut | ~real[:, :-1]).long().cumsum(1), (1, 0))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from wmcomponents.functional.masks import visible
 from wmcomponents.nn.attention.attention_function import AttentionFunction, dot_product_attention
 from wmcomponents.nn.attention.axial_rope import AxialRoPE
-from wmcomponents.nn.attention.positions import RoPE
+from wmcomponents.nn.attention.positions import InterleavedRoPE, RoPE
 from wmcomponents.nn.attention.sequence_mask import SequenceMask
 
 
@@ -52,7 +52,7 @@ class MultiHeadAttention(nn.Module):
         *,
         bias: bool = True,
         dropout: float = 0.0,
-        rope: RoPE | AxialRoPE | None = None,
+        rope: RoPE | InterleavedRoPE | AxialRoPE | None = None,
         head_dim: int | None = None,
         out_bias: bool | None = None,
         qk_norm: Callable[[int], nn.Module] | None = None,

@@ -75,6 +75,47 @@ class RoPE(nn.Module):
         return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
+class InterleavedRoPE(nn.Module):
+    r"""Rotary positions whose pairs are neighbours: feature 2i turns with feature 2i + 1.
+
+    The same as :class:`RoPE` but for the order of the features, in which LLaMA's own weights are stored.
+
+    Args:
+        dim: size of a head, even.
+        base: the slowest pair turns once in about :math:`2\pi\, base` positions; contexts that were made longer have
+            a larger one.
+
+    Raises:
+        ValueError: for an odd ``dim``.
+
+    Reference: Su et al., RoFormer (2021), eq. 34; Touvron et al., LLaMA (2023).
+    """
+
+    def __init__(self, dim: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"rotary positions turn pairs of features, so their number is even; got {dim}.")
+        self.dim, self.base = dim, base
+
+    def extra_repr(self) -> str:
+        """Size and base."""
+        return f"{self.dim}, base={self.base}"
+
+    def forward(
+        self, x: Float[Tensor, "*batch heads t d"], position: Int[Tensor, "*rows t"]
+    ) -> Float[Tensor, "*batch heads t d"]:
+        """Queries or keys, turned.
+
+        Args:
+            x: split into heads.
+            position: of each, for all rows or for each.
+        """
+        angle = _angles(position, self.dim, self.base).unsqueeze(-3)  # (*rows, 1, t, d / 2)
+        cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([first * cosine - second * sine, second * cosine + first * sine], -1).flatten(-2)
+
+
 def _angles(position: Tensor, dim: int, base: float) -> Tensor:
     if dim % 2:
         raise ValueError(f"positions are told in pairs of features, so their number is even; got {dim}.")

@@ -1,5 +1,6 @@
 """Pre-norm transformers: whole sequences at once, or position by position with a KV cache."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.nn.attention.attention import CachePosition, LayerKVCache, MultiHeadAttention
-from wmcomponents.nn.attention.positions import RoPE
+from wmcomponents.nn.attention.positions import InterleavedRoPE, RoPE
 from wmcomponents.nn.attention.sequence_mask import SequenceMask
 from wmcomponents.nn.memory_format import keep_by_input
 
@@ -24,6 +25,8 @@ class TransformerBlock(nn.Module):
         dropout: in attention and behind both parts.
         bias: whether the maps have biases.
         rope: rotary positions, if any.
+        norm: makes a norm from its size; ``nn.LayerNorm`` if not given.
+        feed_forward: makes what each position goes through by itself from its size; the MLP if not given.
 
     Reference: Radford et al., GPT-2 (2019); the GELU is exact, not its tanh form.
     """
@@ -36,11 +39,16 @@ class TransformerBlock(nn.Module):
         mlp_ratio: int = 4,
         dropout: float = 0.0,
         bias: bool = True,
-        rope: RoPE | None = None,
+        rope: RoPE | InterleavedRoPE | None = None,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        feed_forward: Callable[[int], nn.Sequential] | None = None,
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm1, self.norm2 = norm(dim), norm(dim)
         self.attention = MultiHeadAttention(dim, heads, bias=bias, dropout=dropout, rope=rope)
+        if feed_forward is not None:
+            self.mlp = feed_forward(dim)
+            return
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_ratio * dim, bias=bias),
             nn.GELU(),
@@ -71,14 +79,17 @@ class TransformerBlock(nn.Module):
 
 
 class CachedTransformer(nn.Module):
-    """A stack of blocks and a last layer norm.
+    """A stack of blocks and a last norm.
 
     Args:
         layers: number of blocks.
         dim: size of inputs and outputs.
         heads: number of attention heads.
         dropout: in every block.
+        bias: whether the blocks' maps have biases.
         rope: rotary positions, if any.
+        norm: see :class:`TransformerBlock`.
+        feed_forward: see :class:`TransformerBlock`.
 
     Example:
         >>> import torch
@@ -91,10 +102,24 @@ class CachedTransformer(nn.Module):
         True
     """
 
-    def __init__(self, layers: int, dim: int, heads: int, *, dropout: float = 0.0, rope: RoPE | None = None) -> None:
+    def __init__(
+        self,
+        layers: int,
+        dim: int,
+        heads: int,
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rope: RoPE | InterleavedRoPE | None = None,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        feed_forward: Callable[[int], nn.Sequential] | None = None,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout=dropout, rope=rope) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, heads, dropout=dropout, bias=bias, rope=rope, norm=norm, feed_forward=feed_forward)
+            for _ in range(layers)
+        )
+        self.norm = norm(dim)
         keep_by_input(self)
 
     def forward(

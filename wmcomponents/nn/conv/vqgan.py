@@ -1,6 +1,6 @@
 """The convolutional encoder and decoder of VQGAN: residual blocks, attention at small resolutions, group norm."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -127,6 +127,17 @@ class Middle(nn.Sequential):
         )
 
 
+class PlainMiddle(nn.Sequential):
+    """Two residual blocks at the lowest resolution, without attention, as aMUSEd has them.
+
+    Args:
+        channels: of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(GroupNormResidual(channels, channels), GroupNormResidual(channels, channels))
+
+
 class VQGANEncoder(nn.Module):
     """Images to a grid of vectors, each level of half the height and width of the one before.
 
@@ -137,6 +148,7 @@ class VQGANEncoder(nn.Module):
         attention: which levels have attention, by number, 0 being the first.
         features: channels of the output.
         channels_in: of the images.
+        middle: makes what is done at the lowest resolution from its channels.
 
     Reference: Esser et al., Taming Transformers for High-Resolution Image Synthesis (2021), appendix; IRIS (2023).
     """
@@ -150,13 +162,14 @@ class VQGANEncoder(nn.Module):
         features: int,
         *,
         channels_in: int = 3,
+        middle: Callable[[int], nn.Module] = Middle,
     ) -> None:
         super().__init__()
         widths = [channels, *(channels * mult for mult in mults)]
         self.conv_in = conv3x3(channels_in, channels)
         self.levels = nn.ModuleList(Level(widths[i], widths[i + 1], blocks, i in attention) for i in range(len(mults)))
         self.halvings = nn.ModuleList(Halving(width) for width in widths[1:-1])
-        self.middle = Middle(widths[-1])
+        self.middle = middle(widths[-1])
         self.norm = group_norm(widths[-1])
         self.conv_out = conv3x3(widths[-1], features)
 
@@ -182,6 +195,7 @@ class VQGANDecoder(nn.Module):
         attention: which levels have attention, by number, 0 being the largest.
         features: channels of the input.
         channels_out: of the images.
+        middle: makes what is done at the lowest resolution from its channels.
 
     Reference: as the encoder.
     """
@@ -195,12 +209,13 @@ class VQGANDecoder(nn.Module):
         features: int,
         *,
         channels_out: int = 3,
+        middle: Callable[[int], nn.Module] = Middle,
     ) -> None:
         super().__init__()
         widths = [channels * mult for mult in mults]
         above = [*widths[1:], widths[-1]]
         self.conv_in = conv3x3(features, widths[-1])
-        self.middle = Middle(widths[-1])
+        self.middle = middle(widths[-1])
         # By size, the largest first; the forward goes from the last to the first.
         self.levels = nn.ModuleList(Level(above[i], widths[i], blocks + 1, i in attention) for i in range(len(widths)))
         self.doublings = nn.ModuleList(NearestUpsample(width) for width in widths[1:])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wmcomponents.models.tokens.config import TokenLossConfig, TokenOptimizerConfig
+from wmcomponents.models.tokens.config import FrameLossConfig, TokenOptimizerConfig
 from wmcomponents.pretrained import ModelConfig
 
 _FAST_TRAINING = {
@@ -77,25 +77,13 @@ class IRISNetworkConfig:
 
 
 @dataclass(frozen=True)
-class IRISLossConfig(TokenLossConfig):
+class IRISLossConfig(FrameLossConfig):
     """Numbers of the losses; images are in [-1, 1].
 
-    The paper has an absolute error alone. Where few pixels are not the background, that is content with the background
-    for long, and a mean hardly sees a ball of one pixel: Delta-IRIS has factors of 0.1, 1 and 0.01.
-
-    Attributes:
-        revival: first updates in which codes that the tokenizer's frames do not use are replaced now and then by
-            vectors of these frames that lie far from the used ones; the paper has none. At high rates vectors move away
-            from their codes fast, and a code that is not used does not follow.
+    The paper has an absolute error alone, and revives no codes. Where few pixels are not the background, that error is
+    content with the background for long, and a mean hardly sees a ball of one pixel: Delta-IRIS has factors of 0.1, 1
+    and 0.01.
     """
-
-    tokenizer_steps: int = 4000
-    tokenizer_every: int = 2
-    tokenizer_frames: int = 256
-    absolute: float = 1.0
-    squared: float = 0.0
-    worst: float = 0.0
-    revival: int = 0
 
 
 @dataclass(frozen=True)

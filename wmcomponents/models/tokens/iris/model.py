@@ -4,30 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
-from torch import Tensor, nn
-from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec, Unbounded
+from torch import nn
+from torchrl.data import Bounded, Composite, OneHot, TensorSpec
 
 from wmcomponents.codecs import SignReward
 from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.dynamics import TokenTransformer
-from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.models.tokens.base import CachedTransformerModel, choices_of, rows_of
+from wmcomponents.models.tokens.base import choices_of
+from wmcomponents.models.tokens.frame_model import FrameTokenModel, halvings_of
+from wmcomponents.models.tokens.frame_objective import Perceptual
 from wmcomponents.models.tokens.iris import official as official
 from wmcomponents.models.tokens.iris.config import IRISConfig, IRISNetworkConfig, IRISTokenizerConfig
-from wmcomponents.models.tokens.iris.objective import IRISLoss, Perceptual
-from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder, farthest_first
+from wmcomponents.models.tokens.iris.objective import IRISLoss
+from wmcomponents.nn import VectorQuantizer, VQGANDecoder, VQGANEncoder
 from wmcomponents.nn.memory_format import keep_channels_last
 from wmcomponents.pretrained.key_map import load_mapped
 from wmcomponents.tokenizers import ImageTokenizer
-from wmcomponents.tokenizers.image import network_image
-from wmcomponents.world_model import Noise, Observation, Prediction, State
-
-FITTING_FRAMES = 256
-"""Real frames out of which a codebook begins."""
 
 
-class IRIS(CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransformer]):
+class IRIS(FrameTokenModel[TokenTransformer]):
     """IRIS: a discrete autoencoder of images, and a transformer over their tokens and the actions.
 
     State: ``tokens`` int64 ``[*B, K]``, the present frame; ``kv_cache`` float ``[*B, layers, 2, heads, positions, d]``,
@@ -67,28 +62,15 @@ class IRIS(CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransfor
         dynamics = _dynamics(net, choices_of(action_spec, "IRIS"), rewards.size)
         tokenizer = _tokenizer(net.tokenizer, side, channels, image_key)
         super().__init__(
+            tokenizer,
+            dynamics,
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(
-                tokens=Categorical(net.tokenizer.vocabulary, shape=torch.Size([tokenizer.length])),
-                kv_cache=Unbounded(torch.Size(dynamics.kv_cache_shape)),
-                length=Bounded(0, dynamics.max_positions, torch.Size([1]), dtype=torch.int64),
-                hidden=Unbounded(dynamics.dim),
-            ),
-            noise_spec=Composite(
-                observe=Composite(),
-                imagine=Composite(
-                    reward=Bounded(0, 1, torch.Size([1])),
-                    tokens=Bounded(0, 1, torch.Size([tokenizer.length])),
-                ),
-            ),
+            image_key=image_key,
+            rewards=rewards,
+            codes_from_data=net.tokenizer.codes_from_data,
         )
-        self.config, self.image_key = config, image_key
-        self.tokenizer, self.dynamics, self.rewards = tokenizer, dynamics, rewards
-        if net.tokenizer.codes_from_data:
-            self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
-
-    fitted: Tensor
+        self.config = config
 
     @classmethod
     def from_official(
@@ -128,71 +110,6 @@ class IRIS(CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransfor
         """
         return IRISLoss(self, self.config.loss, optimizer=self.config.optimizer, perceptual=perceptual)
 
-    @torch.no_grad()
-    def prepare(self, sequences: TensorDictBase) -> None:
-        """Let the codebook begin with vectors of real frames, once, where the configuration says so."""
-        super().prepare(sequences)
-        if not self.config.network.tokenizer.codes_from_data or bool(self.fitted):
-            return
-        pixels = sequences[self.image_key].flatten(0, sequences.ndim - 1)
-        chosen = torch.linspace(0, pixels.shape[0] - 1, min(FITTING_FRAMES, pixels.shape[0])).long()
-        z = self.tokenizer.encode(network_image(pixels[chosen].to(self.fitted.device)))
-        codebook = self.tokenizer.quantizer.embedding.weight
-        codebook.copy_(farthest_first(z.flatten(0, 1), codebook.shape[0]))
-        self.fitted.fill_(True)
-
-    # -- the verbs -----------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The same step of ``[*B]`` rows as :meth:`imagine`, written into the KV cache that it is given."""
-        lead = state["length"].shape[:-1]
-        rows = rows_of(state)
-        made = self.dynamics.imagine(
-            rows["tokens"],
-            rows["kv_cache"],
-            rows["length"],
-            self.action_token(action).reshape(-1),
-            None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length),
-        )
-        after = {"tokens": made.tokens, "kv_cache": rows["kv_cache"], "length": made.length, "hidden": made.hidden}
-        return Prediction(
-            {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()},
-            self.rewards.reward(made.reward, None if noise is None else noise["reward"].reshape(-1)).reshape(*lead, 1),
-            softmax(made.terminated)[:, :1].reshape(*lead, 1),
-        )
-
-    @torch.no_grad()
-    def decode(self, state: State) -> Observation:
-        """What the tokens look like, rounded to bytes."""
-        return {self.image_key: self.tokenizer.pixels(state["tokens"])}
-
-    @torch.no_grad()
-    def features(self, state: State) -> Tensor:
-        """The codes of the frame side by side, and the transformer's output at the last action."""
-        return torch.cat([self.tokenizer.quantizer.lookup(state["tokens"]).flatten(-2), state["hidden"]], -1)
-
-    def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
-        """The tokens of all images."""
-        return {"tokens": self.tokenizer.tokens(observation[self.image_key])}
-
-    @torch.no_grad()
-    def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
-        """One step of the filter, written into the cache that it is given."""
-        lead = is_init.shape[:-1]
-        rows = rows_of(state)
-        tokens = seen["tokens"].reshape(-1, seen["tokens"].shape[-1])
-        length, hidden = self.dynamics.observe(
-            rows["tokens"],
-            rows["kv_cache"],
-            rows["length"],
-            self.action_token(action).reshape(-1),
-            tokens,
-            is_init.reshape(-1, 1),
-        )
-        after = {"tokens": tokens.clone(), "kv_cache": rows["kv_cache"], "length": length, "hidden": hidden}
-        return {key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}
-
 
 def _tokenizer(
     config: IRISTokenizerConfig, side: int, channels: int, image_key: str
@@ -203,13 +120,7 @@ def _tokenizer(
         ValueError: if the image does not halve to the grid.
     """
     c = config
-    scale, rest = divmod(side, c.grid)
-    if rest or scale & (scale - 1):
-        raise ValueError(
-            f"an image's side is grid={c.grid} times a power of two, as every level halves it; got {side}: resize "
-            f"the image, or choose another grid."
-        )
-    levels = scale.bit_length()
+    levels = halvings_of(side, c.grid) + 1
     attends = [level for level in range(levels) if side >> level in c.attention]
     shape = (c.channels, (1,) * levels, c.blocks, attends, c.latent_channels)
     tokenizer = ImageTokenizer(

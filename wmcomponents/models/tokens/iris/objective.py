@@ -1,34 +1,22 @@
 """The losses of IRIS (Micheli et al., 2023): the tokenizer's, and the transformer's on its tokens."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from tensordict import NestedKey, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 
-from wmcomponents._global_batch import global_rows
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional import cross_entropy
 from wmcomponents.models.tokens.base import CachedTransformerModel
-from wmcomponents.models.tokens.config import TokenOptimizerConfig
+from wmcomponents.models.tokens.frame_objective import FrameTokenLoss
 from wmcomponents.models.tokens.iris.config import IRISLossConfig
-from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
-from wmcomponents.nn import VectorQuantizer, code_counts, farthest_first
-from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.models.tokens.objective import kept_weight, pieces
+from wmcomponents.nn import VectorQuantizer
 from wmcomponents.objectives.model_loss import Terms
-from wmcomponents.objectives.weights import placed
 from wmcomponents.tokenizers import ImageTokenizer
-from wmcomponents.tokenizers.image import network_image
 
 IRISModel = CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransformer]
 """What the losses train: an IRIS, or a model made of the same parts."""
-
-Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""Distance ``[N]`` of images in [-1, 1] ``[N, C, H, W]``."""
-
-REVIVAL_EVERY = 10
-"""Updates from one revival of unused codes to the next."""
 
 
 class TokenPieces(NamedTuple):
@@ -49,7 +37,7 @@ class TokenPieces(NamedTuple):
     weight: Tensor
 
 
-class IRISLoss(TokenWorldLoss[IRISModel]):
+class IRISLoss(FrameTokenLoss[IRISModel]):
     r"""Objective of IRIS on TorchRL-layout sequences, in two stages.
 
     *Tokenizer*: every frame by itself, in [-1, 1].
@@ -96,76 +84,18 @@ class IRISLoss(TokenWorldLoss[IRISModel]):
     """
 
     transformer = TokenTransformer
-
-    def __init__(
-        self,
-        world_model: IRISModel,
-        config: IRISLossConfig | None = None,
-        *,
-        optimizer: TokenOptimizerConfig | None = None,
-        perceptual: Perceptual | nn.Module | None = None,
-        seed: int = 0,
-        reduction: str = "mean",
-    ) -> None:
-        config = loss_part(IRISLossConfig, config)
-        optimizer = optimizer_part(TokenOptimizerConfig, optimizer)
-        self.revival = config.revival
-        self._has_perceptual = perceptual is not None
-        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
-        quantizer = world_model.tokenizer.quantizer
-        if self.revival and not isinstance(quantizer, VectorQuantizer):
-            raise TypeError(
-                f"codes are revived in the codebook of a VectorQuantizer; {type(quantizer).__name__} has none: set "
-                f"revival=0."
-            )
-        if isinstance(perceptual, nn.Module):
-            perceptual.requires_grad_(False)
-        self.perceptual = perceptual
+    config_class = IRISLossConfig
 
     def _written(self) -> list[NestedKey]:
         if self._stage == "tokenizer":
-            extra: list[NestedKey] = ["loss_perceptual"] if self._has_perceptual else []
-            return ["loss_absolute", "loss_squared", "loss_worst", "loss_commitment", *extra, "perplexity"]
+            return self._of_tokenizer()
         return ["loss_tokens", "loss_reward", "loss_termination", "accuracy"]
-
-    def after_update(self, step: int) -> None:
-        """Give codes that nothing uses to what is described worst."""
-        seen = self.seen()
-        if seen is None or step >= self.revival or step % REVIVAL_EVERY:
-            return
-        with torch.no_grad(), placed(self.world_model_params, self.world_model):
-            tokenizer = self.world_model.tokenizer
-            z = global_rows(tokenizer.encode(network_image(*seen)).flatten(0, 1))
-            codebook = tokenizer.quantizer.embedding.weight
-            used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
-            codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), codebook[used])
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 
-    def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of the present stage, of sequences ``[B, T]``."""
-        if self._stage == "tokenizer":
-            pixels, weight = self._frames(tensordict)
-            if torch.is_grad_enabled() and self.revival:
-                self.saw(pixels[weight > 0])
-            return self.tokenizer_terms(pixels, weight)
+    def transformer_elements(self, tensordict: TensorDictBase) -> Terms:
+        """The terms of the transformer's stage, of sequences ``[B, T]``."""
         return self.transformer_terms(self.segments(tensordict))
-
-    def tokenizer_terms(self, pixels: Tensor, weight: Tensor) -> Terms:
-        """Losses and diagnostics of the tokenizer, each ``[N, 1]``.
-
-        Args:
-            pixels: uint8 ``[N, H, W, C]``, or such images as float in [0, 255].
-            weight: ``[N]``; 0 for padding.
-        """
-        tokenizer = self.world_model.tokenizer
-        x = network_image(pixels)
-        tokens, codes, commitment = tokenizer.tokenize(x)
-        image = tokenizer.decode(codes)
-        losses = {**self.image_errors(x, image), "commitment": commitment}
-        if self.perceptual is not None:
-            losses["perceptual"] = self.perceptual(x, image)
-        return self.tokenizer_scores(losses, tokens, weight)
 
     def transformer_terms(self, segments: TokenPieces) -> Terms:
         """Losses and diagnostics of the transformer, each ``[P, M]``; of the tokens ``[P, M * K - 1]``.
@@ -204,10 +134,3 @@ class IRISLoss(TokenWorldLoss[IRISModel]):
             pieces(steps.terminated.long(), length),
             kept_weight(steps, length),
         )
-
-    def _frames(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Frames of the tokenizer's update ``[N, H, W, C]``, and their weights ``[N]``."""
-        arrivals = self.arrivals(tensordict)
-        pixels, weight = arrivals.observation[self.observation_keys[0]].flatten(0, 1), arrivals.weight.flatten()
-        chosen = self.drawn(weight)
-        return pixels[chosen], weight[chosen]

@@ -1,0 +1,1 @@
+"""LWM: words, images and actions in one sequence."""
