@@ -45,7 +45,7 @@ def text_vision_loss(
     total = weight.new_zeros(())
     for part, counts in ((logits.vision, is_vision), (logits.text, ~is_vision)):
         own = weight * counts
-        loss = cross_entropy(part, target.masked_fill(~counts, 0))
+        loss = cross_entropy(part, target.masked_fill(own == 0, 0))
         total = total + 0.5 * (loss * own).sum() / own.sum().clamp_min(torch.finfo(own.dtype).tiny)
     return total
 
