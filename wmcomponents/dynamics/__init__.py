@@ -44,12 +44,12 @@ from wmcomponents.dynamics.tokens.block_transformer import CacheBounds as CacheB
 from wmcomponents.dynamics.tokens.block_transformer import FrameLogits as FrameLogits
 from wmcomponents.dynamics.tokens.block_transformer import Generated as Generated
 from wmcomponents.dynamics.tokens.delta_transformer import DeltaTransformer as DeltaTransformer
+from wmcomponents.dynamics.tokens.frame_context import FrameContext as FrameContext
 from wmcomponents.dynamics.tokens.maskgit import FactorizedEmbedding as FactorizedEmbedding
 from wmcomponents.dynamics.tokens.maskgit import MaskedEmbedding as MaskedEmbedding
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDecoding as MaskGITDecoding
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDynamics as MaskGITDynamics
 from wmcomponents.dynamics.tokens.maskgit import SkippedEmbedding as SkippedEmbedding
-from wmcomponents.dynamics.tokens.frame_context import FrameContext as FrameContext
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionLogits as TextVisionLogits
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionTransformer as TextVisionTransformer
 from wmcomponents.dynamics.tokens.text_vision_transformer import Words as Words
