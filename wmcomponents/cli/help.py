@@ -44,7 +44,6 @@ EXAMPLES: dict[str, list[str]] = {
         "wmc train --data data/cartpole --out runs/cartpole --preset tiny --steps 4000  # goes on from 2000",
         "wmc train --data data/cartpole data/cartpole-agent --out runs/both --logger tensorboard",
         "wmc train --data data/breakout --out runs/breakout --preset tiny --steps 2000",
-        "wmc train --data data/swingup --out runs/encoder --family MAE --steps 2000",
     ],
     "dream": [
         "wmc dream --model runs/cartpole/model --out dream.gif",

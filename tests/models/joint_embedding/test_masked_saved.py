@@ -92,6 +92,12 @@ def test_what_shows_no_one_image_is_refused(spec):
         make_pretraining("MAE", "tiny", spec)
 
 
+def test_images_with_their_channels_first_are_refused_where_the_model_is_built():
+    spec = Composite(pixels=Bounded(0, 255, (3, 32, 32), dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"'pixels' is \[3, 32, 32\]: show the channels last"):
+        make_pretraining("MAE", "tiny", spec)
+
+
 def test_sizes_that_do_not_fit_and_names_that_are_none_are_refused():
     with pytest.raises(ValueError, match="do not fill"):
         make_pretraining("IJEPA", "tiny", shown(30, 30))

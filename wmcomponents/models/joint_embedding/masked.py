@@ -103,17 +103,22 @@ def shown_image(family: str, observation_spec: TensorSpec, image_size: int) -> d
     Raises:
         ValueError: if there is not one image.
     """
-    keys = ()
+    shapes = {}
     if isinstance(observation_spec, Composite):
-        keys = ObservationGroups.from_spec(observation_spec).image_keys
-    if not isinstance(observation_spec, Composite) or len(keys) != 1:
+        groups = ObservationGroups.from_spec(observation_spec)
+        shapes = {key: groups.spatial_shapes[key] for key in groups.image_keys}
+    if not isinstance(observation_spec, Composite) or len(shapes) != 1:
         shown = list(observation_spec.keys()) if isinstance(observation_spec, Composite) else observation_spec
         raise ValueError(
             f"{family} sees one image of bytes [height, width, channels]; got the observation {shown}: give an "
             f"environment that shows one (make_env(..., from_pixels=True)), or a spec with one."
         )
-    key = keys[0]
-    height, width, channels = observation_spec[key].shape
+    ((key, (height, width, channels)),) = shapes.items()
+    if tuple(observation_spec[key].shape) != (height, width, channels):
+        raise ValueError(
+            f"{family} sees images [height, width, channels]; {key!r} is {list(observation_spec[key].shape)}: show the "
+            f"channels last."
+        )
     size = (image_size, image_size) if image_size else (height, width)
     colours = {} if channels == 3 else {"mean": (0.5,) * channels, "std": (0.25,) * channels}
     return {

@@ -24,7 +24,7 @@ def patch_targets(patches: Float[Tensor, "*b n p"], eps: float = 1e-6) -> Float[
 
     Reference: He et al., MAE (2022), section 3, and its code.
     """
-    mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+    variance, mean = torch.var_mean(patches, -1, keepdim=True)
     return (patches - mean) / (variance + eps).sqrt()
 
 
