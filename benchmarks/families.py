@@ -29,6 +29,9 @@ MEASURED = ("plain", "simulator", "gymnasium", "sb3", "imagine")
 PAPER = {"DreamerV3": "size12m", "TDMPC2": "size5", "DreamerV2": "dmc_proprio", "DreamerV3Preprint": "s"}
 """Presets that are measured beside ``tiny``; of other families, the first of the paper's."""
 
+PATCHES = {"Genie": {"patch": 16, "action_patch": 16}, "GenieRedux": {"patch": 16}, "GenieReduxG": {"patch": 16}}
+"""Of ``tiny`` presets that are for smaller images."""
+
 OBSERVATIONS = (
     Composite(observation=Unbounded(24)),
     Composite(pixels=Bounded(0, 255, torch.Size([64, 64, 3]), dtype=torch.uint8)),
@@ -86,7 +89,8 @@ def build(family: str, preset: str) -> WorldModel:
     for observations in OBSERVATIONS:
         for actions in ACTIONS:
             try:
-                made = make_model(family, preset, observations, actions)
+                changes = PATCHES.get(family, {}) if preset == "tiny" else {}
+                made = make_model(family, preset, observations, actions, **changes)
                 return made if "reward" in made.capabilities else GoalWorldModel(made)
             except ValueError as error:
                 refused.append(str(error))

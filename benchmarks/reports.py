@@ -24,6 +24,9 @@ DATA = {
 HELD_OUT = "--steps 3000 --seed 1"
 PIXELS = "--horizon 12 --sequences 48 --samples 2 --return-steps 15 --policies 6 --episodes 3 --generations 2"
 """Of reports of models of images: a dream of them is dear."""
+FILM = "--horizon 8 --sequences 24 --samples 1 --film-steps 16"
+"""Of worlds of a film's tokens, which draw every frame in rounds."""
+FILM_STEPS = "tokenizer=100 dynamics=100 --sequence-length 16 --batch-size 8 --changes patch=4 rounds=4"
 
 
 class Reported(NamedTuple):
@@ -58,6 +61,9 @@ FAMILIES = {
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
     "IRIS": Reported("breakout", "", "iris", PIXELS, "pixels/IRIS-MinAtar-Breakout-v1-0/model"),
     "DeltaIRIS": Reported("breakout", "tokenizer=300 transformer=200", "delta_iris", PIXELS),
+    "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4", "genie", FILM),
+    "GenieRedux": Reported("breakout", FILM_STEPS, "genie", FILM),
+    "GenieReduxG": Reported("breakout", FILM_STEPS, "genie", FILM),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),
 }
 

@@ -7,6 +7,8 @@ from wmcomponents.functional import (
     CosineSchedule,
     MaskGITNoise,
     WarmingSchedule,
+    corrupted_tokens,
+    cosine_token_mask,
     maskgit_decode,
     random_token_mask,
 )
@@ -92,3 +94,13 @@ def test_no_round_and_no_temperature_are_refused():
 def test_the_first_frame_is_never_masked_in_training():
     masked = random_token_mask(torch.tensor([1.0, 0.5]), torch.rand(2, 3, 400))
     assert not masked[:, 0].any() and bool(masked[0, 1:].all()) and 0.4 < masked[1, 1:].float().mean() < 0.6
+
+
+def test_1xgpts_collator_masks_from_a_frame_on_by_a_cosine_and_puts_other_tokens_in():
+    u = torch.tensor([[0.0, 2 / 3, 0.0]]).expand(2, 3)
+    noise = torch.tensor([0.4, 0.6]).expand(2, 3, 2)  # cos(0) = 1, cos(pi / 3) = 1 / 2
+    masked = cosine_token_mask(torch.tensor([1, 2]), u, noise)
+    assert masked[0].tolist() == [[False, False], [True, False], [True, True]]
+    assert masked[1].tolist() == [[False, False], [False, False], [True, True]]
+    tokens, other = torch.zeros(2, 3, 2, dtype=torch.int64), torch.ones(2, 3, 2, dtype=torch.int64)
+    assert corrupted_tokens(tokens, torch.tensor([0.0, 0.5]), noise, other)[:, 0].tolist() == [[0, 0], [1, 0]]

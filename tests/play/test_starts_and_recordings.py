@@ -16,6 +16,7 @@ from wmcomponents.codecs import action_spec, observation_spec
 from wmcomponents.data import make_env
 from wmcomponents.data.folder import open_saved
 from wmcomponents.dream.replay_starts import last_states
+from wmcomponents.models import Genie
 from wmcomponents.play import PlayError, Reality, Session, StartMenu
 from wmcomponents.play.recording import record
 from wmcomponents.testing.toy import ToyWorldModel
@@ -96,6 +97,12 @@ def test_an_environment_that_does_not_repeat_itself_is_told(beside):
 def test_another_environment_than_the_model_s_does_not_go_along(beside):
     with pytest.raises(ValueError, match="observation"):
         Reality("Pendulum-v1", {}, beside.model)
+
+
+def test_no_environment_goes_along_with_a_world_that_is_played_by_codes():
+    image = Composite(pixels=Bounded(0, 255, (8, 8, 3), dtype=torch.uint8))
+    with pytest.raises(ValueError, match="a Genie is played by codes, which are no actions of CartPole-v1"):
+        Reality("CartPole-v1", {}, Genie("tiny", image))
 
 
 def test_what_was_played_is_data_to_train_on(beside, tmp_path):

@@ -255,6 +255,11 @@ class GoalWorldModel(WorldModel):
         """The model's."""
         return self.model.null_action(batch_size, device)
 
+    @property
+    def infers_actions(self) -> bool:
+        """As the model's."""
+        return self.model.infers_actions
+
     def relabelled(self, sequences: TensorDictBase) -> TensorDictBase:
         """As the model's."""
         return self.model.relabelled(sequences)

@@ -133,14 +133,13 @@ def code_table(model: WorldModel, sequences: TensorDictBase, action_spec: Tensor
     Raises:
         ValueError: if the actions are no choice, or the model infers none.
     """
-    taken = _numbers(sequences["action"], action_spec)
-    told = model.relabelled(sequences)
-    if told is sequences:
+    if not model.infers_actions:
         raise ValueError(
             f"{type(model).__name__} infers no actions, so there are no codes to compare with: use a Genie, or give "
             f"its dreams the actions themselves."
         )
-    codes = _numbers(told["action"], model.action_spec)
+    taken = _numbers(sequences["action"], action_spec)
+    codes = _numbers(model.relabelled(sequences)["action"], model.action_spec)
     actions, choices = number_of_choices(action_spec), number_of_choices(model.action_spec)
     pairs = (taken.long() * choices + codes.to(taken.device)).flatten()
     return CodeTable(torch.bincount(pairs, minlength=actions * choices).view(actions, choices).float())

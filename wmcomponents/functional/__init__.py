@@ -80,6 +80,8 @@ from wmcomponents.functional.maskgit import CosineSchedule as CosineSchedule
 from wmcomponents.functional.maskgit import MaskGITNoise as MaskGITNoise
 from wmcomponents.functional.maskgit import MaskSchedule as MaskSchedule
 from wmcomponents.functional.maskgit import WarmingSchedule as WarmingSchedule
+from wmcomponents.functional.maskgit import corrupted_tokens as corrupted_tokens
+from wmcomponents.functional.maskgit import cosine_token_mask as cosine_token_mask
 from wmcomponents.functional.maskgit import maskgit_decode as maskgit_decode
 from wmcomponents.functional.maskgit import random_token_mask as random_token_mask
 from wmcomponents.functional.masks import block_causal_mask as block_causal_mask

@@ -153,3 +153,40 @@ def random_token_mask(rate: Float[Tensor, " b"], noise: Float[Tensor, "b t n"]) 
     """
     masked = noise < rate.view(-1, 1, 1)
     return masked & (torch.arange(noise.shape[1], device=noise.device) > 0).view(1, -1, 1)
+
+
+def cosine_token_mask(
+    first: Int[Tensor, " b"], u: Float[Tensor, "b t"], noise: Float[Tensor, "b t n"]
+) -> Bool[Tensor, "b t n"]:
+    r"""Which tokens of films are masked in training where frames before a first one stay as they are.
+
+    From that frame on each token of frame t is masked with probability :math:`\cos(\tfrac{\pi}{2} u_t)`.
+
+    Args:
+        first: of each film, the first frame that is masked: drawn anew half of the time, else the second.
+        u: uniform in [0, 1), one number a frame.
+        noise: uniform in [0, 1).
+
+    Reference: the collator of 1x-technologies/1xgpt.
+    """
+    behind = torch.arange(u.shape[1], device=u.device) >= first.unsqueeze(1)
+    return (noise < (math.pi / 2 * u).cos().unsqueeze(-1)) & behind.unsqueeze(-1)
+
+
+def corrupted_tokens(
+    tokens: Int[Tensor, "b t n"],
+    rate: Float[Tensor, " b"],
+    noise: Float[Tensor, "b t n"],
+    other: Int[Tensor, "b t n"],
+) -> Int[Tensor, "b t n"]:
+    """Films in which some tokens are others, so that a network learns not to believe all it has drawn itself.
+
+    Args:
+        tokens: of the films.
+        rate: of each film, uniform in [0, 0.2] in 1xgpt.
+        noise: uniform in [0, 1): which are others.
+        other: what they are then, uniform.
+
+    Reference: the collator of 1x-technologies/1xgpt.
+    """
+    return torch.where(noise < rate.view(-1, 1, 1), other, tokens)

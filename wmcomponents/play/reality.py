@@ -53,6 +53,8 @@ class Reality:
     """
 
     def __init__(self, env_id: str, options: dict[str, Any], model: WorldModel) -> None:
+        if model.infers_actions:
+            raise ValueError(f"a {type(model).__name__} is played by codes, which are no actions of {env_id}.")
         self.env_id, self.options = env_id, options
         self._env: Any = make_env(env_id, **options)
         self._keys = [str(key) for key in model.observation_spec.keys()]

@@ -261,6 +261,11 @@ class WorldModel(nn.Module, metaclass=_Constructed):
             sequences: real data in TorchRL's layout, any batch.
         """
 
+    @property
+    def infers_actions(self) -> bool:
+        """Whether its actions are codes that it infers from films, and not those of an environment."""
+        return False
+
     def relabelled(self, sequences: TensorDictBase) -> TensorDictBase:
         """Recorded sequences with the actions that this model takes; as they are, unless it infers actions itself.
 

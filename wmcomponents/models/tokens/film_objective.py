@@ -1,7 +1,7 @@
 """The losses of worlds of a film's tokens: the tokenizer's first, then those of the dynamics and of latent actions."""
 
 from abc import abstractmethod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -14,7 +14,7 @@ from wmcomponents.codecs import ActionVector
 from wmcomponents.dynamics import MaskGITDynamics
 from wmcomponents.functional import cross_entropy, random_token_mask
 from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
-from wmcomponents.nn import LearnedCosineQuantizer, code_counts, farthest_first, perplexity
+from wmcomponents.nn import LearnedCosineQuantizer, Quantizer, code_counts, farthest_first, perplexity
 from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import M, Terms, TrainableModel, check_model
 from wmcomponents.objectives.staged import StagedModelLoss
@@ -171,13 +171,13 @@ class FilmTokenLoss(StagedModelLoss[M]):
         seen, self._seen = self._seen, {}
         if begun >= self.revival or begun % REVIVAL_EVERY:
             return
-        with torch.no_grad(), placed(self.world_model_params, self.world_model):  # pyright: ignore[reportArgumentType]
+        with torch.no_grad(), placed(self.world_model_params, cast(nn.Module, self.world_model)):
             for name, batches in seen.items():
-                z, codebook = global_rows(torch.cat(batches)), self._quantizers()[name].codebook
-                used = code_counts(self._quantizers()[name].tokens(z), len(codebook)) > 0
+                quantizer, z = cast(LearnedCosineQuantizer, self._quantizers()[name]), global_rows(torch.cat(batches))
+                used = code_counts(quantizer.tokens(z), quantizer.codes) > 0
                 if len(z):
-                    taken = F.normalize(codebook[used], dim=-1)
-                    codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), taken)
+                    taken = F.normalize(quantizer.codebook[used], dim=-1)
+                    quantizer.codebook[~used] = farthest_first(z.to(taken.dtype), int((~used).sum()), taken)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
         """AdamW; only weights of linear maps decay; each part's norm is clipped.
@@ -210,7 +210,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
         """Sequences ``[B, T]`` as films of the window's length side by side; what is left over is not used."""
         arrivals = self.arrivals(tensordict)
         rows, frames = arrivals.weight.shape
-        length = min(self.world_model.window, frames)  # pyright: ignore[reportAttributeAccessIssue]
+        length = min(self._film_model.window, frames)
         count = frames // length
 
         def cut(value: Tensor) -> Tensor:
@@ -269,12 +269,12 @@ class FilmTokenLoss(StagedModelLoss[M]):
     def _parts(self) -> tuple[str, ...]:
         return ("tokenizer", "dynamics")
 
-    def _quantizers(self) -> dict[str, nn.Module]:
-        return {"tokenizer": self._film_model.tokenizer.quantizer}  # pyright: ignore[reportReturnType]
+    def _quantizers(self) -> dict[str, Quantizer]:
+        return {"tokenizer": self._film_model.tokenizer.quantizer}
 
     @property
     def _film_model(self) -> FilmModel:
-        return self.world_model  # pyright: ignore[reportReturnType]
+        return cast(FilmModel, self.world_model)
 
     def _saw(self, name: str, z: Tensor, weight: Tensor) -> None:
         """Keep vectors that were quantised, for :meth:`after_update`."""
@@ -366,8 +366,8 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
     def _parts(self) -> tuple[str, ...]:
         return ("tokenizer", "action_model", "dynamics")
 
-    def _quantizers(self) -> dict[str, nn.Module]:
-        return {**super()._quantizers(), "action_model": self.world_model.action_model.quantizer}  # pyright: ignore[reportReturnType]
+    def _quantizers(self) -> dict[str, Quantizer]:
+        return {**super()._quantizers(), "action_model": self.world_model.action_model.quantizer}
 
 
 class GuidedFilmLoss(FilmTokenLoss[FilmModel]):

@@ -189,6 +189,11 @@ class UnlabelledFilmWorld(FilmTokenWorld):
 
     action_model: LatentActionModel
 
+    @property
+    def infers_actions(self) -> bool:
+        """Its actions are codes."""
+        return True
+
     def action_code(self, vector: Tensor) -> Tensor:
         """The vectors of codes ``[*B, K]``, one-hot: ``[*B, E]``."""
         codebook = self.action_model.quantizer.lookup(torch.arange(vector.shape[-1], device=vector.device))

@@ -1,6 +1,7 @@
 """A Genie's networks, put together from its config."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -94,14 +95,14 @@ def tokenizer_of(
     """
     c = config
     rows, columns = patch_grid(shape[:2], (c.patch, c.patch))
-    film, numbers = (net.block, net.frames, rows * columns), c.patch**2 * shape[2]
-    encoder = {"blocks": c.encoder_blocks, "dim": c.encoder_dim, "heads": c.encoder_heads}
-    decoder = {"blocks": c.decoder_blocks, "dim": c.decoder_dim, "heads": c.decoder_heads}
+    tokens, numbers = rows * columns, c.patch**2 * shape[2]
+    encoder: dict[str, Any] = {"blocks": c.encoder_blocks, "dim": c.encoder_dim, "heads": c.encoder_heads}
+    decoder: dict[str, Any] = {"blocks": c.decoder_blocks, "dim": c.decoder_dim, "heads": c.decoder_heads}
     return VideoTokenizer(
         shape,
         c.patch,
-        transformer_of(*film, size=numbers, out=c.code, **encoder),
-        transformer_of(*film, size=c.code, out=numbers, **decoder),
+        transformer_of(net.block, net.frames, tokens, size=numbers, out=c.code, **encoder),
+        transformer_of(net.block, net.frames, tokens, size=c.code, out=numbers, **decoder),
         LearnedCosineQuantizer(c.vocabulary, c.code),
         in_keys=(image_key,),
     )
@@ -118,7 +119,7 @@ def action_model_of(
     c = config
     rows, columns = patch_grid(shape[:2], (c.action_patch, c.action_patch))
     tokens, numbers = rows * columns, c.action_patch**2 * shape[2]
-    sizes = {"blocks": c.action_blocks, "dim": c.action_dim, "heads": c.action_heads}
+    sizes: dict[str, Any] = {"blocks": c.action_blocks, "dim": c.action_dim, "heads": c.action_heads}
     encoder = transformer_of(net.block, net.frames, tokens + 1, size=numbers, out=c.action_code, **sizes)
     decoder = transformer_of(net.block, net.frames, tokens, size=c.action_dim, out=numbers, **sizes)
     return LatentActionModel(

@@ -1,5 +1,7 @@
 """GenieRedux and GenieRedux-G (Kazemi et al., 2024; Savov et al., 2025)."""
 
+from typing import Any
+
 from torch import Tensor
 from torchrl.data import Composite, OneHot, TensorSpec
 
@@ -115,7 +117,7 @@ class GenieReduxG(FilmTokenWorld):
         return GuidedFilmLoss(self, loss, optimizer=self.config.optimizer, distance_weight=loss.distance_weight)
 
 
-def _frame(net: ReduxGuidedNetworkConfig, observation_spec: Composite, tokens: int) -> dict:
+def _frame(net: ReduxGuidedNetworkConfig, observation_spec: Composite, tokens: int) -> dict[str, Any]:
     """What the base is told of the sizes."""
     (leaf,) = observation_spec.values()
     return {
