@@ -21,11 +21,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = COMPILED
     elif "compile" in marks or module == "test_noise":
         names -= VARIANTS
-    metafunc.parametrize(
-        "model",
-        [pytest.param(build, id=name, marks=[] if name in names else [pytest.mark.weekly]) for name, build in MODELS],
-        indirect=True,
-    )
+    weekly = metafunc.config.getoption("--weekly")
+    chosen = [pytest.param(build, id=name) for name, build in MODELS if weekly or name in names]
+    metafunc.parametrize("model", chosen, indirect=True)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from tests.support.drive import actions, assert_same, differ, every_kind_of_starts, sequences, some_states, views
+from tests.support.drive import STARTS, actions, assert_same, differ, sequences, some_states, views
 from tests.support.models import MODELS
 from wmcomponents.dream import PoolStarts, Simulator, compiled_rollout, filtered_states, imagine
 
@@ -38,9 +38,9 @@ def test_every_view_shows_what_its_spec_says(model):
             assert torch.equal(simulator.done, terminated | truncated)
 
 
-@pytest.mark.parametrize("kind", ["prior", "initial", "pool", "fixed", "mixture", "replay"])
+@pytest.mark.parametrize("kind", STARTS)
 def test_every_kind_of_starts_begins_dreams_of_any_size(model, kind):
-    starts = every_kind_of_starts(model)[kind]
+    starts = STARTS[kind](model)
     for count in (1, 5, 12):
         state = starts.sample(count, torch.Generator().manual_seed(0))
         assert {key: value.shape for key, value in state.items()} == {
@@ -56,7 +56,7 @@ def test_same_seed_same_dream_whatever_torch_drew_before(model, kind):
     dreams = []
     for noise_of_the_world in (1, 2):
         torch.manual_seed(noise_of_the_world)
-        simulator = Simulator(model, every_kind_of_starts(model)[kind], batch_size=4, horizon=3, view=views(model)[0])
+        simulator = Simulator(model, STARTS[kind](model), batch_size=4, horizon=3, view=views(model)[0])
         simulator.seed(5)
         simulator.reset()
         dreams.append(dream(simulator, model))

@@ -1,5 +1,7 @@
 """How the contract suites drive a model: its views, actions, start states and fake data."""
 
+from collections.abc import Callable
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -52,16 +54,15 @@ def sequences(model: WorldModel, batch: int = 3, time: int = 5, seed: int = 0) -
     )
 
 
-def every_kind_of_starts(model: WorldModel) -> dict[str, Starts]:
-    pool = some_states(model, 7)
-    return {
-        "prior": PriorStarts(model),
-        "initial": PriorStarts(model, steps=0),
-        "pool": PoolStarts(pool),
-        "fixed": FixedStarts(pool),
-        "mixture": MixtureStarts([PriorStarts(model), PoolStarts(pool)], [1.0, 3.0]),
-        "replay": ReplayStarts(model, lambda: sequences(model), pool_size=10, burn_in=2),
-    }
+STARTS: dict[str, Callable[[WorldModel], Starts]] = {
+    "prior": PriorStarts,
+    "initial": lambda model: PriorStarts(model, steps=0),
+    "pool": lambda model: PoolStarts(some_states(model, 7)),
+    "fixed": lambda model: FixedStarts(some_states(model, 7)),
+    "mixture": lambda model: MixtureStarts([PriorStarts(model), PoolStarts(some_states(model, 7))], [1.0, 3.0]),
+    "replay": lambda model: ReplayStarts(model, lambda: sequences(model), pool_size=10, burn_in=2),
+}
+"""Every kind of starts of a model."""
 
 
 def assert_same(one: dict, other: dict, **tolerance: float) -> None:
