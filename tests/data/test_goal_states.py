@@ -108,6 +108,16 @@ def test_the_ball_stays_within_the_maze_and_its_walls_hold():
         assert -1.0 < states[-1, 1] < -0.5 and abs(states[-1, 0] + 1.0) < 1e-3
 
 
+def test_an_action_that_is_held_is_as_many_short_ones():
+    begun = {"state": [-1.0, -1.0, 0.0, 0.0], "goal": [-1.0, 1.0, 0.0, 0.0]}
+    with contextlib.closing(PointMaze(held=10)) as long, contextlib.closing(PointMaze()) as short:
+        long.reset(options=begun)
+        short.reset(options=begun)
+        assert np.allclose(walked(long, [[1.0, 0.5]] * 3), walked(short, [[1.0, 0.5]] * 6)[1::2], atol=1e-9)
+    with pytest.raises(ValueError, match="held is steps"):
+        PointMaze(held=0)
+
+
 @pytest.mark.parametrize("env_id", list(WORLDS))
 def test_they_are_made_by_their_id_with_and_without_a_goal(env_id):
     plain = make_env(env_id, seed=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wmcomponents._arguments import whole
 from wmcomponents._extras import require
 from wmcomponents.data.goal_states import IMAGE, GoalStates
 from wmcomponents.data.suites import robotics
@@ -16,9 +17,6 @@ gymnasium = require("gymnasium", extra="goals")
 NEAR = 0.5
 """A goal is reached within this distance; a cell of the maze is 1 wide."""
 
-HELD = 5
-"""Steps of the physics that an action lasts, of 0.01 s each."""
-
 SPREAD = 0.25
 """How far from the middle of a cell starts and goals lie at most, along each axis."""
 
@@ -26,11 +24,12 @@ SPREAD = 0.25
 class PointMaze(GoalStates):
     """The ball and the maze of Gymnasium-Robotics, each episode with another place to reach.
 
-    A state is ``[4]``: position and velocity. The action is the force, which lasts for five steps of the physics. All
+    A state is ``[4]``: position and velocity. The action is the force, which lasts for some steps of the physics. All
     of the state is felt. A drawn goal lies in another cell than the start; its velocity is 0, and does not count.
 
     Args:
         maze: the name of a map of Gymnasium-Robotics: ``"U_MAZE"``, ``"OPEN"``, ``"MEDIUM_MAZE"``, ``"LARGE_MAZE"``.
+        held: steps of the physics that an action lasts, of 0.01 s each; DINO-WM takes 5. Between them nothing is drawn.
         **options: ``goal``, ``proprioception``, ``pixels``, ``pairs`` and ``render_mode``, see :class:`GoalStates`.
 
     Raises:
@@ -39,8 +38,9 @@ class PointMaze(GoalStates):
     Reference: Fu et al., D4RL (2020); the goals as in Zhou et al., DINO-WM (2025).
     """
 
-    def __init__(self, *, maze: str = "U_MAZE", **options: Any) -> None:
+    def __init__(self, *, maze: str = "U_MAZE", held: int = 5, **options: Any) -> None:
         super().__init__(gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32), 4, 4, **options)
+        self._held = whole("held", held, 1, "steps of the physics that an action lasts, at least 1")
         robotics()
         maps = require("gymnasium_robotics.envs.maze.maps", extra="goals")
         mazes: Any = require("gymnasium_robotics.envs.maze.point_maze", extra="goals")
@@ -77,8 +77,8 @@ class PointMaze(GoalStates):
         return start, goal
 
     def move(self, action: np.ndarray) -> None:
-        """A twentieth of a second."""
-        for _ in range(HELD):
+        """A push, held."""
+        for _ in range(self._held):
             self._world.point_env.step(action)
 
     def picture(self) -> np.ndarray:
