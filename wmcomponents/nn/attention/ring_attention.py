@@ -1,7 +1,7 @@
 """Ring attention: exact attention over a sequence that several processes hold together."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -245,6 +245,60 @@ class _Call(NamedTuple):
             kept = kept_factors(shape, self.dropout, seed, q.device)
         return {"scale": _scale(q), "mask": _rows(self.mask, queries, keys, q.device), "kept": kept}
 
+    def absorbed(self, carry: Carry, number: int, q: Tensor, source: int, keys: Tensor, values: Tensor) -> Carry:
+        """What one chunk of queries knows once it has seen a rank's keys.
+
+        Args:
+            carry: what it knows.
+            number: of the chunk.
+            q: all queries of this process.
+            source: rank whose keys are here.
+            keys: of that rank.
+            values: of that rank.
+        """
+        for local, place, asked, seen in self.pairs(source, number):
+            one, other = q[..., local, :], keys[..., place, :]
+            how = self.weights(one, other, asked, seen)
+            carry = absorb(carry, one, other, values[..., place, :], **how)
+        return carry
+
+    def add_gradients(
+        self,
+        of_q: Tensor,
+        of_kv: Sequence[Tensor],
+        known: tuple[Tensor, Tensor, Tensor, Tensor],
+        source: int,
+        keys: Tensor,
+        values: Tensor,
+    ) -> None:
+        """Add what a rank's keys contribute to the gradients, IN PLACE.
+
+        Args:
+            of_q: gradients of this process's queries.
+            of_kv: those of the rank's keys and of its values.
+            known: of the queries: themselves, the output's gradient, logarithm of the sum of exp(score), D.
+            source: the rank.
+            keys: of that rank.
+            values: of that rank.
+        """
+        q, gradient, log_sum_exp, inner = known
+        of_k, of_v = of_kv
+        for number in range(len(self.queries)):
+            for local, place, asked, seen in self.pairs(source, number):
+                one, other = q[..., local, :], keys[..., place, :]
+                found = part_gradients(
+                    one,
+                    other,
+                    values[..., place, :],
+                    gradient[..., local, :],
+                    log_sum_exp[..., local],
+                    inner[..., local],
+                    **self.weights(one, other, asked, seen),
+                )
+                of_q[..., local, :] += found.q
+                of_k[..., place, :] += found.k
+                of_v[..., place, :] += found.v
+
 
 class _Ring(Function):
     @staticmethod
@@ -253,11 +307,10 @@ class _Ring(Function):
         carries = [Carry.empty(q[..., local, :], v.shape[-1]) for local, _ in call.queries]
         with full_precision(q):
             for source, keys, values in _visits(ring, k, v):
-                for number in range(len(carries)):
-                    for local, place, asked, seen in call.pairs(source, number):
-                        one, other = q[..., local, :], keys[..., place, :]
-                        how = call.weights(one, other, asked, seen)
-                        carries[number] = absorb(carries[number], one, other, values[..., place, :], **how)
+                carries = [
+                    call.absorbed(carry, number, q, source, keys, values) for number, carry in enumerate(carries)
+                ]
+                del keys, values  # or they stay until the next are here
         out = torch.cat([carry.output() for carry in carries], -2).to(v.dtype)
         ctx.save_for_backward(q, k, v, out, torch.cat([carry.log_sum_exp() for carry in carries], -1))
         ctx.call = call
@@ -271,31 +324,17 @@ class _Ring(Function):
         inner = (at_least_float32(gradient) * at_least_float32(out)).sum(-1)
         of_q = torch.zeros_like(at_least_float32(q))
         split = [k.shape[-1], v.shape[-1]]
-        travelling: _Sent | None = None
-        of_kv = k  # set in the loop, which runs at least once
+        of_kv = at_least_float32(k).new_zeros(*k.shape[:-1], sum(split))
         with full_precision(q):
             for source, keys, values in _visits(call.ring, k, v):
-                of_kv = at_least_float32(k).new_zeros(*k.shape[:-1], sum(split))
-                of_k, of_v = of_kv.split(split, -1)
-                for number in range(len(call.queries)):
-                    for local, place, asked, seen in call.pairs(source, number):
-                        one, other = q[..., local, :], keys[..., place, :]
-                        found = part_gradients(
-                            one,
-                            other,
-                            values[..., place, :],
-                            gradient[..., local, :],
-                            log_sum_exp[..., local],
-                            inner[..., local],
-                            **call.weights(one, other, asked, seen),
-                        )
-                        of_q[..., local, :] += found.q
-                        of_k[..., place, :] += found.k
-                        of_v[..., place, :] += found.v
-                if travelling is not None:  # what those before have found for the same keys
-                    of_kv += travelling.received()
+                call.add_gradients(
+                    of_q, of_kv.split(split, -1), (q, gradient, log_sum_exp, inner), source, keys, values
+                )
+                del keys, values
+                # To the next rank, which will see the same keys; what comes is of the keys that are seen here next.
                 travelling = _pass_on(call.ring, of_kv, GRADIENTS)
-        of_kv = of_kv if travelling is None else travelling.received()
+                of_kv = of_kv if travelling is None else travelling.received()
+                del travelling
         of_k, of_v = of_kv.split(split, -1)
         return of_q.to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), None
 
@@ -339,6 +378,7 @@ def _visits(ring: RingAttention, k: Tensor, v: Tensor) -> Iterator[tuple[int, Te
         sent = None if both is None or is_last else _pass_on(ring, both, KEYS)
         yield (ring.rank - step) % ring.ranks, k, v
         both = None if sent is None else sent.received()
+        del sent
 
 
 def _chunks(held: tuple[range, ...], size: int) -> list[tuple[slice, range]]:
