@@ -89,7 +89,8 @@ class LWM(FrameTokenModel[TextVisionTransformer]):
         if transformer is not None:
             load_mapped(self.dynamics, official.merged(official.flat(transformer)), official.RULES)
         if vqgan is not None:
-            load_mapped(self.tokenizer, official.flat(vqgan), official.vqgan_rules(len(self.tokenizer.encoder.levels)))
+            levels = halvings_of(self.tokenizer.shape[0], self.tokenizer.grid[0]) + 1
+            load_mapped(self.tokenizer, official.flat(vqgan), official.vqgan_rules(levels))
         return self
 
     def at_stage(self, stage: ContextStage) -> "LWM":
