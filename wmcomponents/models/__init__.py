@@ -160,7 +160,6 @@ from wmcomponents.models.tokens.genie_redux.config import GenieReduxGConfig as G
 from wmcomponents.models.tokens.genie_redux.config import ReduxActionConfig as ReduxActionConfig
 from wmcomponents.models.tokens.genie_redux.config import ReduxDynamicsConfig as ReduxDynamicsConfig
 from wmcomponents.models.tokens.genie_redux.config import ReduxGuidedNetworkConfig as ReduxGuidedNetworkConfig
-from wmcomponents.models.tokens.genie_redux.config import ReduxLossConfig as ReduxLossConfig
 from wmcomponents.models.tokens.genie_redux.config import ReduxNetworkConfig as ReduxNetworkConfig
 from wmcomponents.models.tokens.genie_redux.config import ReduxSizeConfig as ReduxSizeConfig
 from wmcomponents.models.tokens.genie_redux.config import ReduxTokenizerConfig as ReduxTokenizerConfig

@@ -15,12 +15,15 @@ class FilmLossConfig:
             Where few pixels are not the background a mean hardly sees them.
         revival: first updates of either stage in which codes that a batch does not use become vectors of it that lie
             far from the used ones; the paper has none.
+        distance_weight: factor on the token-distance term of GenieRedux-G's later paper: the expected distance in the
+            tokenizer's codebook (one minus the cosine) between what is foretold and what comes; 0 leaves it out.
     """
 
     tokenizer_steps: int = 300_000
     mask_limit: float = 0.5
     worst: float = 0.0
     revival: int = 0
+    distance_weight: float = 0.0
 
 
 @dataclass(frozen=True)

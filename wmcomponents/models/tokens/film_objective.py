@@ -96,14 +96,13 @@ class FilmTokenLoss(StagedModelLoss[M]):
     *Tokenizer*: :math:`L = \overline{(x - \hat x)^2} + w \max (x - \hat x)^2 + L_{VQ}`.
 
     *Dynamics*: the mean cross entropy of the tokens that were masked, a share of each film that is uniform between
-    ``mask_limit`` and 1, and none of its first frame's; and what a family's actions cost.
+    ``mask_limit`` and 1, and none of its first frame's; where it is weighted, the expected distance in the tokenizer's
+    codebook (:math:`1 - \cos`) between what is foretold and what comes; and what a family's actions cost.
 
     Args:
         world_model: the model.
         config: numbers of the losses.
         optimizer: numbers of the optimiser.
-        distance_weight: factor on the token-distance term: the expected distance in the tokenizer's codebook
-            (:math:`1 - \cos`) between what is foretold and what comes.
         **options: of :class:`~wmcomponents.objectives.ModelLoss`.
 
     Raises:
@@ -123,7 +122,6 @@ class FilmTokenLoss(StagedModelLoss[M]):
         config: FilmLossConfig,
         optimizer: FilmOptimizerConfig,
         *,
-        distance_weight: float = 0.0,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
@@ -135,8 +133,8 @@ class FilmTokenLoss(StagedModelLoss[M]):
         self.tokenizer_steps, self.revival, self.mask_limit = config.tokenizer_steps, config.revival, config.mask_limit
         self.numbers = optimizer
         self._seen: dict[str, list[Tensor]] = {}
-        self._measures_distance = distance_weight > 0
-        coefficients = {"worst": config.worst, "distance_weight": distance_weight}
+        self._measures_distance = config.distance_weight > 0
+        coefficients = {"worst": config.worst, "distance_weight": config.distance_weight}
         super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
         for quantizer in self._quantizers().values():
             if self.revival and not isinstance(quantizer, LearnedCosineQuantizer):
@@ -319,7 +317,6 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         world_model: a :class:`~wmcomponents.models.Genie`, or one made of the same parts.
         config: numbers of the losses; the paper's if not given.
         optimizer: numbers of the optimiser; the paper's if not given.
-        distance_weight: see :class:`FilmTokenLoss`.
         seed: of what is masked.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
 
@@ -338,15 +335,12 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         config: FilmLossConfig | None = None,
         *,
         optimizer: FilmOptimizerConfig | None = None,
-        distance_weight: float = 0.0,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
         check_model(world_model, LatentFilmModel, type(self))
         config, optimizer = loss_part(FilmLossConfig, config), optimizer_part(FilmOptimizerConfig, optimizer)
-        super().__init__(
-            world_model, config, optimizer, distance_weight=distance_weight, seed=seed, reduction=reduction
-        )
+        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
 
     def led(self, films: Films) -> Led:
         """Codes that the action model tells, and its losses."""
@@ -382,7 +376,6 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
         world_model: a :class:`~wmcomponents.models.GenieReduxG`, or one made of the same parts.
         config: numbers of the losses; the paper's if not given.
         optimizer: numbers of the optimiser; the paper's if not given.
-        distance_weight: see :class:`FilmTokenLoss`.
         seed: of what is masked.
         reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
 
@@ -401,15 +394,12 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
         config: FilmLossConfig | None = None,
         *,
         optimizer: FilmOptimizerConfig | None = None,
-        distance_weight: float = 0.0,
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
         check_model(world_model, FilmModel, type(self))
         config, optimizer = loss_part(FilmLossConfig, config), optimizer_part(FilmOptimizerConfig, optimizer)
-        super().__init__(
-            world_model, config, optimizer, distance_weight=distance_weight, seed=seed, reduction=reduction
-        )
+        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
 
     def led(self, films: Films) -> Led:
         """The actions of the films."""

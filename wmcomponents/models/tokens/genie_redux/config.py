@@ -95,17 +95,8 @@ class ReduxNetworkConfig(ReduxGuidedNetworkConfig):
     action_model: ReduxActionConfig = field(default_factory=ReduxActionConfig)
 
 
-@dataclass(frozen=True)
-class ReduxLossConfig(FilmLossConfig):
-    """Numbers of the losses.
-
-    Attributes:
-        distance_weight: factor on the token-distance term; 0 leaves it out.
-    """
-
-    tokenizer_steps: int = 100_000
-    distance_weight: float = 0.0
-
+REDUX_LOSS = FilmLossConfig(tokenizer_steps=100_000)
+"""The paper's."""
 
 REDUX_OPTIMIZER = FilmOptimizerConfig(1e-4, 1e-4, 1e-4, 0.5, 5000)
 """The paper's: a rate of 1e-4, gradients clipped at 0.5."""
@@ -129,7 +120,7 @@ class GenieReduxConfig(ModelConfig):
     """
 
     network: ReduxNetworkConfig = field(default_factory=ReduxNetworkConfig)
-    loss: ReduxLossConfig = field(default_factory=ReduxLossConfig)
+    loss: FilmLossConfig = REDUX_LOSS
     optimizer: FilmOptimizerConfig = REDUX_OPTIMIZER
 
     @classmethod
@@ -154,7 +145,7 @@ class GenieReduxGConfig(ModelConfig):
     """
 
     network: ReduxGuidedNetworkConfig = field(default_factory=ReduxGuidedNetworkConfig)
-    loss: ReduxLossConfig = field(default_factory=ReduxLossConfig)
+    loss: FilmLossConfig = REDUX_LOSS
     optimizer: FilmOptimizerConfig = REDUX_OPTIMIZER
 
     @classmethod

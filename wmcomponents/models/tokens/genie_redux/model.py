@@ -65,8 +65,7 @@ class GenieRedux(UnlabelledFilmWorld):
 
     def objective(self) -> FilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of actions and dynamics."""
-        loss = self.config.loss
-        return FilmLoss(self, loss, optimizer=self.config.optimizer, distance_weight=loss.distance_weight)
+        return FilmLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
 
 class GenieReduxG(FilmTokenWorld):
@@ -113,8 +112,7 @@ class GenieReduxG(FilmTokenWorld):
 
     def objective(self) -> GuidedFilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of the dynamics."""
-        loss = self.config.loss
-        return GuidedFilmLoss(self, loss, optimizer=self.config.optimizer, distance_weight=loss.distance_weight)
+        return GuidedFilmLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
 
 def _frame(net: ReduxGuidedNetworkConfig, observation_spec: Composite, tokens: int) -> dict[str, Any]:
