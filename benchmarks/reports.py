@@ -61,7 +61,7 @@ FAMILIES = {
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
     "IRIS": Reported("breakout", "", "iris", PIXELS, "pixels/IRIS-MinAtar-Breakout-v1-0/model"),
     "DeltaIRIS": Reported("breakout", "tokenizer=300 transformer=200", "delta_iris", PIXELS),
-    "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4", "genie", FILM),
+    "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4".replace("dynamics=100", "dynamics=60"), "genie", FILM),
     "GenieRedux": Reported("breakout", FILM_STEPS.replace("100", "25"), "genie", FILM),
     "GenieReduxG": Reported("breakout", FILM_STEPS, "genie", FILM),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),
