@@ -6,7 +6,7 @@ from torchrl.data import OneHot
 
 from tests.support.models import FILM, GENIE, SMALL, film_world
 from tests.support.small_films import film
-from wmcomponents.evaluation import delta_psnr, open_loop, tokenizer_psnr
+from wmcomponents.evaluation import compare, delta_psnr, open_loop, tokenizer_psnr
 from wmcomponents.evaluation.metrics import entropy_bits, mutual_information, psnr
 from wmcomponents.models import Genie, GenieConfig, GenieReduxG, GenieReduxGConfig
 
@@ -43,6 +43,14 @@ def test_given_actions_are_compared_as_they_are_and_ended_episodes_are_left_out(
     assert len(delta_psnr(model, data, at=4).taken) == 2 and len(delta_psnr(model, data, at=6).taken) == 1
     with pytest.raises(ValueError, match="end within 6 steps"):
         delta_psnr(model, data[1:], at=6)
+
+
+def test_what_is_shown_beside_reality_is_dreamt_under_the_codes_told(genie):
+    data = film(2, 5)
+    told = compare(genie, data[0], burn_in=1, horizon=3)
+    data["action"] = torch.zeros(2, 5, 7)  # whatever an environment's actions look like
+    again = compare(genie, data[0], burn_in=1, horizon=3)
+    assert told.steps == 3 and (told.dream["pixels"] == again.dream["pixels"]).all()
 
 
 def test_the_tokenizers_psnr_is_of_each_frame(genie):

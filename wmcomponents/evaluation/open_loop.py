@@ -131,7 +131,7 @@ def compare(
         raise ValueError(f"compare takes one sequence with batch size [T]; got {tuple(sequence.batch_size)}.")
     rows = sequence.unsqueeze(0)
     _check(model, rows, burn_in, horizon, samples)
-    rows = rows.to(model_device(model))
+    rows = model.relabelled(rows.to(model_device(model)))
     keys = [str(key) for key in model.observation_spec.keys()]
     with EvalMode(model), torch.no_grad():
         state = _filtered(model, rows, burn_in, samples, generator)
