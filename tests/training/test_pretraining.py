@@ -110,6 +110,12 @@ def test_probes_leave_modes_gradients_and_padding_alone():
     assert found == wanted and found["embedding_std"] > 0
 
 
+def test_worlds_on_frozen_features_are_probed_too():
+    model = make_model("DINOWM", "tiny", SPEC, Bounded(-1, 1, (1,)))
+    batch = replay_of(model_of("MAE"), length=4).sample()
+    assert model.objective().probes(batch)["embedding_std"] > 0
+
+
 def test_embeddings_that_are_not_finite_or_not_two_give_no_number_and_no_error():
     assert all(value.isnan() for value in collapse_probes(torch.full((5, 3), torch.inf)).values())
     assert all(value.isnan() for value in collapse_probes(torch.ones(1, 3)).values())

@@ -13,7 +13,7 @@ from wmcomponents.decoders import FeatureDecoder
 from wmcomponents.dynamics import DINOWMPredictor
 from wmcomponents.functional import channel_std
 from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMLossConfig, DINOWMOptimizerConfig
-from wmcomponents.objectives import ModelLoss, Terms, TrainableModel, check_model
+from wmcomponents.objectives import ProbedLoss, Terms, TrainableModel, check_model
 from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.windows import windows_of
 from wmcomponents.optim import ClippedAdamW
@@ -58,7 +58,7 @@ class FrozenFeatureModel(TrainableModel, Protocol):
         ...
 
 
-class DINOWMLoss(ModelLoss[FrozenFeatureModel]):
+class DINOWMLoss(ProbedLoss[FrozenFeatureModel]):
     """DINO-WM's loss: each frame of a window out of the real ones before it, a mean over features and proprioception.
 
     Targets get no gradient, though the proprioception's encoder is learned; the action is no part of them. A decoder
@@ -126,6 +126,10 @@ class DINOWMLoss(ModelLoss[FrozenFeatureModel]):
             weight_decay=c.weight_decay,
             warmup=c.warmup if warmup is None else warmup,
         )
+
+    def probed(self, tensordict: TensorDictBase) -> Tensor:
+        """The mean of each frame's frozen features, ``[B, T, D]``: an encoder may have collapsed before."""
+        return self.world_model.look({key: tensordict.get(key) for key in self.observation_keys})[0].mean(-2)
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of a batch of sequences ``[B, T]``: ``[N, H]`` each."""
