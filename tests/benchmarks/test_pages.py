@@ -21,6 +21,7 @@ from benchmarks import (
     planning,
     play_latency,
     plots,
+    probes,
     report,
     ring_attention,
     sb3_rollouts,
@@ -64,6 +65,7 @@ TABLES = {
     "tdmpc2_speed": lambda: tdmpc2_speed.page(facts("tdmpc2_speed")),
     "search": lambda: search.page(facts("search")),
     "ring_attention": lambda: ring_attention.page(facts("ring_attention")),
+    "probes": lambda: probes.page(facts("probes")),
     "play_latency": lambda: play_latency.page_of(facts("play_latency")),
 }
 """Pages of one table, without a figure."""
