@@ -350,9 +350,9 @@ def page(result: dict[str, Any]) -> str:
             "quarter of which choose the penalty; pixels pass the same regression. The random ViT has MAE's network,",
             "for clips V-JEPA's. MAE and I-JEPA encode each frame of a clip by itself; V-JEPA sees a single",
             "frame as a clip that stands still. The first angle's cosine and sine are where the first arm ends, nearly",
-            "linear in the picture; the second angle is relative to the first, and is not. Held-out episodes are few",
-            "and swing otherwise, which bounds every row alike. Without `--share` each model is pretrained for about five",
-            "CPU minutes.",
+            "linear in the picture; the second angle is relative to the first, and is not. Held-out episodes are",
+            "few and swing otherwise, which bounds every row alike. Without `--share` each model is pretrained for",
+            "about five CPU minutes.",
             "",
         ]
     )  # fmt: skip
