@@ -56,6 +56,8 @@ FAMILIES = {
     "DreamerV3": Reported("cartpole", "600", "dreamer_v3"),
     "DreamerV3Preprint": Reported("cartpole", "500", "dreamer_v3_preprint"),
     "JEPA": Reported("pendulum", "600", "jepa"),
+    "LeWM": Reported("pendulum", "150", "lewm"),
+    "PLDM": Reported("pendulum", "300", "pldm"),
     "TDMPC2": Reported("pendulum", "600", "tdmpc2"),
     "MuZero": Reported("cartpole", "500", "muzero"),
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),

@@ -18,6 +18,7 @@ from wmcomponents.models import (
     IRIS,
     JEPA,
     LWM,
+    PLDM,
     TDMPC2,
     DeltaIRIS,
     DeltaIRISConfig,
@@ -44,11 +45,14 @@ from wmcomponents.models import (
     GenieReduxGConfig,
     IRISConfig,
     JEPAConfig,
+    LeWM,
+    LeWMConfig,
     LWMConfig,
     MuZero,
     MuZeroConfig,
     PlaNet,
     PlaNetConfig,
+    PLDMConfig,
     TDMPC2Config,
     WorldModels,
     WorldModelsConfig,
@@ -200,6 +204,15 @@ def delta_iris(*arguments) -> DeltaIRIS:
     return model
 
 
+WINDOW_SIZES = {
+    "latent": 8,
+    "projection": 8,
+    "network.depth": 1,
+    "network.heads": 2,
+    "head_dim": 4,
+    "network.hidden": 8,
+}
+VIT_SIZES = {"images": "vit", "dim": 8, "encoder.depth": 1, "encoder.heads": 2, "encoder.hidden": 8}
 DINO_SIZES = {
     "embedded": 2,
     "head_dim": 4,
@@ -266,6 +279,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
+    ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
+    ("pldm", lambda: reaching(PLDM(PLDMConfig.tiny(latent=8, projection=8), VECTOR, Bounded(-2, 2, (2,))).eval())),
     ("dino-wm", lambda: reaching(DINOWM(DINOWMConfig.tiny(**DINO_SIZES), MIXED, Bounded(-1, 1, (2,))))),
     ("genie", lambda: reaching(film_world(Genie(GenieConfig.tiny(**FILM, **GENIE), SMALL)))),
     ("genie-redux", lambda: reaching(film_world(GenieRedux(GenieReduxConfig.tiny(**FILM, action_code=4), SMALL)))),

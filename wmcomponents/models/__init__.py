@@ -41,6 +41,9 @@ from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMNetworkConf
 from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMOptimizerConfig as DINOWMOptimizerConfig
 from wmcomponents.models.joint_embedding.dino_wm.model import DINOWM as DINOWM
 from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss as DINOWMLoss
+from wmcomponents.models.joint_embedding.embedding_encoder import EmbeddingEncoderConfig as EmbeddingEncoderConfig
+from wmcomponents.models.joint_embedding.embedding_loss import EmbeddingLoss as EmbeddingLoss
+from wmcomponents.models.joint_embedding.embedding_window import EmbeddingWindowModel as EmbeddingWindowModel
 from wmcomponents.models.joint_embedding.feature_window import FeatureWindowModel as FeatureWindowModel
 from wmcomponents.models.joint_embedding.frozen_encoder import FrozenEncoderConfig as FrozenEncoderConfig
 from wmcomponents.models.joint_embedding.ijepa.config import IJEPAConfig as IJEPAConfig
@@ -55,6 +58,12 @@ from wmcomponents.models.joint_embedding.jepa.config import JEPANetworkConfig as
 from wmcomponents.models.joint_embedding.jepa.config import JEPAOptimizerConfig as JEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.jepa.model import JEPA as JEPA
 from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss as JEPALoss
+from wmcomponents.models.joint_embedding.lewm.config import LeWMConfig as LeWMConfig
+from wmcomponents.models.joint_embedding.lewm.config import LeWMLossConfig as LeWMLossConfig
+from wmcomponents.models.joint_embedding.lewm.config import LeWMNetworkConfig as LeWMNetworkConfig
+from wmcomponents.models.joint_embedding.lewm.config import LeWMOptimizerConfig as LeWMOptimizerConfig
+from wmcomponents.models.joint_embedding.lewm.model import LeWM as LeWM
+from wmcomponents.models.joint_embedding.lewm.objective import LeWMLoss as LeWMLoss
 from wmcomponents.models.joint_embedding.mae.config import MAEConfig as MAEConfig
 from wmcomponents.models.joint_embedding.mae.config import MAELossConfig as MAELossConfig
 from wmcomponents.models.joint_embedding.mae.config import MAENetworkConfig as MAENetworkConfig
@@ -74,6 +83,12 @@ from wmcomponents.models.joint_embedding.official_masked import mae_from_officia
 from wmcomponents.models.joint_embedding.official_masked import vjepa2_from_official as vjepa2_from_official
 from wmcomponents.models.joint_embedding.official_masked import vjepa_from_official as vjepa_from_official
 from wmcomponents.models.joint_embedding.official_vit import vit_from_official as vit_from_official
+from wmcomponents.models.joint_embedding.pldm.config import PLDMConfig as PLDMConfig
+from wmcomponents.models.joint_embedding.pldm.config import PLDMLossConfig as PLDMLossConfig
+from wmcomponents.models.joint_embedding.pldm.config import PLDMNetworkConfig as PLDMNetworkConfig
+from wmcomponents.models.joint_embedding.pldm.config import PLDMOptimizerConfig as PLDMOptimizerConfig
+from wmcomponents.models.joint_embedding.pldm.model import PLDM as PLDM
+from wmcomponents.models.joint_embedding.pldm.objective import PLDMLoss as PLDMLoss
 from wmcomponents.models.joint_embedding.vit_config import ViTConfig as ViTConfig
 from wmcomponents.models.joint_embedding.vjepa.config import VJEPAConfig as VJEPAConfig
 from wmcomponents.models.joint_embedding.vjepa.config import VJEPALossConfig as VJEPALossConfig
@@ -228,7 +243,9 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "IRIS": IRIS,
     "JEPA": JEPA,
     "LWM": LWM,
+    "LeWM": LeWM,
     "MuZero": MuZero,
+    "PLDM": PLDM,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
     "WorldModels": WorldModels,

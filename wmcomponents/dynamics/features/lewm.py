@@ -54,18 +54,19 @@ class NormedProjection(nn.Module):
     """``Linear``, batch normalisation, GELU, ``Linear``: what is behind LeWorldModel's encoder, and its predictor.
 
     Args:
-        dim: size of inputs and outputs.
+        dim: size of inputs.
         hidden: width in between.
+        out: size of outputs; that of inputs if not given.
     """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, out: int | None = None) -> None:
         super().__init__()
-        self.dim = dim
-        self.net = nn.Sequential(nn.Linear(dim, hidden), BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, dim))
+        last = nn.Linear(hidden, dim if out is None else out)
+        self.net = nn.Sequential(nn.Linear(dim, hidden), BatchNorm1d(hidden), nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., D]``, of which all rows together are the batch."""
-        return self.net(x.reshape(-1, self.dim)).view(x.shape)
+        """``[..., D]``, of which all rows together are the batch, to ``[..., out]``."""
+        return self.net(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
 class LeWMPredictor(Component):

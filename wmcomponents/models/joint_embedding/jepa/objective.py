@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 import torch
-from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wmcomponents.codecs.action import ActionVector
 from wmcomponents.dynamics import ActionGRU, ResidualPredictor
-from wmcomponents.functional import channel_std, participation_ratio
+from wmcomponents.models.joint_embedding.embedding_loss import Embedded, EmbeddingLoss
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
-from wmcomponents.objectives import ExponentialAverage, ProbedLoss, Terms, TrainableModel, check_model
+from wmcomponents.objectives import ExponentialAverage, TrainableModel, check_model
 from wmcomponents.objectives.collapse.sequences import (
     AgainstCollapse,
     InverseDynamics,
@@ -24,8 +23,7 @@ from wmcomponents.objectives.collapse.sequences import (
     VarianceCovariance,
 )
 from wmcomponents.objectives.configured import loss_part, optimizer_part
-from wmcomponents.objectives.windows import Windows, windows_of
-from wmcomponents.optim import ClippedAdamW
+from wmcomponents.objectives.windows import Windows
 
 
 class JointEmbeddingModel(TrainableModel, Protocol):
@@ -74,7 +72,7 @@ def against_collapse(config: JEPALossConfig, inverse_dynamics: nn.Module) -> Aga
     return Together(parts)
 
 
-class JEPALoss(ProbedLoss[JointEmbeddingModel]):
+class JEPALoss(EmbeddingLoss[JointEmbeddingModel]):
     r"""Objective of a joint-embedding world model on TorchRL-layout sequences.
 
     .. math:: L = \tfrac{1}{H} \sum_{t=0}^{H-1} \|\hat z_{t+1} - z_{t+1}\|^2 / \dim z + R(z_0, \dots, z_H, a)
@@ -121,23 +119,14 @@ class JEPALoss(ProbedLoss[JointEmbeddingModel]):
     ) -> None:
         check_model(world_model, JointEmbeddingModel, type(self))
         c = loss_part(JEPALossConfig, config)
-        if c.horizon < 1:
-            raise ValueError(f"horizon is at least 1; got {c.horizon}.")
         if c.target not in ("online", "stopped", "average"):
             raise ValueError(f"target is 'online', 'stopped' or 'average'; got {c.target!r}.")
         terms = against_collapse(c, world_model.inverse_dynamics) if against is None else against
         follower = copy.deepcopy(cast(nn.Module, world_model)) if c.target == "average" else None
-        self._terms = terms.names
-        super().__init__(world_model, seed=seed, reduction=reduction)
-        self.horizon, self.target, self.average = c.horizon, c.target, ExponentialAverage(c.tau)
+        super().__init__(world_model, terms, horizon=c.horizon, own=against is None, seed=seed, reduction=reduction)
+        self.target, self.average = c.target, ExponentialAverage(c.tau)
         self.optimizer_config = optimizer_part(JEPAOptimizerConfig, optimizer)
-        # A list hides it from this module's parameters: those of its head are the model's, which are here already.
-        self._against = [terms]
-        self.against = against  # what a user brings may have parameters of its own
         self.follower = None if follower is None else follower.requires_grad_(False)
-
-    def _written(self) -> list[NestedKey]:
-        return ["loss_prediction", *(f"loss_{name}" for name in self._terms), "embedding_rank", "embedding_std"]
 
     # -- what the training loop asks ---------------------------------------------------------------------------------
 
@@ -148,14 +137,7 @@ class JEPALoss(ProbedLoss[JointEmbeddingModel]):
             lr: learning rate; the config's if not given.
             warmup: updates over which the rate grows from 0; the config's if not given.
         """
-        c = self.optimizer_config
-        return ClippedAdamW(
-            [p for p in self.parameters() if p.requires_grad],
-            c.lr if lr is None else lr,
-            weight_decay=c.weight_decay,
-            max_norm=c.max_norm,
-            warmup=c.warmup if warmup is None else warmup,
-        )
+        return self._optimizer(self.optimizer_config, lr, warmup)
 
     @torch.no_grad()
     def after_update(self, step: int) -> None:
@@ -170,32 +152,12 @@ class JEPALoss(ProbedLoss[JointEmbeddingModel]):
 
     # -- the objective -------------------------------------------------------------------------------------------------
 
-    def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of a batch of sequences ``[B, T]``: ``[N, H]`` each."""
-        model = self.world_model
-        windows = self.windows(tensordict)
-        action = model.action_vector(windows.action)
+    def embedded(self, windows: Windows) -> Embedded:
+        """See :class:`EmbeddingLoss`: the prediction goes on from itself."""
+        action = self.world_model.action_vector(windows.action)
         before, after = self.embeddings(windows)
-        expected = self.roll_out(before, action, windows.begins)
-        target = self.targets(windows, after)
-        losses = {"prediction": (expected - target).square().mean(-1)}
-        rows = windows.whole.nonzero().squeeze(-1)
-        embed = torch.cat([before[rows, :1], after[rows]], 1)
-        found = self._against[0](embed, action[rows]) if len(rows) > 1 else {}
-        nothing = embed.sum() * 0.0
-        losses.update({name: found.get(name, nothing).expand_as(windows.weight) for name in self._terms})
-        flat = after.detach().flatten(0, 1)
-        info = {"embedding_rank": participation_ratio(flat), "embedding_std": channel_std(flat)}
-        return Terms(losses, {name: value.expand_as(windows.weight) for name, value in info.items()}, windows.weight)
-
-    def windows(self, tensordict: TensorDictBase) -> Windows:
-        """Sequences ``[B, T]``, cut into windows.
-
-        Raises:
-            ValueError: if the batch is not ``[B, T]``.
-            KeyError: if a key is missing.
-        """
-        return windows_of(self, tensordict, self.horizon)
+        expected, embed = self.roll_out(before, action, windows.begins), torch.cat([before[:, :1], after], 1)
+        return Embedded(expected, self.targets(windows, after), embed, action, windows.weight)
 
     def embeddings(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """The embeddings before and after each transition, ``[N, H, L]`` each; every observation is encoded once."""
