@@ -197,10 +197,15 @@ def test_a_vision_transformer_of_any_layout_is_frozen_in_the_model_and_saved_wit
 
 def test_a_masked_models_encoder_is_taken_over():
     masked = MAE(mae_vit(SIZE, (16, 16), 8), MAEDecoder(12, ViTSize(8, 1, 2, 8), (2, 2), 192), (16, 16))
-    model = made(encoder=masked)
     frames = sequences()["camera"]
-    with torch.no_grad():
-        torch.testing.assert_close(model.encoder.compute(frames), masked.as_encoder().compute(frames))
+    for encoder in (masked, masked.as_frozen_encoder(layer_norm=True)):
+        model = made(encoder=encoder)
+        assert model.config.encoder.layout == "mae" and "encoder.backbone.norm.weight" in model.state_dict()
+        with torch.no_grad():
+            wanted = masked.as_frozen_encoder(layer_norm=encoder is not masked).compute(frames)
+            torch.testing.assert_close(model.encoder.compute(frames), wanted)
+    asked = FrozenEncoder(masked.encoder, patches=lambda net, images: net(images)[:, 2:])  # in a way of one's own
+    assert made(encoder=asked).config.encoder.is_given
 
 
 def test_a_users_backbone_is_not_in_the_folder_and_is_given_again(tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -109,8 +109,8 @@ def settled_encoder(
     Args:
         config: of the encoder.
         given: what is handed to the model: a vision transformer of ours, alone (it reads pixels as the config says) or
-            in a :class:`wmcomponents.encoders.ViTEncoder`, or a masked model, whose weights are copied and saved with
-            the model; or any other, such as a :class:`wmcomponents.encoders.FrozenEncoder`, which is
+            in a :class:`wmcomponents.encoders.ViTEncoder` or :class:`wmcomponents.encoders.FrozenEncoder`, or a masked
+            model, whose weights are copied and saved with the model; or any other in a ``FrozenEncoder``, which is
             taken as it is, and is to be handed over again when the model is loaded.
         image_shape: (H, W, C) of the environment's images.
 
@@ -119,13 +119,14 @@ def settled_encoder(
         TypeError: if it is no encoder.
     """
     if isinstance(given, MaskedModel):
-        given = given.as_encoder()
+        given = given.as_frozen_encoder()
     elif isinstance(given, VisionTransformer):
         given = ViTEncoder(given, pixels=_pixels(config, image_shape[-1]))
     if isinstance(given, ViTEncoder):
         config = described(given)
-        built = built_encoder(config, image_shape[-1])
-        built.backbone.load_state_dict(given.network.state_dict())
+        built = _taken_over(config, given.network, image_shape)
+    elif (ours := _ours(given, image_shape)) is not None:
+        config, built = ours
     elif given is None and config.is_given:
         raise ValueError(
             f"the encoder of this model was handed to it, and is not in its folder: give it again, as encoder=, one "
@@ -145,6 +146,27 @@ def settled_encoder(
         config, built = FrozenEncoderConfig(layout="given", dim=dim, patches=patches, size=()), Brought(given)
     config.count(image_shape[:2])
     return config, built
+
+
+def _taken_over(config: FrozenEncoderConfig, network: VisionTransformer, image_shape: Sequence[int]) -> FrozenEncoder:
+    """The encoder of a config with a copy of a network's weights."""
+    built = built_encoder(config, image_shape[-1])
+    built.backbone.load_state_dict(network.state_dict())
+    return built
+
+
+def _ours(given: Any, image_shape: Sequence[int]) -> tuple[FrozenEncoderConfig, FrozenEncoder] | None:
+    """A frozen encoder around a vision transformer of ours as one that can be built again; nothing if it is none."""
+    if not isinstance(given, FrozenEncoder) or not isinstance(given.backbone, VisionTransformer):
+        return None
+    try:
+        config = replace(described(ViTEncoder(given.backbone, pixels=given.pixels)), layer_norm=given.layer_norm)
+    except ValueError:  # of no known layout
+        return None
+    built = _taken_over(config, given.backbone, image_shape)
+    theirs, now = signature(given, image_shape), signature(built, image_shape)
+    # It may be asked for its patches in a way of the user's.
+    return (config, built) if theirs.shape == now.shape and torch.allclose(theirs, now, rtol=1e-3, atol=1e-4) else None
 
 
 def built_encoder(config: FrozenEncoderConfig, channels: int) -> FrozenEncoder:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
