@@ -17,9 +17,11 @@ from wmcomponents.models import (
     DINOWM,
     IRIS,
     JEPA,
+    JEPAWM,
     LWM,
     PLDM,
     TDMPC2,
+    VJEPA2AC,
     DeltaIRIS,
     DeltaIRISConfig,
     Diamond,
@@ -45,6 +47,8 @@ from wmcomponents.models import (
     GenieReduxGConfig,
     IRISConfig,
     JEPAConfig,
+    JEPAWMConfig,
+    JEPAWMNetworkConfig,
     LeWM,
     LeWMConfig,
     LWMConfig,
@@ -54,6 +58,8 @@ from wmcomponents.models import (
     PlaNetConfig,
     PLDMConfig,
     TDMPC2Config,
+    VJEPA2ACConfig,
+    VJEPA2ACNetworkConfig,
     WorldModels,
     WorldModelsConfig,
 )
@@ -221,6 +227,16 @@ DINO_SIZES = {
     "network.hidden": 8,
     "encoder": FrozenEncoderConfig("timm", 4, 1, 2, 8, (8, 8), positions=(16, 16), size=()),
 }
+VJEPA2_AC_SIZES = {
+    "network": VJEPA2ACNetworkConfig(frames=3, width=12, depth=1, heads=2, mlp_ratio=1.0),
+    "encoder": FrozenEncoderConfig("vjepa2", 12, 1, 2, 8, (2, 8, 8), positions=(), size=(), mean=(0.5,), std=(0.25,)),
+    "horizon": 2,
+}
+JEPA_WM_SIZES = {
+    "network": JEPAWMNetworkConfig(frames=3, embedded=4, width=12, depth=1, heads=2, mlp_ratio=1.0),
+    "encoder": FrozenEncoderConfig("timm", 4, 1, 2, 8, (8, 8), positions=(16, 16), size=()),
+}
+POSED = Composite(camera=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), pose=Unbounded(7))
 
 
 def film_world(model):
@@ -281,13 +297,17 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
     ("pldm", lambda: reaching(PLDM(PLDMConfig.tiny(latent=8, projection=8), VECTOR, Bounded(-2, 2, (2,))).eval())),
+    ("v-jepa-2-ac", lambda: reaching(VJEPA2AC(VJEPA2ACConfig.tiny(**VJEPA2_AC_SIZES), POSED, Bounded(-1, 1, (7,))))),
+    ("jepa-wm", lambda: reaching(JEPAWM(JEPAWMConfig.tiny(**JEPA_WM_SIZES), MIXED, Bounded(-2, 2, (2,))))),
     ("dino-wm", lambda: reaching(DINOWM(DINOWMConfig.tiny(**DINO_SIZES), MIXED, Bounded(-1, 1, (2,))))),
     ("genie", lambda: reaching(film_world(Genie(GenieConfig.tiny(**FILM, **GENIE), SMALL)))),
     ("genie-redux", lambda: reaching(film_world(GenieRedux(GenieReduxConfig.tiny(**FILM, action_code=4), SMALL)))),
     ("genie-redux-g", lambda: reaching(film_world(GenieReduxG(GenieReduxGConfig.tiny(**FILM), SMALL, OneHot(3))))),
 ]
 
-OF_IMAGES = frozenset({"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG", "LWM"})
+OF_IMAGES = frozenset(
+    {"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG", "JEPAWM", "LWM", "VJEPA2AC"}
+)
 """Families that see images alone."""
 
 ADAPTED = frozenset(

@@ -25,6 +25,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "GenieReduxG": ("tiny", "coinrun", "autoexplore"),
     "IRIS": ("tiny", "pong", "atari"),
     "JEPA": ("tiny", "two_rooms"),
+    "JEPAWM": ("tiny", "simulation", "robot"),
     "LWM": ("tiny", "size200m", "size1b", "size3b", "size7b", "size13b"),
     "LeWM": ("tiny", "official"),
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
@@ -32,6 +33,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "PlaNet": ("tiny", "official"),
     "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),
     "TDMPC2": ("tiny", "size1", "size5", "size19", "size48", "size317"),
+    "VJEPA2AC": ("tiny", "official"),
     "WorldModels": ("tiny", "carracing", "doom"),
 }
 """Presets of each family, as :func:`wmcomponents.models.presets` gives them; a test compares the two."""

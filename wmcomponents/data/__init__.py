@@ -2,6 +2,8 @@
 
 from wmcomponents._lock import FolderInUseError as FolderInUseError
 from wmcomponents.data.arrays import from_arrays as from_arrays
+from wmcomponents.data.cache_features import CacheFeatures as CacheFeatures
+from wmcomponents.data.cache_features import features_key as features_key
 from wmcomponents.data.collect import CollectStats as CollectStats
 from wmcomponents.data.collect import RandomPolicy as RandomPolicy
 from wmcomponents.data.collect import RealCollector as RealCollector

@@ -58,6 +58,12 @@ from wmcomponents.models.joint_embedding.jepa.config import JEPANetworkConfig as
 from wmcomponents.models.joint_embedding.jepa.config import JEPAOptimizerConfig as JEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.jepa.model import JEPA as JEPA
 from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss as JEPALoss
+from wmcomponents.models.joint_embedding.jepa_wm.config import JEPAWMConfig as JEPAWMConfig
+from wmcomponents.models.joint_embedding.jepa_wm.config import JEPAWMLossConfig as JEPAWMLossConfig
+from wmcomponents.models.joint_embedding.jepa_wm.config import JEPAWMNetworkConfig as JEPAWMNetworkConfig
+from wmcomponents.models.joint_embedding.jepa_wm.config import JEPAWMOptimizerConfig as JEPAWMOptimizerConfig
+from wmcomponents.models.joint_embedding.jepa_wm.model import JEPAWM as JEPAWM
+from wmcomponents.models.joint_embedding.jepa_wm.objective import JEPAWMLoss as JEPAWMLoss
 from wmcomponents.models.joint_embedding.lewm.config import LeWMConfig as LeWMConfig
 from wmcomponents.models.joint_embedding.lewm.config import LeWMLossConfig as LeWMLossConfig
 from wmcomponents.models.joint_embedding.lewm.config import LeWMNetworkConfig as LeWMNetworkConfig
@@ -96,6 +102,12 @@ from wmcomponents.models.joint_embedding.vjepa.config import VJEPANetworkConfig 
 from wmcomponents.models.joint_embedding.vjepa.config import VJEPAOptimizerConfig as VJEPAOptimizerConfig
 from wmcomponents.models.joint_embedding.vjepa.model import VJEPA as VJEPA
 from wmcomponents.models.joint_embedding.vjepa.objective import VJEPALoss as VJEPALoss
+from wmcomponents.models.joint_embedding.vjepa2_ac.config import VJEPA2ACConfig as VJEPA2ACConfig
+from wmcomponents.models.joint_embedding.vjepa2_ac.config import VJEPA2ACLossConfig as VJEPA2ACLossConfig
+from wmcomponents.models.joint_embedding.vjepa2_ac.config import VJEPA2ACNetworkConfig as VJEPA2ACNetworkConfig
+from wmcomponents.models.joint_embedding.vjepa2_ac.config import VJEPA2ACOptimizerConfig as VJEPA2ACOptimizerConfig
+from wmcomponents.models.joint_embedding.vjepa2_ac.model import VJEPA2AC as VJEPA2AC
+from wmcomponents.models.joint_embedding.vjepa2_ac.objective import VJEPA2ACLoss as VJEPA2ACLoss
 from wmcomponents.models.recurrent.world_models.config import WorldModelsConfig as WorldModelsConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsLossConfig as WorldModelsLossConfig
 from wmcomponents.models.recurrent.world_models.config import WorldModelsMemoryConfig as WorldModelsMemoryConfig
@@ -242,12 +254,14 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "GenieReduxG": GenieReduxG,
     "IRIS": IRIS,
     "JEPA": JEPA,
+    "JEPAWM": JEPAWM,
     "LWM": LWM,
     "LeWM": LeWM,
     "MuZero": MuZero,
     "PLDM": PLDM,
     "PlaNet": PlaNet,
     "TDMPC2": TDMPC2,
+    "VJEPA2AC": VJEPA2AC,
     "WorldModels": WorldModels,
 }
 """Families by the name that their saved config carries."""
@@ -272,6 +286,7 @@ OFFICIAL: dict[str, type[PretrainedModel]] = {
     "iris": IRIS,
     "muzero-general": MuZero,
     "tdmpc2": TDMPC2,
+    "vjepa2-ac": VJEPA2AC,
     "world-models": WorldModels,
 }
 """Families that read the checkpoints of a paper's own repository (``from_official``), by that repository's name."""

@@ -1,5 +1,6 @@
 """Sequences cut into the windows that a latent model is rolled out along."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,19 +87,20 @@ def cut_windows(
     )
 
 
-def windows_of(loss: ModelLoss[Any], tensordict: TensorDictBase, horizon: int) -> Windows:
+def windows_of(loss: ModelLoss[Any], tensordict: TensorDictBase, horizon: int, beside: Sequence[str] = ()) -> Windows:
     """Sequences ``[B, T]`` as windows side by side, read under the keys of an objective.
 
     Args:
         loss: the objective.
         tensordict: the sequences; where they are padded, whatever stands there becomes 0.
         horizon: H.
+        beside: keys that are read like observations where they are there, such as features that were kept.
 
     Raises:
         ValueError: if the batch is not ``[B, T]``.
         KeyError: if a key is missing.
     """
-    names = loss.observation_keys
+    names = [*loss.observation_keys, *(key for key in beside if tensordict.get(key, None) is not None)]
     transitions = loss.transitions(tensordict, [*names, *map(under_next, names)])
     observation = {key: tensordict.get(key) for key in names}
     following = {key: tensordict.get(under_next(key)) for key in names}

@@ -97,10 +97,16 @@ def test_an_axis_turns_its_own_share_of_a_head(axis, place):
         assert not turned[: 4 * axis].any() and not turned[4 * axis + 4 :].any()
 
 
+def test_a_head_of_odd_size_keeps_what_no_axis_turns():
+    rope, x = TiledAxialRoPE(25), torch.rand(2, 3, 25)  # jepa-wms' heads: 400 channels by 16
+    turned = rope(x, torch.tensor([[1.0, 2.0, 3.0]]).expand(3, -1))
+    assert torch.equal(turned[..., 24], x[..., 24]) and (turned[..., :24] != x[..., :24]).any(-1).all()
+
+
 def test_positions_of_other_axes_and_heads_without_pairs_are_refused():
     with pytest.raises(ValueError, match="along 3 axes"):
         PairedAxialRoPE(12)(torch.zeros(1, 2, 12), torch.zeros(2))
-    for dim, axes in ((4, 3), (9, 2), (8, 0)):
+    for dim, axes in ((4, 3), (3, 2), (8, 0)):
         with pytest.raises(ValueError, match="turns pairs"):
             TiledAxialRoPE(dim, axes)
 

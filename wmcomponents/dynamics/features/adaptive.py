@@ -23,7 +23,7 @@ class AdaptiveFramePredictor(Component):
         |---|---|---|---|
         | "embed" | [*B, T, N, D] | float | read |
         | "action" | [*B, T, A] | float | read |
-        | "proprio" | [*B, T, P] | float | read, where ``proprio`` is not 0 |
+        | "proprio" | [*B, T, P], or [*B, T, N, P] | float | read, where ``proprio`` is not 0 |
         | "predicted" | [*B, T, N, D] | float | written: at t, the features of t + 1 |
         | "predicted_proprio" | [*B, T, N, P] | float | written: the embedded proprioception of t + 1, patch by patch |
 
@@ -104,7 +104,8 @@ class AdaptiveFramePredictor(Component):
         mask = frame_causal_mask(frames, patches, self.frames, x.device)
         x = self.embed(x)
         if beside is not None:
-            x = torch.cat([x, beside.unsqueeze(2).expand(-1, -1, patches, -1)], -1)
+            beside = beside.unsqueeze(2) if beside.ndim == 3 else beside
+            x = torch.cat([x, beside.expand(-1, -1, patches, -1)], -1)
         x = x.flatten(1, 2)
         condition = self.action_encoder(condition).repeat_interleave(patches, 1)
         for block in self.blocks:

@@ -23,14 +23,15 @@ class VJEPA2ACPredictor(Component):
         |---|---|---|---|
         | "embed" | [*B, T, N, D] | float | read |
         | "action" | [*B, T, A] | float | read |
-        | "pose" | [*B, T, S] | float | read |
+        | "pose" | [*B, T, S] | float | read, where ``pose`` is not 0 |
         | "extrinsics" | [*B, T, E] | float | read where present |
         | "predicted" | [*B, T, N, D] | float | written: at t, the features of t + 1 |
 
     Args:
         grid: rows and columns of patches.
         features: D.
-        action: A, and S, numbers of a step and of a pose.
+        action: A, numbers of a step.
+        pose: S, numbers of a pose; as many as those of a step if not given, 0 for no poses.
         extrinsics: E, numbers that tell where a camera is.
         frames: most frames.
         width: of the predictor.
@@ -43,7 +44,8 @@ class VJEPA2ACPredictor(Component):
         out_keys: predicted features.
 
     Raises:
-        ValueError: on call, for more frames than there may be, or frames that do not fit together.
+        ValueError: on call, for more frames than there may be, frames that do not fit together, or a pose where none is
+            read.
 
     Reference: Assran et al., V-JEPA 2 (2025), section 3, and its code.
 
@@ -62,6 +64,7 @@ class VJEPA2ACPredictor(Component):
         features: int = 1408,
         *,
         action: int = 7,
+        pose: int | None = None,
         extrinsics: int = 6,
         frames: int = 32,
         width: int = 1024,
@@ -72,11 +75,13 @@ class VJEPA2ACPredictor(Component):
         in_keys: Sequence[NestedKey] = ("embed", "action", "pose", "extrinsics"),
         out_keys: Sequence[NestedKey] = ("predicted",),
     ) -> None:
-        super().__init__(in_keys, out_keys, optional_keys=in_keys[3:])
+        pose = action if pose is None else pose
+        super().__init__(in_keys, out_keys, optional_keys=in_keys[3:] if pose else in_keys[2:])
         rows, columns = grid
         self.frames, self.patches = frames, rows * columns
         self.embed = nn.Linear(features, width)
-        self.action_encoder, self.pose_encoder = nn.Linear(action, width), nn.Linear(action, width)
+        self.action_encoder = nn.Linear(action, width)
+        self.pose_encoder = nn.Linear(pose, width) if pose else None
         self.extrinsics_encoder = nn.Linear(extrinsics, width)
         rope = TiledAxialRoPE(width // heads)
         self.blocks = nn.ModuleList(ViTBlock(width, heads, int(width * mlp_ratio), rope=rope) for _ in range(depth))
@@ -89,13 +94,18 @@ class VJEPA2ACPredictor(Component):
         self.register_buffer("place", place.view(frames, self.patches, 3), persistent=False)
         self.register_buffer("beside", time.view(frames, 1, 3), persistent=False)
 
-    def compute(self, embed: Tensor, action: Tensor, pose: Tensor, extrinsics: Tensor | None = None) -> Tensor:
+    def compute(
+        self, embed: Tensor, action: Tensor, pose: Tensor | None = None, extrinsics: Tensor | None = None
+    ) -> Tensor:
         """See the table of keys."""
         lead, flat = one_batch(embed, action, pose, extrinsics)
         x, encoders = flat[0], (self.action_encoder, self.pose_encoder, self.extrinsics_encoder)
+        if (pose is None) != (self.pose_encoder is None):
+            raise ValueError(f"this predictor reads {'no' if self.pose_encoder is None else 'a'} pose of each frame.")
         assert x is not None
         frames = x.shape[1]
-        tokens = [encode(one).unsqueeze(2) for encode, one in zip(encoders, flat[1:], strict=True) if one is not None]
+        given = [(encode, one) for encode, one in zip(encoders, flat[1:], strict=True) if encode and one is not None]
+        tokens = [encode(one).unsqueeze(2) for encode, one in given]
         count = len(tokens)
         mask = frame_causal_mask(frames, count + self.patches, self.frames, x.device)
         x = torch.cat([*tokens, self.embed(x)], 2).flatten(1, 2)

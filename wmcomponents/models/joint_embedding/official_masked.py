@@ -77,7 +77,7 @@ def mae_from_official(checkpoint: Mapping[str, Any], *, heads: int | None = None
     encoder = vit_from_official("mae", checkpoint, heads=heads)
     assert encoder.positions is not None
     grid, patch = encoder.positions.grid, encoder.patches.patch[0]
-    size = _blocks_size(weights, "decoder_blocks", "decoder_norm", decoder_heads)
+    size = blocks_size(weights, "decoder_blocks", "decoder_norm", decoder_heads)
     out = shape_of(weights, "decoder_pred.weight", 2, "MAE")[0]
     decoder = load_mapped(MAEDecoder(encoder.dim, size, grid, out), weights, DECODER_RULES)
     image_size = [side * patch for side in grid]
@@ -174,7 +174,7 @@ def _predictor(
     checkpoint: Mapping[str, Any], dim: int, grid: Sequence[int], heads: int, *, rotates: bool
 ) -> tuple[MaskedPredictor, ViTSize]:
     weights = predictor_weights(section(checkpoint, "predictor"))
-    size = _blocks_size(weights, "predictor_blocks", "predictor_norm", heads)
+    size = blocks_size(weights, "predictor_blocks", "predictor_norm", heads)
     rope = TiledAxialRoPE(size.dim // heads) if rotates else None
     blocks = [ViTBlock(size.dim, heads, size.hidden, rope=rope) for _ in range(size.depth)]
     table = None if rotates else torch.zeros(math.prod(grid), size.dim)
@@ -182,8 +182,19 @@ def _predictor(
     return load_mapped(net, weights, ROTARY_PREDICTOR_RULES if rotates else PREDICTOR_RULES), size
 
 
-def _blocks_size(weights: Mapping[str, Any], blocks: str, norm: str, heads: int) -> ViTSize:
-    family = "masked model"
+def blocks_size(weights: Mapping[str, Any], blocks: str, norm: str, heads: int) -> ViTSize:
+    """The size that the shapes of a predictor's weights tell.
+
+    Args:
+        weights: without the prefixes of wrappers.
+        blocks: name of its blocks.
+        norm: name of its last layer norm.
+        heads: number of attention heads, which weights do not tell.
+
+    Raises:
+        BadModelError: if weights are missing, or the heads do not divide the width.
+    """
+    family = "predictor"
     width = shape_of(weights, f"{norm}.weight", 1, family)[0]
     hidden = shape_of(weights, f"{blocks}.0.mlp.fc1.weight", 2, family)[0]
     if width % heads:

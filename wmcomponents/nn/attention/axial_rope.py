@@ -13,18 +13,18 @@ class AxialRoPE(nn.Module, ABC):
     Channels (2i, 2i + 1) are a pair; what is left of a head is not turned. Nor is, along an axis, a token at 0.
 
     Args:
-        dim: size of a head, even.
+        dim: size of a head.
         axes: of the positions; 3 are time, row and column.
         base: the slowest pair turns once in about :math:`2\pi\, base` positions.
 
     Raises:
-        ValueError: for an odd size, or one that gives an axis no pair.
+        ValueError: for a size that gives an axis no pair.
     """
 
     def __init__(self, dim: int, axes: int = 3, base: float = 10_000.0) -> None:
         super().__init__()
         self.share = 2 * ((dim // axes) // 2) if axes > 0 else 0
-        if dim % 2 or self.share < 2:
+        if self.share < 2:
             raise ValueError(f"each of {axes} axes turns pairs of a head's channels; got heads of {dim} channels.")
         self.dim, self.axes, self.base = dim, axes, base
 
@@ -70,7 +70,7 @@ class PairedAxialRoPE(AxialRoPE):
     (2i, 2i + 1) are a pair.
 
     Args:
-        dim: size of a head, even.
+        dim: size of a head.
         axes: of the positions.
         base: of the wavelengths.
 
@@ -96,7 +96,7 @@ class TiledAxialRoPE(AxialRoPE):
     It is no rotation, and kept for the weights that were trained with it.
 
     Args:
-        dim: size of a head, even.
+        dim: size of a head.
         axes: of the positions.
         base: of the wavelengths.
 
