@@ -95,9 +95,9 @@ def dino_wm(name: str, device: str) -> DINOWM:
     """DINO-WM of a preset, on images alone."""
     torch.manual_seed(0)
     side = SIDE if name == "tiny" else 224
-    spec = Composite(pixels=Bounded(0, 255, (side, side, 3), dtype=torch.uint8))
+    spec = Composite(pixels=Bounded(0, 255, torch.Size([side, side, 3]), dtype=torch.uint8))
     config = DINOWMConfig.tiny() if name == "tiny" else DINOWMConfig.official(**{"decoder.channels": 0})
-    return DINOWM(config, spec, Bounded(-1, 1, (2,))).to(device).eval()
+    return DINOWM(config, spec, Bounded(-1, 1, torch.Size([2]))).to(device).eval()
 
 
 def seen(model: FeatureWindowModel, device: str) -> dict[str, Tensor]:
@@ -152,10 +152,10 @@ def sequences(side: int, device: str) -> TensorDict:
 def keeping(setup: Setup, encoder: FrozenEncoderConfig | None = None) -> list[dict[str, Any]]:
     """An update of JEPA-WM, its features kept or encoded again."""
     torch.manual_seed(0)
-    spec = Composite(pixels=Bounded(0, 255, (SIDE, SIDE, 3), dtype=torch.uint8))
+    spec = Composite(pixels=Bounded(0, 255, torch.Size([SIDE, SIDE, 3]), dtype=torch.uint8))
     large = FrozenEncoderConfig("timm", 192, 12, 3, 768, (8, 8), positions=(SIDE, SIDE), size=())
     config = JEPAWMConfig.tiny(encoder=large if encoder is None else encoder)
-    model = JEPAWM(config, spec, Bounded(-1, 1, (2,))).to(setup.device)
+    model = JEPAWM(config, spec, Bounded(-1, 1, torch.Size([2]))).to(setup.device)
     trainer, data = Trainer(model, ReplayBuffer(), progress=False), sequences(SIDE, setup.device)
     cache = CacheFeatures(model.image_features, "pixels")
 

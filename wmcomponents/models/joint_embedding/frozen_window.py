@@ -36,6 +36,7 @@ class FrozenWindowModel(FeatureWindowModel):
         groups: the observations, by what reads them.
         patches: N, of an image.
         dim: D, size of a patch's features.
+        cached_key: under which an observation may hold its image's features, as ``CacheFeatures`` writes them.
 
     Raises:
         ValueError: if there is not one image beside numbers, the encoder gives no patches, or patches do not fill the
@@ -68,6 +69,7 @@ class FrozenWindowModel(FeatureWindowModel):
             frames, parts(groups, patches, dim), observation_spec=observation_spec, action_spec=action_spec
         )
         self.encoder_config, self.groups, self.patches, self.dim = settled, groups, patches, dim
+        self.cached_key = str(features_key(groups.image_keys[0]))
         self.encoder = frozen
         if isinstance(frozen, Brought):
             is_known = encoder_config.is_given  # and the folder holds what it made of the picture
@@ -82,11 +84,6 @@ class FrozenWindowModel(FeatureWindowModel):
         """
         if isinstance(self.encoder, Brought):
             check_same_encoder(self.signature, self.encoder.module, self.groups.image_shape)
-
-    @property
-    def cached_key(self) -> str:
-        """Under which an observation may hold its image's features, as ``CacheFeatures`` writes them."""
-        return str(features_key(self.groups.image_keys[0]))
 
     def image_features(self, images: Tensor) -> Tensor:
         """Features of the patches of images ``[*B, H, W, C]``, ``[*B, N, D]``, without gradient.

@@ -88,10 +88,10 @@ class VJEPA2AC(FrozenWindowModel):
         weights = bare(section(checkpoint, "predictor"))
         size = blocks_size(weights, "predictor_blocks", "predictor_norm", predictor_heads)
         network = VJEPA2ACNetworkConfig(frames, size.dim, size.depth, size.heads, size.hidden / size.dim)
-        image = Bounded(0, 255, (256, 256, 3), dtype=torch.uint8)
+        image = Bounded(0, 255, torch.Size([256, 256, 3]), dtype=torch.uint8)
         shown = Composite(pixels=image, pose=Unbounded(7)) if observation_spec is None else observation_spec
         config = VJEPA2ACConfig.official(network=network)
-        model = cls(config, shown, Bounded(-1, 1, (7,)) if action_spec is None else action_spec, encoder)
+        model = cls(config, shown, Bounded(-1, 1, torch.Size([7])) if action_spec is None else action_spec, encoder)
         load_mapped(model.predictor, weights, VJEPA2_AC_RULES)
         return model
 
