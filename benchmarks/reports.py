@@ -27,6 +27,8 @@ PIXELS = "--horizon 12 --sequences 48 --samples 2 --return-steps 15 --policies 6
 FILM = "--horizon 8 --sequences 24 --samples 1 --film-steps 16"
 """Of worlds of a film's tokens, which draw every frame in rounds."""
 FILM_STEPS = "tokenizer=100 dynamics=100 --sequence-length 16 --batch-size 8 --changes patch=4 rounds=4"
+SHORT = "--horizon 5 --sequences 8 --samples 2 --return-steps 5 --policies 4 --episodes 2 --generations 2"
+"""Of a model whose dreams are dearest: little is looked at."""
 
 
 class Reported(NamedTuple):
@@ -63,6 +65,7 @@ FAMILIES = {
     "TDMPC2": Reported("pendulum", "600", "tdmpc2"),
     "MuZero": Reported("cartpole", "500", "muzero"),
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
+    "LWM": Reported("breakout", "tokenizer=40 transformer=16", "lwm", SHORT),
     "IRIS": Reported("breakout", "", "iris", PIXELS, "pixels/IRIS-MinAtar-Breakout-v1-0/model"),
     "DeltaIRIS": Reported("breakout", "tokenizer=300 transformer=200", "delta_iris", PIXELS),
     "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4".replace("dynamics=100", "dynamics=60"), "genie", FILM),
