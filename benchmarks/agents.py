@@ -26,6 +26,7 @@ from wmcomponents.agents import (
     IRISAgent,
     MuZeroAgent,
     PlaNetAgent,
+    STORMAgent,
     TDMPC2Agent,
     WholeAgent,
     WorldModelsAgent,
@@ -79,6 +80,7 @@ AGENTS: dict[str, type[WholeAgent]] = {
     "IRIS": IRISAgent,
     "Delta-IRIS": DeltaIRISAgent,
     "World Models": WorldModelsAgent,
+    "STORM": STORMAgent,
 }
 
 SIDE_BY_SIDE = {"TD-MPC2": 10, "PlaNet": 10}
@@ -135,7 +137,10 @@ BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
 TASKS: dict[str, Task] = {
     "CartPole-v1": Task(
         "CartPole-v1", 475.0, 12_000,
-        changes={"DreamerV3": {}, "DreamerV2": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH, "World Models": {}},
+        changes={
+            "DreamerV3": {}, "DreamerV2": {}, "STORM": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH,
+            "World Models": {},
+        },
         steps_of={"World Models": 6_000, "MuZero": 8_000, "EfficientZero": 6_000},
         baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
     ),

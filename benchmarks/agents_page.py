@@ -20,6 +20,7 @@ COLOURS = {
     "IRIS": "#be185d",
     "Delta-IRIS": "#4d7c0f",
     "World Models": "#9f1239",
+    "STORM": "#4338ca",
 }
 
 

@@ -30,6 +30,9 @@ FILM_STEPS = "tokenizer=100 dynamics=100 --sequence-length 16 --batch-size 8 --c
 SHORT = "--horizon 5 --sequences 8 --samples 2 --return-steps 5 --policies 4 --episodes 2 --generations 2"
 """Of a model whose dreams are dearest: little is looked at."""
 
+FEWER = "--sequences 48 --samples 2 --policies 6 --episodes 3 --generations 2"
+"""Where a step of the dream reads a KV cache."""
+
 
 class Reported(NamedTuple):
     """How a family is fitted.
@@ -71,6 +74,7 @@ FAMILIES = {
     "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4".replace("dynamics=100", "dynamics=60"), "genie", FILM),
     "GenieRedux": Reported("breakout", FILM_STEPS.replace("100", "25"), "genie", FILM),
     "GenieReduxG": Reported("breakout", FILM_STEPS, "genie", FILM),
+    "STORM": Reported("cartpole", "600", "storm", FEWER),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),
 }
 

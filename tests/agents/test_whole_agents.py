@@ -12,6 +12,7 @@ from wmcomponents.agents import (
     DreamerV2Agent,
     DreamerV3Agent,
     DreamerV3PreprintAgent,
+    STORMAgent,
     WorldModelsAgent,
 )
 from wmcomponents.data import make_env
@@ -29,6 +30,7 @@ FEW = {"prefill": 20, "pretrain": 2, "batch_size": 2, "sequence_length": 4, "eva
         (DreamerV2Agent, "CartPole-v1"),
         (DreamerV3Agent, "CartPole-v1"),
         (DreamerV3PreprintAgent, "CartPole-v1"),
+        (STORMAgent, "CartPole-v1"),
     ],
 )
 def test_a_paper_s_agent_is_an_agent_that_learns(kind, env):

@@ -17,6 +17,11 @@ REFUSED = {
     ("categorical", "dreamer_v1"): "no gradient passes through the index of a choice",
     ("iris", "dreamer_v1"): "no gradient passes through the dreams of IRIS",
     ("delta-iris", "dreamer_v1"): "no gradient passes through the dreams of DeltaIRIS",
+    **dict.fromkeys(
+        [("storm", "dreamer_v1"), ("storm-dict", "dreamer_v1"), ("storm-dict", "dreamer_v2")],
+        "no gradient passes through the dreams of STORM",
+    ),
+    ("storm-dict", "dreamer_v3_preprint"): "no gradient passes through the dreams of STORM",
 }
 
 

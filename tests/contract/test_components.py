@@ -20,6 +20,7 @@ from wmcomponents import decoders, denoisers, dynamics, encoders, heads, tokeniz
 from wmcomponents.codecs import OneHotPlanes, SquaredError, Support
 from wmcomponents.component import Component
 from wmcomponents.decoders import (
+    BatchNormConvDecoder,
     BoardDecoder,
     ConvDecoder,
     FeatureDecoder,
@@ -35,6 +36,7 @@ from wmcomponents.dynamics import (
     ActionGRU,
     AdaptiveFramePredictor,
     AddedActions,
+    CategoricalLatent,
     ConvTransition,
     DeltaTransformer,
     DimensionMixture,
@@ -47,11 +49,13 @@ from wmcomponents.dynamics import (
     RSSMObserve,
     RSSMObserveSequence,
     SimNormDynamics,
+    StateActionTransformer,
     StateTransition,
     TokenTransformer,
     VJEPA2ACPredictor,
 )
 from wmcomponents.encoders import (
+    BatchNormConvEncoder,
     BoardEncoder,
     ConvEncoder,
     ConvRepresentation,
@@ -187,6 +191,12 @@ def latent_actions():
 # One line for each export: a small one, and the specs of what it reads, in the order of its in_keys.
 COMPONENTS = {
     "ConvEncoder": (lambda: ConvEncoder((16, 16, 3), **CONV), [IMAGE]),
+    "BatchNormConvEncoder": (lambda: BatchNormConvEncoder((16, 16, 3), **CONV), [IMAGE]),
+    "BatchNormConvDecoder": (lambda: BatchNormConvDecoder(8, (4, 3), (16, 16, 3), **CONV), [DETER, STOCH]),
+    "StateActionTransformer": (
+        lambda: StateActionTransformer(CategoricalLatent(4, 3), 2, heads=2, dim=8, positions=3, kept=1),
+        [timed(STOCH), timed(ACTION)],
+    ),
     "MLPEncoder": (lambda: MLPEncoder(3, units=4, layers=1), [Unbounded(3)]),
     "MultiEncoder": (
         lambda: MultiEncoder.dreamer_v3(SHOWN, units=4, layers=1, **CONV),

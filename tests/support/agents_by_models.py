@@ -39,6 +39,8 @@ WORLDS = {
     "efficientzero-continuous": "EfficientZero, numbers",
     "iris": "IRIS, choices",
     "delta-iris": "DeltaIRIS, choices",
+    "storm": "STORM, choices",
+    "storm-dict": "STORM, numbers",
     "diamond": "Diamond, choices",
 }
 """Models of the contract by name, and how the page calls them."""

@@ -20,6 +20,7 @@ from wmcomponents.models import (
     JEPAWM,
     LWM,
     PLDM,
+    STORM,
     TDMPC2,
     VJEPA2AC,
     DeltaIRIS,
@@ -57,6 +58,7 @@ from wmcomponents.models import (
     PlaNet,
     PlaNetConfig,
     PLDMConfig,
+    STORMConfig,
     TDMPC2Config,
     VJEPA2ACConfig,
     VJEPA2ACNetworkConfig,
@@ -123,6 +125,7 @@ GENIE = {
     **{"actions": 3, "action_patch": 8, "action_code": 4, "action_dim": 8, "action_heads": 2},
 }
 TEXTS = {**WORDS, "hidden": 16, "text_vocabulary": 12, "spare": 2}
+MIXED_TOKENS = {"groups": 4, "classes": 4, "units": 16, "heads": 2, "dim": 16, "positions": 4, "kept": 2, "bins": 31}
 CHANGES = {
     "mults": (1,),
     "halves": (True,),
@@ -291,6 +294,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("lwm", lambda: lwm(LWMConfig.tiny(**TEXTS), SMALL, OneHot(3))),
+    ("storm", lambda: STORM(STORMConfig.tiny(**MIXED_TOKENS), VECTOR, OneHot(3))),
+    ("storm-dict", lambda: STORM(STORMConfig.tiny(**MIXED_TOKENS, depth=4, mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
@@ -348,6 +353,7 @@ VARIANTS = frozenset(
         "muzero-image",
         "efficientzero-continuous",
         "efficientzero-planes",
+        "storm-dict",
     }
 )
 """Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.

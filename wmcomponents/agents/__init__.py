@@ -18,6 +18,7 @@ from wmcomponents.agents.planet import PlaNetAgent as PlaNetAgent
 from wmcomponents.agents.planning_agent import PlanningAgent as PlanningAgent
 from wmcomponents.agents.schedule import Schedule as Schedule
 from wmcomponents.agents.self_play import SelfPlayAgent as SelfPlayAgent
+from wmcomponents.agents.storm import STORMAgent as STORMAgent
 from wmcomponents.agents.tdmpc2 import TDMPC2Agent as TDMPC2Agent
 from wmcomponents.agents.whole_agent import AgentConfig as AgentConfig
 from wmcomponents.agents.whole_agent import WholeAgent as WholeAgent

@@ -10,17 +10,20 @@ from wmcomponents.agents.actor_critic.estimators import (
     NormalizedDynamicsGradient,
     Reinforce,
 )
-from wmcomponents.agents.actor_critic.optimizers import OneLaProp, SharedAdam, TwoAdams
+from wmcomponents.agents.actor_critic.optimizers import OneAdam, OneLaProp, SharedAdam, TwoAdams
+from wmcomponents.agents.actor_critic.targets import ArrivalReturn, FutureReturn, OwnValueReturn
 from wmcomponents.agents.evolution.pedals import SteeringAndPedals
 from wmcomponents.objectives import ExponentialAverage, PeriodicCopy
 from wmcomponents.training import ConstantThenDecay, LinearDecay
 
 NUMBERS = (
-    OneLaProp, TwoAdams, SharedAdam, LinearDecay, ConstantThenDecay, ExponentialAverage, PeriodicCopy, SteeringAndPedals
+    OneAdam, OneLaProp, TwoAdams, SharedAdam, LinearDecay, ConstantThenDecay, ExponentialAverage, PeriodicCopy,
+    SteeringAndPedals,
 )  # fmt: skip
 ARGUMENTS: dict[type, tuple[str, ...]] = {
     **{kind: tuple(one.name for one in fields(kind)) for kind in NUMBERS},
     Reinforce: (), DynamicsGradient: (), NormalizedDynamicsGradient: (), MixedGradient: ("dynamics",),
+    FutureReturn: ("lam",), OwnValueReturn: ("lam",), ArrivalReturn: ("lam", "from_start"),
 }  # fmt: skip
 """Parts that may stand among the arguments, and what each is made of: plain values that it holds by the same name."""
 

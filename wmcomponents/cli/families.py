@@ -32,6 +32,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "PLDM": ("tiny", "official"),
     "PlaNet": ("tiny", "official"),
     "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),
+    "STORM": ("tiny", "atari"),
     "TDMPC2": ("tiny", "size1", "size5", "size19", "size48", "size317"),
     "VJEPA2AC": ("tiny", "official"),
     "WorldModels": ("tiny", "carracing", "doom"),

@@ -101,6 +101,12 @@ AGENTS: dict[str, KnownAgent] = {
         "wmcomponents.agents:DreamerV3PreprintAgent",
         ("tiny", "s", "xl"),
     ),
+    "storm": KnownAgent(
+        "actor-critic",
+        "wmcomponents.agents:STORMAgent.behaviour_in",
+        "wmcomponents.agents:STORMAgent",
+        ("tiny", "atari"),
+    ),
     "iris": KnownAgent(
         "recurrent actor-critic",
         "wmcomponents.agents:IRISAgent.behaviour_in",

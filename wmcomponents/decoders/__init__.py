@@ -1,5 +1,6 @@
 """From latent states to observations."""
 
+from wmcomponents.decoders.batch_norm_conv import BatchNormConvDecoder as BatchNormConvDecoder
 from wmcomponents.decoders.board import BoardDecoder as BoardDecoder
 from wmcomponents.decoders.conv import ConvDecoder as ConvDecoder
 from wmcomponents.decoders.features import FeatureDecoder as FeatureDecoder

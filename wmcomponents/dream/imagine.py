@@ -130,6 +130,49 @@ def rollout(model: WorldModel, policy: Policy, state: State, horizon: int, noise
     )
 
 
+class Passed(NamedTuple):
+    """What a trajectory leaves whose states are not kept, time after the batch dims.
+
+    Attributes:
+        last: s_T, ``[*B, ...]`` each.
+        rewards: r_1..r_T, ``[*B, T, 1]``; ``None`` where the model has none.
+        conts: P(not terminated)_1.._T, ``[*B, T, 1]``; ``None`` where the model does not predict it.
+    """
+
+    last: State
+    rewards: Tensor | None
+    conts: Tensor | None
+
+
+def passed_through(model: WorldModel, policy: Policy, state: State, horizon: int, noise: Noise | None) -> Passed:
+    """:func:`rollout` for whoever keeps of each state what it needs when it acts there.
+
+    Where no gradient is recorded, each state is given away to the next step: a transformer's cache is written in place.
+
+    Args:
+        model: the world model.
+        policy: gives a_t from s_t, and must keep no view of it.
+        state: s_0, ``[*B, ...]``; left as it is.
+        horizon: T.
+        noise: z of every step, ``[T, *B, ...]`` each; ``None`` takes modes.
+    """
+    key, leaf = next(iter(model.state_spec.items()))
+    time = state[cast(str, key)].ndim - leaf.ndim
+    rewards, conts = [], []
+    step = model.imagine
+    for t in range(horizon):
+        action = policy(state)
+        state, reward, cont = step(state, action, None if noise is None else {k: v[t] for k, v in noise.items()})
+        rewards.append(reward)
+        conts.append(cont)
+        step = model.imagine if torch.is_grad_enabled() else model.imagine_inplace
+    return Passed(
+        state,
+        None if rewards[0] is None else torch.stack(rewards, time),
+        None if conts[0] is None else torch.stack(conts, time),
+    )
+
+
 def compiled_rollout(**options: Any) -> Callable[..., Rollout]:
     """:func:`rollout` compiled as a whole, which is what pays (compiling a single step does not).
 

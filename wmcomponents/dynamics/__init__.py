@@ -50,6 +50,7 @@ from wmcomponents.dynamics.tokens.maskgit import MaskedEmbedding as MaskedEmbedd
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDecoding as MaskGITDecoding
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDynamics as MaskGITDynamics
 from wmcomponents.dynamics.tokens.maskgit import SkippedEmbedding as SkippedEmbedding
+from wmcomponents.dynamics.tokens.state_action_transformer import StateActionTransformer as StateActionTransformer
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionLogits as TextVisionLogits
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionTransformer as TextVisionTransformer
 from wmcomponents.dynamics.tokens.text_vision_transformer import Words as Words

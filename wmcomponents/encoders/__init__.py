@@ -1,5 +1,6 @@
 """From observations to embeddings."""
 
+from wmcomponents.encoders.batch_norm_conv import BatchNormConvEncoder as BatchNormConvEncoder
 from wmcomponents.encoders.board import BoardEncoder as BoardEncoder
 from wmcomponents.encoders.conv import ConvEncoder as ConvEncoder
 from wmcomponents.encoders.frozen import FrozenEncoder as FrozenEncoder

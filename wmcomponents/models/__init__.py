@@ -158,6 +158,7 @@ from wmcomponents.models.rssm.planet.config import PlaNetOptimizerConfig as PlaN
 from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
 from wmcomponents.models.rssm.planet.objective import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.models.tokens.base import CachedTransformerModel as CachedTransformerModel
+from wmcomponents.models.tokens.base import KVCachedModel as KVCachedModel
 from wmcomponents.models.tokens.config import TokenLossConfig as TokenLossConfig
 from wmcomponents.models.tokens.config import TokenOptimizerConfig as TokenOptimizerConfig
 from wmcomponents.models.tokens.delta_iris.config import DeltaIRISConfig as DeltaIRISConfig
@@ -211,6 +212,12 @@ from wmcomponents.models.tokens.lwm.stages import TEXT_STAGES as TEXT_STAGES
 from wmcomponents.models.tokens.lwm.stages import VISION_STAGES as VISION_STAGES
 from wmcomponents.models.tokens.lwm.stages import ContextStage as ContextStage
 from wmcomponents.models.tokens.objective import TokenWorldLoss as TokenWorldLoss
+from wmcomponents.models.tokens.storm.config import STORMConfig as STORMConfig
+from wmcomponents.models.tokens.storm.config import STORMLossConfig as STORMLossConfig
+from wmcomponents.models.tokens.storm.config import STORMNetworkConfig as STORMNetworkConfig
+from wmcomponents.models.tokens.storm.config import STORMOptimizerConfig as STORMOptimizerConfig
+from wmcomponents.models.tokens.storm.model import STORM as STORM
+from wmcomponents.models.tokens.storm.objective import STORMLoss as STORMLoss
 from wmcomponents.models.value_equivalent.base import ValueEquivalentModel as ValueEquivalentModel
 from wmcomponents.models.value_equivalent.config import ValueEquivalentLossConfig as ValueEquivalentLossConfig
 from wmcomponents.models.value_equivalent.config import ValueEquivalentOptimizerConfig as ValueEquivalentOptimizerConfig
@@ -260,6 +267,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "MuZero": MuZero,
     "PLDM": PLDM,
     "PlaNet": PlaNet,
+    "STORM": STORM,
     "TDMPC2": TDMPC2,
     "VJEPA2AC": VJEPA2AC,
     "WorldModels": WorldModels,

@@ -17,6 +17,8 @@ from wmcomponents.nn.attention.positions import InterleavedRoPE as InterleavedRo
 from wmcomponents.nn.attention.positions import LearnedPositions as LearnedPositions
 from wmcomponents.nn.attention.positions import RoPE as RoPE
 from wmcomponents.nn.attention.positions import sinusoidal_positions as sinusoidal_positions
+from wmcomponents.nn.attention.post_norm import PostNormBlock as PostNormBlock
+from wmcomponents.nn.attention.post_norm import PostNormTransformer as PostNormTransformer
 from wmcomponents.nn.attention.ring_attention import RingAttention as RingAttention
 from wmcomponents.nn.attention.sequence_layout import ContiguousLayout as ContiguousLayout
 from wmcomponents.nn.attention.sequence_layout import SequenceLayout as SequenceLayout

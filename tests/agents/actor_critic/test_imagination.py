@@ -18,6 +18,7 @@ from wmcomponents.agents.actor_critic import (
     dreamer_v2_loss,
     dreamer_v3_loss,
     dreamer_v3_preprint_loss,
+    storm_loss,
 )
 from wmcomponents.heads import TwoHotHead
 
@@ -27,7 +28,11 @@ PAPERS = {
     "dreamer-v2": dreamer_v2_loss,
     "dreamer-v3-preprint": dreamer_v3_preprint_loss,
     "dreamer-v3": dreamer_v3_loss,
+    "storm": storm_loss,
 }
+
+UPDATES = {("storm", NUMBER): 160}
+"""Of the tests below, where 80 do not suffice: the returns that STORM teaches its critic lean on what that says."""
 
 
 def starts(rows=16):
@@ -52,7 +57,7 @@ def test_every_papers_actor_critic_learns_what_pays(paper, action):
     model = Walk(action)
     loss = PAPERS[paper](model, units=32, horizon=6)
     before = float(loss(starts())["return"])
-    found = train(loss, 80, lr=3e-3)
+    found = train(loss, UPDATES.get((paper, action), 80), lr=3e-3)
     assert all(value.isfinite().all() for value in found.values())
     with set_exploration_type(ExplorationType.MODE):
         acted = loss.actor(TensorDict({"latent": model.features({"place": torch.zeros(1, 1)})}, [1]))["action"]

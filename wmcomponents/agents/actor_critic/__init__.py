@@ -15,9 +15,11 @@ from wmcomponents.agents.actor_critic.estimators import Reinforce as Reinforce
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss as ImaginationLoss
 from wmcomponents.agents.actor_critic.normalizers import NoNormalizer as NoNormalizer
 from wmcomponents.agents.actor_critic.normalizers import PercentileNormalizer as PercentileNormalizer
+from wmcomponents.agents.actor_critic.normalizers import RankNormalizer as RankNormalizer
 from wmcomponents.agents.actor_critic.normalizers import ReturnNormalizer as ReturnNormalizer
 from wmcomponents.agents.actor_critic.normalizers import StdNormalizer as StdNormalizer
 from wmcomponents.agents.actor_critic.optimizers import ActorCriticOptimizer as ActorCriticOptimizer
+from wmcomponents.agents.actor_critic.optimizers import OneAdam as OneAdam
 from wmcomponents.agents.actor_critic.optimizers import OneLaProp as OneLaProp
 from wmcomponents.agents.actor_critic.optimizers import SharedAdam as SharedAdam
 from wmcomponents.agents.actor_critic.optimizers import TwoAdams as TwoAdams
@@ -25,6 +27,7 @@ from wmcomponents.agents.actor_critic.papers import dreamer_v1_loss as dreamer_v
 from wmcomponents.agents.actor_critic.papers import dreamer_v2_loss as dreamer_v2_loss
 from wmcomponents.agents.actor_critic.papers import dreamer_v3_loss as dreamer_v3_loss
 from wmcomponents.agents.actor_critic.papers import dreamer_v3_preprint_loss as dreamer_v3_preprint_loss
+from wmcomponents.agents.actor_critic.papers import storm_loss as storm_loss
 from wmcomponents.agents.actor_critic.recurrent import RecurrentActorCritic as RecurrentActorCritic
 from wmcomponents.agents.actor_critic.recurrent import RecurrentLosses as RecurrentLosses
 from wmcomponents.agents.actor_critic.recurrent import RecurrentStep as RecurrentStep
@@ -41,6 +44,7 @@ from wmcomponents.agents.actor_critic.recurrent_policy import Reconstruction as 
 from wmcomponents.agents.actor_critic.recurrent_policy import RecurrentPolicy as RecurrentPolicy
 from wmcomponents.agents.actor_critic.targets import ArrivalReturn as ArrivalReturn
 from wmcomponents.agents.actor_critic.targets import FutureReturn as FutureReturn
+from wmcomponents.agents.actor_critic.targets import OwnValueReturn as OwnValueReturn
 from wmcomponents.agents.actor_critic.targets import ReturnTargets as ReturnTargets
 from wmcomponents.agents.actor_critic.targets import Targets as Targets
 from wmcomponents.agents.actor_critic.targets import replay_targets as replay_targets

@@ -43,6 +43,7 @@ class Actor(Component):
         outscale: factor on the initial weight of the output layer: near 0, all actions are alike at first.
         norm: normalisation.
         act: activation.
+        bias: whether the hidden layers have biases.
         in_keys: features and noise.
         out_keys: the action and its log probability.
 
@@ -67,6 +68,7 @@ class Actor(Component):
         outscale: float = 0.01,
         norm: Norm = "rms",
         act: Activation = "silu",
+        bias: bool = True,
         in_keys: Sequence[NestedKey] = ("latent", ("noise", "action")),
         out_keys: Sequence[NestedKey] = ("action", "sample_log_prob"),
     ) -> None:
@@ -78,7 +80,7 @@ class Actor(Component):
             described = self.distribution.mode(torch.zeros(self.distribution.params)).shape[-1]
         if described != size:
             raise ValueError(f"the action is a vector of {size} numbers, and the distribution is over {described}.")
-        self.mlp = MLP(in_features, units, layers, norm, act)
+        self.mlp = MLP(in_features, units, layers, norm, act, bias)
         self.out = linear(self.mlp.out_features, self.distribution.params, outscale)
 
     def raw(self, feat: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from wmcomponents.agents.actor_critic.optimizers import ActorCriticOptimizer, On
 from wmcomponents.agents.actor_critic.targets import FutureReturn, ReturnTargets
 from wmcomponents.agents.actor_critic.terms import actor_term, critic_term
 from wmcomponents.agents.actor_critic.through_dynamics import check_gradient_through
-from wmcomponents.dream.imagine import rollout
+from wmcomponents.dream.imagine import passed_through, rollout
 from wmcomponents.dream.starts import model_device
 from wmcomponents.dream.uncertainty import UNCERTAINTY, Uncertainty
 from wmcomponents.heads import Head
@@ -79,6 +79,8 @@ class ImaginationLoss(LossModule):
         bootstrap: whose values returns are built on: the ``"critic"``'s own (DreamerV3), or the ``"slow"`` one's
             (DreamerV2).
         slow_scale: weight of the critic's distance from the slow one; 0 without.
+        slow_target: what of the slow critic that is: its ``"value"`` (DreamerV3), or the ``"return"`` that is built on
+            its values (STORM's code).
         entropy_scale: weight of the policy's entropy.
         horizon: H, steps of a dream.
         discount: :math:`\gamma`, multiplied with the model's probability of going on.
@@ -112,6 +114,7 @@ class ImaginationLoss(LossModule):
         follow: ExponentialAverage | PeriodicCopy | None = SLOWLY,
         bootstrap: Literal["critic", "slow"] = "critic",
         slow_scale: float = 1.0,
+        slow_target: Literal["value", "return"] = "value",
         entropy_scale: float = 3e-4,
         horizon: int = 15,
         discount: float = 1.0 - 1.0 / 333,
@@ -127,6 +130,8 @@ class ImaginationLoss(LossModule):
         if uncertainty is not None:
             uncertainty.check(world_model)
             uncertainty.try_out(world_model)
+        if slow_target not in ("value", "return"):
+            raise ValueError(f"slow_target is 'value' or 'return'; got {slow_target!r}.")
         if follow is None and (bootstrap == "slow" or slow_scale):
             raise ValueError("a slow critic follows by follow=...; without one, bootstrap='critic' and slow_scale=0.")
         super().__init__()
@@ -138,7 +143,8 @@ class ImaginationLoss(LossModule):
         if self.estimator.needs_dynamics:
             check_gradient_through(world_model, actor.action_vector)
         self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
-        self.follow, self.bootstrap, self.slow_scale = follow, bootstrap, slow_scale
+        self.follow, self.bootstrap = follow, bootstrap
+        self.slow_scale, self.slow_target = slow_scale, slow_target
         self.entropy_scale, self.discount = entropy_scale, discount
         self.optimizer = OneLaProp() if optimizer is None else optimizer
         self.horizon = whole("horizon", horizon, 2, "a number of imagined steps, at least 2")
@@ -211,19 +217,27 @@ class ImaginationLoss(LossModule):
             noise = model.noise_source("imagine")((self.horizon, rows), self.generator)
             action_noise = iter(actions.draw((self.horizon, rows), self.generator))
         vectors: list[Tensor] = []
+        seen: list[Tensor] = []
 
         def act(now: State) -> Tensor:
-            raw = self.actor.raw(model.features(now).detach())
+            seen.append(model.features(now))
+            raw = self.actor.raw(seen[-1].detach())
             vectors.append(actions.mode(raw) if mode else actions.sample(raw, next(action_noise)))
             known = self.actor.action_vector
             return known.relaxed(vectors[-1]) if self.estimator.needs_dynamics else known.inverse(vectors[-1])
 
         with self._differentiable(), frozen(model), EvalMode(model):
-            states, taken, rewards, conts = rollout(model, act, state, self.horizon, noise)
-            features, unknown = model.features(states), None
-            if self.uncertainty is not None:
+            unknown = None
+            if self.uncertainty is None:
+                # States may hold a transformer's cache: of each only what the policy reads is kept.
+                last, rewards, conts = passed_through(model, act, state, self.horizon, noise)
+                seen.append(model.features(last))
+            else:
+                states, taken, rewards, conts = rollout(model, act, state, self.horizon, noise)
+                seen.append(model.features({key: value[:, -1] for key, value in states.items()}))
                 before = {key: value[:, :-1] for key, value in states.items()}
                 unknown, rewards, conts = self.uncertainty.judged_dream(model, before, taken, rewards, conts)
+            features = torch.stack(seen, 1)
         if rewards is None:
             raise ValueError(f"{type(model).__name__} says that it predicts rewards, and returned none.")
         first_reward, first_cont = self._first(start, rewards[:, :1])
@@ -250,8 +264,7 @@ class ImaginationLoss(LossModule):
         log_prob = self.actor.distribution.log_prob(policy, dreamt.vector.detach())
         baseline = slow if self.bootstrap == "slow" else value
         actor = actor_term(targets, baseline, log_prob, entropy, self.estimator, self.normalizer, self.entropy_scale)
-        regulariser = slow if self.slow_scale else None
-        critic = critic_term(self.critic, raw, targets, regulariser, self.slow_scale)
+        critic = critic_term(self.critic, raw, targets, self._regulariser(dreamt, slow), self.slow_scale)
         batch = tensordict.get(self._states[0]).shape[: tensordict.ndim]
         told = {} if dreamt.uncertainty is None else {UNCERTAINTY: dreamt.uncertainty.mean()}
         return TensorDict(
@@ -278,6 +291,14 @@ class ImaginationLoss(LossModule):
         critic = self.slow_critic if self.bootstrap == "slow" else self.critic
         with frozen(critic):
             return self._value(critic, features)
+
+    def _regulariser(self, dreamt: Dreamt, slow: Tensor) -> Tensor | None:
+        """What the critic is kept near, of s_0 .. s_H ``[N, H + 1]``; the slow values where it is not valued."""
+        if not self.slow_scale or self.slow_target == "value":
+            return slow if self.slow_scale else None
+        built = self.targets(dreamt.reward, dreamt.cont, slow)
+        first, count = built.first_state, built.state_value.shape[-1]
+        return torch.cat([slow[..., :first], built.state_value, slow[..., first + count :]], -1)
 
     def _differentiable(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self.estimator.needs_dynamics else torch.no_grad()

@@ -139,6 +139,32 @@ class PercentileNormalizer(RunningNormalizer):
         return (high - low).clamp_min(self.limit)
 
 
+class RankNormalizer(PercentileNormalizer):
+    """The same between two returns of the batch that have certain ranks, without interpolation (STORM's code).
+
+    Args:
+        rate: share of a new batch in the averages, in (0, 1].
+        limit: the scale is at least this.
+        debias: whether averages are divided by the share of data in them; STORM's start from 0.
+        low: lower quantile.
+        high: upper quantile.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Example:
+        >>> normalizer = RankNormalizer(rate=1.0)
+        >>> normalizer.update(torch.arange(1.0, 101.0))
+        >>> float(normalizer.scale)
+        90.0
+    """
+
+    def statistics(self, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """The returns of ranks ``int(N * low)`` and ``int(N * high)`` of ``[N]``, counted from 1."""
+        low, high = (max(1, int(share * returns.numel())) for share in (self.low, self.high))
+        return returns.kthvalue(low).values, returns.kthvalue(high).values
+
+
 class StdNormalizer(RunningNormalizer):
     """The standard deviation of returns.
 

@@ -48,6 +48,33 @@ class OneLaProp(ActorCriticOptimizer):
 
 
 @dataclass(frozen=True)
+class OneAdam(ActorCriticOptimizer):
+    """Adam over both, behind a gradient clipped by its whole norm (STORM).
+
+    Attributes:
+        lr: learning rate.
+        eps: number added to the root of the mean square.
+        max_norm: largest norm of the gradient of both together.
+        warmup: steps over which the rate grows from 0.
+        critic_lr: learning rate of the critic, if it has its own.
+    """
+
+    lr: float = 3e-5
+    eps: float = 1e-5
+    max_norm: float = 100.0
+    warmup: int = 0
+    critic_lr: float | None = None
+
+    def make(self, actor: nn.Module, critic: nn.Module, lr: float | None, warmup: int | None) -> Optimizer:
+        """Adam."""
+        rate = self.lr if lr is None else lr
+        own = rate if self.critic_lr is None else self.critic_lr
+        groups = [{"params": list(actor.parameters()), "lr": rate}, {"params": list(critic.parameters()), "lr": own}]
+        steps = self.warmup if warmup is None else warmup
+        return ClippedAdam(groups, rate, eps=self.eps, max_norm=self.max_norm, warmup=steps)
+
+
+@dataclass(frozen=True)
 class TwoAdams(ActorCriticOptimizer):
     """Adam with a rate for each, and each clipped by its own norm (Dreamer, DreamerV2, DreamerV3's preprint).
 

@@ -14,9 +14,9 @@ from wmcomponents.agents.actor_critic.action_distributions import (
 from wmcomponents.agents.actor_critic.actor import Actor
 from wmcomponents.agents.actor_critic.estimators import DynamicsGradient, NormalizedDynamicsGradient, Reinforce
 from wmcomponents.agents.actor_critic.imagination import ImaginationLoss
-from wmcomponents.agents.actor_critic.normalizers import NoNormalizer, PercentileNormalizer
-from wmcomponents.agents.actor_critic.optimizers import TwoAdams
-from wmcomponents.agents.actor_critic.targets import ArrivalReturn, FutureReturn
+from wmcomponents.agents.actor_critic.normalizers import NoNormalizer, PercentileNormalizer, RankNormalizer
+from wmcomponents.agents.actor_critic.optimizers import OneAdam, TwoAdams
+from wmcomponents.agents.actor_critic.targets import ArrivalReturn, FutureReturn, OwnValueReturn
 from wmcomponents.codecs import ActionVector, DiscreteCodec
 from wmcomponents.dream.starts import model_device
 from wmcomponents.heads import NormalHead, PreprintTwoHotHead, TwoHotHead
@@ -158,6 +158,42 @@ def dreamer_v3_loss(model: WorldModel, *, units: int = 256, seed: int = 0, **cha
             "normalizer": PercentileNormalizer(),
             "follow": ExponentialAverage(0.02),
             "seed": seed,
+            **changes,
+        },
+    )
+
+
+def storm_loss(model: WorldModel, *, units: int = 512, seed: int = 0, **changes: Any) -> ImaginationLoss:
+    """STORM's behaviour: that of DreamerV3's preprint, with returns and a regulariser of its own.
+
+    The score function for all actions. Returns are :class:`OwnValueReturn`, the critic is kept near those that are
+    built on the slow critic's values, and the percentiles are returns of the batch.
+
+    Args:
+        model: offers features and rewards.
+        units: width of actor and critic, of two layers each.
+        seed: of the dreams.
+        **changes: of :class:`ImaginationLoss`.
+
+    Reference: Zhang et al., STORM (2023), eq. 6 to 10, and the authors' code.
+    """
+    features, action = _sizes(model)
+    distribution = _categorical(action) or BoundedNormalActions(action.size)
+    plain: Any = {"norm": "layer", "act": "relu", "bias": False, "outscale": 1.0}
+    return ImaginationLoss(
+        model,
+        Actor(features, model.action_spec, distribution=distribution, units=units, layers=2, **plain),
+        PreprintTwoHotHead(features, units, 2, **plain, **CRITIC_KEYS),
+        **{
+            "targets": OwnValueReturn(),
+            "estimator": Reinforce(),
+            "normalizer": RankNormalizer(),
+            "follow": ExponentialAverage(0.02),
+            "slow_target": "return",
+            "horizon": 16,
+            "discount": 0.985,
+            "seed": seed,
+            "optimizer": OneAdam(),
             **changes,
         },
     )

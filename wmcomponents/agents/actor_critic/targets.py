@@ -83,6 +83,34 @@ class FutureReturn(ReturnTargets):
         return Targets(returns, weight, returns.detach(), weight, 0)
 
 
+class OwnValueReturn(ReturnTargets):
+    r"""As :class:`FutureReturn`, but one-step values are those of the state that a step leaves (STORM's code).
+
+    .. math:: R_t = r_{t+1} + c_{t+1} \left((1 - \lambda) v_t + \lambda R_{t+1}\right), \qquad R_H = v_H
+
+    Every step weighs as much as any other, also behind an end.
+
+    Reference: Zhang et al., STORM (2023), and its code; eq. 8 of the paper has :math:`v_{t+1}`.
+
+    Example:
+        >>> ones = torch.ones(1, 4)
+        >>> OwnValueReturn(lam=0.0)(ones, ones, torch.tensor([[5.0, 6.0, 7.0, 8.0]])).state_value
+        tensor([[6., 7., 8.]])
+    """
+
+    def forward(
+        self, reward: Float[Tensor, "*batch h1"], cont: Float[Tensor, "*batch h1"], value: Float[Tensor, "*batch h1"]
+    ) -> Targets:
+        """H returns, of a_0 .. a_{H-1} and of s_0 .. s_{H-1}."""
+        # A last step of no reward that only hands on v_H lets the common recursion begin there.
+        last = torch.zeros_like(value[..., :1])
+        rewards = torch.cat([reward[..., 1:], value[..., -1:]], -1)
+        conts = torch.cat([cont[..., 1:], last], -1)
+        returns = lambda_return(rewards, conts, torch.cat([value[..., :-1], last], -1), self.lam)[..., :-1]
+        weight = torch.ones_like(returns)
+        return Targets(returns, weight, returns.detach(), weight, 0)
+
+
 class ArrivalReturn(ReturnTargets):
     r"""A state's value holds the reward of arriving there (Dreamer, DreamerV2).
 

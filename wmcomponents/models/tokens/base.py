@@ -20,29 +20,17 @@ T = TypeVar("T", bound=ImageTokenizer | DeltaTokenizer)
 D = TypeVar("D", bound=Component)
 
 
-class CachedTransformerModel(PretrainedModel, Generic[T, D]):
-    """A model whose state has a large entry ``kv_cache``, and whose action is one choice.
+class KVCachedModel(PretrainedModel):
+    """A model whose state has a large entry ``kv_cache``: what it does by steps that write into the one they are given.
 
-    A family says what its parts are (``class MyModel(CachedTransformerModel[MyTokenizer, MyTransformer])``), and writes
-    :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they are given.
-
-    Attributes:
-        tokenizer: what stands between observations and tokens.
-        dynamics: the transformer over tokens and actions.
-        rewards: how the transformer's logits tell a reward.
+    A family writes :meth:`_read`, :meth:`_filtered` and ``imagine_inplace``, the latter two into the cache that they
+    are given.
     """
 
-    format_1_states = {"cache": "kv_cache"}
-    tokenizer: T
-    dynamics: D
-    rewards: RewardDistribution
-
-    def prepare(self, sequences: TensorDictBase) -> None:
-        """Warn of rewards that the model does not tell apart."""
-        self.rewards.prepare(rewards_in(sequences))
-
     @abstractmethod
-    def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
+    def _read(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """What the filter takes in of a sequence ``[*B, T]``, all at once: by name, ``[*B, T, ...]``.
 
         Args:
@@ -50,6 +38,7 @@ class CachedTransformerModel(PretrainedModel, Generic[T, D]):
             action: that led to each observation.
             observation: what was seen.
             is_init: where episodes begin.
+            noise: z as base noise, or ``None`` for the mode.
         """
 
     @abstractmethod
@@ -69,26 +58,67 @@ class CachedTransformerModel(PretrainedModel, Generic[T, D]):
         """One step of the filter, of ``[*B]`` rows; see :meth:`WorldModel.observe`."""
         time = is_init.ndim - 1
         shown = {key: value.unsqueeze(time) for key, value in observation.items()}
-        return self.observe_last(state, action.unsqueeze(time), shown, is_init.unsqueeze(time), noise)
+        drawn = None if noise is None else {key: value.unsqueeze(time) for key, value in noise.items()}
+        return self.observe_last(state, action.unsqueeze(time), shown, is_init.unsqueeze(time), drawn)
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The filter along a sequence ``[*B, T]``, all images encoded at once."""
-        states = list(self._along(state, action, observation, is_init))
+        states = list(self._along(state, action, observation, is_init, noise))
         return {key: torch.stack([s[key] for s in states], is_init.ndim - 2) for key in states[0]}
 
     def observe_last(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The last state of a sequence ``[*B, T]``; the caches of the others are never held at once."""
-        for after in self._along(state, action, observation, is_init, keeps=False):
+        for after in self._along(state, action, observation, is_init, noise, keeps=False):
             state = after
         return state
 
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """One step of the dream, of ``[*B]`` rows; see :meth:`WorldModel.imagine`."""
         return self.imagine_inplace(owned(state), action, noise)
+
+    def _along(
+        self,
+        state: State,
+        action: Tensor,
+        observation: Observation,
+        is_init: Tensor,
+        noise: Noise | None,
+        keeps: bool = True,
+    ) -> Iterator[State]:
+        """The states of a sequence in turn; written into each other where none is kept."""
+        time = is_init.ndim - 2
+        seen = self._read(state, action, observation, is_init, noise)
+        state = owned(state)
+        for t in range(is_init.shape[time]):
+            now = {key: value.select(time, t) for key, value in seen.items()}
+            state = self._filtered(state, action.select(time, t), now, is_init.select(time, t))
+            yield state
+            state = owned(state) if keeps else state
+
+
+class CachedTransformerModel(KVCachedModel, Generic[T, D]):
+    """A model of tokens: a tokenizer, a transformer over them and over actions, each one choice.
+
+    A family says what its parts are (``class MyModel(CachedTransformerModel[MyTokenizer, MyTransformer])``).
+
+    Attributes:
+        tokenizer: what stands between observations and tokens.
+        dynamics: the transformer over tokens and actions.
+        rewards: how the transformer's logits tell a reward.
+    """
+
+    format_1_states = {"cache": "kv_cache"}
+    tokenizer: T
+    dynamics: D
+    rewards: RewardDistribution
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Warn of rewards that the model does not tell apart."""
+        self.rewards.prepare(rewards_in(sequences))
 
     def action_token(self, action: Tensor) -> Tensor:
         """An action as its number, int64 ``[*B]``; none at all counts as the first.
@@ -97,19 +127,6 @@ class CachedTransformerModel(PretrainedModel, Generic[T, D]):
             action: ``[*B, ...]`` as ``action_spec`` says.
         """
         return action.long().argmax(-1) if isinstance(self.action_spec, OneHot) else action.long().clamp_min(0)
-
-    def _along(
-        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, keeps: bool = True
-    ) -> Iterator[State]:
-        """The states of a sequence in turn; written into each other where none is kept."""
-        time = is_init.ndim - 2
-        seen = self._read(state, action, observation, is_init)
-        state = owned(state)
-        for t in range(is_init.shape[time]):
-            now = {key: value.select(time, t) for key, value in seen.items()}
-            state = self._filtered(state, action.select(time, t), now, is_init.select(time, t))
-            yield state
-            state = owned(state) if keeps else state
 
 
 def owned(state: State) -> State:

@@ -107,7 +107,9 @@ class FrameTokenModel(CachedTransformerModel[ImageTokenizer[VectorQuantizer], D]
         """The codes of the frame side by side, and the transformer's output at the last action."""
         return torch.cat([self.tokenizer.quantizer.lookup(state["tokens"]).flatten(-2), state["hidden"]], -1)
 
-    def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
+    def _read(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """The tokens of all images."""
         return {"tokens": self.tokenizer.tokens(observation[self.image_key])}
 

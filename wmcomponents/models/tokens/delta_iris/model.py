@@ -162,7 +162,9 @@ class DeltaIRIS(CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTra
         return torch.cat([state["vector"], state["hidden"]], -1)
 
     @torch.no_grad()
-    def _read(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> dict[str, Tensor]:
+    def _read(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> dict[str, Tensor]:
         """All frames, what the transformer sees of them, and the changes that led to them."""
         time, frames = is_init.ndim - 2, observation[self.image_key]
         before = torch.cat([state["frame"].unsqueeze(time), frames.narrow(time, 0, frames.shape[time] - 1)], time)

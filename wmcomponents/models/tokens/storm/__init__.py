@@ -1,0 +1,1 @@
+"""STORM (Zhang et al., 2023)."""
