@@ -39,7 +39,7 @@ class STORMAgent(WholeAgent):
             "optimizer": OneAdam(1e-3, warmup=50, critic_lr=3e-3), "schedule": LinearDecay(2400),
         }  # fmt: skip
         times = Schedule(prefill=500, pretrain=100, updates_per_step=0.2, steps_between=5)
-        sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000}
+        sizes: Any = {"batch_size": 16, "sequence_length": 16, "capacity": 100_000, "lr": 3e-3}
         return AgentConfig(STORMConfig.tiny(), behaviour, schedule=times, **sizes).vary(**changes)
 
     @classmethod
