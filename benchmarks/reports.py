@@ -53,8 +53,9 @@ class Reported(NamedTuple):
 
 
 FAMILIES = {
-    "VJEPA2AC": Reported("breakout", "200", "vjepa2_ac", PIXELS),
     "DINOWM": Reported("breakout", "200", "dino_wm", PIXELS),
+    "JEPAWM": Reported("breakout", "200", "jepa_wm", PIXELS),
+    "VJEPA2AC": Reported("breakout", "200", "vjepa2_ac", PIXELS),
     "WorldModels": Reported("cartpole", "1000", "world_models"),
     "PlaNet": Reported("pendulum", "500", "planet"),
     "DreamerV1": Reported("pendulum", "500", "dreamer_v1"),
@@ -64,7 +65,6 @@ FAMILIES = {
     "JEPA": Reported("pendulum", "600", "jepa"),
     "LeWM": Reported("pendulum", "150", "lewm"),
     "PLDM": Reported("pendulum", "300", "pldm"),
-    "JEPAWM": Reported("breakout", "200", "jepa_wm", PIXELS),
     "TDMPC2": Reported("pendulum", "600", "tdmpc2"),
     "MuZero": Reported("cartpole", "500", "muzero"),
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
