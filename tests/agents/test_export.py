@@ -110,7 +110,11 @@ def test_a_model_that_was_put_together_by_hand_is_left_out(tmp_path):
 @pytest.mark.parametrize("whole", [known.whole for known in AGENTS.values() if known.whole])
 def test_the_arguments_of_every_paper_s_behaviour_come_back_from_json(whole):
     numbers = resolved(whole).tiny_config().behaviour
-    assert from_json(json.loads(json.dumps(to_json(numbers)))) == dict(numbers)
+    told = to_json(numbers)
+    again = from_json(json.loads(json.dumps(told)))
+    assert to_json(again) == told and {key: type(value) for key, value in again.items()} == {
+        key: type(value) for key, value in numbers.items()
+    }
 
 
 def test_parts_among_the_arguments_come_back_and_others_are_refused():

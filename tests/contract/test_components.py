@@ -51,6 +51,7 @@ from wmcomponents.dynamics import (
     SimNormDynamics,
     StateActionTransformer,
     StateTransition,
+    TextVisionTransformer,
     TokenTransformer,
     VJEPA2ACPredictor,
 )
@@ -275,6 +276,12 @@ COMPONENTS = {
     ),
     "TokenTransformer": (
         lambda: TokenTransformer(6, 2, frame_tokens=4, max_frames=3, layers=1, heads=2, dim=8),
+        [Categorical(6, shape=(3, 4)), Categorical(2, shape=(3,))],
+    ),
+    "TextVisionTransformer": (
+        lambda: TextVisionTransformer(
+            6, 2, spare=1, text_vocabulary=9, frame_tokens=4, max_frames=3, layers=1, heads=2, dim=8, hidden=8
+        ),
         [Categorical(6, shape=(3, 4)), Categorical(2, shape=(3,))],
     ),
     "RewardEndHead": (

@@ -31,9 +31,6 @@ PAPERS = {
     "storm": storm_loss,
 }
 
-UPDATES = {("storm", NUMBER): 160}
-"""Of the tests below, where 80 do not suffice: the returns that STORM teaches its critic lean on what that says."""
-
 
 def starts(rows=16):
     return TensorDict({"place": torch.randn(rows, 1, generator=torch.Generator().manual_seed(0))}, [rows])
@@ -57,7 +54,8 @@ def test_every_papers_actor_critic_learns_what_pays(paper, action):
     model = Walk(action)
     loss = PAPERS[paper](model, units=32, horizon=6)
     before = float(loss(starts())["return"])
-    found = train(loss, UPDATES.get((paper, action), 80), lr=3e-3)
+    # STORM's critic learns from returns that lean on what it says itself.
+    found = train(loss, 160 if paper == "storm" and action is NUMBER else 80, lr=3e-3)
     assert all(value.isfinite().all() for value in found.values())
     with set_exploration_type(ExplorationType.MODE):
         acted = loss.actor(TensorDict({"latent": model.features({"place": torch.zeros(1, 1)})}, [1]))["action"]
