@@ -1,11 +1,10 @@
 """Worlds of features: vision transformers beside timm's, a plan of DINO-WM over its floor, kept features.
 
 ``python -m benchmarks.features_speed`` writes ``docs/benchmarks/features_speed``. timm is compared with where it is
-installed (``pip install timm``); the same weights are in both.
+installed (``pip install timm torchvision``); the same weights are in both.
 """
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Callable
 from functools import partial
@@ -39,10 +38,10 @@ def encoders(name: str, device: str) -> dict[str, nn.Module]:
     """Ours, and timm's with the same weights where it is there."""
     size, _ = ENCODERS[name]
     torch.manual_seed(0)
-    if importlib.util.find_spec("timm") is None:
+    try:
+        import timm  # pyright: ignore[reportMissingImports]
+    except ImportError:  # not there, or without the torchvision that it wants
         return {"ours": timm_vit(ViTSize.named(size), (224, 224), 16).to(device)}
-    import timm  # pyright: ignore[reportMissingImports]
-
     theirs = timm.create_model(f"vit_{size}_patch16_224", num_classes=0, global_pool="")
     return {"ours": vit_from_official("timm", theirs.state_dict()).to(device), TIMM: theirs.to(device)}
 

@@ -49,8 +49,15 @@ def dot_product_attention(
     Raises:
         ValueError: if rules are about a sequence of another length.
     """
+    is_causal = False
     if isinstance(mask, SequenceMask):
-        if mask.is_causal and q.shape[-2] == k.shape[-2]:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-        mask = mask.table(k.shape[-2], k.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        is_causal = mask.is_causal and q.shape[-2] == k.shape[-2]
+        mask = None if is_causal else mask.table(k.shape[-2], k.device)
+    # The fused kernels know one batch dimension; tensors with more fall back to the plain maths, several times slower.
+    lead = q.shape[:-3]
+    if len(lead) > 1:
+        q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+        if mask is not None and mask.ndim > 2:
+            mask = mask.expand(*lead, *mask.shape[-3:]).reshape(-1, *mask.shape[-3:])
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
+    return y.reshape(*lead, *y.shape[-3:]) if len(lead) > 1 else y
