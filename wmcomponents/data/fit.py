@@ -20,7 +20,7 @@ def check_data(
     """Compare a batch of sequences ``[B, T]`` with a model's specs; entries that the batch lacks are not compared.
 
     Args:
-        model: has the specs; one that is no world model has none of actions.
+        model: has the specs; one that is no world model has none of actions, and one that infers them reads none.
         sequences: as the buffer gives them.
         action_key: under which the action lies.
 
@@ -28,11 +28,9 @@ def check_data(
         OtherDataError: naming every entry that differs.
     """
     words = [_unlike(key, spec, sequences) for key, spec in model.observation_spec.items(True, True)]
-    if isinstance(model, WorldModel) and not any(words) and sequences.ndim == 2:
-        taken = model.relabelled(sequences)
-        key = action_key if taken is sequences else "action"
+    if isinstance(model, WorldModel) and not model.infers_actions:
         # A buffer may keep actions in another type than the spec's: they are turned into numbers anyway.
-        words.append(_unlike(key, model.action_spec, taken, is_any_type=True))
+        words.append(_unlike(action_key, model.action_spec, sequences, is_any_type=True))
     words = [word for word in words if word]
     if words:
         raise OtherDataError(

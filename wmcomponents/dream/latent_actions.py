@@ -71,7 +71,7 @@ def code_effects(model: WorldModel, state: State, *, steps: int = 1, noise: Nois
         ValueError: if its observation is not one image, its action no choice, or there is no step.
 
     Example:
-        >>> from torchrl.data import Bounded
+        >>> from torchrl.data import Bounded, Composite
         >>> from wmcomponents.models import Genie
         >>> image = Composite(pixels=Bounded(0, 255, (8, 8, 3), dtype=torch.uint8))
         >>> model = Genie("tiny", image)
@@ -160,7 +160,7 @@ class MappedActions(WorldModel):
         ValueError: if there are not as many codes as actions, or a code is out of range.
 
     Example:
-        >>> from torchrl.data import Bounded
+        >>> from torchrl.data import Bounded, Composite
         >>> from wmcomponents.models import Genie
         >>> image = Composite(pixels=Bounded(0, 255, (8, 8, 3), dtype=torch.uint8))
         >>> played = MappedActions(Genie("tiny", image), torch.tensor([0, 3, 3]), OneHot(3))
