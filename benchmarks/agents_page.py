@@ -88,8 +88,9 @@ def board(runs: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Tic-tac-toe",
         "",
-        "MuZero plays against itself (`MuZeroAgent.board_game`), and then 100 games against perfect play, which draws",
-        "among its best moves at random; it begins half of them. Of two perfect players none loses.",
+        "MuZero plays against itself (`MuZeroAgent.board_game`), its games opened by up to four random moves, and now",
+        "and then 100 games against perfect play, which picks at random among its best moves; MuZero begins half of",
+        "them. Of two perfect players none loses.",
         "",
         "| seed | moves | updates | as first: won, drawn, lost | as second: won, drawn, lost | lost of 100 |",
         "|---|---|---|---|---|---|",
@@ -102,6 +103,10 @@ def board(runs: list[dict[str, Any]]) -> list[str]:
             first_side, second_side = (", ".join(str(point[side][way]) for way in ways) for side in ("first", "second"))
             cells = [run["seed"], f"{point['moves']:,}", f"{point['updates']:,}", first_side, second_side]
             lines.append(f"| {' | '.join(map(str, cells))} | {point['losses']} |")
+    none_lost = ", ".join(
+        f"{sum(point['losses'] == 0 for point in run['curve'])} of {len(run['curve'])}" for run in runs
+    )
+    lines += ["", f"Matches in which it lost no game: {none_lost}; it does not stay there."]
     told = ", ".join(f"{run['cpu_seconds']:.0f}" for run in runs)
     return [*lines, "", f"`python -m benchmarks.tic_tac_toe`; CPU seconds, matches included: {told}.", ""]
 

@@ -39,7 +39,7 @@ def played(agent: MuZeroAgent, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Play and learn, with a match every now and then."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=120_000, help="moves of self-play in all")
+    parser.add_argument("--steps", type=int, default=180_000, help="moves of self-play in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--changes", default="{}", help="numbers that differ, as JSON")
     given = parser.parse_args()

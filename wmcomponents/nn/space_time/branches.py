@@ -78,7 +78,7 @@ class SpaceBranch(Branch):
         return self.attention.merge(y).view_as(x)
 
 
-class PastTime(NamedTuple):
+class PastFrames(NamedTuple):
     """What attention in time keeps of past frames.
 
     Attributes:
@@ -120,13 +120,13 @@ class TimeBranch(Branch):
         """What is added."""
         return self._whole(x)[0]
 
-    def remember(self, x: Float[Tensor, "b t n d"]) -> tuple[Float[Tensor, "b t n d"], PastTime]:
+    def remember(self, x: Float[Tensor, "b t n d"]) -> tuple[Float[Tensor, "b t n d"], PastFrames]:
         """What is added, and the keys and values."""
         y, keys, values = self._whole(x)
         rows = (x.shape[0], x.shape[2])
-        return y, PastTime(keys.unflatten(0, rows), values.unflatten(0, rows))
+        return y, PastFrames(keys.unflatten(0, rows), values.unflatten(0, rows))
 
-    def follow(self, x: Float[Tensor, "b n d"], past: PastTime, place: Int[Tensor, "b 1"]) -> Float[Tensor, "b n d"]:
+    def follow(self, x: Float[Tensor, "b n d"], past: PastFrames, place: Int[Tensor, "b 1"]) -> Float[Tensor, "b n d"]:
         """What is added to one more frame, which sees the first ``place`` frames of the past and itself."""
         rows, tokens = x.shape[:2]
         q, k, v = self.attention.project(self.norm(x).flatten(0, 1).unsqueeze(1))
