@@ -103,7 +103,8 @@ class FilmTokenLoss(StagedModelLoss[M]):
         world_model: the model.
         config: numbers of the losses.
         optimizer: numbers of the optimiser.
-        **options: of :class:`~wmcomponents.objectives.ModelLoss`.
+        seed: of this module's noise.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
 
     Raises:
         TypeError: if codes are to be revived that no codebook of directions holds.
