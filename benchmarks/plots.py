@@ -221,14 +221,14 @@ def planning(result: dict[str, Any], figure: Figure) -> None:
             _on_budget(result["curve"], axis)
             continue
         played = [one for one in result["returns"] if one["env"] == panel]
-        names = [f"{one['family']}\n{one['planner']}" for one in played]
+        names = [f"{one['family']}, {one['planner']}" for one in played]
         for place, one in enumerate(played):
             axis.plot([place] * len(one["returns"]), one["returns"], "o", color=OURS, alpha=0.5, markersize=6)
             axis.plot([place - 0.3, place + 0.3], [one["mean"]] * 2, color=OURS, linewidth=2.2)
         for one in result["random"]:
             if one["env"] == panel:
                 axis.axhline(one["mean"], color=THEIRS, linestyle=(0, (4, 2)), label="random play")
-        axis.set_xticks(range(len(names)), names)
+        axis.set_xticks(range(len(names)), names, rotation=90)
         axis.set(title=panel, ylabel="real return", xlim=(-0.6, len(names) - 0.4))
         axis.grid(axis="y")
         _legend(axis, loc="best")
@@ -256,7 +256,7 @@ PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, fl
     "demo": (demo, (7.5, 3.2)),
     "pixels": (pixels, (8.5, 3.6)),
     "dream_only": (dream_only, (7.5, 3.6)),
-    "planning": (planning, (9.5, 3.6)),
+    "planning": (planning, (9.5, 4.4)),
 }
 """What draws each page's figure, and its size in inches."""
 
