@@ -12,20 +12,15 @@ from torch.nn.functional import interpolate
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.codecs import ObservationGroups, Standardize
-from wmcomponents.component import Component
 from wmcomponents.decoders import FeatureDecoder
 from wmcomponents.dynamics import AsTokens, DINOWMPredictor, FrameParts, InChannels
-from wmcomponents.models.joint_embedding.brought import Brought, check_same_encoder, signature
 from wmcomponents.models.joint_embedding.dino_wm.config import DINOWMConfig, DINOWMNetworkConfig
 from wmcomponents.models.joint_embedding.dino_wm.objective import DINOWMLoss
-from wmcomponents.models.joint_embedding.feature_window import FeatureWindowModel
-from wmcomponents.models.joint_embedding.frozen_encoder import settled_encoder
-from wmcomponents.models.joint_embedding.masked import MaskedModel
-from wmcomponents.nn import VisionTransformer
+from wmcomponents.models.joint_embedding.frozen_window import FrozenWindowModel, Given
 from wmcomponents.world_model import Observation, State
 
 
-class DINOWM(FeatureWindowModel):
+class DINOWM(FrozenWindowModel):
     """Features of a frozen encoder's patches, and proprioception where there is any, predicted frame by frame.
 
     It predicts no reward and no end. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of yours. It
@@ -61,34 +56,30 @@ class DINOWM(FeatureWindowModel):
 
     config_class = DINOWMConfig
     config: DINOWMConfig
-    signature: Tensor
 
     def __init__(
         self,
         config: DINOWMConfig,
         observation_spec: Composite,
         action_spec: TensorSpec,
-        encoder: Component | MaskedModel | VisionTransformer | None = None,
+        encoder: Given = None,
     ) -> None:
-        groups = ObservationGroups.from_spec(observation_spec)
-        if len(groups.image_keys) != 1 or len(groups.keys) != 1 + len(groups.vector_sizes):
-            raise ValueError(
-                f"DINO-WM sees one uint8 image, and numbers beside it or nothing; got the images "
-                f"{list(groups.image_keys)} among {list(groups.keys)}."
-            )
-        shape, n = groups.image_shape, config.network
-        encoder_config, frozen = settled_encoder(config.encoder, encoder, shape)
-        patches, dim = encoder_config.count(shape[:2]), encoder_config.dim
+        n = config.network
         joining = _joining(n)
-        embedded = dim if n.joining == "tokens" else n.embedded
-        joined = joining(dim, embedded if groups.vector_size else 0, embedded)
-        frame = joined.predicted(torch.empty(joined.count(patches), joined.dim, device="meta")).shape
-        super().__init__(n.frames, {"window": frame}, observation_spec=observation_spec, action_spec=action_spec)
-        self.config = dataclasses.replace(config, encoder=encoder_config)
-        self.groups, self.image_key = groups, groups.image_keys[0]
-        self.encoder = frozen
+
+        def parts(groups: ObservationGroups, patches: int, dim: int) -> dict[str, torch.Size]:
+            embedded = _embedded(n, dim)
+            joined = joining(dim, embedded if groups.vector_size else 0, embedded)
+            return {"window": joined.predicted(torch.empty(joined.count(patches), joined.dim, device="meta")).shape}
+
+        super().__init__(
+            config.encoder, encoder, n.frames, parts, observation_spec=observation_spec, action_spec=action_spec
+        )
+        self.config = dataclasses.replace(config, encoder=self.encoder_config)
+        groups, dim, embedded = self.groups, self.dim, _embedded(n, self.dim)
+        self.image_key = groups.image_keys[0]
         self.predictor = DINOWMPredictor(
-            patches,
+            self.patches,
             dim,
             groups.vector_size,
             self.action_vector.size,
@@ -105,27 +96,17 @@ class DINOWM(FeatureWindowModel):
         self.decoder = self.proprio_decoder = None
         if config.decoder.channels:
             self.decoder = FeatureDecoder(
-                encoder_config.grid(shape[:2]), dim, **dataclasses.asdict(config.decoder), image_channels=shape[2]
+                self.encoder_config.grid(groups.image_shape[:2]),
+                dim,
+                **dataclasses.asdict(config.decoder),
+                image_channels=groups.image_shape[2],
             )
             self.proprio_decoder = nn.Linear(embedded, groups.vector_size) if groups.vector_size else None
-        if isinstance(frozen, Brought):
-            is_known = config.encoder.is_given  # and the folder holds what it made of the picture
-            seen = torch.zeros(dim) if is_known else signature(frozen.module, shape).mean(0).cpu()
-            self.register_buffer("signature", seen)
 
     @property
     def capabilities(self) -> frozenset[str]:
         """Features and an objective; a decoder where it has one."""
         return super().capabilities | ({"decode"} if self.decoder is not None else set())
-
-    def check_parts(self) -> None:
-        """Refuse an encoder that was handed to a saved model and is another than the one of its training.
-
-        Raises:
-            ValueError: if it sees the same picture otherwise.
-        """
-        if isinstance(self.encoder, Brought):
-            check_same_encoder(self.signature, self.encoder.module, self.groups.image_shape)
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Fit the scales of proprioception and actions, once."""
@@ -139,13 +120,7 @@ class DINOWM(FeatureWindowModel):
         Raises:
             ValueError: if the image is not as the environment shows it.
         """
-        self.check_shown(observation)
-        with torch.no_grad():
-            visual = self.encoder.compute(self.groups.levels(observation))
-        assert isinstance(visual, Tensor)
-        if not self.groups.vector_size:
-            return visual, visual.new_zeros(*visual.shape[:-2], 0)
-        return visual, self.proprio_scale(self.groups.numbers(observation))
+        return self.visual(observation), self.proprio_scale(self.numbers(observation))
 
     def encode(self, observation: Mapping[str, Tensor]) -> State:
         """See :class:`FeatureWindowModel`."""
@@ -210,6 +185,11 @@ class DINOWM(FeatureWindowModel):
     def objective(self) -> DINOWMLoss:
         """The objective of the config."""
         return DINOWMLoss(self, self.config.loss, optimizer=self.config.optimizer)
+
+
+def _embedded(network: DINOWMNetworkConfig, dim: int) -> int:
+    """Size of an embedded action or proprioception beside features of size ``dim``; a token is as large as these."""
+    return dim if network.joining == "tokens" else network.embedded
 
 
 def _joining(network: DINOWMNetworkConfig) -> Any:
