@@ -44,6 +44,7 @@ def test_fresh_steps_are_played_where_no_data_are_given(model, report, tmp_path)
         (["--fid", "json"], "written module:name"),
         (["--lpips", "json:decoder"], "cannot be called"),
         (["--horizon", "0"], "--horizon is at least 1"),
+        (["--episodes", "1"], "--episodes is at least 2"),
     ],
 )
 def test_wrong_use_is_refused_before_any_work(data, model, tmp_path, arguments, says):

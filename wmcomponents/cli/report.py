@@ -40,7 +40,7 @@ class ReportConfig:
     policies: int = 12
     """Policies whose returns are compared in the dream and in reality; 0 compares none."""
     episodes: int = 6
-    """Episodes of each."""
+    """Episodes of each, at least 2."""
     return_steps: int = 50
     """Steps after which an episode is cut, in the dream and in reality."""
     generations: int = 4
@@ -61,8 +61,9 @@ class ReportConfig:
 
 def run(config: ReportConfig) -> dict[str, Any]:
     """Measure, conclude, and write the page."""
-    names = ("burn_in", "horizon", "sequences", "samples", "steps", "episodes", "return_steps", "generations")
+    names = ("burn_in", "horizon", "sequences", "samples", "steps", "return_steps", "generations")
     at_least(1, **{name: getattr(config, name) for name in names})
+    at_least(2, episodes=config.episodes)  # how far returns vary by chance is told of two
     at_least(0, policies=config.policies, film_steps=config.film_steps)
     check_folders(model=config.model, data=config.data)
     from wmcomponents.cli.judged import environment, evidence_of, facts_of

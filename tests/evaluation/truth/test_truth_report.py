@@ -21,7 +21,7 @@ from wmcomponents.evaluation.truth import (
 )
 from wmcomponents.evaluation.truth.compared import BadReportError, names_of, read_report
 from wmcomponents.evaluation.truth.layout import measured, trusted
-from wmcomponents.evaluation.truth.returns import ReturnSettings
+from wmcomponents.evaluation.truth.returns import ReturnSettings, returns_section
 from wmcomponents.testing.toy import ToyWorldModel
 from wmcomponents.world_model import Prediction, WorldModel
 
@@ -317,3 +317,9 @@ def test_the_longest_stretch_in_which_a_model_is_better_by_hand():
     assert trusted(model, baseline, counts) == {"from": 2, "steps": 3, "low": 3, "high": 3}
     assert trusted(model, baseline, counts, lower_is_better=False) == {"from": 1, "steps": 1, "low": 1, "high": 1}
     assert trusted(baseline, baseline, counts) == {"from": 0, "steps": 0, "low": 0, "high": 0}
+
+
+@pytest.mark.parametrize("one", ["policies", "episodes"])
+def test_one_return_has_no_spread(one):
+    with pytest.raises(ValueError, match=f"{one} is a number of returns that are compared, at least 2; got 1"):
+        returns_section(None, None, None, ReturnSettings()._replace(**{one: 1}), seed=0)

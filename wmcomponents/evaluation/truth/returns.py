@@ -9,6 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
+from wmcomponents._arguments import whole
 from wmcomponents.data.returns import evaluate_policy
 from wmcomponents.dream.replay_starts import filtered_states
 from wmcomponents.dream.simulator import Simulator
@@ -59,7 +60,12 @@ def returns_section(
         examples: real sequences ``[B, T]``, for the scale of what policies read.
         settings: how much is played.
         seed: of policies, environments and dreams.
+
+    Raises:
+        ValueError: for fewer than two policies, or two episodes of each: there is no spread of one.
     """
+    for name in ("policies", "episodes"):
+        whole(name, getattr(settings, name), 2, "a number of returns that are compared, at least 2")
     if make_env is None:
         return unmeasured("there is no environment to play in; name one with --env.")
     if "reward" not in model.capabilities:
