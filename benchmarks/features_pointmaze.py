@@ -168,8 +168,8 @@ def page(facts: dict[str, Any]) -> str:
         f"{RUNNING}. Steps are of the episodes that reached their goal.",
         "",
         "The model sees four numbers here, and not images: `wmcomponents/PointMaze-v0` shows those too, and such a fit",
-        "was not measured. With 30 actions allowed, random ones reached some 80 % of the goals, so that planners could not",
-        "be told apart; 8 were chosen after that was seen.",
+        "was not measured. With 30 actions allowed, random ones reached some 80 % of the goals, so that planners could",
+        "not be told apart; 8 were chosen after that was seen.",
         "",
     ]
     return "\n".join(lines)
