@@ -158,7 +158,13 @@ def dino_wm(folder):
     return "dino_wm", folder, {}
 
 
-MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate, dreamer, carla, minari, rlds, dino_wm)
+def images(folder):
+    for number, image in enumerate(frames(3)):
+        (folder / f"{number}.png").write_bytes(png(image))
+    return "images", folder, {}
+
+
+MAKERS = (arrays, hdf5, lerobot, video, minecraft, real_estate, dreamer, carla, minari, rlds, dino_wm, images)
 
 
 def originals(folder: Path):
