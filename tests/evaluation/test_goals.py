@@ -3,14 +3,17 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.envs import TensorDictPrimer
 
 from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import GoalDistance, cem
 from wmcomponents.data import make_env
+from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.dream import GoalReward, GoalWorldModel
 from wmcomponents.evaluation import GoalsReached, evaluate_goals, wilson_interval
 from wmcomponents.world_model import Prediction, WorldModel
@@ -85,7 +88,37 @@ def test_a_policy_that_goes_straight_takes_as_many_steps_as_the_goal_is_far():
     found = evaluate_goals(make_env(Line, num_envs=4), policy, 4, seed=3, distance=gap)
     far = [int(one) for one in goals_of(3, 4)]
     assert found.lengths == far and found.reached == [True] * 4 and found.distances == [0.0] * 4
-    assert asked == [sum(length >= step for length in far) for step in range(1, max(far) + 1)]  # the running rows alone
+    assert asked == [4] * max(far)  # it may keep something for each row
+
+
+class Straight:
+    """Carries what it needs in the TensorDict: the steps it took."""
+
+    def __init__(self):
+        self.asked = []
+
+    def make_tensordict_primer(self):
+        return TensorDictPrimer({"steps": Unbounded((1,))}, default_value=0.0, expand_specs=True)
+
+    def __call__(self, tensordict):
+        self.asked.append(tensordict["steps"].flatten().tolist())
+        return straight(tensordict.set("steps", tensordict["steps"] + 1))
+
+
+def test_a_policy_that_carries_its_state_is_asked_in_the_rows_that_run_alone():
+    policy = Straight()
+    found = evaluate_goals(make_env(Line, num_envs=4), policy, 4, seed=3)
+    far = [int(one) for one in goals_of(3, 4)]
+    assert found.lengths == far
+    rows = [sum(length >= step for length in far) for step in range(1, max(far) + 1)]
+    assert min(rows) < 4
+    assert policy.asked == [[step] * row for step, row in enumerate(rows)]
+
+
+def test_random_walks_that_keep_their_moves_are_played_until_the_last_of_them_is_over():
+    env = make_env(Line, num_envs=4)
+    walk = RandomPolicy(env.action_spec, 0.5, generator=torch.Generator().manual_seed(0))
+    assert len(evaluate_goals(env, walk, 4, seed=3, max_steps=30)) == 4
 
 
 def test_a_goal_that_is_not_reached_in_time_is_missed_and_told_how_far_it_was():

@@ -115,13 +115,14 @@ def evaluate_goals(
 
     A planner that plans anew at every step is such a policy (receding horizon): a ``PlanningAgent``'s ``real_policy``
     in a :class:`~wmcomponents.dream.GoalWorldModel`, which reads the goal that the environment shows. A batched
-    environment plays as many episodes side by side; rows whose episode is over cost the policy nothing. The same seed
+    environment plays as many episodes side by side; rows whose episode is over cost a planner nothing. The same seed
     gives the same starts and goals, whatever the policy.
 
     Args:
         env: batch size ``[]`` or ``[N]``; it shows its goals. What the policy carries gets its place in it.
-        policy: writes ``action`` into the TensorDict it is given, ``[R]`` for the R rows whose episode runs; on any
-            device.
+        policy: writes ``action`` into the TensorDict it is given, ``[N]``; on any device. One that carries what it
+            needs from step to step in the TensorDict (it has ``make_tensordict_primer``, as a ``real_policy`` has) is
+            given the R rows ``[R]`` whose episode runs; others may keep something for each of the N rows themselves.
         episodes: how many.
         seed: of the environment; left as it is if not given.
         max_steps: steps after which a goal counts as missed.
@@ -144,7 +145,7 @@ def evaluate_goals(
     """
     episodes = whole("episodes", episodes, 1, "a number of episodes, at least 1")
     max_steps = whole("max_steps", max_steps, 1, "a number of steps, at least 1")
-    if hasattr(policy, "make_tensordict_primer"):
+    if _carries_its_state(policy):
         primer = cast(Any, policy).make_tensordict_primer()
         if not {*primer.primers.keys()} <= {*env.observation_spec.keys()}:
             env = TransformedEnv(env, primer, auto_unwrap=False)
@@ -156,6 +157,10 @@ def evaluate_goals(
             wanted = min(env.batch_size.numel(), episodes - len(out))
             _play(env, policy, wanted, max_steps, reached or _terminated, distance, out, progress)
     return out
+
+
+def _carries_its_state(policy: TensorDictPolicy) -> bool:
+    return hasattr(policy, "make_tensordict_primer")
 
 
 def _terminated(step: TensorDictBase) -> Tensor:
@@ -201,7 +206,7 @@ def _play(
 
 def _acted_in(running: Tensor, policy: TensorDictPolicy, shown: TensorDictBase, env: EnvBase) -> TensorDictBase:
     """What the policy answers in the rows whose episode runs; the others keep what they have."""
-    if bool(running.all()):
+    if bool(running.all()) or not _carries_its_state(policy):
         return acted(policy, shown)
     if "action" not in shown.keys():
         shown.set("action", env.action_spec.rand())
