@@ -29,7 +29,7 @@ from wmcomponents.decoders import (
     TransposedConvDecoder,
     VAEDecoder,
 )
-from wmcomponents.denoisers import EDMDenoiser, FrameNetwork
+from wmcomponents.denoisers import CDiT, DiT, DiTSize, EDMDenoiser, FrameNetwork, SpaceTimeDiT
 from wmcomponents.dynamics import (
     MDNRNN,
     RSSM,
@@ -139,6 +139,8 @@ LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 16), "attends": (False, F
 PATCHES, VIT = Unbounded((4, 8)), ViTSize(8, 1, 1, 16)
 FLAG = Binary(1, dtype=torch.bool)
 CONV = {"depth": 2, "mults": (1, 2)}
+LATENT_FRAME, LEVEL = Unbounded((2, 4, 4)), Unbounded(())
+SMALL = DiTSize(8, depth=1, heads=2)
 
 
 def rssm():
@@ -264,6 +266,18 @@ COMPONENTS = {
     "EDMDenoiser": (
         lambda: EDMDenoiser(FrameNetwork(context=2, action=2, action_steps=2, noised_context=True, **LEVELS)),
         [FRAME, POSITIVE, FRAME.expand(2, 16, 16, 3), Bounded(-1, 1, (2, 2)), POSITIVE],
+    ),
+    "DiT": (
+        lambda: scramble(DiT((2, 4, 4), SMALL, labels=3)),
+        [LATENT_FRAME, LEVEL, Categorical(4, shape=())],
+    ),
+    "CDiT": (
+        lambda: scramble(CDiT((2, 4, 4), SMALL, context=2)),
+        [LATENT_FRAME, LEVEL, timed(LATENT_FRAME, 2), Unbounded(3), LEVEL],
+    ),
+    "SpaceTimeDiT": (
+        lambda: scramble(SpaceTimeDiT((2, 4, 4), 2, SMALL, frames=3)),
+        [timed(LATENT_FRAME), Unbounded(3), timed(ACTION)],
     ),
     "ImageTokenizer": (tokenizer, [IMAGE]),
     "ImageDetokenizer": (lambda: ImageDetokenizer(tokenizer()), [Categorical(6, shape=(64,))]),

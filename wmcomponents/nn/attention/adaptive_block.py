@@ -44,7 +44,7 @@ class AdaptiveBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "*batch t d"],
-        condition: Float[Tensor, "*batch t c"],
+        condition: Float[Tensor, "*#batch #t c"],
         mask: Tensor | SequenceMask | None = None,
         position: Tensor | None = None,
     ) -> Float[Tensor, "*batch t d"]:
@@ -52,10 +52,25 @@ class AdaptiveBlock(nn.Module):
 
         Args:
             x: the sequence.
-            condition: for each position.
+            condition: for each position, or one for all of them.
             mask: see :meth:`MultiHeadAttention.forward`.
             position: see :meth:`MultiHeadAttention.forward`.
         """
+        return self.around(x, condition, lambda y: self.attention(y, mask, position))
+
+    def around(
+        self,
+        x: Float[Tensor, "*batch t d"],
+        condition: Float[Tensor, "*#batch #t c"],
+        attend: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "*batch t d"]:
+        """The block around another way of looking, such as one that keeps keys and values.
+
+        Args:
+            x: the sequence, or the part of it that is new.
+            condition: for each position, or one for all of them.
+            attend: from what the first norm gives to what is added, before its gate.
+        """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition).chunk(6, -1)
-        x = x + gate_a * self.attention(self.norm1(x) * (1 + scale_a) + shift_a, mask, position)
+        x = x + gate_a * attend(self.norm1(x) * (1 + scale_a) + shift_a)
         return x + gate_m * self.mlp(self.norm2(x) * (1 + scale_m) + shift_m)

@@ -1,6 +1,8 @@
 """Rotary positions along several axes: a share of each head turns by the row, another by the column, or by the time."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -50,13 +52,17 @@ class AxialRoPE(nn.Module, ABC):
             raise ValueError(
                 f"positions along {self.axes} axes are expected, [..., T, {self.axes}]; got {[*position.shape]}."
             )
-        pairs = self.share // 2
-        rate = self.base ** (-torch.arange(pairs, device=x.device, dtype=torch.float32) / pairs)
+        rate = self._rate(x.device)
         angle = self._spread(position.to(torch.float32).unsqueeze(-1) * rate).flatten(-2)  # (*rows, t, axes * share)
         angle = angle.unsqueeze(-3)  # the same for all heads
         cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         turned, rest = x.split([self.axes * self.share, self.dim - self.axes * self.share], -1)
         return torch.cat([turned * cosine + _quarter(turned) * sine, rest], -1)
+
+    def _rate(self, device: torch.device) -> Float[Tensor, " pairs"]:
+        """By what angle each pair of an axis turns from one position to the next."""
+        pairs = self.share // 2
+        return self.base ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
 
     @abstractmethod
     def _spread(self, angle: Float[Tensor, "*batch pairs"]) -> Float[Tensor, "*batch share"]:
@@ -89,6 +95,52 @@ class PairedAxialRoPE(AxialRoPE):
         return angle.repeat_interleave(2, -1)
 
 
+class PixelAxialRoPE(AxialRoPE):
+    r"""Rotary positions of pixels: places between -1 and 1 along each axis, and frequencies that rise evenly.
+
+    .. math:: \theta_k = \pi (1 + k (f / 2 - 1) / (n - 1)), \qquad k = 0 \dots n - 1
+
+    Neighbours are pairs, as in :class:`PairedAxialRoPE`; :func:`unit_coordinates` gives the places.
+
+    Args:
+        dim: size of a head.
+        axes: of the positions.
+        frequency: f, the highest one, in half turns from one side to the other, times two.
+        share: channels of a head that each axis turns, even; as many as there are if not given.
+
+    Raises:
+        ValueError: for a share that is odd, or that a head does not have. See :class:`AxialRoPE` too.
+
+    Reference: Heo et al., Rotary Position Embedding for Vision Transformer (2024), the axial form; Oasis (Decart and
+    Etched, 2024).
+
+    Example:
+        >>> rope, x = PixelAxialRoPE(8, frequency=4.0), torch.ones(1, 6, 8)
+        >>> rope(x, unit_coordinates((2, 3))).shape
+        torch.Size([1, 6, 8])
+    """
+
+    def __init__(self, dim: int, axes: int = 2, frequency: float = 256.0, share: int | None = None) -> None:
+        super().__init__(dim, axes)
+        self.frequency = frequency
+        if share is not None:
+            if share < 2 or share % 2 or axes * share > dim:
+                raise ValueError(
+                    f"{axes} axes turn pairs of a head's {dim} channels, an even share each; got {share} each."
+                )
+            self.share = share
+
+    def extra_repr(self) -> str:
+        """Size, axes, frequency and share."""
+        return f"{self.dim}, axes={self.axes}, frequency={self.frequency}, share={self.share}"
+
+    def _rate(self, device: torch.device) -> Tensor:
+        return math.pi * torch.linspace(1.0, self.frequency / 2.0, self.share // 2, device=device)
+
+    def _spread(self, angle: Tensor) -> Tensor:
+        return angle.repeat_interleave(2, -1)
+
+
 class TiledAxialRoPE(AxialRoPE):
     """Rotary positions on a grid as V-JEPA 2 was trained with them: the two channels of a pair turn by two angles.
 
@@ -113,6 +165,20 @@ class TiledAxialRoPE(AxialRoPE):
 
     def _spread(self, angle: Tensor) -> Tensor:
         return torch.cat([angle, angle], -1)
+
+
+def unit_coordinates(grid: Sequence[int], device: torch.device | str | None = None) -> Float[Tensor, "n axes"]:
+    """Where each patch stands, from -1 at the first to 1 at the last along each axis; the last axis runs first.
+
+    Args:
+        grid: patches along each axis; a single one stands at -1.
+        device: of the result.
+
+    >>> unit_coordinates((1, 3)).tolist()
+    [[-1.0, -1.0], [-1.0, 0.0], [-1.0, 1.0]]
+    """
+    axes = [torch.linspace(-1.0, 1.0, side, device=device) for side in grid]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
 
 
 def _quarter(x: Tensor) -> Tensor:

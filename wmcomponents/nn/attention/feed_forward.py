@@ -20,6 +20,18 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(dim, hidden, bias), nn.GELU(), drop, nn.Linear(hidden, dim, bias), drop)
 
 
+class TanhFeedForward(nn.Sequential):
+    """``W2 gelu(W1 x)``, with the GELU's tanh form, which is jax's own, and DiT's.
+
+    Args:
+        dim: size of inputs and outputs.
+        hidden: width in between.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(nn.Linear(dim, hidden), nn.GELU("tanh"), nn.Linear(hidden, dim))
+
+
 class SwiGLU(nn.Module):
     r"""``W3 (silu(W1 x) * W2 x)``; the first two maps lie in one matrix, one below the other.
 

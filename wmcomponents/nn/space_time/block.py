@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.nn.attention.attention import MultiHeadAttention
-from wmcomponents.nn.attention.feed_forward import FeedForward
+from wmcomponents.nn.attention.feed_forward import FeedForward, TanhFeedForward
 from wmcomponents.nn.space_time.attention import SharedNormAttention
 from wmcomponents.nn.space_time.branches import Branch, SpaceBranch, TimeBranch, TokenBranch
 
@@ -48,18 +48,6 @@ class STBlock(nn.Module):
         for branch, kept in zip(self.branches, past, strict=True):
             x = x + cast(Branch, branch).follow(x, kept, place)
         return x
-
-
-class TanhFeedForward(nn.Sequential):
-    """``W2 gelu(W1 x)``, with the GELU's tanh form, which is jax's own.
-
-    Args:
-        dim: size of inputs and outputs.
-        hidden: width in between.
-    """
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__(nn.Linear(dim, hidden), nn.GELU("tanh"), nn.Linear(hidden, dim))
 
 
 def genie_block(dim: int, heads: int, hidden: int, head_dim: int | None = None) -> STBlock:

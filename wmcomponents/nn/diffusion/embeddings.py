@@ -1,0 +1,106 @@
+"""Numbers and labels that a diffusion transformer is told, as vectors: noise levels, classes, displacements."""
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def cosine_sine(
+    x: Float[Tensor, "*batch"] | Int[Tensor, "*batch"], features: int, base: float = 10_000.0
+) -> Float[Tensor, "*batch features"]:
+    r"""Cosines, then sines, of numbers at frequencies from 1 down to :math:`1 / base`.
+
+    .. math:: y_i = \cos(x\, base^{-2i/d}), \qquad y_{d/2 + i} = \sin(x\, base^{-2i/d})
+
+    :func:`wmcomponents.nn.sinusoidal_positions` has the halves the other way round; which one a network was trained
+    with is visible in its weights alone.
+
+    Args:
+        x: numbers.
+        features: size of the vectors; an odd one ends with a 0.
+        base: of the wavelengths.
+
+    Reference: Ho et al., DDPM (2020), and the codes of ADM, GLIDE and DiT.
+
+    >>> cosine_sine(torch.zeros(1), 4).tolist()
+    [[1.0, 1.0, 0.0, 0.0]]
+    """
+    half = features // 2
+    rate = torch.exp(-math.log(base) * torch.arange(half, dtype=torch.float32, device=x.device) / half)
+    angle = x.to(torch.float32).unsqueeze(-1) * rate
+    waves = torch.cat([angle.cos(), angle.sin()], -1)
+    return nn.functional.pad(waves, (0, 1)) if features % 2 else waves
+
+
+class NumberEmbedding(nn.Module):
+    """A number, such as a noise level, as a vector: cosines and sines of it, ``Linear``, SiLU, ``Linear``.
+
+    Args:
+        dim: size of the vectors.
+        features: number of cosines and sines.
+        scale: what the number is taken times first; 1000 where levels lie between 0 and 1.
+
+    Reference: Peebles and Xie, DiT (2023), section 3.2.
+
+    Example:
+        >>> NumberEmbedding(8)(torch.tensor([[0, 999]])).shape
+        torch.Size([1, 2, 8])
+    """
+
+    def __init__(self, dim: int, features: int = 256, scale: float = 1.0) -> None:
+        super().__init__()
+        self.features, self.scale = features, scale
+        self.mlp = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, x: Float[Tensor, "*batch"] | Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+        """Vectors of numbers."""
+        x = x * self.scale if self.scale != 1.0 else x
+        return self.mlp(cosine_sine(x, self.features).to(cast(nn.Linear, self.mlp[0]).weight.dtype))
+
+
+class LabelEmbedding(nn.Module):
+    """A learned vector for each label, and one for none, which training puts in the place of some.
+
+    Args:
+        labels: how many; the number ``labels`` itself stands for none.
+        dim: size of the vectors.
+        dropout: share of labels that is hidden in training, so that the network learns to do without.
+
+    Reference: Ho and Salimans, Classifier-Free Diffusion Guidance (2022).
+    """
+
+    def __init__(self, labels: int, dim: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.labels, self.dropout = labels, dropout
+        self.table = nn.Embedding(labels + 1, dim)
+
+    def forward(self, label: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+        """Vectors of labels from 0 to ``labels``."""
+        if self.training and self.dropout:
+            hidden = torch.rand(label.shape, device=label.device) < self.dropout
+            label = label.masked_fill(hidden, self.labels)
+        return self.table(label)
+
+
+class DisplacementEmbedding(nn.Module):
+    """A step over the ground, (forward, left, turn), as a vector: an embedding of each number, side by side.
+
+    Args:
+        dim: size of the vectors; a third for each of the first two, what is left for the turn.
+
+    Reference: Bar et al., Navigation World Models (2024), and its code.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        third = dim // 3
+        self.forward_step, self.left_step = NumberEmbedding(third), NumberEmbedding(third)
+        self.turn = NumberEmbedding(dim - 2 * third)
+
+    def forward(self, step: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch d"]:
+        """Vectors of displacements."""
+        forward, left, turn = step.unbind(-1)
+        return torch.cat([self.forward_step(forward), self.left_step(left), self.turn(turn)], -1)
