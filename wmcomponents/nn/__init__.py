@@ -78,8 +78,10 @@ from wmcomponents.nn.diffusion.embeddings import DisplacementEmbedding as Displa
 from wmcomponents.nn.diffusion.embeddings import LabelEmbedding as LabelEmbedding
 from wmcomponents.nn.diffusion.embeddings import NumberEmbedding as NumberEmbedding
 from wmcomponents.nn.diffusion.embeddings import cosine_sine as cosine_sine
+from wmcomponents.nn.diffusion.forcing import ForcingSampler as ForcingSampler
 from wmcomponents.nn.diffusion.output import AdaptiveOutput as AdaptiveOutput
 from wmcomponents.nn.diffusion.output import dit_init_ as dit_init_
+from wmcomponents.nn.diffusion.process import DiffusionProcess as DiffusionProcess
 from wmcomponents.nn.diffusion.space_time import AdaptiveSpaceTimeBlock as AdaptiveSpaceTimeBlock
 from wmcomponents.nn.layers.activation import Activation as Activation
 from wmcomponents.nn.layers.activation import make_activation as make_activation

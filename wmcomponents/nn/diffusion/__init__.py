@@ -1,1 +1,1 @@
-"""Parts of diffusion transformers: what tells them noise levels and conditions, their blocks, their last layer."""
+"""Processes with a level for each row or frame; parts of diffusion transformers: embeddings, blocks, the last layer."""

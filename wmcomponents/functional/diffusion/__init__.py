@@ -1,0 +1,1 @@
+"""Diffusion and flows of any data, independent of the network that denoises."""
