@@ -76,6 +76,7 @@ from wmcomponents.heads import (
     BernoulliHead,
     CategoricalHead,
     CategoricalPolicyPrior,
+    FilmOutcomeHead,
     GaussianPolicyPrior,
     Head,
     MSEHead,
@@ -301,6 +302,10 @@ COMPONENTS = {
     "RewardEndHead": (
         lambda: RewardEndHead((16, 16, 3), 2, hidden=8, **LEVELS),
         [FRAME, ACTION, FRAME, DETER, DETER],
+    ),
+    "FilmOutcomeHead": (
+        lambda: scramble(FilmOutcomeHead(4, 2, FlattenedEncoder(nn.Identity(), 6, 8, 8), 8, 8)),
+        [Unbounded((3, 6, 4)), timed(ACTION)],
     ),
     "ViTEncoder": (lambda: ViTEncoder(vjepa2_vit(VIT, (2, 8, 8))), [timed(IMAGE, 4)]),
     "FrozenEncoder": (lambda: FrozenEncoder(nn.Conv2d(3, 4, 8, 8)), [IMAGE]),

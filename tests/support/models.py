@@ -124,6 +124,7 @@ GENIE = {
     **{"encoder_dim": 8, "encoder_heads": 2, "decoder_dim": 8, "decoder_heads": 2},
     **{"actions": 3, "action_patch": 8, "action_code": 4, "action_dim": 8, "action_heads": 2},
 }
+OUTCOMES = {"outcome_blocks": 1, "outcome_dim": 8, "outcome_heads": 2}
 TEXTS = {**WORDS, "hidden": 16, "text_vocabulary": 12, "spare": 2}
 MIXED_TOKENS = {"groups": 4, "classes": 4, "units": 16, "heads": 2, "dim": 16, "positions": 4, "kept": 2, "bins": 31}
 CHANGES = {
@@ -307,7 +308,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("dino-wm", lambda: reaching(DINOWM(DINOWMConfig.tiny(**DINO_SIZES), MIXED, Bounded(-1, 1, (2,))))),
     ("genie", lambda: reaching(film_world(Genie(GenieConfig.tiny(**FILM, **GENIE), SMALL)))),
     ("genie-redux", lambda: reaching(film_world(GenieRedux(GenieReduxConfig.tiny(**FILM, action_code=4), SMALL)))),
-    ("genie-redux-g", lambda: reaching(film_world(GenieReduxG(GenieReduxGConfig.tiny(**FILM), SMALL, OneHot(3))))),
+    ("genie-redux-g", lambda: film_world(GenieReduxG(GenieReduxGConfig.tiny(**FILM, **OUTCOMES), SMALL, OneHot(3)))),
 ]
 
 OF_IMAGES = frozenset(

@@ -6,6 +6,7 @@ from wmcomponents.heads.bernoulli import BernoulliHead as BernoulliHead
 from wmcomponents.heads.categorical import CategoricalDistribution as CategoricalDistribution
 from wmcomponents.heads.categorical import CategoricalHead as CategoricalHead
 from wmcomponents.heads.distribution import HeadDistribution as HeadDistribution
+from wmcomponents.heads.film_outcome import FilmOutcomeHead as FilmOutcomeHead
 from wmcomponents.heads.head import Head as Head
 from wmcomponents.heads.latent_reward import RewardHead as RewardHead
 from wmcomponents.heads.latent_reward import ValuePrefixHead as ValuePrefixHead

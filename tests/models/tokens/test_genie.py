@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torch.nn import functional as F
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 
-from tests.support.models import FILM, GENIE, SMALL, film_world
+from tests.support.models import FILM, GENIE, OUTCOMES, SMALL, film_world
 from tests.support.small_films import film
 from wmcomponents.data.fit import OtherDataError, check_data
 from wmcomponents.dream import MappedActions, ReplayStarts, last_states, make_simulator
@@ -187,6 +187,62 @@ def test_only_masked_tokens_of_frames_behind_the_first_count(genie):
     torch.testing.assert_close(terms_out["loss_distance"].detach(), apart)
 
 
+def rewarding(form):
+    """One of the worlds with a model of reward and end."""
+    torch.manual_seed(0)
+    made = {
+        "genie": lambda: Genie(GenieConfig.tiny(**FILM, **GENIE, **OUTCOMES), SMALL),
+        "redux": lambda: GenieRedux(GenieReduxConfig.tiny(**FILM, **OUTCOMES, action_code=4), SMALL),
+        "redux-g": lambda: GenieReduxG(GenieReduxGConfig.tiny(**FILM, **OUTCOMES), SMALL, OneHot(3)),
+    }
+    return film_world(made[form]()).eval()
+
+
+@pytest.mark.parametrize("form", ["genie", "redux", "redux-g"])
+@torch.no_grad()
+def test_a_world_with_outcomes_pays_and_ends_as_they_say_of_the_newest_frame(form):
+    model = rewarding(form)
+    assert {"reward", "continue"} <= model.capabilities
+    for steps in (1, 5):
+        out = model.imagine(seen(model, 2, steps), model.action_spec.rand((2,)), drawn(model, 2))
+        filled = int(out.state["filled"][0])
+        codes = model.tokenizer.quantizer.lookup(out.state["tokens"][:, :filled])
+        rewards, ends = model.outcomes.compute(codes, model.action_code(out.state["led"][:, :filled]))
+        torch.testing.assert_close(out.reward[:, 0], model.outcomes.rewards.reward(rewards[:, -1]))
+        torch.testing.assert_close(out.cont[:, 0], ends[:, -1].softmax(-1)[:, 0])
+        assert bool((out.cont < 1).all()) and out.cont.std() > 0
+
+
+@pytest.mark.parametrize("form", ["genie", "redux-g"])
+def test_reward_and_end_are_learned_at_the_frame_that_brings_them(form):
+    """Six frames, of which the third pays 2 and ends the episode; those behind it are another film's."""
+    model = rewarding(form)
+    objective = model.objective()
+    objective.stage = "dynamics"
+    assert {"loss_reward", "loss_termination"} <= set(objective.out_keys)
+    data = film(1, 5)
+    data["next", "reward"][0, 1], data["next", "reward"][0, 4] = 2.0, 1.0
+    films = objective.films(data)
+    assert films.reward.tolist() == [[0, 0, 2], [0, 0, 1]] and not films.terminated.any()
+    data["next", "terminated"][0, 1] = data["next", "done"][0, 1] = data["is_init"][0, 2] = True
+    films = objective.films(data)
+    assert films.terminated.tolist() == [[False, False, True], [False] * 3]
+    out = objective(data)
+    with torch.no_grad():
+        tokens = model.tokenizer.tokens(films.pixels)
+        action = F.pad(objective.led(films).codes, (0, 0, 1, 0))
+        rewards, ends = model.outcomes.compute(model.tokenizer.quantizer.lookup(tokens), action)
+    cross = F.cross_entropy(ends[:, 1:].flatten(0, 1), films.terminated[:, 1:].long().flatten())
+    torch.testing.assert_close(out["loss_termination"].detach(), cross)
+    said = model.outcomes.rewards.loss(rewards[:, 1:], films.reward[:, 1:]).mean()
+    torch.testing.assert_close(out["loss_reward"].detach(), said)
+    (out["loss_reward"] + out["loss_termination"]).backward()
+    moved = {
+        key.split(".")[0] for key, p in objective.world_model_params.flatten_keys(".").items() if p.grad is not None
+    }
+    assert moved == {"outcomes"}
+
+
 def test_codes_that_nothing_used_become_what_is_far_from_those_that_were():
     torch.manual_seed(0)
     model = Genie(GenieConfig.tiny(**FILM, **GENIE, revival=11), SMALL)
@@ -200,6 +256,32 @@ def test_codes_that_nothing_used_become_what_is_far_from_those_that_were():
         objective(film())
         objective.after_update(step)
         assert torch.equal(before, codebook) != revives
+
+
+def test_codes_are_withheld_in_the_first_updates_of_the_second_stage():
+    torch.manual_seed(0)
+    model = film_world(Genie(GenieConfig.tiny(**FILM, **GENIE, tokenizer_steps=2, withheld=3, revival=1), SMALL))
+    objective = model.objective()
+    for step in range(2, 7):
+        objective.before_update(step)
+        objective.zero_grad()
+        led = objective.led(objective.films(film()))
+        is_withheld = step < 5
+        assert bool((led.codes == 0).all()) == is_withheld
+        (led.losses["action_squared"].sum() + led.losses["action_codebook"].sum()).backward()
+        params = objective.world_model_params.flatten_keys(".")
+        reached = any(
+            bool(p.grad.abs().sum() > 0)
+            for key, p in params.items()
+            if "action_model.encoder" in key and p.grad is not None
+        )
+        assert reached != is_withheld
+        with torch.no_grad():
+            codebook = params["action_model.quantizer.codebook"]
+            codebook.copy_(torch.full_like(codebook, 9.0))  # all alike: the first takes everything
+        before = codebook.clone()
+        objective.after_update(step)
+        assert torch.equal(codebook, before) == (step != 5)  # unused ones are revived from there on
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -279,6 +361,7 @@ def test_a_saved_genie_needs_no_environment(genie, tmp_path):
         (lambda: Genie(GenieConfig.tiny(block="gpt"), SMALL), "block must be one of 'genie', 'jasmine', '1xgpt'"),
         (lambda: Genie(GenieConfig.tiny(), Composite(observation=Unbounded(3))), "Genie dreams one uint8 image"),
         (lambda: Genie(GenieConfig.tiny(mask_limit=1.0), SMALL).objective(), "mask_limit is in"),
+        (lambda: Genie(GenieConfig.tiny(withheld=-1), SMALL).objective(), "withheld=-1"),
         (
             lambda: GenieReduxG(GenieReduxGConfig.tiny(embedding="none"), SMALL, OneHot(3)),
             "embedding must be one of 'learned', 'skipped'",

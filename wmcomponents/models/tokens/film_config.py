@@ -14,7 +14,10 @@ class FilmLossConfig:
         worst: factor on the squared error of a frame's worst number, in tokenizer and action model; the paper has none.
             Where few pixels are not the background a mean hardly sees them.
         revival: first updates of either stage in which codes that a batch does not use become vectors of it that lie
-            far from the used ones; the paper has none.
+            far from the used ones; the paper has none. Those of actions are from where they are no longer withheld.
+        withheld: first updates of the second stage in which the action model foretells without codes. What the past
+            tells alone needs none then, and codes are left what it does not tell: what was done. The paper has none,
+            and trains far longer.
         distance_weight: factor on the token-distance term of GenieRedux-G's later paper: the expected distance in the
             tokenizer's codebook (one minus the cosine) between what is foretold and what comes; 0 leaves it out.
     """
@@ -23,6 +26,7 @@ class FilmLossConfig:
     mask_limit: float = 0.5
     worst: float = 0.0
     revival: int = 0
+    withheld: int = 0
     distance_weight: float = 0.0
 
 
@@ -61,3 +65,18 @@ class FilmDecodingConfig:
     temperature: float = 1.0
     schedule: Literal["cosine", "warming"] = "cosine"
     reveal: Literal["surest", "random"] = "surest"
+
+
+@dataclass(frozen=True)
+class FilmOutcomeConfig:
+    """Sizes of the model of reward and end, which the papers' worlds do not have.
+
+    Attributes:
+        outcome_blocks: of its transformer; 0 for no such model: rewards are then the user's, and nothing ends.
+        outcome_dim: size of a token.
+        outcome_heads: of each attention, which share the size.
+    """
+
+    outcome_blocks: int = 0
+    outcome_dim: int = 64
+    outcome_heads: int = 4

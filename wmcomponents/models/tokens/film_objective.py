@@ -13,6 +13,7 @@ from wmcomponents._global_batch import global_rows, global_sum
 from wmcomponents.codecs import ActionVector
 from wmcomponents.dynamics import MaskGITDynamics
 from wmcomponents.functional import cross_entropy, random_token_mask
+from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
 from wmcomponents.nn import LearnedCosineQuantizer, Quantizer, code_counts, farthest_first, perplexity
 from wmcomponents.objectives.configured import loss_part, optimizer_part
@@ -36,6 +37,7 @@ class FilmModel(TrainableModel, Protocol):
     Attributes:
         tokenizer: frames to tokens and back.
         dynamics: of the tokens.
+        outcomes: of reward and end, or None.
         action_vector: actions as vectors.
         window: frames of a film, at most.
         image_key: of the observation.
@@ -43,6 +45,7 @@ class FilmModel(TrainableModel, Protocol):
 
     tokenizer: VideoTokenizer
     dynamics: MaskGITDynamics
+    outcomes: FilmOutcomeHead | None
     action_vector: ActionVector
     window: int
     image_key: str
@@ -68,11 +71,15 @@ class Films(NamedTuple):
     Attributes:
         pixels: ``[P, T, H, W, C]``.
         action: what led to each frame, ``[P, T, ...]``.
+        reward: received on arriving at each frame, ``[P, T]``.
+        terminated: whether each frame ended its episode, bool ``[P, T]``.
         weight: of each frame, ``[P, T]``; 0 in padding and behind the end of an episode.
     """
 
     pixels: Tensor
     action: Tensor
+    reward: Tensor
+    terminated: Tensor
     weight: Tensor
 
 
@@ -126,12 +133,13 @@ class FilmTokenLoss(StagedModelLoss[M]):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if min(config.tokenizer_steps, config.revival) < 0 or not 0 <= config.mask_limit < 1:
+        if min(config.tokenizer_steps, config.revival, config.withheld) < 0 or not 0 <= config.mask_limit < 1:
             raise ValueError(
                 f"counts are at least 0 and mask_limit is in [0, 1); got tokenizer_steps={config.tokenizer_steps}, "
-                f"revival={config.revival}, mask_limit={config.mask_limit}."
+                f"revival={config.revival}, withheld={config.withheld}, mask_limit={config.mask_limit}."
             )
         self.tokenizer_steps, self.revival, self.mask_limit = config.tokenizer_steps, config.revival, config.mask_limit
+        self.withheld, self._withholds = config.withheld, False
         self.numbers = optimizer
         self._seen: dict[str, list[Tensor]] = {}
         self._measures_distance = config.distance_weight > 0
@@ -162,13 +170,13 @@ class FilmTokenLoss(StagedModelLoss[M]):
     def before_update(self, step: int) -> None:
         """Enter the stage of this step."""
         super().before_update(step)
-        self._seen = {}
+        self._seen, self._withholds = {}, 0 <= step - self.tokenizer_steps < self.withheld
 
     def after_update(self, step: int) -> None:
         """Give codes that nothing used to what is far from all that were."""
-        begun = step if step < self.tokenizer_steps else step - self.tokenizer_steps
+        begun = step if step < self.tokenizer_steps else step - self.tokenizer_steps - self.withheld
         seen, self._seen = self._seen, {}
-        if begun >= self.revival or begun % REVIVAL_EVERY:
+        if not 0 <= begun < self.revival or begun % REVIVAL_EVERY:
             return
         with torch.no_grad(), placed(self.world_model_params, cast(nn.Module, self.world_model)):
             for name, batches in seen.items():
@@ -218,7 +226,13 @@ class FilmTokenLoss(StagedModelLoss[M]):
         real = cut(arrivals.real)
         ends = (cut(arrivals.is_init.squeeze(-1)) | ~real)[:, 1:].cumsum(1) > 0
         weight = cut(arrivals.weight) * F.pad(~ends, (1, 0), value=True) * real[:, :1]
-        return Films(cut(arrivals.observation[self.observation_keys[0]]), cut(arrivals.action), weight)
+        return Films(
+            cut(arrivals.observation[self.observation_keys[0]]),
+            cut(arrivals.action),
+            cut(arrivals.reward.squeeze(-1)),
+            cut(arrivals.terminated.squeeze(-1)),
+            weight,
+        )
 
     def tokenizer_terms(self, films: Films) -> Terms:
         """Losses and diagnostics of the tokenizer, each ``[P, T]``."""
@@ -242,15 +256,28 @@ class FilmTokenLoss(StagedModelLoss[M]):
         rate = torch.rand(len(tokens), generator=self.generator, device=tokens.device)
         noise = torch.rand(tokens.shape, generator=self.generator, device=tokens.device)
         masked = random_token_mask(self.mask_limit + (1.0 - self.mask_limit) * rate, noise)
-        logits = model.dynamics.compute(tokens, masked, F.pad(led.codes.detach(), (0, 0, 1, 0)))[:, 1:].flatten(1, 2)
+        action = F.pad(led.codes.detach(), (0, 0, 1, 0))
+        logits = model.dynamics.compute(tokens, masked, action)[:, 1:].flatten(1, 2)
         target = tokens[:, 1:].flatten(1)
         losses, info = {"tokens": cross_entropy(logits, target)}, {}
         if self._measures_distance:
             losses["distance"] = self.distance_weight * self._distances(logits, target)
         info["accuracy"] = (logits.argmax(-1) == target).to(logits.dtype)
         each = (weight.unsqueeze(-1) * masked[:, 1:]).flatten(1)
-        weights = dict.fromkeys((*losses, *info), each) | dict.fromkeys((*led.losses, *led.info), weight)
-        return Terms({**losses, **led.losses}, {**info, **led.info}, weights)
+        further = {**led.losses, **self._outcome_losses(films, tokens, action)}
+        weights = dict.fromkeys((*losses, *info), each) | dict.fromkeys((*further, *led.info), weight)
+        return Terms({**losses, **further}, {**info, **led.info}, weights)
+
+    def _outcome_losses(self, films: Films, tokens: Tensor, action: Tensor) -> dict[str, Tensor]:
+        """Cross entropies of reward and end of each frame but the first, ``[P, T - 1]``, where they are foretold."""
+        model = self._film_model
+        if model.outcomes is None:
+            return {}
+        rewards, ends = model.outcomes.compute(model.tokenizer.quantizer.lookup(tokens).detach(), action)
+        return {
+            "reward": model.outcomes.rewards.loss(rewards[:, 1:], films.reward[:, 1:]),
+            "termination": cross_entropy(ends[:, 1:], films.terminated[:, 1:].long()),
+        }
 
     @abstractmethod
     def led(self, films: Films) -> Led:
@@ -260,13 +287,14 @@ class FilmTokenLoss(StagedModelLoss[M]):
         if self._stage == "tokenizer":
             return ["loss_squared", "loss_worst", "loss_codebook", "psnr", "perplexity"]
         distance: list[NestedKey] = ["loss_distance"] if self._measures_distance else []
-        return ["loss_tokens", *distance, *self._written_of_actions(), "accuracy"]
+        outcomes: list[NestedKey] = ["loss_reward", "loss_termination"] if self._film_model.outcomes is not None else []
+        return ["loss_tokens", *distance, *self._written_of_actions(), *outcomes, "accuracy"]
 
     def _written_of_actions(self) -> list[NestedKey]:
         return []
 
     def _parts(self) -> tuple[str, ...]:
-        return ("tokenizer", "dynamics")
+        return ("tokenizer", "dynamics", *(("outcomes",) if self._film_model.outcomes is not None else ()))
 
     def _quantizers(self) -> dict[str, Quantizer]:
         return {"tokenizer": self._film_model.tokenizer.quantizer}
@@ -350,6 +378,8 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         z = part.encoder(patches)[:, 1:]
         codes, tokens, loss = part.quantizer(z)
         self._saw("action_model", z, weight)
+        if self._withholds:
+            codes, loss = 0.0 * codes, 0.0 * loss
         errors = self._errors(part.predict(patches[:, :-1], codes), patches[:, 1:])
         used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
         losses = {**{f"action_{name}": value for name, value in errors.items()}, "action_codebook": loss}
@@ -359,7 +389,8 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]
 
     def _parts(self) -> tuple[str, ...]:
-        return ("tokenizer", "action_model", "dynamics")
+        tokenizer, *rest = super()._parts()
+        return (tokenizer, "action_model", *rest)
 
     def _quantizers(self) -> dict[str, Quantizer]:
         return {**super()._quantizers(), "action_model": self.world_model.action_model.quantizer}

@@ -9,9 +9,11 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import ActionVector
+from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import MaskGITDecoding, MaskGITDynamics
 from wmcomponents.functional import CosineSchedule, MaskGITNoise, WarmingSchedule, one_hot
 from wmcomponents.functional.broadcast import aligned, keep_where
+from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.film_config import FilmDecodingConfig
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.tokenizers import LatentActionModel, VideoTokenizer
@@ -40,12 +42,14 @@ class FilmTokenWorld(PretrainedModel):
     Attributes:
         tokenizer: frames to tokens and back.
         dynamics: of the tokens.
+        outcomes: reward and end of the window's newest frame; None where neither is predicted.
         decoding: rounds, temperature and schedule of a dream's frames.
         image_key: of the observation.
     """
 
     tokenizer: VideoTokenizer
     dynamics: MaskGITDynamics
+    outcomes: FilmOutcomeHead | None
     decoding: MaskGITDecoding
     image_key: str
 
@@ -87,8 +91,13 @@ class FilmTokenWorld(PretrainedModel):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Pictures, features and an objective; no reward and no end."""
-        return super().capabilities - {"reward", "continue"}
+        """Pictures, features and an objective; reward and end where a part foretells them."""
+        return super().capabilities - (set() if self.outcomes is not None else {"reward", "continue"})
+
+    def prepare(self, sequences: TensorDictBase) -> None:
+        """Warn of rewards that the model does not tell apart."""
+        if self.outcomes is not None:
+            self.outcomes.rewards.prepare(rewards_in(sequences))
 
     def null_action(self, batch_size: Sequence[int] = (), device: torch.device | str | None = None) -> Tensor:
         """The first choice, or the action whose vector is zero; nothing led to a film's first frame."""
@@ -114,7 +123,7 @@ class FilmTokenWorld(PretrainedModel):
 
     @torch.no_grad()
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
-        """The window with a frame at its end that the dynamics draw; no reward, no end."""
+        """The window with a frame at its end that the dynamics draw, and what it pays."""
         before, place = self._with_room(state)
         lead, led = place.shape[:-1], self.action_vector(action)
 
@@ -136,7 +145,17 @@ class FilmTokenWorld(PretrainedModel):
         tokens = self._put(before["tokens"], new.reshape(*lead, -1), place)
         shown = self.tokenizer.pixels(rows(tokens)).reshape(before["frames"].shape)
         frames = self._put(before["frames"], _at(shown, place), place)
-        return Prediction(self._after(before, frames, tokens, led, place), None, None)
+        after = self._after(before, frames, tokens, led, place)
+        return Prediction(after, *self._outcome(after, place))
+
+    def _outcome(self, after: State, place: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Reward and P(not terminated) of the frame at a place, each ``[*B, 1]``."""
+        if self.outcomes is None:
+            return None, None
+        codes = self.tokenizer.quantizer.lookup(after["tokens"])
+        rewards, ends = self.outcomes.compute(codes, self.action_code(after["led"]))
+        reward = self.outcomes.rewards.reward(_at(rewards, place)).unsqueeze(-1)
+        return reward, self.outcomes.cont(_at(ends, place))
 
     def decode(self, state: State) -> Observation:
         """The newest frame: the real one that was seen, or what the dreamt one's tokens look like."""

@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wmcomponents.models.tokens.film_config import FilmDecodingConfig, FilmLossConfig, FilmOptimizerConfig
+from wmcomponents.models.tokens.film_config import (
+    FilmDecodingConfig,
+    FilmLossConfig,
+    FilmOptimizerConfig,
+    FilmOutcomeConfig,
+)
 from wmcomponents.pretrained import ModelConfig
 
 Block = Literal["genie", "jasmine", "1xgpt"]
@@ -80,12 +85,13 @@ class GenieDynamicsConfig(FilmDecodingConfig):
 
 @dataclass(frozen=True)
 class GenieNetworkConfig:
-    """Sizes of all three networks, and what they share.
+    """Sizes of all networks, and what they share.
 
     Attributes:
         tokenizer: of films.
         action_model: of latent actions.
         dynamics: of tokens.
+        outcomes: of reward and end; the paper has none.
         frames: of the window, in training and in dreams.
         block: whose blocks they are made of.
     """
@@ -93,6 +99,7 @@ class GenieNetworkConfig:
     tokenizer: GenieTokenizerConfig = field(default_factory=GenieTokenizerConfig)
     action_model: GenieActionConfig = field(default_factory=GenieActionConfig)
     dynamics: GenieDynamicsConfig = field(default_factory=GenieDynamicsConfig)
+    outcomes: FilmOutcomeConfig = field(default_factory=FilmOutcomeConfig)
     frames: int = 16
     block: Block = "genie"
 

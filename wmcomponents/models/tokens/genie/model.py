@@ -7,7 +7,7 @@ from wmcomponents.functional.patches import patch_grid
 from wmcomponents.models.tokens.film_objective import FilmLoss
 from wmcomponents.models.tokens.film_world import UnlabelledFilmWorld, decoding_of
 from wmcomponents.models.tokens.genie.config import GenieConfig
-from wmcomponents.models.tokens.genie.parts import action_model_of, dynamics_of, tokenizer_of
+from wmcomponents.models.tokens.genie.parts import action_model_of, dynamics_of, outcomes_of, tokenizer_of
 
 
 class Genie(UnlabelledFilmWorld):
@@ -23,7 +23,10 @@ class Genie(UnlabelledFilmWorld):
     ``led`` float ``[*B, W, K]``, the code that led to each, one-hot, zeros for none; ``filled`` int64 ``[*B, 1]``, how
     many frames there are. Positions are counted from the window's first frame, so that keys and values cannot outlive
     a step once it is full: each step reads the past once, and all rounds of the new frame look at these keys and
-    values. Features: the codes of the newest frame. It predicts no reward and no end: pass ``reward=`` to a dream.
+    values. Features: the codes of the newest frame.
+
+    The paper's predicts no reward and no end: pass ``reward=`` to a dream. With ``outcome_blocks`` above 0 a part of
+    our own foretells both from the tokens and the codes, and is trained beside the dynamics.
 
     Args:
         config: sizes; a preset such as ``GenieConfig.coinrun()``, varied with its keyword arguments.
@@ -66,6 +69,7 @@ class Genie(UnlabelledFilmWorld):
         self.tokenizer = tokenizer_of(net.tokenizer, net, shape, image_key)
         self.action_model = action_model_of(net.action_model, net, shape, image_key)
         self.dynamics = dynamics_of(net, rows * columns)
+        self.outcomes = outcomes_of(net, rows * columns)
 
     def objective(self) -> FilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of actions and dynamics."""

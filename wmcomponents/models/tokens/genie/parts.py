@@ -13,6 +13,7 @@ from wmcomponents.dynamics import (
     PrependedActions,
 )
 from wmcomponents.functional.patches import patch_grid
+from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.genie.config import (
     Block,
     GenieActionConfig,
@@ -153,3 +154,14 @@ def dynamics_of(net: GenieNetworkConfig, tokens: int) -> MaskGITDynamics:
         map_in=nn.LayerNorm(c.dim) if net.block == "genie" else None,
     )
     return MaskGITDynamics(MaskedEmbedding(net.tokenizer.vocabulary, c.dim), joining, transformer)
+
+
+def outcomes_of(net: GenieNetworkConfig, tokens: int) -> FilmOutcomeHead | None:
+    """The model of reward and end, if there is one."""
+    c = net.outcomes
+    if not c.outcome_blocks:
+        return None
+    sizes: dict[str, Any] = {"blocks": c.outcome_blocks, "dim": c.outcome_dim, "heads": c.outcome_heads}
+    transformer = transformer_of(net.block, net.frames, tokens + 1, size=c.outcome_dim, out=c.outcome_dim, **sizes)
+    encoder = ActionTokenEncoder(c.outcome_dim, transformer)
+    return FilmOutcomeHead(net.tokenizer.code, net.action_model.action_code, encoder, c.outcome_dim, c.outcome_dim)

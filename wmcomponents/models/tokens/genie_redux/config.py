@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wmcomponents.models.tokens.film_config import FilmDecodingConfig, FilmLossConfig, FilmOptimizerConfig
+from wmcomponents.models.tokens.film_config import (
+    FilmDecodingConfig,
+    FilmLossConfig,
+    FilmOptimizerConfig,
+    FilmOutcomeConfig,
+)
 from wmcomponents.pretrained import ModelConfig
 
 
@@ -77,11 +82,13 @@ class ReduxGuidedNetworkConfig:
         size: of all networks.
         tokenizer: of films.
         dynamics: of tokens.
+        outcomes: of reward and end; the papers have none.
     """
 
     size: ReduxSizeConfig = field(default_factory=ReduxSizeConfig)
     tokenizer: ReduxTokenizerConfig = field(default_factory=ReduxTokenizerConfig)
     dynamics: ReduxDynamicsConfig = field(default_factory=ReduxDynamicsConfig)
+    outcomes: FilmOutcomeConfig = field(default_factory=FilmOutcomeConfig)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from wmcomponents.models.tokens.genie_redux.parts import (
     JOINS_BESIDE,
     action_model_of,
     dynamics_of,
+    outcomes_of,
     tokenizer_of,
 )
 
@@ -62,6 +63,7 @@ class GenieRedux(UnlabelledFilmWorld):
         self.tokenizer = tokenizer
         self.action_model = action_model_of(net.action_model, net.size, shape, image_key)
         self.dynamics = dynamics_of(net, tokenizer, JOINS_ADDED, net.action_model.action_code)
+        self.outcomes = outcomes_of(net, tokenizer, net.action_model.action_code)
 
     def objective(self) -> FilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of actions and dynamics."""
@@ -105,6 +107,7 @@ class GenieReduxG(FilmTokenWorld):
         self.decoding = decoding_of(net.dynamics)
         self.tokenizer = tokenizer
         self.dynamics = dynamics_of(net, tokenizer, JOINS_BESIDE, ActionVector(action_spec).size)
+        self.outcomes = outcomes_of(net, tokenizer, ActionVector(action_spec).size)
 
     def action_code(self, vector: Tensor) -> Tensor:
         """The vector itself."""

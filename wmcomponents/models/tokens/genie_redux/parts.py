@@ -1,6 +1,7 @@
 """The networks of GenieRedux and GenieRedux-G, put together from their configs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
@@ -14,6 +15,7 @@ from wmcomponents.dynamics import (
     SkippedEmbedding,
 )
 from wmcomponents.functional.patches import patch_grid
+from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.genie_redux.config import (
     ReduxActionConfig,
     ReduxGuidedNetworkConfig,
@@ -107,6 +109,24 @@ def dynamics_of(
     map_in = nn.Identity() if joining.dim == size.dim else nn.Linear(joining.dim, size.dim)
     out = nn.Sequential(nn.LayerNorm(size.dim, bias=False), nn.Linear(size.dim, vocabulary))
     return MaskGITDynamics(embedding, joining, _transformer(size, tokenizer.grid, c.blocks, map_in, out))
+
+
+def outcomes_of(net: ReduxGuidedNetworkConfig, tokenizer: VideoTokenizer, action: int) -> FilmOutcomeHead | None:
+    """The model of reward and end, if there is one.
+
+    Args:
+        net: sizes.
+        tokenizer: of the frames.
+        action: size of an action's vector.
+    """
+    c = net.outcomes
+    if not c.outcome_blocks:
+        return None
+    size = replace(net.size, dim=c.outcome_dim, heads=c.outcome_heads, head_dim=c.outcome_dim // c.outcome_heads)
+    norm = nn.LayerNorm(size.dim, bias=False)
+    transformer = _transformer(size, tokenizer.grid, c.outcome_blocks, nn.Identity(), norm)
+    encoder = FlattenedEncoder(transformer, tokenizer.length, size.dim, size.dim)
+    return FilmOutcomeHead(net.tokenizer.code, action, encoder, size.dim, size.dim)
 
 
 JOINS_ADDED, JOINS_BESIDE = AddedActions, ConcatenatedActions
