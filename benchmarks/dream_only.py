@@ -16,12 +16,13 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarks.dream_only_page import EPISODES, GLANCE_EPISODES, table
 from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, REPEAT_PROBABILITY, data
 from benchmarks.measuring import digits
-from benchmarks.pixel_worlds import FITS, MINATAR, WORLDS, run_name
+from benchmarks.pixel_worlds import FITS, MINATAR, WORLDS, World, run_name
 from benchmarks.pixels import fit
 from benchmarks.plots import draw
 from wmcomponents.agents.actor_critic import RecurrentAgent, diamond_loss, iris_loss
@@ -41,6 +42,7 @@ from wmcomponents.models.loading import load
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.training import seed_everything
 from wmcomponents.training.nested_state import load_nested, save_nested
+from wmcomponents.world_model import WorldModel
 
 LOSSES: dict[str, Any] = {"Diamond": diamond_loss, "IRIS": iris_loss}
 
@@ -94,9 +96,9 @@ def settings() -> dict[str, Any]:
     return {"own": {**OWN, "lr": OWN_LR, "dreams": PLANS["Diamond", "own"].dreams}, "PPO": {**numbers, **sizes}}
 
 
-def real(policy: TensorDictModuleBase, seed: int, episodes: int = EPISODES) -> Returns:
+def real(policy: TensorDictModuleBase, seed: int, episodes: int = EPISODES, world: World = WORLDS[MINATAR]) -> Returns:
     """What a policy earns on the real game; it draws its actions, as the papers' do."""
-    env = make_env(MINATAR, seed=seed, **WORLDS[MINATAR].options)
+    env = make_env(MINATAR, seed=seed, **world.options)
     primer = getattr(policy, "make_tensordict_primer", None)
     if primer is not None:
         env.append_transform(primer())
@@ -133,6 +135,29 @@ def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: P
     replay = data(MINATAR, seed, REAL_STEPS, SEQUENCES[family], plan.dreams, pixels, **world.options)
     seed_everything(seed)
     agent = own(family, model, seed) if name == "own" else ppo(family, model, seed, plan.dreams)
+    return learned(agent, model, replay, plan, seed, kept, world)
+
+
+def learned(
+    agent: RecurrentAgent | SB3Agent,
+    model: WorldModel,
+    replay: TensorDictReplayBuffer,
+    plan: Plan,
+    seed: int,
+    kept: Path,
+    world: World,
+) -> dict[str, Any]:
+    """What became of an agent's rounds; an unfinished run goes on.
+
+    Args:
+        agent: begins at its first round.
+        model: the world model.
+        replay: where dreams begin.
+        plan: how much it dreams.
+        seed: of the pool and of reality.
+        kept: the file of the unfinished run.
+        world: how the real game is shown.
+    """
     starts = ReplayStarts(model, replay.sample, pool_size=POOL, seed=seed)
     experience, draws = Experience(model, replay.sample, starts=starts, seed=seed), torch.Generator()
     replay.set_rng(draws)
@@ -141,7 +166,7 @@ def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: P
         state = load_nested(kept)
         agent.load_state_dict(state["agent"])
         done = state["done"]
-    if name == "PPO":  # the pool of an agent that goes on is that of one that never stopped
+    if isinstance(agent, SB3Agent):  # the pool of an agent that goes on is that of one that never stopped
         draws.manual_seed(derived_seed(seed, "pool"))
         starts.refresh(seed)
     while done["rounds"] < plan.rounds:
@@ -153,15 +178,17 @@ def trained(family: str, name: str, model: PretrainedModel, seed: int, pixels: P
         done["cpu_seconds"] += time.process_time() - begun[0]
         done["seconds"] += time.perf_counter() - begun[1]
         if done["rounds"] % plan.look_every == 0 and done["rounds"] < plan.rounds:
-            done["curve"].append(look(agent, seed, GLANCE_EPISODES, done))
+            done["curve"].append(look(agent, seed, GLANCE_EPISODES, done, world))
         save_nested(kept, {"agent": agent.state_dict(), "done": done})
-    done["curve"].append(look(agent, seed, EPISODES, done))
+    done["curve"].append(look(agent, seed, EPISODES, done, world))
     return {name: done[name] for name in ("curve", "cpu_seconds", "seconds")}
 
 
-def look(agent: RecurrentAgent | SB3Agent, seed: int, episodes: int, done: dict[str, Any]) -> dict[str, Any]:
+def look(
+    agent: RecurrentAgent | SB3Agent, seed: int, episodes: int, done: dict[str, Any], world: World
+) -> dict[str, Any]:
     """What an agent earns in reality by now, and what it said last of its learning."""
-    earned = real(agent.real_policy, 10_000 + seed, episodes)
+    earned = real(agent.real_policy, 10_000 + seed, episodes, world)
     shown = {key: digits(value) for key, value in done["numbers"].items()}
     print(agent.dreamed_steps, f"{done['cpu_seconds']:.0f} s", earned.mean, shown, flush=True)
     return {"dreamed_steps": agent.dreamed_steps, **earned.to_json(), "diagnostics": shown}

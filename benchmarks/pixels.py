@@ -30,6 +30,7 @@ from benchmarks.pixel_worlds import (
     KS,
     WORLDS,
     PixelFit,
+    World,
     run_name,
 )
 from wmcomponents.cli.console import quiet
@@ -123,9 +124,29 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{file} is of a fit with other settings: {told}. Choose another --runs, or delete that fit.")
 
 
-def train(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float) -> None:
-    """Fit a model, or go on with it; bundles, times and at last the model lie in the fit's folder."""
-    world, home = WORLDS[env_id], folder / run_name(family, env_id, seed)
+def train(
+    family: str,
+    env_id: str,
+    seed: int,
+    folder: Path,
+    how: PixelFit,
+    minutes: float,
+    world: World | None = None,
+    home: Path | None = None,
+) -> None:
+    """Fit a model, or go on with it; bundles, times and at last the model lie in the fit's folder.
+
+    Args:
+        family: of the model.
+        env_id: of the game.
+        seed: of data and fit.
+        folder: where the data are kept.
+        how: updates and sizes.
+        minutes: of wall time, see :func:`fit`.
+        world: how the game is shown, where it is not as in :data:`WORLDS`.
+        home: the fit's folder, where it is not in the other one.
+    """
+    world, home = world or WORLDS[env_id], home or folder / run_name(family, env_id, seed)
     replay = data(env_id, seed, REAL_STEPS, how.sequence_length, how.batch_size, folder, **world.options)
     env = make_env(env_id, **world.options)
     seed_everything(seed)
@@ -183,9 +204,9 @@ class _Clock:
         os.replace(unfinished, self._file)
 
 
-def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Path) -> Path:
+def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Path, world: World | None = None) -> Path:
     """A film of reality beside the dream: the longest of many held-out stretches, same start, same actions."""
-    world = WORLDS[env_id]
+    world = world or WORLDS[env_id]
     length = BURN_IN - 1 + world.film_steps
     replay = data(env_id, seed + 1000, HELD_OUT_STEPS, length, FILM_SEQUENCES, folder, **world.options)
     replay.set_rng(torch.Generator().manual_seed(seed))
