@@ -95,6 +95,7 @@ from wmcomponents.heads import (
 )
 from wmcomponents.nn import (
     MLP,
+    ConvAutoencoder,
     CosineQuantizer,
     LearnedCosineQuantizer,
     LearnedFilmPositions,
@@ -116,6 +117,8 @@ from wmcomponents.tokenizers import (
     ImageDetokenizer,
     ImageTokenizer,
     LatentActionModel,
+    LatentDetokenizer,
+    LatentTokenizer,
     VideoTokenizer,
 )
 
@@ -159,6 +162,10 @@ def delta_tokenizer():
     part = DeltaTokenizer((16, 16, 3), 2, CosineQuantizer(6, 4), **sizes)
     nn.init.normal_(part.quantizer.codebook)
     return part
+
+
+def latents(**keys):
+    return LatentTokenizer(ConvAutoencoder(latent=2, mults=(1, 1)), scale=(0.5, 2.0), shift=0.1, **keys)
 
 
 def timed(leaf, steps=3):
@@ -282,6 +289,8 @@ COMPONENTS = {
     ),
     "ImageTokenizer": (tokenizer, [IMAGE]),
     "ImageDetokenizer": (lambda: ImageDetokenizer(tokenizer()), [Categorical(6, shape=(64,))]),
+    "LatentTokenizer": (lambda: latents(), [IMAGE]),
+    "LatentDetokenizer": (lambda: LatentDetokenizer(latents()), [Unbounded((2, 8, 8))]),
     "DeltaTokenizer": (delta_tokenizer, [IMAGE, Categorical(2, shape=()), IMAGE]),
     "DeltaTransformer": (
         lambda: DeltaTransformer(

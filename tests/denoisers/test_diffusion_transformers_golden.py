@@ -10,8 +10,10 @@ from wmcomponents.models.diffusion.official_transformers import (
     DISPLACEMENT_RULES,
     DIT_RULES,
     OASIS_RULES,
+    VIT_AUTOENCODER_RULES,
     cdit_from_official,
     dit_from_official,
+    oasis_autoencoder_from_official,
     oasis_dit_from_official,
 )
 from wmcomponents.nn import ContextBlock, DisplacementEmbedding, NumberEmbedding, column_first_positions, dit_block
@@ -136,3 +138,21 @@ def test_every_key_of_the_published_files_lands_on_full_sizes(monkeypatch):
         numbers = sum(value.numel() for value in net.state_dict().values())
         frequencies = sum(value.numel() for key, value in weights.items() if key.endswith("_rotary_emb.freqs"))
         assert numbers + (frequencies and 48) == parameters
+    info, _ = load_vector("oasis_checkpoint_keys")
+    weights = full(info["vae_keys"], {"encoder": 6, "decoder": 12})
+    with torch.device("meta"):
+        net = oasis_autoencoder_from_official(weights).autoencoder
+    own = {key: value.shape for key, value in net.state_dict().items()}
+    assert {key: value.shape for key, value in map_keys(weights, VIT_AUTOENCODER_RULES).items()} == own
+    assert sum(value.numel() for value in net.parameters()) == info["vae_params"]
+
+
+@torch.no_grad()
+def test_oasis_autoencoder_is_its_own():
+    info, tensors, weights = load("oasis_vit_vae_tiny")
+    part = oasis_autoencoder_from_official(weights, image_size=(8, 12), heads=(2, 2))
+    moments = part.moments(tensors["in/img"])
+    for ours, key in ((moments.mean, "mean"), (moments.log_variance, "logvar")):
+        close(info, ours.flatten(2).mT, tensors[f"out/{key}"])
+    close(info, part.decode(part.scaled(moments.mean)), tensors["out/decoded_from_mean"])
+    torch.testing.assert_close(part.scale.item(), 0.07843137255)

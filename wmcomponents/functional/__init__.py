@@ -65,6 +65,12 @@ from wmcomponents.functional.disagreement import ensemble_variance as ensemble_v
 from wmcomponents.functional.disagreement import max_aleatoric_std as max_aleatoric_std
 from wmcomponents.functional.disagreement import max_pairwise_distance as max_pairwise_distance
 from wmcomponents.functional.discount import episode_discount as episode_discount
+from wmcomponents.functional.displacement import from_bounds as from_bounds
+from wmcomponents.functional.displacement import local_displacements as local_displacements
+from wmcomponents.functional.displacement import straight_line as straight_line
+from wmcomponents.functional.displacement import to_bounds as to_bounds
+from wmcomponents.functional.displacement import waypoint_steps as waypoint_steps
+from wmcomponents.functional.displacement import wrapped_angle as wrapped_angle
 from wmcomponents.functional.distributions.bounded_normal import bounded_normal as bounded_normal
 from wmcomponents.functional.distributions.categorical import categorical_entropy as categorical_entropy
 from wmcomponents.functional.distributions.categorical import categorical_kl as categorical_kl

@@ -33,6 +33,7 @@ from wmcomponents.nn.attention.sequence_parallel import use_attention_ as use_at
 from wmcomponents.nn.attention.transformer import CachedTransformer as CachedTransformer
 from wmcomponents.nn.attention.transformer import TransformerBlock as TransformerBlock
 from wmcomponents.nn.attention.transformer import gpt_init_ as gpt_init_
+from wmcomponents.nn.conv.autoencoder import ConvAutoencoder as ConvAutoencoder
 from wmcomponents.nn.conv.conv2d import ChannelNormAct as ChannelNormAct
 from wmcomponents.nn.conv.conv2d import conv2d as conv2d
 from wmcomponents.nn.conv.conv2d import transposed_conv2d as transposed_conv2d
@@ -150,6 +151,7 @@ from wmcomponents.nn.space_time.redux import PositionGenerator as PositionGenera
 from wmcomponents.nn.space_time.redux import alibi_slopes as alibi_slopes
 from wmcomponents.nn.space_time.redux import genieredux_block as genieredux_block
 from wmcomponents.nn.space_time.transformer import STTransformer as STTransformer
+from wmcomponents.nn.vit.autoencoder import ViTAutoencoder as ViTAutoencoder
 from wmcomponents.nn.vit.block import LayerScale as LayerScale
 from wmcomponents.nn.vit.block import ViTBlock as ViTBlock
 from wmcomponents.nn.vit.block import rescale_residuals_ as rescale_residuals_

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from wmcomponents.denoisers import CDiT, DiT, DiTSize, SpaceTimeDiT
 from wmcomponents.denoisers.dit import SIZES
+from wmcomponents.models.joint_embedding.official_vit import block_rules
+from wmcomponents.nn import ViTAutoencoder
 from wmcomponents.pretrained import BadModelError, Rule, count_of, load_mapped, section, shape_of
+from wmcomponents.tokenizers import LatentTokenizer
 
 FAMILY = "diffusion transformer"
 
@@ -84,6 +87,20 @@ OASIS_RULES = (
     *_block_rules(r"blocks\.(\d+)\.", r"blocks.\1.time.", "t_"),
 )
 """To :class:`wmcomponents.denoisers.SpaceTimeDiT`."""
+
+
+OASIS_LATENT_SCALE = 20.0 / 255.0
+"""What Oasis' latents are taken times before its network reads them."""
+
+VIT_AUTOENCODER_RULES = (
+    Rule(r"patch_embed\.proj\.(.+)", r"patches.proj.\1"),
+    *(rule for half in ("encoder", "decoder") for rule in block_rules(rf"{half}\.", f"{half}.")),
+    Rule(r"(enc|dec)_norm\.(.+)", r"\1oder_norm.\2"),
+    Rule(r"quant_conv\.(.+)", r"moments.\1"),
+    Rule(r"post_quant_conv\.(.+)", r"from_latent.\1"),
+    Rule(r"predictor\.(.+)", r"pixels.\1"),
+)
+"""Of Oasis' ViT-VAE, to :class:`wmcomponents.nn.ViTAutoencoder`."""
 
 
 def averaged(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,6 +188,38 @@ def oasis_dit_from_official(
         mlp_ratio=shape_of(weights, "blocks.0.s_mlp.fc1.weight", 2, FAMILY)[0] / dim,
     )
     return load_mapped(net, weights, OASIS_RULES)
+
+
+def oasis_autoencoder_from_official(
+    checkpoint: Mapping[str, Any], *, image_size: tuple[int, int] = (360, 640), heads: tuple[int, int] | None = None
+) -> LatentTokenizer:
+    """Oasis' ViT-VAE with published weights, and the scale of its latents.
+
+    Args:
+        checkpoint: tensors by their official names.
+        image_size: height and width of images, which weights do not tell.
+        heads: attention heads of encoder and decoder; one for 64 numbers if not given, as in the published one.
+
+    Raises:
+        BadModelError: if keys or shapes are not those of Oasis' autoencoder.
+    """
+    weights = dict(checkpoint)
+    wide, channels, patch, _ = shape_of(weights, "patch_embed.proj.weight", 4, FAMILY)
+    back, latent = shape_of(weights, "post_quant_conv.weight", 2, FAMILY)
+    halves = [
+        (dim, count_of(weights, rf"{half}\.(\d+)\..+", FAMILY), max(1, dim // 64) if heads is None else heads[number])
+        for number, (half, dim) in enumerate((("encoder", wide), ("decoder", back)))
+    ]
+    net = ViTAutoencoder(
+        image_size,
+        patch,
+        channels=channels,
+        latent=latent,
+        encoder=halves[0],
+        decoder=halves[1],
+        mlp_ratio=shape_of(weights, "encoder.0.mlp.fc1.weight", 2, FAMILY)[0] / wide,
+    )
+    return LatentTokenizer(load_mapped(net, weights, VIT_AUTOENCODER_RULES), scale=OASIS_LATENT_SCALE)
 
 
 def _root(places: int) -> int:
