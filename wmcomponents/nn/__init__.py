@@ -80,6 +80,9 @@ from wmcomponents.nn.diffusion.embeddings import LabelEmbedding as LabelEmbeddin
 from wmcomponents.nn.diffusion.embeddings import NumberEmbedding as NumberEmbedding
 from wmcomponents.nn.diffusion.embeddings import cosine_sine as cosine_sine
 from wmcomponents.nn.diffusion.forcing import ForcingSampler as ForcingSampler
+from wmcomponents.nn.diffusion.hybrid import HybridLoss as HybridLoss
+from wmcomponents.nn.diffusion.hybrid import denoised_with_variance as denoised_with_variance
+from wmcomponents.nn.diffusion.hybrid import hybrid_loss as hybrid_loss
 from wmcomponents.nn.diffusion.output import AdaptiveOutput as AdaptiveOutput
 from wmcomponents.nn.diffusion.output import dit_init_ as dit_init_
 from wmcomponents.nn.diffusion.process import DiffusionProcess as DiffusionProcess
