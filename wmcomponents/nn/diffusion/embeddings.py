@@ -104,3 +104,77 @@ class DisplacementEmbedding(nn.Module):
         """Vectors of displacements."""
         forward, left, turn = step.unbind(-1)
         return torch.cat([self.forward_step(forward), self.left_step(left), self.turn(turn)], -1)
+
+
+def sine_cosine(
+    x: Float[Tensor, "*batch"] | Int[Tensor, "*batch"], features: int, base: float = 10_000.0
+) -> Float[Tensor, "*batch features"]:
+    r"""Sines, then cosines, of numbers at frequencies from 1 down to ``1 / base``, both ends among them.
+
+    .. math:: y_i = \sin(x\, base^{-i / (d/2 - 1)}), \qquad y_{d/2 + i} = \cos(x\, base^{-i / (d/2 - 1)})
+
+    Args:
+        x: numbers.
+        features: size of the vectors, even and at least 4.
+        base: of the wavelengths.
+
+    Raises:
+        ValueError: for another size.
+
+    Reference: Ho et al., DDPM (2020), whose own code has these; Diffusion Forcing's and AVID's.
+
+    >>> sine_cosine(torch.zeros(1), 4).tolist()
+    [[0.0, 0.0, 1.0, 1.0]]
+    """
+    if features % 2 or features < 4:
+        raise ValueError(f"sines and cosines of two frequencies at least take an even size from 4 on; got {features}.")
+    half = features // 2
+    rate = torch.exp(-math.log(base) / (half - 1) * torch.arange(half, dtype=torch.float32, device=x.device))
+    angle = x.to(torch.float32).unsqueeze(-1) * rate
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+class SineEmbedding(nn.Module):
+    """A number, such as a noise level, as a vector: sines and cosines of it, ``Linear``, GELU, ``Linear``.
+
+    Args:
+        features: number of sines and cosines.
+        dim: size of the vectors.
+
+    Reference: Ho et al., Video Diffusion Models (2022).
+    """
+
+    def __init__(self, features: int, dim: int) -> None:
+        super().__init__()
+        self.features = features
+        self.mlp = nn.Sequential(nn.Linear(features, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, x: Float[Tensor, "*batch"] | Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+        """Vectors of numbers."""
+        return self.mlp(sine_cosine(x, self.features))
+
+
+class ActionEmbedding(nn.Module):
+    """A vector for each action, and one for none: a row of a table, ``Linear``, GELU, ``Linear``.
+
+    Args:
+        action: numbers of an action; of several that are not 0 the rows are added.
+        features: size of a row.
+        dim: size of the vectors.
+    """
+
+    def __init__(self, action: int, features: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(action, features))
+        self.none = nn.Parameter(torch.randn(features))
+        self.mlp = nn.Sequential(nn.Linear(features, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, action: Float[Tensor, "n a"] | None, rows: int) -> Float[Tensor, "n d"]:
+        """Vectors of actions.
+
+        Args:
+            action: None where nothing is known.
+            rows: how many there are.
+        """
+        row = self.none.expand(rows, -1) if action is None else action.to(self.table.dtype) @ self.table
+        return self.mlp(row)
