@@ -29,7 +29,19 @@ from wmcomponents.decoders import (
     TransposedConvDecoder,
     VAEDecoder,
 )
-from wmcomponents.denoisers import CDiT, DiT, DiTSize, EDMDenoiser, FrameNetwork, SpaceTimeDiT
+from wmcomponents.denoisers import (
+    CDiT,
+    DiT,
+    DiTSize,
+    EDMDenoiser,
+    FrameNetwork,
+    MMDiT,
+    MMDiTSize,
+    OutputAdapter,
+    SpaceTimeDiT,
+    STDiT3,
+    VideoUNet,
+)
 from wmcomponents.dynamics import (
     MDNRNN,
     RSSM,
@@ -143,7 +155,7 @@ LEVELS = {"cond": 8, "depths": (1, 1), "channels": (8, 16), "attends": (False, F
 PATCHES, VIT = Unbounded((4, 8)), ViTSize(8, 1, 1, 16)
 FLAG = Binary(1, dtype=torch.bool)
 CONV = {"depth": 2, "mults": (1, 2)}
-LATENT_FRAME, LEVEL = Unbounded((2, 4, 4)), Unbounded(())
+LATENT_FRAME, LEVEL, FLAGS = Unbounded((2, 4, 4)), Unbounded(()), Binary(3, dtype=torch.bool)
 SMALL = DiTSize(8, depth=1, heads=2)
 
 
@@ -286,6 +298,22 @@ COMPONENTS = {
     "SpaceTimeDiT": (
         lambda: scramble(SpaceTimeDiT((2, 4, 4), 2, SMALL, frames=3)),
         [timed(LATENT_FRAME), Unbounded(3), timed(ACTION)],
+    ),
+    "STDiT3": (
+        lambda: scramble(STDiT3(2, 6, SMALL, text_length=2)),
+        [timed(LATENT_FRAME), LEVEL, timed(EMBED), LEVEL, Bounded(32, 64, (2,)), FLAGS, FLAGS],
+    ),
+    "MMDiT": (
+        lambda: scramble(MMDiT(2, 6, 3, MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2)))),
+        [timed(LATENT_FRAME), Bounded(0, 1, ()), timed(EMBED), Unbounded(3), Unbounded((3, 3, 4, 4))],
+    ),
+    "VideoUNet": (
+        lambda: VideoUNet(2, 2, context=2, width=4, mults=(1, 2), heads=2, head_dim=4),
+        [timed(LATENT_FRAME), Unbounded(3), timed(LATENT_FRAME, 2), timed(ACTION)],
+    ),
+    "OutputAdapter": (
+        lambda: scramble(OutputAdapter.beside(2, 2, context=2, width=4, mults=(1,), heads=1, head_dim=4)),
+        [timed(LATENT_FRAME), timed(LATENT_FRAME), Unbounded(3), timed(LATENT_FRAME, 2), timed(ACTION)],
     ),
     "ImageTokenizer": (tokenizer, [IMAGE]),
     "ImageDetokenizer": (lambda: ImageDetokenizer(tokenizer()), [Categorical(6, shape=(64,))]),

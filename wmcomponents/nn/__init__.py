@@ -10,6 +10,7 @@ from wmcomponents.nn.attention.axial_rope import AxialRoPE as AxialRoPE
 from wmcomponents.nn.attention.axial_rope import PairedAxialRoPE as PairedAxialRoPE
 from wmcomponents.nn.attention.axial_rope import PixelAxialRoPE as PixelAxialRoPE
 from wmcomponents.nn.attention.axial_rope import TiledAxialRoPE as TiledAxialRoPE
+from wmcomponents.nn.attention.axial_rope import UnevenAxialRoPE as UnevenAxialRoPE
 from wmcomponents.nn.attention.axial_rope import unit_coordinates as unit_coordinates
 from wmcomponents.nn.attention.blockwise import Blockwise as Blockwise
 from wmcomponents.nn.attention.blockwise import feed_forward_blockwise_ as feed_forward_blockwise_
@@ -97,6 +98,10 @@ from wmcomponents.nn.diffusion.output import AdaptiveOutput as AdaptiveOutput
 from wmcomponents.nn.diffusion.output import dit_init_ as dit_init_
 from wmcomponents.nn.diffusion.process import DiffusionProcess as DiffusionProcess
 from wmcomponents.nn.diffusion.space_time import AdaptiveSpaceTimeBlock as AdaptiveSpaceTimeBlock
+from wmcomponents.nn.diffusion.text_blocks import ParallelBlock as ParallelBlock
+from wmcomponents.nn.diffusion.text_blocks import TableBlock as TableBlock
+from wmcomponents.nn.diffusion.text_blocks import TextAttention as TextAttention
+from wmcomponents.nn.diffusion.text_blocks import TwoStreamBlock as TwoStreamBlock
 from wmcomponents.nn.layers.activation import Activation as Activation
 from wmcomponents.nn.layers.activation import make_activation as make_activation
 from wmcomponents.nn.layers.block_linear import BlockLinear as BlockLinear

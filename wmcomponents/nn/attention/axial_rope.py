@@ -52,12 +52,14 @@ class AxialRoPE(nn.Module, ABC):
             raise ValueError(
                 f"positions along {self.axes} axes are expected, [..., T, {self.axes}]; got {[*position.shape]}."
             )
-        rate = self._rate(x.device)
-        angle = self._spread(position.to(torch.float32).unsqueeze(-1) * rate).flatten(-2)  # (*rows, t, axes * share)
-        angle = angle.unsqueeze(-3)  # the same for all heads
+        angle = self._angles(position.to(torch.float32)).unsqueeze(-3)  # the same for all heads
         cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        turned, rest = x.split([self.axes * self.share, self.dim - self.axes * self.share], -1)
+        turned, rest = x.split([angle.shape[-1], self.dim - angle.shape[-1]], -1)
         return torch.cat([turned * cosine + _quarter(turned) * sine, rest], -1)
+
+    def _angles(self, position: Float[Tensor, "*rows t axes"]) -> Float[Tensor, "*rows t turned"]:
+        """By what angle each channel that turns is turned."""
+        return self._spread(position.unsqueeze(-1) * self._rate(position.device)).flatten(-2)
 
     def _rate(self, device: torch.device) -> Float[Tensor, " pairs"]:
         """By what angle each pair of an axis turns from one position to the next."""
@@ -134,8 +136,52 @@ class PixelAxialRoPE(AxialRoPE):
         """Size, axes, frequency and share."""
         return f"{self.dim}, axes={self.axes}, frequency={self.frequency}, share={self.share}"
 
+    def _angles(self, position: Float[Tensor, "*rows t axes"]) -> Float[Tensor, "*rows t turned"]:
+        """By what angle each channel that turns is turned."""
+        return self._spread(position.unsqueeze(-1) * self._rate(position.device)).flatten(-2)
+
     def _rate(self, device: torch.device) -> Tensor:
         return math.pi * torch.linspace(1.0, self.frequency / 2.0, self.share // 2, device=device)
+
+    def _spread(self, angle: Tensor) -> Tensor:
+        return angle.repeat_interleave(2, -1)
+
+
+class UnevenAxialRoPE(AxialRoPE):
+    """Rotary positions on a grid whose axes turn different shares of a head; the whole head is turned.
+
+    Args:
+        shares: channels that each axis turns, even.
+        base: of the wavelengths.
+
+    Raises:
+        ValueError: for a share that is not even.
+
+    Reference: Black Forest Labs, FLUX.1 (2024); Open-Sora 2.0 (2025), with shares (16, 56, 56) of time, row and column.
+
+    Example:
+        >>> rope, x = UnevenAxialRoPE((2, 4, 4)), torch.ones(1, 1, 10)
+        >>> torch.equal(rope(x, torch.zeros(1, 3)), x)
+        True
+    """
+
+    def __init__(self, shares: Sequence[int], base: float = 10_000.0) -> None:
+        if not shares or any(share < 2 or share % 2 for share in shares):
+            raise ValueError(f"each axis turns pairs of a head's channels; got shares {tuple(shares)}.")
+        super().__init__(sum(shares), len(shares), base)
+        self.shares = tuple(shares)
+
+    def extra_repr(self) -> str:
+        """Shares and base."""
+        return f"{self.shares}, base={self.base}"
+
+    def _angles(self, position: Tensor) -> Tensor:
+        of_axes = zip(position.unbind(-1), self.shares, strict=True)
+        angles = [
+            at.unsqueeze(-1) * self.base ** (-torch.arange(0, share, 2, device=at.device, dtype=torch.float32) / share)
+            for at, share in of_axes
+        ]
+        return self._spread(torch.cat(angles, -1))
 
     def _spread(self, angle: Tensor) -> Tensor:
         return angle.repeat_interleave(2, -1)

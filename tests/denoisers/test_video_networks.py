@@ -1,0 +1,170 @@
+"""What holds for networks of films whatever their weights, and what they refuse."""
+
+import pytest
+import torch
+
+from wmcomponents.denoisers import (
+    AddedMixture,
+    DiTSize,
+    MMDiT,
+    MMDiTSize,
+    OutputAdapter,
+    STDiT3,
+    VideoUNet,
+    told,
+)
+from wmcomponents.models.diffusion.official_open_sora import mmdit_from_official, stdit3_from_official
+from wmcomponents.nn import UnevenAxialRoPE
+from wmcomponents.nn.conv.video_blocks import RelativeTimeBias
+from wmcomponents.pretrained import BadModelError
+
+UNET = {"width": 8, "mults": (1, 2), "heads": 2, "head_dim": 8}
+STREAMS = MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2))
+
+
+def drawn(net):
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return net.eval()
+
+
+def stdit3_inputs(rows=2, frames=3):
+    torch.manual_seed(1)
+    size = torch.full((rows, 2), 64.0)
+    return torch.randn(rows, frames, 4, 4, 6), torch.full((rows,), 100.0), torch.randn(rows, 5, 6), size[:, 0], size
+
+
+@torch.no_grad()
+def test_text_that_is_masked_is_not_read():
+    net = drawn(STDiT3(4, 6, DiTSize(16, 1, 2)))
+    film, level, text, fps, size = stdit3_inputs()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]).bool()
+    other = torch.where(mask.unsqueeze(-1), text, 7.0)
+    torch.testing.assert_close(net(film, level, text, fps, size, mask), net(film, level, other, fps, size, mask))
+    short = net(film[:1], level[:1], text[:1, :3], fps[:1], size[:1])
+    torch.testing.assert_close(net(film, level, text, fps, size, mask)[:1], short, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_rows_of_other_sizes_have_other_positions():
+    net = drawn(STDiT3(4, 6, DiTSize(16, 1, 2)))
+    film, level, text, fps, size = stdit3_inputs()
+    mixed = size * torch.tensor([[1.0], [4.0]])
+    together = net(film, level, text, fps, mixed)
+    for row in range(2):
+        alone = net(*(part[row : row + 1] for part in (film, level, text, fps, mixed)))
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_films_of_any_length_and_size_are_taken():
+    net = drawn(STDiT3(4, 6, DiTSize(16, 1, 2), patch=(2, 2, 2)))
+    film, level, text, fps, size = stdit3_inputs()
+    known = torch.tensor([[1, 0, 0], [1, 1, 0]]).bool()
+    assert net(film[..., :3, :5], level, text, fps, size, known=known).shape == (2, 3, 8, 3, 5)
+
+
+def test_what_is_not_known_is_not_told():
+    film = torch.randn(2, 3, 4, 2, 2)
+    given = told(film, torch.tensor([[1, 0, 0], [1, 1, 0]]).bool())
+    assert given.shape == (2, 3, 5, 2, 2)
+    assert torch.equal(given[1, 1, 1:], film[1, 1]) and bool((given[1, 1, 0] == 1).all())
+    assert not given[0, 1:].any()
+
+
+@torch.no_grad()
+def test_networks_begin_with_what_is_told_left_out():
+    mmdit = MMDiT(4, 6, 5, STREAMS)
+    film = torch.randn(2, 3, 4, 4, 6)
+    assert not mmdit(film, torch.rand(2), torch.randn(2, 7, 6), torch.randn(2, 5)).any()
+    assert not STDiT3(4, 6, DiTSize(16, 1, 2))(*stdit3_inputs()).any()
+
+
+@torch.no_grad()
+def test_an_adapter_begins_with_half_the_base_or_with_all_of_it():
+    film, level, past = torch.randn(1, 3, 3, 8, 8), torch.zeros(1, 3), torch.randn(1, 2, 3, 8, 8)
+    base = torch.randn_like(film)
+    part = OutputAdapter.beside(3, 5, context=2, **UNET)
+    output, mask = part(base, film, level, past)
+    adapted = part.network.output(torch.cat([film, base], 2), level, past)[:, :, :3]
+    torch.testing.assert_close(output, (base + adapted) / 2)
+    assert bool((mask == 0.5).all())
+    added = OutputAdapter(VideoUNet(3, 5, in_channels=6, **UNET), AddedMixture(3))
+    output, mask = added(base, film, level, past)
+    assert torch.equal(output, base) and bool((mask == 1).all())
+
+
+def test_an_adapter_learns_and_the_base_need_not_be_here():
+    part = OutputAdapter.beside(3, 5, context=2, **UNET)
+    film, base = torch.randn(1, 3, 3, 8, 8), torch.randn(1, 3, 3, 8, 8)
+    action = torch.eye(5)[None, :3]
+    output, _ = part(base, film, torch.zeros(1, 3), torch.randn(1, 2, 3, 8, 8), action)
+    output.square().mean().backward()
+    reached = {name for name, parameter in part.named_parameters() if parameter.grad is not None}
+    assert {"mixture.weight", "network.action_table", "network.conv_in.weight"} <= reached
+
+
+@torch.no_grad()
+def test_a_network_without_context_is_asked_without():
+    net = VideoUNet(3, 5, context=0, **UNET)
+    assert net.in_keys == ["noisy", "level", "action"]
+    film = torch.randn(2, 3, 3, 8, 8)
+    one = net(film, torch.zeros(2, 3), torch.zeros(2, 3, 5))
+    assert one.shape == film.shape and not torch.allclose(net(film, torch.tensor([[0.0, 1, 2]] * 2)), one)
+
+
+def test_buckets_of_time_are_t5s():
+    bias = RelativeTimeBias(2)
+    found = bias.bucket(torch.tensor([0, 1, 7, 8, 31, 100, -1, -7, -8, -100])).tolist()
+    assert found == [0, 1, 7, 8, 15, 15, 17, 23, 24, 31]
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    unet, film = VideoUNet(3, 5, context=2, **UNET), torch.zeros(1, 3, 3, 8, 8)
+    level, past, action = torch.zeros(1, 3), torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 3, 5)
+    for bad, message in (
+        ((film[:, :, :2], level, past, action), r"films .* 3, H, W"),
+        ((film[..., :7], level, past[..., :7], action), "halve 1 times"),
+        ((film, level, past[:, :1], action), "2 past frames are expected"),
+        ((film, level[:, :2], past, action), "level goes with"),
+        ((film, level, past, action[..., :4]), "action of 5 numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unet(*bad)
+    with pytest.raises(ValueError, match="got none"):
+        unet.output(film, level)
+    with pytest.raises(ValueError, match="reads a film beside the base's output"):
+        OutputAdapter(unet)
+    with pytest.raises(ValueError, match="says something of every frame"):
+        OutputAdapter.beside(3, 5, context=2, **UNET)(film[:, :2], film, level, past, action)
+    with pytest.raises(ValueError, match="even number from 4"):
+        VideoUNet(3, 5, width=2)
+    mmdit = MMDiT(4, 6, 5, STREAMS)
+    latent, text, summary = torch.zeros(2, 3, 4, 4, 6), torch.zeros(2, 7, 6), torch.zeros(2, 5)
+    with pytest.raises(ValueError, match="a flag before the channels"):
+        mmdit(latent, level.new_zeros(2), text, summary, latent)
+    with pytest.raises(ValueError, match="do not fill"):
+        mmdit(latent[..., :5], level.new_zeros(2), text, summary)
+    with pytest.raises(ValueError, match="summary goes with"):
+        mmdit(latent, level.new_zeros(2), text, summary[:1])
+    with pytest.raises(ValueError, match="heads of 8 channels"):
+        MMDiT(4, 6, 5, STREAMS._replace(dim=32))
+    with pytest.raises(ValueError, match=r"films .* 4, H, W"):
+        STDiT3(4, 6, DiTSize(16, 1, 2))(latent[:, :, :3], *stdit3_inputs()[1:])
+    with pytest.raises(ValueError, match="shares"):
+        UnevenAxialRoPE((3, 4))
+
+
+def test_files_that_are_no_network_of_open_sora_are_refused():
+    with pytest.raises(BadModelError, match="no network of Open-Sora"):
+        stdit3_from_official({})
+    with pytest.raises(BadModelError, match="no network of Open-Sora"):
+        mmdit_from_official({})
+    weights = {
+        "single_blocks.0.norm.query_norm.scale": torch.ones(8),
+        "single_blocks.0.q_proj.weight": torch.zeros(8, 8),
+        "single_blocks.0.k_proj.weight": torch.zeros(8, 8),
+    }
+    with pytest.raises(BadModelError, match="belong together"):
+        mmdit_from_official(weights)
