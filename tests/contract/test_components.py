@@ -34,13 +34,14 @@ from wmcomponents.denoisers import (
     DiT,
     DiTSize,
     EDMDenoiser,
+    FilmUNet,
     FrameNetwork,
     MMDiT,
     MMDiTSize,
     OutputAdapter,
     SpaceTimeDiT,
     STDiT3,
-    VideoUNet,
+    VectorSequenceDenoiser,
 )
 from wmcomponents.dynamics import (
     MDNRNN,
@@ -307,12 +308,16 @@ COMPONENTS = {
         lambda: scramble(MMDiT(2, 6, 3, MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2)))),
         [timed(LATENT_FRAME), Bounded(0, 1, ()), timed(EMBED), Unbounded(3), Unbounded((3, 3, 4, 4))],
     ),
-    "VideoUNet": (
-        lambda: VideoUNet(2, 2, context=2, width=4, mults=(1, 2), heads=2, head_dim=4),
-        [timed(LATENT_FRAME), Unbounded(3), timed(LATENT_FRAME, 2), timed(ACTION)],
+    "FilmUNet": (
+        lambda: FilmUNet((2, 4, 4), 2, 4, (1, 2), 1, 4, frames=3),
+        [timed(LATENT_FRAME), Unbounded(3), timed(ACTION)],
+    ),
+    "VectorSequenceDenoiser": (
+        lambda: VectorSequenceDenoiser(6, 2, dim=8, depth=1, heads=2, hidden=8),
+        [timed(EMBED), Unbounded(3), timed(ACTION)],
     ),
     "OutputAdapter": (
-        lambda: scramble(OutputAdapter.beside(2, 2, context=2, width=4, mults=(1,), heads=1, head_dim=4)),
+        lambda: scramble(OutputAdapter.beside((2, 4, 4), 2, 4, (1,), 1, 4)),
         [timed(LATENT_FRAME), timed(LATENT_FRAME), Unbounded(3), timed(LATENT_FRAME, 2), timed(ACTION)],
     ),
     "ImageTokenizer": (tokenizer, [IMAGE]),

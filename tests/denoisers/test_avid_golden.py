@@ -5,8 +5,8 @@ from torch.nn.functional import one_hot
 
 from tests.support.golden_features import close
 from tests.support.golden_vectors import load
-from wmcomponents.denoisers import OutputAdapter, VideoUNet
-from wmcomponents.models.diffusion.official_avid import adapter_rules, video_unet_rules
+from wmcomponents.denoisers import FilmUNet, OutputAdapter, beside_context
+from wmcomponents.models.diffusion.official_avid import ADAPTER_RULES, FILM_UNET_RULES
 from wmcomponents.pretrained import load_mapped
 
 
@@ -19,19 +19,18 @@ def films(x):
 def test_avids_base_adapter_and_mask_are_its_own():
     info, tensors = load("avid_pixel")
     weights = {key[2:]: value for key, value in tensors.items() if key.startswith("w/")}
-    shape = {"width": 8, "mults": (1, 2), "heads": 2, "head_dim": 8}
-    base = VideoUNet(3, 5, context=2, **shape)
-    load_mapped(
-        base, {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}, video_unet_rules(2)
-    )
-    part = OutputAdapter.beside(3, 5, context=2, **shape)
-    load_mapped(part, {k: v for k, v in weights.items() if not k.startswith("model.")}, adapter_rules(2))
+    shape = {"dim": 8, "multiples": (1, 2), "heads": 2, "head_dim": 8, "frames": 3}
+    base = FilmUNet((9, 8, 8), 5, is_causal=False, relative=True, out_channels=3, **shape)
+    of_model = {key.removeprefix("model."): value for key, value in weights.items() if key.startswith("model.")}
+    load_mapped(base, of_model, FILM_UNET_RULES)
+    part = OutputAdapter.beside((3, 8, 8), 5, context=2, **shape)
+    load_mapped(part, {key: value for key, value in weights.items() if not key.startswith("model.")}, ADAPTER_RULES)
     noisy, past = films(tensors["out/x_t"]), films(tensors["in/cond_frames"])
     level = tensors["in/t"].unsqueeze(1).expand(-1, 3)
     action = one_hot(tensors["in/act"], 5).float()
-    of_base = base(noisy, level, past)
+    of_base = base(beside_context(noisy, past), level)
     close(info, films(of_base), tensors["out/base_output"])
-    raw = part.network.output(torch.cat([noisy, of_base], 2), level, past, action)
+    raw = part.network(torch.cat([beside_context(noisy, past), of_base], 2), level, action)
     close(info, films(raw), tensors["out/adapter_output_raw"])
     output, mask = part(of_base, noisy, level, past, action)
     close(info, films(output), tensors["out/model_output"])

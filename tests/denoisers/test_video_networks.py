@@ -6,19 +6,19 @@ import torch
 from wmcomponents.denoisers import (
     AddedMixture,
     DiTSize,
+    FilmUNet,
     MMDiT,
     MMDiTSize,
     OutputAdapter,
     STDiT3,
-    VideoUNet,
+    beside_context,
     told,
 )
 from wmcomponents.models.diffusion.official_open_sora import mmdit_from_official, stdit3_from_official
 from wmcomponents.nn import UnevenAxialRoPE
-from wmcomponents.nn.conv.video_blocks import RelativeTimeBias
 from wmcomponents.pretrained import BadModelError
 
-UNET = {"width": 8, "mults": (1, 2), "heads": 2, "head_dim": 8}
+UNET = {"dim": 8, "multiples": (1, 2), "heads": 2, "head_dim": 8}
 STREAMS = MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2))
 
 
@@ -85,61 +85,35 @@ def test_networks_begin_with_what_is_told_left_out():
 def test_an_adapter_begins_with_half_the_base_or_with_all_of_it():
     film, level, past = torch.randn(1, 3, 3, 8, 8), torch.zeros(1, 3), torch.randn(1, 2, 3, 8, 8)
     base = torch.randn_like(film)
-    part = OutputAdapter.beside(3, 5, context=2, **UNET)
+    part = OutputAdapter.beside((3, 8, 8), 5, context=2, **UNET)
     output, mask = part(base, film, level, past)
-    adapted = part.network.output(torch.cat([film, base], 2), level, past)[:, :, :3]
+    adapted = part.network(torch.cat([beside_context(film, past), base], 2), level)[:, :, :3]
     torch.testing.assert_close(output, (base + adapted) / 2)
     assert bool((mask == 0.5).all())
-    added = OutputAdapter(VideoUNet(3, 5, in_channels=6, **UNET), AddedMixture(3))
+    added = OutputAdapter(FilmUNet((12, 8, 8), 5, out_channels=3, **UNET), 3, 2, AddedMixture(3))
     output, mask = added(base, film, level, past)
     assert torch.equal(output, base) and bool((mask == 1).all())
 
 
 def test_an_adapter_learns_and_the_base_need_not_be_here():
-    part = OutputAdapter.beside(3, 5, context=2, **UNET)
+    part = OutputAdapter.beside((3, 8, 8), 5, context=2, **UNET)
     film, base = torch.randn(1, 3, 3, 8, 8), torch.randn(1, 3, 3, 8, 8)
     action = torch.eye(5)[None, :3]
     output, _ = part(base, film, torch.zeros(1, 3), torch.randn(1, 2, 3, 8, 8), action)
     output.square().mean().backward()
     reached = {name for name, parameter in part.named_parameters() if parameter.grad is not None}
-    assert {"mixture.weight", "network.action_table", "network.conv_in.weight"} <= reached
-
-
-@torch.no_grad()
-def test_a_network_without_context_is_asked_without():
-    net = VideoUNet(3, 5, context=0, **UNET)
-    assert net.in_keys == ["noisy", "level", "action"]
-    film = torch.randn(2, 3, 3, 8, 8)
-    one = net(film, torch.zeros(2, 3), torch.zeros(2, 3, 5))
-    assert one.shape == film.shape and not torch.allclose(net(film, torch.tensor([[0.0, 1, 2]] * 2)), one)
-
-
-def test_buckets_of_time_are_t5s():
-    bias = RelativeTimeBias(2)
-    found = bias.bucket(torch.tensor([0, 1, 7, 8, 31, 100, -1, -7, -8, -100])).tolist()
-    assert found == [0, 1, 7, 8, 15, 15, 17, 23, 24, 31]
+    assert {"mixture.weight", "network.action.table", "network.conv_in.weight"} <= reached
 
 
 def test_inputs_that_do_not_fit_are_refused():
-    unet, film = VideoUNet(3, 5, context=2, **UNET), torch.zeros(1, 3, 3, 8, 8)
-    level, past, action = torch.zeros(1, 3), torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 3, 5)
-    for bad, message in (
-        ((film[:, :, :2], level, past, action), r"films .* 3, H, W"),
-        ((film[..., :7], level, past[..., :7], action), "halve 1 times"),
-        ((film, level, past[:, :1], action), "2 past frames are expected"),
-        ((film, level[:, :2], past, action), "level goes with"),
-        ((film, level, past, action[..., :4]), "action of 5 numbers"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            unet(*bad)
-    with pytest.raises(ValueError, match="got none"):
-        unet.output(film, level)
-    with pytest.raises(ValueError, match="reads a film beside the base's output"):
-        OutputAdapter(unet)
+    part, film = OutputAdapter.beside((3, 8, 8), 5, context=2, **UNET), torch.zeros(1, 3, 3, 8, 8)
+    level, past = torch.zeros(1, 3), torch.zeros(1, 2, 3, 8, 8)
+    with pytest.raises(ValueError, match="2 past frames are expected"):
+        part(film, film, level, past[:, :1])
     with pytest.raises(ValueError, match="says something of every frame"):
-        OutputAdapter.beside(3, 5, context=2, **UNET)(film[:, :2], film, level, past, action)
-    with pytest.raises(ValueError, match="even number from 4"):
-        VideoUNet(3, 5, width=2)
+        part(film[:, :2], film, level, past)
+    with pytest.raises(ValueError, match="reads 2 past frames, a film and the base's output, 12 channels"):
+        OutputAdapter(FilmUNet((3, 8, 8), 5, **UNET), 3)
     mmdit = MMDiT(4, 6, 5, STREAMS)
     latent, text, summary = torch.zeros(2, 3, 4, 4, 6), torch.zeros(2, 7, 6), torch.zeros(2, 5)
     with pytest.raises(ValueError, match="a flag before the channels"):

@@ -12,8 +12,8 @@ from wmcomponents.denoisers.network import FrameNetwork as FrameNetwork
 from wmcomponents.denoisers.output_adapter import AddedMixture as AddedMixture
 from wmcomponents.denoisers.output_adapter import MaskedMixture as MaskedMixture
 from wmcomponents.denoisers.output_adapter import OutputAdapter as OutputAdapter
+from wmcomponents.denoisers.output_adapter import beside_context as beside_context
 from wmcomponents.denoisers.space_time_dit import SpaceTimeDiT as SpaceTimeDiT
 from wmcomponents.denoisers.space_time_dit import appended as appended
 from wmcomponents.denoisers.stdit3 import STDiT3 as STDiT3
 from wmcomponents.denoisers.vector_sequence import VectorSequenceDenoiser as VectorSequenceDenoiser
-from wmcomponents.denoisers.video_unet import VideoUNet as VideoUNet

@@ -8,7 +8,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.denoisers.video_unet import VideoUNet
+from wmcomponents.denoisers.film_unet import FilmUNet
 
 
 class MaskedMixture(nn.Module):
@@ -87,18 +87,22 @@ class OutputAdapter(Component):
         | "mask" | [*B, T, 1, H, W] | float, 1 where the base is kept | written |
 
     Args:
-        network: the adapter, of films with twice the channels; see :meth:`beside`.
+        network: the adapter: of a film beside past frames and the base's output, along the channels, to a frame's
+            channels and those that the mixture reads besides; see :meth:`beside`.
+        channels: C.
+        context: M.
         mixture: of both outputs; :class:`MaskedMixture` if not given.
         in_keys: in the order of the table.
         out_keys: the output, the mask.
 
     Raises:
-        ValueError: if the network's channels are not those of film, base and mixture.
+        ValueError: if the network's channels are not those of film, past frames, base and mixture. On call, if what
+            goes with the film does not fit.
 
     Reference: Rigter et al., AVID: Adapting Video Diffusion Models to World Models (2024).
 
     Example:
-        >>> part = OutputAdapter.beside(3, 5, context=2, width=8, mults=(1, 2), heads=2, head_dim=8)
+        >>> part = OutputAdapter.beside((3, 8, 8), 5, context=2, dim=8, multiples=(1, 2), heads=2, head_dim=8)
         >>> film, level, past = torch.zeros(1, 3, 3, 8, 8), torch.zeros(1, 3), torch.zeros(1, 2, 3, 8, 8)
         >>> output, mask = part(film, film, level, past, torch.zeros(1, 3, 5))
         >>> output.shape, float(mask.mean())
@@ -107,7 +111,9 @@ class OutputAdapter(Component):
 
     def __init__(
         self,
-        network: VideoUNet,
+        network: FilmUNet,
+        channels: int,
+        context: int = 2,
         mixture: MaskedMixture | AddedMixture | None = None,
         *,
         in_keys: Sequence[NestedKey] = ("base_output", "noisy", "level", "context", "action"),
@@ -115,26 +121,54 @@ class OutputAdapter(Component):
     ) -> None:
         super().__init__(in_keys, out_keys, optional_keys=in_keys[4:])
         self.network, self.mixture = network, MaskedMixture() if mixture is None else mixture
-        channels, out = network.channels, network.channels + self.mixture.further
-        if (network.in_channels, network.out_channels) != (2 * channels, out):
+        self.channels, self.context = channels, context
+        read, written = (context + 2) * channels, channels + self.mixture.further
+        found = network.shape[0], network.conv_out.out_channels
+        if found != (read, written):
             raise ValueError(
-                f"an adapter reads a film beside the base's output, {2 * channels} channels, and gives {out}; got a "
-                f"network from {network.in_channels} to {network.out_channels}: build it with in_channels and "
-                f"out_channels, or take OutputAdapter.beside."
+                f"an adapter reads {context} past frames, a film and the base's output, {read} channels, and gives "
+                f"{written}; got a network from {found[0]} to {found[1]}: take OutputAdapter.beside."
             )
 
     @classmethod
-    def beside(cls, channels: int, action: int, *, context: int = 2, **options: int | Sequence[int]) -> "OutputAdapter":
-        """An adapter with a mask for films of so many channels.
+    def beside(
+        cls,
+        shape: Sequence[int],
+        action: int,
+        dim: int = 50,
+        multiples: Sequence[int] = (1, 2, 4, 8),
+        heads: int = 8,
+        head_dim: int = 32,
+        *,
+        context: int = 2,
+        frames: int = 16,
+    ) -> "OutputAdapter":
+        """An adapter with a mask for films of such frames; the sizes are those of the paper's smaller one.
 
         Args:
-            channels: C.
+            shape: (C, H, W) of a frame.
             action: A.
+            dim: see :class:`FilmUNet`.
+            multiples: see :class:`FilmUNet`.
+            heads: see :class:`FilmUNet`.
+            head_dim: see :class:`FilmUNet`.
             context: M.
-            **options: of :class:`VideoUNet`: width, mults, heads, head_dim.
+            frames: most frames of a film.
         """
-        shape = {"context": context, "in_channels": 2 * channels, "out_channels": channels + 1}
-        return cls(VideoUNet(channels, action, **shape, **options))  # pyright: ignore[reportArgumentType]
+        channels, *sides = shape
+        network = FilmUNet(
+            ((context + 2) * channels, *sides),
+            action,
+            dim,
+            multiples,
+            heads,
+            head_dim,
+            frames=frames,
+            is_causal=False,
+            relative=True,
+            out_channels=channels + MaskedMixture.further,
+        )
+        return cls(network, channels, context)
 
     def compute(
         self,
@@ -147,5 +181,21 @@ class OutputAdapter(Component):
         """See the table of keys."""
         if base_output.shape != noisy.shape:
             raise ValueError(f"the base says something of every frame {[*noisy.shape]}; got {[*base_output.shape]}.")
-        adapted = self.network.output(torch.cat([noisy, base_output], -3), level, context, action)
-        return self.mixture(base_output, adapted)
+        expected = (*noisy.shape[:-4], self.context, *noisy.shape[-3:])
+        if context.shape != expected:
+            raise ValueError(f"{self.context} past frames are expected, {[*expected]}; got {[*context.shape]}.")
+        film = torch.cat([beside_context(noisy, context), base_output], -3)
+        return self.mixture(base_output, self.network.compute(film, level, action))
+
+
+def beside_context(
+    film: Float[Tensor, "*batch t c h w"], context: Float[Tensor, "*batch m c h w"]
+) -> Float[Tensor, "*batch t mc_c h w"]:
+    """Each frame of a film behind the same past frames, along the channels: the first channel of all of them first.
+
+    Args:
+        film: the frames.
+        context: past frames, oldest first.
+    """
+    past = context.transpose(-4, -3).flatten(-4, -3).unsqueeze(-4)
+    return torch.cat([past.expand(*film.shape[:-3], *past.shape[-3:]), film], -3)

@@ -10,11 +10,6 @@ def of_frames(value: Tensor) -> Tensor:
     return value.squeeze(2)
 
 
-def of_pixels(value: Tensor) -> Tensor:
-    """A convolution of single pixels, ``[out, in, 1, 1]``, as the linear map that it is."""
-    return value.flatten(1)
-
-
 def of_channels(value: Tensor) -> Tensor:
     """One number a channel."""
     return value.reshape(-1)
@@ -24,83 +19,65 @@ def _residual(source: str, target: str) -> tuple[Rule, ...]:
     """Rules for a residual block.
 
     Args:
-        source: regular expression of its name.
-        target: ours, which may take the named group ``at``.
+        source: regular expression of its name, with the named group ``at`` at most.
+        target: ours.
     """
     return (
-        Rule(rf"{source}\.mlp\.(?P<rest>.+)", rf"{target}.modulation.\g<rest>"),
+        Rule(rf"{source}\.mlp\.1\.(?P<rest>.+)", rf"{target}.modulation.\g<rest>"),
         Rule(rf"{source}\.block(?P<n>\d)\.proj\.weight", rf"{target}.conv\g<n>.weight", of_frames),
         Rule(rf"{source}\.block(?P<n>\d)\.proj\.bias", rf"{target}.conv\g<n>.bias"),
         Rule(rf"{source}\.block(?P<n>\d)\.norm\.gamma", rf"{target}.norm\g<n>.weight", of_channels),
-        Rule(rf"{source}\.res_conv\.weight", rf"{target}.shortcut.weight", of_frames),
-        Rule(rf"{source}\.res_conv\.bias", rf"{target}.shortcut.bias"),
+        Rule(rf"{source}\.res_conv\.weight", rf"{target}.project.weight", of_frames),
+        Rule(rf"{source}\.res_conv\.bias", rf"{target}.project.bias"),
     )
 
 
-def _attention_rules(source: str, target: str, inner: str) -> tuple[Rule, ...]:
-    return (
-        Rule(rf"{source}\.{inner}\.rotary_emb\.freqs", None),
-        Rule(rf"{source}\.{inner}\.to_qkv\.weight", rf"{target}qkv.weight", of_pixels),
-        Rule(rf"{source}\.{inner}\.to_out\.weight", rf"{target}proj.weight", of_pixels),
-        Rule(rf"{source}\.{inner}\.to_out\.bias", rf"{target}proj.bias"),
-    )
+def _attention(source: str, target: str) -> tuple[Rule, ...]:
+    """Rules for attention behind its norm.
 
-
-def _around(source: str, target: str) -> tuple[Rule, ...]:
-    """Attention in whatever axes, behind its norm."""
+    Args:
+        source: regular expression of its name, with the named group ``at`` at most.
+        target: ours.
+    """
     return (
-        *_attention_rules(source, rf"{target}.attention.", r"fn\.fn\.fn"),
+        Rule(rf"{source}\.(?:fn\.)+rotary_emb\.freqs", None),  # they follow from the sizes
+        Rule(rf"{source}\.(?:fn\.)+to_(?P<map>qkv|out)\.(?P<rest>.+)", rf"{target}.\g<map>.\g<rest>"),
         Rule(rf"{source}\.fn\.norm\.gamma", rf"{target}.norm.weight", of_channels),
     )
 
 
-def video_unet_rules(levels: int) -> tuple[Rule, ...]:
-    """Rules of AVID's U-Net, to :class:`wmcomponents.denoisers.VideoUNet`.
+FILM_UNET_RULES = (
+    Rule(r"null_action_emb", "action.none"),
+    Rule(r"action_emb\.weight", "action.table"),
+    Rule(r"action_mlp\.(.+)", r"action.mlp.\1"),
+    Rule(r"time_mlp\.1\.(.+)", r"level.mlp.0.\1"),
+    Rule(r"time_mlp\.3\.(.+)", r"level.mlp.2.\1"),
+    Rule(r"time_rel_pos_bias\.relative_attention_bias\.weight", "bias.table.weight"),
+    Rule(r"init_conv\.weight", "conv_in.weight", of_frames),
+    Rule(r"init_conv\.bias", "conv_in.bias"),
+    *_attention(r"init_temporal_attn", "time_in"),
+    *_attention(r"mid_spatial_attn", "mid_space"),
+    *_attention(r"mid_temporal_attn", "mid_time"),
+    *_residual(r"mid_block(?P<at>\d)", r"mid\g<at>"),
+    *_residual(r"(?P<at>(?:downs|ups)\.\d+)\.0", r"\g<at>.block1"),
+    *_residual(r"(?P<at>(?:downs|ups)\.\d+)\.1", r"\g<at>.block2"),
+    *_attention(r"(?P<at>(?:downs|ups)\.\d+)\.2", r"\g<at>.space"),
+    *_attention(r"(?P<at>(?:downs|ups)\.\d+)\.3", r"\g<at>.time"),
+    Rule(r"downs\.(\d+)\.4\.weight", r"halvings.\1.weight", of_frames),
+    Rule(r"downs\.(\d+)\.4\.bias", r"halvings.\1.bias"),
+    Rule(r"ups\.(\d+)\.4\.weight", r"doublings.\1.weight", of_frames),
+    Rule(r"ups\.(\d+)\.4\.bias", r"doublings.\1.bias"),
+    *_residual(r"final_conv\.0", "block_out"),
+    Rule(r"final_conv\.1\.weight", "conv_out.weight", of_frames),
+    Rule(r"final_conv\.1\.bias", "conv_out.bias"),
+)
+"""Of AVID's U-Net, to :class:`wmcomponents.denoisers.FilmUNet` whose frames see later ones."""
 
-    Args:
-        levels: how many resolutions it has.
-    """
-    rules: list[Rule] = [
-        Rule(r"null_action_emb", "no_action"),
-        Rule(r"action_emb\.weight", "action_table"),
-        Rule(r"action_mlp\.(.+)", r"action.\1"),
-        Rule(r"time_mlp\.(.+)", r"level.\1"),
-        Rule(r"time_rel_pos_bias\.relative_attention_bias\.weight", "bias.table.weight"),
-        Rule(r"init_conv\.weight", "conv_in.weight", of_frames),
-        Rule(r"init_conv\.bias", "conv_in.bias"),
-        *_around(r"init_temporal_attn", "time_in"),
-        *_around(r"mid_spatial_attn", "mid_space"),
-        *_around(r"mid_temporal_attn", "mid_time"),
-        *_residual(r"mid_block(?P<at>\d)", r"mid\g<at>"),
-        *_residual(r"final_conv\.0", "block_out"),
-        Rule(r"final_conv\.1\.weight", "conv_out.weight", of_frames),
-        Rule(r"final_conv\.1\.bias", "conv_out.bias"),
-    ]
-    for way, resampled in (("downs", "halvings"), ("ups", "doublings")):
-        for number in range(levels):
-            at, to = rf"{way}\.{number}", f"{way}.{number}"
-            rules += [
-                *_residual(rf"{at}\.0", f"{to}.block1"),
-                *_residual(rf"{at}\.1", f"{to}.block2"),
-                *_attention_rules(rf"{at}\.2", f"{to}.space.", r"fn\.fn"),
-                Rule(rf"{at}\.2\.fn\.norm\.gamma", f"{to}.space.norm.weight", of_channels),
-                *_around(rf"{at}\.3", f"{to}.time"),
-                Rule(rf"{at}\.4\.weight", f"{resampled}.{number}.weight", of_frames),
-                Rule(rf"{at}\.4\.bias", f"{resampled}.{number}.bias"),
-            ]
-    return tuple(rules)
-
-
-def adapter_rules(levels: int) -> tuple[Rule, ...]:
-    """Rules of AVID's adapter and mask, to :class:`wmcomponents.denoisers.OutputAdapter`.
-
-    Args:
-        levels: how many resolutions the adapter's U-Net has.
-    """
-    return (
-        *(
-            Rule(rf"adapter\.{rule.source}", None if rule.target is None else f"network.{rule.target}", rule.change)
-            for rule in video_unet_rules(levels)
-        ),
-        Rule(r"mixture_conv\.(weight|bias)", r"mixture.\1", lambda value: value.reshape(())),
-    )
+ADAPTER_RULES = (
+    *(
+        Rule(rf"adapter\.{rule.source}", None if rule.target is None else f"network.{rule.target}", rule.change)
+        for rule in FILM_UNET_RULES
+    ),
+    Rule(r"mixture_conv\.(weight|bias)", r"mixture.\1", lambda value: value.reshape(())),
+)
+"""Of AVID's adapter and mask, to :class:`wmcomponents.denoisers.OutputAdapter`."""

@@ -81,7 +81,7 @@ class InterleavedRoPE(nn.Module):
     The same as :class:`RoPE` but for the order of the features, in which LLaMA's own weights are stored.
 
     Args:
-        dim: features that turn, even; what is left of a head stays as it is.
+        dim: size of a head, even.
         base: the slowest pair turns once in about :math:`2\pi\, base` positions; contexts that were made longer have
             a larger one.
 
@@ -112,10 +112,8 @@ class InterleavedRoPE(nn.Module):
         """
         angle = _angles(position, self.dim, self.base).unsqueeze(-3)  # (*rows, 1, t, d / 2)
         cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        turned, rest = x.split([self.dim, x.shape[-1] - self.dim], -1)
-        first, second = turned.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([first * cosine - second * sine, second * cosine + first * sine], -1).flatten(-2)
-        return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([first * cosine - second * sine, second * cosine + first * sine], -1).flatten(-2)
 
 
 def _angles(position: Tensor, dim: int, base: float) -> Tensor:
