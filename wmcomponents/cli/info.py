@@ -23,6 +23,7 @@ EXTRAS = {
     "play": ("starlette", "uvicorn", "websockets", "PIL"),
     "notebook": ("anywidget",),
     "hub": ("huggingface_hub",),
+    "video": ("diffusers",),
     "cli": ("tyro",),
     "datasets": ("h5py", "minari", "pyarrow", "av"),
 }

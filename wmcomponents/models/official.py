@@ -7,13 +7,21 @@ import os
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import torch
+from torch import nn
 
 from wmcomponents.models import OFFICIAL
+from wmcomponents.models.diffusion.official_open_sora import mmdit_from_official, stdit3_from_official
+from wmcomponents.models.diffusion.official_transformers import (
+    cdit_from_official,
+    dit_from_official,
+    oasis_autoencoder_from_official,
+    oasis_dit_from_official,
+)
 from wmcomponents.models.joint_embedding.official_vit import vit_from_official
 from wmcomponents.nn import VisionTransformer
 from wmcomponents.pretrained import BadModelError, PretrainedModel, StrictFolder
@@ -25,6 +33,17 @@ SUFFIXES = (*TORCH_SUFFIXES, SAFE_SUFFIX)
 ZIP_MAGIC = b"PK\x03\x04"
 MOST_FILES = 100_000
 """Files and folders that a folder of checkpoints may hold."""
+DENOISERS: Mapping[str, Callable[..., nn.Module]] = {
+    "dit": dit_from_official,
+    "nwm": cdit_from_official,
+    "oasis": oasis_dit_from_official,
+    "oasis-autoencoder": oasis_autoencoder_from_official,
+    "open-sora-1.2": stdit3_from_official,
+    "open-sora-2.0": mmdit_from_official,
+}
+"""What makes a network of the weights that its authors published, by their repository's name."""
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def load_official(
@@ -95,15 +114,52 @@ def load_official_vit(
     unknown = sorted(set(details) - {"part", "heads", "frames"})
     if unknown:
         raise TypeError(f"the details of a vision transformer are part, heads and frames; got {', '.join(unknown)}.")
+    return _network(
+        path, f"vision transformer of {layout}", lambda: vit_from_official(layout, weights, **details), device
+    )
+
+
+def load_official_denoiser(
+    name: str, path: str | Path, *, device: torch.device | str | None = None, **details: Any
+) -> nn.Module:
+    """Read a published network of image or video diffusion, or the autoencoder of its latents.
+
+    Files are read as :func:`load_official` reads them. The size follows from the weights.
+
+    Args:
+        name: a key of :data:`DENOISERS`: "dit", "nwm", "oasis", "oasis-autoencoder", "open-sora-1.2", "open-sora-2.0".
+        path: the file.
+        device: where the weights go; the CPU if not given.
+        **details: what the file does not say: ``heads`` of a size of "dit" or "nwm" that was not published, ``latent``
+            and ``frames`` of "oasis", ``image_size`` and ``heads`` of its autoencoder, ``square`` of "open-sora-1.2",
+            ``shares`` and ``base`` of "open-sora-2.0".
+
+    Returns:
+        The network, in evaluation mode; torch's global random state stays as it is.
+
+    Raises:
+        BadModelError: if the name is unknown; if the file is missing, damaged or no checkpoint; if its keys or shapes
+            are not the network's.
+        TypeError: for another detail.
+    """
+    if name not in DENOISERS:
+        raise BadModelError(f"the networks known here are {', '.join(DENOISERS)}; got {name!r}.")
+    build = DENOISERS[name]
+    _check_details(name, build, details)
+    weights = read_checkpoint(path)
+    return _network(path, f"network of {name}", lambda: build(weights, **details), device)
+
+
+def _network(path: str | Path, what: str, build: Callable[[], N], device: torch.device | str | None) -> N:
+    """A network out of a file's weights."""
     try:
+        # A view in a file can claim any size. The initial weights are overwritten; drawing them must not show.
         with construction(_bytes_of(Path(path)) // 4, 1000):
-            net = vit_from_official(layout, weights, **details)
+            net = build()
     except BadModelError as error:
-        raise BadModelError(f"{path} is not a vision transformer of {layout} that fits: {error}") from error
+        raise BadModelError(f"{path} is not a {what} that fits: {error}") from error
     except Exception as error:  # the layout was given numbers from outside: it may fail in any way
-        raise BadModelError(
-            f"{path} does not describe a vision transformer of {layout}: {type(error).__name__}: {error}"
-        ) from error
+        raise BadModelError(f"{path} does not describe a {what}: {type(error).__name__}: {error}") from error
     return net.to(device).eval() if device is not None else net.eval()
 
 
