@@ -64,6 +64,7 @@ from wmcomponents.dynamics import (
     SimNormDynamics,
     StateActionTransformer,
     StateTransition,
+    TextImageActionTransformer,
     TextVisionTransformer,
     TokenTransformer,
     VJEPA2ACPredictor,
@@ -340,6 +341,12 @@ COMPONENTS = {
             6, 2, spare=1, text_vocabulary=9, frame_tokens=4, max_frames=3, layers=1, heads=2, dim=8, hidden=8
         ),
         [Categorical(6, shape=(3, 4)), Categorical(2, shape=(3,))],
+    ),
+    "TextImageActionTransformer": (
+        lambda: TextImageActionTransformer(
+            6, (1, 1), text_tokens=2, text_width=5, frame_tokens=4, max_frames=3, kept=1, layers=1, heads=2, dim=8
+        ),
+        [Categorical(6, shape=(3, 4)), Unbounded((3, 2)), Unbounded((3, 2, 5))],
     ),
     "RewardEndHead": (
         lambda: RewardEndHead((16, 16, 3), 2, hidden=8, **LEVELS),

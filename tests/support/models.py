@@ -15,6 +15,7 @@ from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
     DINOWM,
+    GAIA1,
     IRIS,
     JEPA,
     JEPAWM,
@@ -40,6 +41,7 @@ from wmcomponents.models import (
     EfficientZeroConfig,
     Ensemble,
     FrozenEncoderConfig,
+    GAIA1Config,
     Genie,
     GenieConfig,
     GenieRedux,
@@ -126,6 +128,11 @@ GENIE = {
 }
 OUTCOMES = {"outcome_blocks": 1, "outcome_dim": 8, "outcome_heads": 2}
 TEXTS = {**WORDS, "hidden": 16, "text_vocabulary": 12, "spare": 2}
+DRIVEN = {
+    **{"downsampling": 8, "vocabulary": 16, "code": 8, "latent_channels": 8, "layers": 1, "heads": 2, "dim": 16},
+    **{"text_tokens": 2, "text_width": 3, "max_frames": 3, "kept": 1},
+}
+CAPTIONED = Composite(pixels=Bounded(0, 255, (8, 16, 3), dtype=torch.uint8), text=Unbounded((2, 3)))
 MIXED_TOKENS = {"groups": 4, "classes": 4, "units": 16, "heads": 2, "dim": 16, "positions": 4, "kept": 2, "bins": 31}
 CHANGES = {
     "mults": (1,),
@@ -198,6 +205,16 @@ def lwm(*arguments) -> LWM:
         model.tokenizer.decoder.conv_out.weight.mul_(0.1)
         for parameter in model.dynamics.parameters():
             torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    return model
+
+
+def gaia1(*arguments) -> GAIA1:
+    """A GAIA-1 that chooses, and whose codes and images rounding leaves alone."""
+    model = GAIA1(*arguments)
+    with torch.no_grad():
+        model.tokenizer.decoder.conv_out.weight.mul_(0.1)
+        for name, parameter in model.dynamics.named_parameters():
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 or "nothing" in name else None
     return model
 
 
@@ -295,6 +312,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("iris", lambda: iris(IRISConfig.tiny(**WORDS), SMALL, OneHot(3))),
     ("delta-iris", lambda: delta_iris(DeltaIRISConfig.tiny(**CHANGES), SMALL, OneHot(3))),
     ("lwm", lambda: lwm(LWMConfig.tiny(**TEXTS), SMALL, OneHot(3))),
+    ("gaia-1", lambda: reaching(gaia1(GAIA1Config.tiny(**DRIVEN), CAPTIONED, Bounded(-1, 1, (2,))))),
     ("storm", lambda: STORM(STORMConfig.tiny(**MIXED_TOKENS), VECTOR, OneHot(3))),
     ("storm-dict", lambda: STORM(STORMConfig.tiny(**MIXED_TOKENS, depth=4, mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
@@ -312,7 +330,10 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 ]
 
 OF_IMAGES = frozenset(
-    {"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "Genie", "GenieRedux", "GenieReduxG", "JEPAWM", "LWM", "VJEPA2AC"}
+    {
+        *{"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG", "JEPAWM", "LWM"},
+        "VJEPA2AC",
+    }
 )
 """Families that see images alone."""
 

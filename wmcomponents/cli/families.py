@@ -9,6 +9,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "DreamerV3": ("tiny", "size1m", "size12m", "size25m", "size50m", "size100m", "size200m", "size400m"),
     "DreamerV3Preprint": ("tiny", "xs", "s", "m", "l", "xl"),
     "EfficientZero": ("tiny", "atari", "state"),
+    "GAIA1": ("tiny", "paper"),
     "Genie": (
         "tiny",
         "coinrun",

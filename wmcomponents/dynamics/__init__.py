@@ -43,6 +43,8 @@ from wmcomponents.dynamics.tokens.block_transformer import BlockTransformer as B
 from wmcomponents.dynamics.tokens.block_transformer import CacheBounds as CacheBounds
 from wmcomponents.dynamics.tokens.block_transformer import FrameLogits as FrameLogits
 from wmcomponents.dynamics.tokens.block_transformer import Generated as Generated
+from wmcomponents.dynamics.tokens.conditions import ActionTokens as ActionTokens
+from wmcomponents.dynamics.tokens.conditions import TextTokens as TextTokens
 from wmcomponents.dynamics.tokens.delta_transformer import DeltaTransformer as DeltaTransformer
 from wmcomponents.dynamics.tokens.frame_context import FrameContext as FrameContext
 from wmcomponents.dynamics.tokens.maskgit import FactorizedEmbedding as FactorizedEmbedding
@@ -51,6 +53,10 @@ from wmcomponents.dynamics.tokens.maskgit import MaskGITDecoding as MaskGITDecod
 from wmcomponents.dynamics.tokens.maskgit import MaskGITDynamics as MaskGITDynamics
 from wmcomponents.dynamics.tokens.maskgit import SkippedEmbedding as SkippedEmbedding
 from wmcomponents.dynamics.tokens.state_action_transformer import StateActionTransformer as StateActionTransformer
+from wmcomponents.dynamics.tokens.text_image_action_transformer import Streams as Streams
+from wmcomponents.dynamics.tokens.text_image_action_transformer import (
+    TextImageActionTransformer as TextImageActionTransformer,
+)
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionLogits as TextVisionLogits
 from wmcomponents.dynamics.tokens.text_vision_transformer import TextVisionTransformer as TextVisionTransformer
 from wmcomponents.dynamics.tokens.text_vision_transformer import Words as Words

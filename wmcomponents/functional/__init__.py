@@ -195,6 +195,9 @@ from wmcomponents.functional.sigreg import random_directions as random_direction
 from wmcomponents.functional.sigreg import sigreg as sigreg
 from wmcomponents.functional.symlog import symexp as symexp
 from wmcomponents.functional.symlog import symlog as symlog
+from wmcomponents.functional.token_guidance import GuidanceSchedule as GuidanceSchedule
+from wmcomponents.functional.token_guidance import guided_logits as guided_logits
+from wmcomponents.functional.top_k import drawn_class as drawn_class
 from wmcomponents.functional.top_k import top_k_logits as top_k_logits
 from wmcomponents.functional.two_hot import even_bins as even_bins
 from wmcomponents.functional.two_hot import symexp_bins as symexp_bins

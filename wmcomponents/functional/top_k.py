@@ -1,7 +1,9 @@
 """Draws from the likeliest classes alone."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
 
 
 def top_k_logits(logits: Float[Tensor, "*batch k"], count: int | None) -> Float[Tensor, "*batch k"]:
@@ -25,3 +27,24 @@ def top_k_logits(logits: Float[Tensor, "*batch k"], count: int | None) -> Float[
         raise ValueError(f"at least one class is kept; got {count}.")
     least = logits.topk(count).values[..., -1:]
     return logits.masked_fill(logits < least, float("-inf"))
+
+
+def drawn_class(
+    logits: Float[Tensor, "*batch k"], noise: Float[Tensor, "*batch"] | None, count: int | None = None
+) -> Int[Tensor, "*batch"]:
+    """A class drawn from the likeliest ones.
+
+    Args:
+        logits: of the classes.
+        noise: uniform in [0, 1), one number a draw; the likeliest class if not given.
+        count: out of how many classes; all of them if not given.
+
+    Raises:
+        ValueError: if it is drawn out of none.
+
+    Example:
+        >>> import torch
+        >>> drawn_class(torch.tensor([1.0, 3.0, 2.0]), torch.tensor(0.99), 2)
+        tensor(2)
+    """
+    return logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(top_k_logits(logits, count)), noise)

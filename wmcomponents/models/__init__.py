@@ -159,6 +159,7 @@ from wmcomponents.models.rssm.planet.model import PlaNet as PlaNet
 from wmcomponents.models.rssm.planet.objective import PlaNetModelLoss as PlaNetModelLoss
 from wmcomponents.models.tokens.base import CachedTransformerModel as CachedTransformerModel
 from wmcomponents.models.tokens.base import KVCachedModel as KVCachedModel
+from wmcomponents.models.tokens.base import RewardedTransformerModel as RewardedTransformerModel
 from wmcomponents.models.tokens.config import TokenLossConfig as TokenLossConfig
 from wmcomponents.models.tokens.config import TokenOptimizerConfig as TokenOptimizerConfig
 from wmcomponents.models.tokens.delta_iris.config import DeltaIRISConfig as DeltaIRISConfig
@@ -177,6 +178,16 @@ from wmcomponents.models.tokens.film_objective import FilmTokenLoss as FilmToken
 from wmcomponents.models.tokens.film_objective import GuidedFilmLoss as GuidedFilmLoss
 from wmcomponents.models.tokens.film_world import FilmTokenWorld as FilmTokenWorld
 from wmcomponents.models.tokens.film_world import UnlabelledFilmWorld as UnlabelledFilmWorld
+from wmcomponents.models.tokens.gaia1.config import GAIA1Config as GAIA1Config
+from wmcomponents.models.tokens.gaia1.config import GAIA1LossConfig as GAIA1LossConfig
+from wmcomponents.models.tokens.gaia1.config import GAIA1NetworkConfig as GAIA1NetworkConfig
+from wmcomponents.models.tokens.gaia1.config import GAIA1SamplingConfig as GAIA1SamplingConfig
+from wmcomponents.models.tokens.gaia1.config import GAIA1TokenizerConfig as GAIA1TokenizerConfig
+from wmcomponents.models.tokens.gaia1.config import GAIA1TransformerConfig as GAIA1TransformerConfig
+from wmcomponents.models.tokens.gaia1.model import GAIA1 as GAIA1
+from wmcomponents.models.tokens.gaia1.objective import GAIA1Loss as GAIA1Loss
+from wmcomponents.models.tokens.gaia1.tokenizer import DistilledTokenizer as DistilledTokenizer
+from wmcomponents.models.tokens.gaia1.world import TextImageActionModel as TextImageActionModel
 from wmcomponents.models.tokens.genie.config import GenieActionConfig as GenieActionConfig
 from wmcomponents.models.tokens.genie.config import GenieConfig as GenieConfig
 from wmcomponents.models.tokens.genie.config import GenieDynamicsConfig as GenieDynamicsConfig
@@ -256,6 +267,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DreamerV3": DreamerV3,
     "DreamerV3Preprint": DreamerV3Preprint,
     "EfficientZero": EfficientZero,
+    "GAIA1": GAIA1,
     "Genie": Genie,
     "GenieRedux": GenieRedux,
     "GenieReduxG": GenieReduxG,

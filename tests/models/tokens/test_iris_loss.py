@@ -249,6 +249,6 @@ def test_what_cannot_be_is_refused(model):
 
 def test_only_codes_of_a_codebook_are_revived(model):
     model.tokenizer.quantizer = FSQ((2, 2, 2))
-    with pytest.raises(TypeError, match="codebook of a VectorQuantizer; FSQ has none: set revival=0"):
+    with pytest.raises(TypeError, match="codebook that learns by gradient; FSQ has none: set revival=0"):
         IRISLoss(model, IRISLossConfig(revival=1))
     IRISLoss(model)

@@ -10,8 +10,8 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
 from wmcomponents.functional.masks import block_causal_mask, slot_positions
+from wmcomponents.functional.top_k import drawn_class
 from wmcomponents.nn import CachedTransformer, CachePosition, LearnedPositions, empty_kv_cache, gpt_init_
 
 
@@ -215,7 +215,7 @@ class BlockTransformer(Component, ABC):
         """
         tokens: list[Tensor] = []
         for number in range(count):
-            tokens.append(_chosen(self.token_head(hidden), None if noise is None else noise[:, number]))
+            tokens.append(drawn_class(self.token_head(hidden), None if noise is None else noise[:, number]))
             if number < kept:
                 x = self.token_embedding(tokens[-1]).unsqueeze(1)
                 hidden = self.decode_step(x, kv_cache, position + number, bounds.moved(number))[:, 0]
@@ -251,7 +251,3 @@ class CacheBounds(NamedTuple):
 def is_free_to_look(length: Tensor) -> bool:
     """Whether a look at lengths ``[N, 1]`` costs nothing: on a CPU, where nothing is compiled."""
     return length.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _chosen(logits: Tensor, noise: Tensor | None) -> Tensor:
-    return logits.argmax(-1) if noise is None else inverse_cdf_index(softmax(logits), noise)

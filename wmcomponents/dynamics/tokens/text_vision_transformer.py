@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from wmcomponents.component import Component
 from wmcomponents.dynamics.tokens.block_transformer import CacheBounds, Generated
 from wmcomponents.dynamics.tokens.frame_context import FrameContext
-from wmcomponents.functional.distributions.categorical import inverse_cdf_index, softmax
-from wmcomponents.functional.top_k import top_k_logits
+from wmcomponents.functional.top_k import drawn_class
 from wmcomponents.nn import (
     CachedTransformer,
     CachePosition,
@@ -342,7 +341,7 @@ class TextVisionTransformer(Component, FrameContext):
         hidden, found = at_action, []
         for number in range(self.frame_tokens):
             drawn = None if noise is None else noise[:, number]
-            found.append(_chosen(self._of_codes(hidden), drawn, self.top_k))
+            found.append(drawn_class(self._of_codes(hidden), drawn, self.top_k))
             is_last = number == self.frame_tokens - 1
             x = self.embed_frame(found[-1].unsqueeze(1)) if is_last else self.vision_embedding(found[-1]).unsqueeze(1)
             hidden = self.decode_step(x, kv_cache, length + 1 + number, bounds.moved(1 + number))[:, 0]
@@ -399,7 +398,7 @@ class TextVisionTransformer(Component, FrameContext):
                 if len(streams) > 1:
                     without = self._of_codes(streams[1].hidden)
                     logits = without + guidance * (logits - without)
-                made.append(_chosen(logits, None if noise is None else noise[:, frame, number], top_k))
+                made.append(drawn_class(logits, None if noise is None else noise[:, frame, number], top_k))
                 is_last = number == self.frame_tokens - 1
                 x = self.embed_frame(made[-1].unsqueeze(1)) if is_last else self.vision_embedding(made[-1]).unsqueeze(1)
                 streams = [self._go_on(stream, x) for stream in streams]
@@ -429,9 +428,3 @@ class _Stream(NamedTuple):
     kv_cache: Tensor
     length: int
     hidden: Tensor
-
-
-def _chosen(logits: Tensor, noise: Tensor | None, top_k: int | None) -> Tensor:
-    if noise is None:
-        return logits.argmax(-1)
-    return inverse_cdf_index(softmax(top_k_logits(logits, top_k)), noise)

@@ -108,12 +108,20 @@ class CachedTransformerModel(KVCachedModel, Generic[T, D]):
     Attributes:
         tokenizer: what stands between observations and tokens.
         dynamics: the transformer over tokens and actions.
-        rewards: how the transformer's logits tell a reward.
     """
 
     format_1_states = {"cache": "kv_cache"}
     tokenizer: T
     dynamics: D
+
+
+class RewardedTransformerModel(CachedTransformerModel[T, D]):
+    """Such a model whose actions are choices, and whose transformer tells rewards.
+
+    Attributes:
+        rewards: how the transformer's logits tell a reward.
+    """
+
     rewards: RewardDistribution
 
     def prepare(self, sequences: TensorDictBase) -> None:

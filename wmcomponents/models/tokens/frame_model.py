@@ -10,7 +10,7 @@ from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 from wmcomponents.codecs import RewardDistribution
 from wmcomponents.dynamics import TextVisionTransformer, TokenTransformer
 from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.models.tokens.base import CachedTransformerModel, rows_of
+from wmcomponents.models.tokens.base import RewardedTransformerModel, rows_of
 from wmcomponents.models.tokens.codebook import codes_from_frames_
 from wmcomponents.nn import VectorQuantizer
 from wmcomponents.tokenizers import ImageTokenizer
@@ -19,7 +19,7 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State
 D = TypeVar("D", bound=TokenTransformer | TextVisionTransformer)
 
 
-class FrameTokenModel(CachedTransformerModel[ImageTokenizer[VectorQuantizer], D]):
+class FrameTokenModel(RewardedTransformerModel[ImageTokenizer[VectorQuantizer], D]):
     """Base of models whose state is a frame's tokens, a KV cache, its length, and the output at the last action.
 
     Args:

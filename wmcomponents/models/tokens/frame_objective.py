@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from wmcomponents._global_batch import global_rows
 from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.codebook import LearnedCodes
 from wmcomponents.models.tokens.config import FrameLossConfig, TokenOptimizerConfig
 from wmcomponents.models.tokens.objective import TokenWorldLoss
-from wmcomponents.nn import VectorQuantizer, code_counts, farthest_first
+from wmcomponents.nn import code_counts, farthest_first
 from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
@@ -64,16 +65,21 @@ class FrameTokenLoss(TokenWorldLoss[W]):
         optimizer = optimizer_part(TokenOptimizerConfig, optimizer)
         self.revival = config.revival
         self._has_perceptual = perceptual is not None
-        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
+        coefficients = self.further(config)
+        super().__init__(world_model, config, optimizer, coefficients=coefficients, seed=seed, reduction=reduction)
         quantizer = world_model.tokenizer.quantizer
-        if self.revival and not isinstance(quantizer, VectorQuantizer):
+        if self.revival and not isinstance(quantizer, LearnedCodes):
             raise TypeError(
-                f"codes are revived in the codebook of a VectorQuantizer; {type(quantizer).__name__} has none: set "
+                f"codes are revived in a codebook that learns by gradient; {type(quantizer).__name__} has none: set "
                 f"revival=0."
             )
         if isinstance(perceptual, nn.Module):
             perceptual.requires_grad_(False)
         self.perceptual = perceptual
+
+    def further(self, config: Any) -> dict[str, float]:
+        """Numbers of a family's own, kept as buffers under their names; none here."""
+        return {}
 
     def _of_tokenizer(self) -> list[NestedKey]:
         """What the tokenizer's stage writes."""
@@ -87,9 +93,9 @@ class FrameTokenLoss(TokenWorldLoss[W]):
             return
         with torch.no_grad(), placed(self.world_model_params, self.world_model):
             tokenizer = self.world_model.tokenizer
-            z = global_rows(tokenizer.encode(network_image(*seen)).flatten(0, 1))
-            codebook = tokenizer.quantizer.embedding.weight
-            used = code_counts(tokenizer.quantizer.tokens(z), codebook.shape[0]) > 0
+            quantizer, codebook = tokenizer.quantizer, tokenizer.quantizer.codebook
+            z = global_rows(quantizer.compared(tokenizer.encode(network_image(*seen))).flatten(0, 1))
+            used = code_counts(quantizer.tokens(z), codebook.shape[0]) > 0
             codebook[~used] = farthest_first(z.to(codebook.dtype), int((~used).sum()), codebook[used])
 
     def elements(self, tensordict: TensorDictBase) -> Terms:

@@ -29,7 +29,8 @@ W = TypeVar("W", bound=CachedTransformerModel)
 class TokenWorldLoss(StagedModelLoss[W]):
     """Base of losses in two stages: the tokenizer for the first steps, then the transformer.
 
-    A family says over which kind of transformer, in ``transformer``.
+    A family says over which kind of transformer, in ``transformer``; and numbers of its optimiser where they are not
+    IRIS's: the transformer's weight ``decay``, and by stage ``max_norms`` of gradients and ``betas``.
 
     Args:
         world_model: a model of a tokenizer and such a transformer.
@@ -45,6 +46,9 @@ class TokenWorldLoss(StagedModelLoss[W]):
     """
 
     transformer: ClassVar[type[Component]]
+    decay: ClassVar[float] = DECAY
+    max_norms: ClassVar[Mapping[str, float]] = {"tokenizer": MAX_NORM, "transformer": MAX_NORM}
+    betas: ClassVar[Mapping[str, tuple[float, float]]] = {"tokenizer": (0.9, 0.999), "transformer": (0.9, 0.999)}
     stages = ("tokenizer", "transformer")
     absolute: Tensor
     squared: Tensor
@@ -77,7 +81,7 @@ class TokenWorldLoss(StagedModelLoss[W]):
         self.tokenizer_steps, self.tokenizer_every = c.tokenizer_steps, c.tokenizer_every
         self.tokenizer_frames = c.tokenizer_frames
         self.rates = {"tokenizer": optimizer.tokenizer_rate, "dynamics": optimizer.transformer_rate}
-        self.decays = {"tokenizer": tokenizer_decay, "dynamics": DECAY}
+        self.decays = {"tokenizer": tokenizer_decay, "dynamics": self.decay}
         self._seen: list[tuple[Tensor, ...]] = []
         self._is_updating = False
         factors = {"absolute": c.absolute, "squared": c.squared, "worst": c.worst}
@@ -113,7 +117,7 @@ class TokenWorldLoss(StagedModelLoss[W]):
         (self.tokenizer_steps,) = steps
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """AdamW; only weights of linear maps decay; each part's norm is clipped at 10.
+        """AdamW; only weights of linear maps decay; each part's norm is clipped.
 
         Args:
             lr: of both parts; the objective's own rates if not given.
@@ -126,12 +130,13 @@ class TokenWorldLoss(StagedModelLoss[W]):
             decay = self.decays[part]
             linear = decayed_names(parts[part], (nn.Linear,)) if decay > 0 else set()
             own = [(name.removeprefix(f"{part}."), p) for name, p in named if name.startswith(f"{part}.")]
-            rest = {"lr": self.rates[part] if lr is None else lr, "clip": stage}
+            rest = {"lr": self.rates[part] if lr is None else lr, "clip": stage, "betas": self.betas[stage]}
+            rest["max_norm"] = self.max_norms[stage]
             groups.append({"params": [p for name, p in own if name not in linear], "weight_decay": 0.0, **rest})
             if decay > 0:
                 shrunk = [p for name, p in own if name in linear]
                 groups.append({"params": shrunk, "weight_decay": decay, **rest})
-        return ClippedAdamW(groups, max_norm=MAX_NORM, warmup=warmup or 0)
+        return ClippedAdamW(groups, warmup=warmup or 0)
 
     def image_errors(
         self, shown: Float[Tensor, "n c h w"], made: Float[Tensor, "n c h w"]

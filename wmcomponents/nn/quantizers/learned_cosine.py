@@ -38,16 +38,20 @@ class LearnedCosineQuantizer(nn.Module):
 
     def forward(self, z: Float[Tensor, "*batch dim"]) -> Quantized:
         """Each vector's code."""
-        z = F.normalize(at_least_float32(z), dim=-1)
+        z = self.compared(z)
         tokens = self._closest(z)
         code = self.lookup(tokens)
         moved = (z.detach() - code).square().mean(-1)
         committed = (z - code.detach()).square().mean(-1)
         return Quantized(z + (code - z).detach(), tokens, moved + self.beta * committed)
 
+    def compared(self, z: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Vectors as they are compared with codes: scaled to length 1."""
+        return F.normalize(at_least_float32(z), dim=-1)
+
     def tokens(self, z: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """The numbers alone."""
-        return self._closest(F.normalize(at_least_float32(z), dim=-1))
+        return self._closest(self.compared(z))
 
     def lookup(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         """The vectors of codes."""

@@ -70,6 +70,15 @@ class VectorQuantizer(nn.Module):
         committed = (z - code.detach()).square().mean(-1)
         return Quantized(z + (code - z).detach(), tokens, moved + self.beta * committed)
 
+    @property
+    def codebook(self) -> Tensor:
+        """The codes' vectors, ``[codes, dim]``."""
+        return self.embedding.weight
+
+    def compared(self, z: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Vectors as they are compared with codes: as they are."""
+        return z
+
     def tokens(self, z: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """The numbers alone."""
         return nearest_code(z, self.embedding.weight)

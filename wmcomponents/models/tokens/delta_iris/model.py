@@ -11,7 +11,7 @@ from wmcomponents.codecs import RewardDistribution, SignReward, SymlogReward
 from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional.distributions.categorical import softmax
-from wmcomponents.models.tokens.base import CachedTransformerModel, choices_of, rows_of
+from wmcomponents.models.tokens.base import RewardedTransformerModel, choices_of, rows_of
 from wmcomponents.models.tokens.delta_iris import official as official
 from wmcomponents.models.tokens.delta_iris.config import (
     DeltaIRISConfig,
@@ -28,7 +28,7 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State
 REWARDS: dict[str, type[RewardDistribution]] = {"sign": SignReward, "two_hot": SymlogReward}
 
 
-class DeltaIRIS(CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]):
+class DeltaIRIS(RewardedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]):
     """Delta-IRIS: an autoencoder of the changes between frames, and a transformer over frames, actions and changes.
 
     State: ``frame`` uint8 ``[*B, H, W, C]``, the present frame; ``vector`` float ``[*B, dim]``, what the transformer

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wmcomponents.dynamics import DeltaTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.base import RewardedTransformerModel
 from wmcomponents.models.tokens.delta_iris.config import DeltaIRISLossConfig, DeltaIRISOptimizerConfig
 from wmcomponents.models.tokens.objective import TokenWorldLoss, kept_weight, pieces
 from wmcomponents.nn import CosineQuantizer
@@ -19,7 +19,7 @@ from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.objectives.weights import placed
 from wmcomponents.tokenizers import DeltaTokenizer
 
-DeltaIRISModel = CachedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]
+DeltaIRISModel = RewardedTransformerModel[DeltaTokenizer[CosineQuantizer], DeltaTransformer]
 """What the losses train: a Delta-IRIS, or a model made of the same parts."""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wmcomponents.dynamics import TokenTransformer
 from wmcomponents.functional import cross_entropy
-from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.base import RewardedTransformerModel
 from wmcomponents.models.tokens.frame_objective import FrameTokenLoss
 from wmcomponents.models.tokens.iris.config import IRISLossConfig
 from wmcomponents.models.tokens.objective import kept_weight, pieces
@@ -15,7 +15,7 @@ from wmcomponents.nn import VectorQuantizer
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.tokenizers import ImageTokenizer
 
-IRISModel = CachedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransformer]
+IRISModel = RewardedTransformerModel[ImageTokenizer[VectorQuantizer], TokenTransformer]
 """What the losses train: an IRIS, or a model made of the same parts."""
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wmcomponents.dynamics import TextVisionLogits, TextVisionTransformer
 from wmcomponents.functional import cross_entropy, example_weights
-from wmcomponents.models.tokens.base import CachedTransformerModel
+from wmcomponents.models.tokens.base import RewardedTransformerModel
 from wmcomponents.models.tokens.frame_objective import FrameTokenLoss
 from wmcomponents.models.tokens.lwm.config import LWMLossConfig
 from wmcomponents.models.tokens.objective import episodes_of, pieces
@@ -17,7 +17,7 @@ from wmcomponents.nn import VectorQuantizer
 from wmcomponents.objectives.model_loss import Terms
 from wmcomponents.tokenizers import ImageTokenizer
 
-LWMModel = CachedTransformerModel[ImageTokenizer[VectorQuantizer], TextVisionTransformer]
+LWMModel = RewardedTransformerModel[ImageTokenizer[VectorQuantizer], TextVisionTransformer]
 """What the losses train: an LWM, or a model made of the same parts."""
 
 
