@@ -69,6 +69,7 @@ FAMILIES = {
     "MuZero": Reported("cartpole", "500", "muzero"),
     "EfficientZero": Reported("cartpole", "400", "efficientzero"),
     "LWM": Reported("breakout", "tokenizer=40 transformer=16", "lwm", SHORT),
+    "GAIA1": Reported("breakout", "tokenizer=40 transformer=16", "gaia1", FILM),
     "IRIS": Reported("breakout", "", "iris", PIXELS, "pixels/IRIS-MinAtar-Breakout-v1-0/model"),
     "DeltaIRIS": Reported("breakout", "tokenizer=300 transformer=200", "delta_iris", PIXELS),
     "Genie": Reported("breakout", f"{FILM_STEPS} action_patch=4".replace("dynamics=100", "dynamics=60"), "genie", FILM),

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tensordict import TensorDict
 from torch import nn
 from torch.nn import functional as F
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded
@@ -11,7 +10,8 @@ from tests.support.models import CAPTIONED, DRIVEN, SMALL, VECTOR, gaia1
 from tests.support.stages import at, parts_reached
 from tests.support.stages import data as images
 from wmcomponents.codecs import ActionVector
-from wmcomponents.dynamics import ActionTokens, TextImageActionTransformer, TextTokens
+from wmcomponents.data import from_arrays
+from wmcomponents.dynamics import ActionTokens, TextTokens
 from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.functional import GuidanceSchedule, guided_logits
 from wmcomponents.models import GAIA1, GAIA1Config, GAIA1Loss, IRISConfig
@@ -260,8 +260,27 @@ def test_codes_tell_what_a_backbone_sees():
     assert not any(p.requires_grad for p in objective.backbone.parameters())
 
 
-def test_one_call_trains_both_stages_and_a_resumed_run_goes_on_in_the_right_one(tmp_path):
-    pass
+def trainer(**options):
+    generator = torch.Generator().manual_seed(0)
+    film = {"pixels": torch.randint(256, (9, 8, 16, 3), dtype=torch.uint8, generator=generator)}
+    film["text"] = torch.randn(9, M, 3, generator=generator)
+    steps = {"sequence_length": 4, "batch_size": 2, "seed": 0, "print_fn": None, "action_space": DRIVE}
+    replay = from_arrays([film] * 2, [acts(1, 8)[:, 0]] * 2, **steps)
+    return Trainer(built(tokenizer_steps=2, tokenizer_frames=4), replay, progress=False, **options)
+
+
+def test_one_call_trains_both_stages_and_a_resumed_run_ends_with_the_same_bits(tmp_path):
+    whole = trainer(out=tmp_path / "whole")
+    whole.train(4)
+    trainer(out=tmp_path / "parted").train(3)
+    torch.rand(5)  # what else the process draws
+    parted = trainer(out=tmp_path / "parted")
+    assert parted.steps == 3
+    parted.train(4)
+    state, begun = parted.model.state_dict(), built().state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in whole.model.state_dict().items())
+    moved = {key.split(".")[0] for key, value in state.items() if not torch.equal(value, begun[key])}
+    assert moved == {"tokenizer", "dynamics", "fitted"}
 
 
 # -- sizes and bad input -----------------------------------------------------------------------------------------------
