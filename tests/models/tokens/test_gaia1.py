@@ -15,6 +15,7 @@ from wmcomponents.dynamics import ActionTokens, TextTokens
 from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.functional import GuidanceSchedule, guided_logits
 from wmcomponents.models import GAIA1, GAIA1Config, GAIA1Loss, IRISConfig
+from wmcomponents.models.tokens.gaia1.objective import Film
 from wmcomponents.models.tokens.gaia1.parts import dynamics_of, tokenizer_of
 from wmcomponents.training import Trainer
 
@@ -218,7 +219,8 @@ def test_the_loss_is_the_cross_entropy_of_codes_alone_up_to_a_pieces_first_end(m
 def test_texts_and_actions_are_hidden_by_their_shares(model):
     shares = {"unconditioned": 0.2, "action_only": 0.3, "text_only": 0.4}
     objective = at(GAIA1Loss(model, GAIA1Config.tiny(**shares).loss), "transformer")
-    film = objective.segments(captioned(500, 3))
+    rows = torch.randn(500, 3, M, 3, generator=torch.Generator().manual_seed(4))
+    film = Film(torch.zeros(500, 3, K), rows[..., 0], rows, torch.ones(500, 3))
     hidden = objective.hidden(film)
     has_text, has_action = (hidden.text != 0).flatten(1).any(1), ~hidden.action.isnan().flatten(1).any(1)
     counts = {
@@ -230,8 +232,7 @@ def test_texts_and_actions_are_hidden_by_their_shares(model):
     assert all(abs(counts[key] - share) < 0.07 for key, share in wanted.items())
     kept = has_text & has_action
     assert torch.equal(hidden.text[kept], film.text[kept]) and torch.equal(hidden.action[kept], film.action[kept])
-    loss = objective(captioned())["loss_tokens"]
-    assert loss.isfinite()
+    assert objective(captioned())["loss_tokens"].isfinite()
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
@@ -258,6 +259,29 @@ def test_codes_tell_what_a_backbone_sees():
     torch.testing.assert_close(found["loss_distillation"], 0.1 * told.mean())
     assert parts_reached(objective, batch) == {"tokenizer"}
     assert not any(p.requires_grad for p in objective.backbone.parameters())
+
+
+def apart(codes, vectors):
+    """How far each code is from the nearest vector."""
+    return (codes.unsqueeze(1) - vectors).norm(dim=-1).amin(1)
+
+
+def test_a_codebook_of_directions_begins_with_those_of_real_frames_and_its_unused_codes_are_revived():
+    model, batch = built(code=4), captioned(3, 5)
+    model.prepare(batch)
+    seen = model.tokenizer.encode(batch["pixels"].flatten(0, 1).permute(0, 3, 1, 2) / 127.5 - 1).flatten(0, 1)
+    seen = F.normalize(seen, dim=-1).detach()
+    codebook = model.tokenizer.quantizer.codebook
+    assert (apart(codebook, seen) < 1e-5).all()
+    with torch.no_grad():
+        codebook[3:] = -seen.mean(0)  # what nothing is near
+    objective = model.objective()
+    objective.before_update(0)
+    sum(value for key, value in objective(batch).items() if key.startswith("loss_")).backward()
+    objective.after_update(0)
+    arrived = model.tokenizer.encode(batch["next", "pixels"].flatten(0, 1).permute(0, 3, 1, 2) / 127.5 - 1)
+    near = torch.cat([seen, F.normalize(arrived.flatten(0, 1), dim=-1).detach()])
+    assert (apart(model.tokenizer.quantizer.codebook[3:], near) < 1e-5).sum() > 8
 
 
 def trainer(**options):

@@ -178,13 +178,11 @@ class GAIA1Loss(FrameTokenLoss[TextImageActionModel]):
         """
         s, (neither, action, text) = segments, self.shares
         lot = torch.rand(len(s.tokens), 1, 1, generator=self.generator, device=s.tokens.device)
-        without_text, without_action = (
-            lot < neither + action,
-            (lot < neither) | ((lot >= neither + action) & (lot < neither + action + text)),
-        )
-        said = None if s.text is None else s.text.masked_fill(without_text.unsqueeze(-1), 0.0)
+        is_text_hidden = lot < neither + action
+        is_action_hidden = (lot < neither) | (~is_text_hidden & (lot < neither + action + text))
+        said = None if s.text is None else s.text.masked_fill(is_text_hidden.unsqueeze(-1), 0.0)
         nothing = 0.0 if self.world_model.dynamics.action.are_choices else float("nan")
-        return s._replace(action=s.action.masked_fill(without_action, nothing), text=said)
+        return s._replace(action=s.action.masked_fill(is_action_hidden, nothing), text=said)
 
     def segments(self, tensordict: TensorDictBase) -> Film:
         """The pieces of a batch of sequences ``[B, T]``, in codes of the tokenizer as it is."""

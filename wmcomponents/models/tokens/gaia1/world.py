@@ -142,7 +142,7 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
         return text_vectors(found, part.count, part.width).to(part.nothing.device)
 
     def told(self, state: State, text: Tensor, unwanted: Tensor | None = None) -> State:
-        """A state whose further frames follow a text; guidance begins anew.
+        """A state whose further frames follow a text; guidance begins anew. What it remembers is that of the one given.
 
         Args:
             state: ``[*B]``. One that has seen nothing (:meth:`initial_state`) dreams its first frame from the text.
@@ -182,7 +182,8 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
         scales = None if self.guidance is None else self.guidance.at(rows["guided"], self.tokenizer.length)
         vector = self.action_vector(action.reshape(-1, *action.shape[len(lead) :]))
         step = self.dynamics.imagine(_streams(rows), vector, self._texts(rows), drawn, scales)
-        after = {**rows, **step._asdict()}
+        after = {key: rows[key].clone() for key in ("said", "unwanted") if key in rows}
+        after = {**after, "kv_cache": rows["kv_cache"], **step._asdict()}
         if self.guidance is not None:
             after["guided"] = rows["guided"] + 1
         return Prediction({key: value.reshape(*lead, *value.shape[1:]) for key, value in after.items()}, None, None)
@@ -191,7 +192,9 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
     def decode(self, state: State) -> Observation:
         """What the codes look like, rounded to bytes, by the tokenizer's own decoder; and the text that was said."""
         shown = {self.image_key: self.tokenizer.pixels(state["tokens"])}
-        return shown if self.text_key is None else {**shown, self.text_key: state["said"]}
+        if self.text_key is not None:
+            shown[self.text_key] = state["said"].to(self.observation_spec[self.text_key].dtype)
+        return shown
 
     @torch.no_grad()
     def features(self, state: State) -> Tensor:
@@ -203,7 +206,7 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
     ) -> dict[str, Tensor]:
         """The codes of all images, and the texts."""
         read = {"tokens": self.tokenizer.tokens(observation[self.image_key])}
-        return read if self.text_key is None else {**read, "said": observation[self.text_key]}
+        return read if self.text_key is None else {**read, "said": observation[self.text_key].float()}
 
     @torch.no_grad()
     def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
