@@ -36,6 +36,7 @@ from wmcomponents.models import FilmTokenWorld
 from wmcomponents.models.loading import load
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.training import seed_everything
+from wmcomponents.world_model import State
 
 AT = 4
 """Steps after the first frame at which delta-PSNR is read, as in the paper."""
@@ -113,15 +114,7 @@ def codes(model: FilmTokenWorld, sequences: TensorDictBase, env_id: str, world: 
     counts = code_table(model, sequences, action_spec(env)).counts
     env.close()
     rows, columns = counts.shape
-    first = sequences[:64, :1]
-    state = model.observe(
-        model.initial_state((64,)),
-        model.null_action((64,)),
-        {model.image_key: first[model.image_key][:, 0]},
-        torch.ones(64, 1, dtype=torch.bool),
-        None,
-    )
-    effects = code_effects(model, state)
+    effects = code_effects(model, begun(model, sequences[model.image_key][:PLAYED, 0]))
     return {
         "counts": counts.int().tolist(),
         "bits": digits(mutual_information(counts)),
@@ -129,6 +122,13 @@ def codes(model: FilmTokenWorld, sequences: TensorDictBase, env_id: str, world: 
         "entropy": digits(entropy_bits(counts.sum(1))),
         "change": [digits(255 * float(change)) for change in effects.change.mean(0)],
     }
+
+
+def begun(model: FilmTokenWorld, frames: Tensor) -> State:
+    """States behind one image each, ``[N, H, W, C]``."""
+    rows = (len(frames),)
+    first = torch.ones(*rows, 1, dtype=torch.bool)
+    return model.observe(model.initial_state(rows), model.null_action(rows), {model.image_key: frames}, first, None)
 
 
 @torch.no_grad()
@@ -147,13 +147,7 @@ def played(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: W
     seen = data(env_id, seed, REAL_STEPS, 1, REAL_STEPS, folder, **world.options)
     known = cast(TensorDictBase, seen.sample())[model.image_key][:, 0]
     source, draws = model.noise_source("imagine"), torch.Generator().manual_seed(seed)
-    state = model.observe(
-        model.initial_state((PLAYED,)),
-        model.null_action((PLAYED,)),
-        {model.image_key: real[:, 0]},
-        torch.ones(PLAYED, 1, dtype=torch.bool),
-        None,
-    )
+    state = begun(model, real[:, 0])
     frames = [real[:, 0]]
     with EvalMode(model), torch.random.fork_rng():
         torch.manual_seed(seed)
