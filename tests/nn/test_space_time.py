@@ -73,3 +73,21 @@ def test_films_of_other_sizes_are_refused():
 
 def test_slopes_of_heads_that_are_no_power_of_two_lie_between():
     torch.testing.assert_close(alibi_slopes(3), torch.tensor([2**-4.0, 2**-8.0, 2**-2.0]))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_past_that_grew_frame_by_frame_is_that_of_the_whole_film(name):
+    net = transformer(name)
+    x = torch.randn(2, FRAMES, 6, 3)
+    whole = net.pack(net.remember(x))
+    assert len(whole) == (2 if "redux" not in name else 6) and all(piece.shape[:3] == (2, FRAMES, 6) for piece in whole)
+    grown = [torch.full_like(piece, 1e3) for piece in whole]  # what is not there yet is not looked at
+    for frame in range(FRAMES):
+        own = net.extend(x[:, frame], net.unpack(grown), torch.full((2, 1), frame))
+        for piece, new in zip(grown, own, strict=True):
+            piece[:, frame] = new
+    for piece, truth in zip(grown, whole, strict=True):
+        torch.testing.assert_close(piece, truth, rtol=1e-4, atol=1e-4)
+    place = torch.full((2, 1), FRAMES - 1)
+    kept = net.unpack([piece[:, :-1] for piece in grown])
+    torch.testing.assert_close(net.follow(x[:, -1], kept, place), net(x)[:, -1], rtol=1e-4, atol=1e-4)

@@ -132,6 +132,7 @@ from wmcomponents.functional.goal_distances import euclidean as euclidean
 from wmcomponents.functional.goal_distances import mean_absolute as mean_absolute
 from wmcomponents.functional.goal_distances import mean_squared as mean_squared
 from wmcomponents.functional.goal_distances import summed_squared as summed_squared
+from wmcomponents.functional.image_shift import rolled_images as rolled_images
 from wmcomponents.functional.image_shift import scaled_brightness as scaled_brightness
 from wmcomponents.functional.image_shift import shifted_images as shifted_images
 from wmcomponents.functional.maskgit import CosineSchedule as CosineSchedule

@@ -26,6 +26,26 @@ def shifted_images(
     return flat[rows, y[:, :, None], x[:, None, :]].reshape(images.shape)
 
 
+def rolled_images(
+    images: Shaped[Tensor, "*batch h w c"], shift: Int[Tensor, "*batch 2"]
+) -> Shaped[Tensor, "*batch h w c"]:
+    """Images moved around a torus: what leaves at one side comes in at the other, so that nothing is lost.
+
+    Args:
+        images: of any dtype.
+        shift: by how many pixels each moves to the right and down, (x, y).
+
+    >>> rolled_images(torch.arange(3.0).view(1, 3, 1), torch.tensor([1, 0])).flatten().tolist()
+    [2.0, 0.0, 1.0]
+    """
+    flat, (height, width) = images.flatten(0, -4) if images.ndim > 3 else images[None], images.shape[-3:-1]
+    x, y = shift.reshape(-1, 2, 1).unbind(1)
+    x = (torch.arange(width, device=images.device) - x) % width
+    y = (torch.arange(height, device=images.device) - y) % height
+    rows = torch.arange(flat.shape[0], device=images.device)[:, None, None]
+    return flat[rows, y[:, :, None], x[:, None, :]].reshape(images.shape)
+
+
 def scaled_brightness(
     images: Float[Tensor, "*batch h w c"], normal: Float[Tensor, "*batch"], scale: float
 ) -> Float[Tensor, "*batch h w c"]:

@@ -81,6 +81,53 @@ def test_a_dreamt_frame_is_drawn_as_if_the_whole_film_were_read_in_every_round(m
         assert int(after["filled"]) == known + 1
 
 
+CACHED = {
+    "genie": lambda **more: Genie(GenieConfig.tiny(**FILM, **GENIE, **more), SMALL),
+    "jasmine": lambda **more: Genie(
+        GenieConfig.tiny(**FILM, **GENIE, block="jasmine", joining="prepended", **more), SMALL
+    ),
+    "redux": lambda **more: GenieRedux(GenieReduxConfig.tiny(**FILM, action_code=4, **more), SMALL),
+    "redux-g": lambda **more: GenieReduxG(GenieReduxGConfig.tiny(**FILM, **more), SMALL, OneHot(3)),
+}
+
+
+@pytest.mark.parametrize("form", CACHED)
+def test_with_a_cache_in_its_state_a_world_dreams_the_same_and_writes_into_no_state_that_is_kept(form):
+    torch.manual_seed(0)
+    plain = film_world(CACHED[form]()).eval()
+    cached = CACHED[form](cached=True).eval()
+    cached.load_state_dict(plain.state_dict())
+    assert "inplace" in cached.capabilities and "inplace" not in plain.capabilities
+    assert cached.state_bytes() > plain.state_bytes()
+    reads = []
+    cached.dynamics.remember = lambda *given: reads.append(1) or type(cached.dynamics).remember(cached.dynamics, *given)
+    one, other = ({key: value.clone() for key, value in seen(model, 2, 1).items()} for model in (plain, cached))
+    for step, reads_all in enumerate((False, False, True, True)):  # a window of three frames moves from the third on
+        action, noise = plain.action_spec.rand((2,)), drawn(plain, 2, step)
+        one = plain.imagine(one, action, noise).state
+        kept = {key: value.clone() for key, value in other.items()}
+        reads.clear()
+        after = cached.imagine(other, action, noise).state
+        assert bool(reads) == reads_all
+        assert all(torch.equal(kept[key], other[key]) for key in kept)
+        given = kept["kv_cache"]
+        inplace = cached.imagine_inplace(kept, action, noise).state
+        assert inplace["kv_cache"].data_ptr() == given.data_ptr()
+        for key in ("tokens", "frames", "filled", "led"):
+            assert torch.equal(after[key], one[key]) and torch.equal(inplace[key], one[key])
+        other = after
+    mixed = {key: torch.cat([seen(cached, 1, 1)[key], other[key]]) for key in other}  # rows of different ages
+    bare = {key: mixed[key] for key in one}
+    action, noise = plain.action_spec.rand((3,)), drawn(plain, 3)
+    assert torch.equal(
+        cached.imagine(mixed, action, noise).state["tokens"], plain.imagine(bare, action, noise).state["tokens"]
+    )
+    again = cached.observe(
+        other, plain.action_spec.rand((2,)), {"pixels": film(2, 1)["pixels"][:, 0]}, torch.zeros(2, 1).bool(), None
+    )
+    assert not again["cached"].any() and set(again) == set(cached.state_spec.keys())
+
+
 def test_tokens_of_the_filter_are_those_of_the_film_up_to_its_frame(model):
     data = film(1, 3)
     state = last_states(model, data)

@@ -171,8 +171,29 @@ class MaskGITDynamics(Component):
             decoding: rounds, temperature, schedule.
             noise: see :func:`wmcomponents.functional.maskgit.maskgit_decode`.
         """
-        past = self.remember(tokens, led)
-        blank = tokens.new_zeros(tokens.shape[0], tokens.shape[2])
+        return self.draw(self.remember(tokens, led), action, place, tokens.shape[2], decoding, noise)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        past: list[list[Any]],
+        action: Float[Tensor, "b a"],
+        place: Int[Tensor, "b 1"],
+        count: int,
+        decoding: MaskGITDecoding,
+        noise: MaskGITNoise | None = None,
+    ) -> Int[Tensor, "b n"]:
+        """The tokens of one more frame behind a past that was read.
+
+        Args:
+            past: as :meth:`remember` gave it.
+            action: see :meth:`generate`, like everything else.
+            place: of the frame.
+            count: tokens of a frame.
+            decoding: rounds, temperature, schedule.
+            noise: decides what is drawn.
+        """
+        blank = torch.zeros(len(action), count, dtype=torch.int64, device=action.device)
         return maskgit_decode(
             self.following(past, action, place),
             blank,
@@ -197,13 +218,33 @@ class MaskGITDynamics(Component):
             action: that leads to the frame.
             place: of the frame, see :meth:`generate`.
         """
-        known = place > 0
 
         def logits(tokens: Tensor, masked: Tensor) -> Tensor:
-            x = self.joining(self.embedding(tokens, masked).unsqueeze(1), action.unsqueeze(1), known).squeeze(1)
+            x = self._embedded_frame(tokens, masked, action, place)
             return self.transformer.follow(x, past, place)[:, self.joining.extra :]
 
         return logits
+
+    def extend(
+        self,
+        past: list[list[Any]],
+        tokens: Int[Tensor, "b n"],
+        action: Float[Tensor, "b a"],
+        place: Int[Tensor, "b 1"],
+    ) -> list[Float[Tensor, "b m k"]]:
+        """What frames behind one more known frame need of it; see :meth:`STTransformer.pack`.
+
+        Args:
+            past: as :meth:`remember` gave it, of the frames before.
+            tokens: of the frame.
+            action: that led to it.
+            place: of the frame, see :meth:`generate`.
+        """
+        x = self._embedded_frame(tokens, torch.zeros_like(tokens, dtype=torch.bool), action, place)
+        return self.transformer.extend(x, past, place)
+
+    def _embedded_frame(self, tokens: Tensor, masked: Tensor, action: Tensor, place: Tensor) -> Tensor:
+        return self.joining(self.embedding(tokens, masked).unsqueeze(1), action.unsqueeze(1), place > 0).squeeze(1)
 
     def _embedded(self, tokens: Tensor, masked: Tensor, action: Tensor) -> Tensor:
         known = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)

@@ -18,6 +18,11 @@ class FilmLossConfig:
         withheld: first updates of the second stage in which the action model foretells without codes. What the past
             tells alone needs none then, and codes are left what it does not tell: what was done. The paper has none,
             and trains far longer.
+        rolled: most pixels, along either side, by which films are moved around a torus, each as a whole, before the
+            action model's encoder sees them; its decoder sees them as they are, so that a code cannot stand for a
+            place. The paper has none. Where places are few, "to the second column" tells as much as "to the left".
+        action_codebook: factor on the codebook term of the action model; 1 in the paper. Where few pixels change, it
+            outweighs what codes bring.
         distance_weight: factor on the token-distance term of GenieRedux-G's later paper: the expected distance in the
             tokenizer's codebook (one minus the cosine) between what is foretold and what comes; 0 leaves it out.
     """
@@ -27,6 +32,8 @@ class FilmLossConfig:
     worst: float = 0.0
     revival: int = 0
     withheld: int = 0
+    rolled: int = 0
+    action_codebook: float = 1.0
     distance_weight: float = 0.0
 
 
@@ -59,12 +66,15 @@ class FilmDecodingConfig:
         schedule: how many tokens are masked behind each round: ``"cosine"``, or ``"warming"``, with a temperature that
             grows from round to round.
         reveal: which tokens are kept in a round: the ``"surest"``, or ``"random"`` ones.
+        cached: whether keys and values of past frames stand in the state from step to step: dreams that do not outgrow
+            the window are drawn faster, and states are far larger.
     """
 
     rounds: int = 25
     temperature: float = 1.0
     schedule: Literal["cosine", "warming"] = "cosine"
     reveal: Literal["surest", "random"] = "surest"
+    cached: bool = False
 
 
 @dataclass(frozen=True)

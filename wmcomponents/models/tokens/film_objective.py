@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from wmcomponents._global_batch import global_rows, global_sum
 from wmcomponents.codecs import ActionVector
 from wmcomponents.dynamics import MaskGITDynamics
-from wmcomponents.functional import cross_entropy, random_token_mask
+from wmcomponents.functional import cross_entropy, random_token_mask, rolled_images
 from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
 from wmcomponents.nn import LearnedCosineQuantizer, Quantizer, code_counts, farthest_first, perplexity
@@ -123,6 +123,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
     stages = ("tokenizer", "dynamics")
     worst: Tensor
     distance_weight: Tensor
+    action_codebook: Tensor
 
     def __init__(
         self,
@@ -133,17 +134,18 @@ class FilmTokenLoss(StagedModelLoss[M]):
         seed: int = 0,
         reduction: str = "mean",
     ) -> None:
-        if min(config.tokenizer_steps, config.revival, config.withheld) < 0 or not 0 <= config.mask_limit < 1:
+        counts = {name: getattr(config, name) for name in ("tokenizer_steps", "revival", "withheld", "rolled")}
+        if min(counts.values()) < 0 or not 0 <= config.mask_limit < 1:
+            told = ", ".join(f"{name}={count}" for name, count in counts.items())
             raise ValueError(
-                f"counts are at least 0 and mask_limit is in [0, 1); got tokenizer_steps={config.tokenizer_steps}, "
-                f"revival={config.revival}, withheld={config.withheld}, mask_limit={config.mask_limit}."
+                f"counts are at least 0 and mask_limit is in [0, 1); got {told}, mask_limit={config.mask_limit}."
             )
         self.tokenizer_steps, self.revival, self.mask_limit = config.tokenizer_steps, config.revival, config.mask_limit
-        self.withheld, self._withholds = config.withheld, False
+        self.withheld, self._withholds, self.rolled = config.withheld, False, config.rolled
         self.numbers = optimizer
         self._seen: dict[str, list[Tensor]] = {}
         self._measures_distance = config.distance_weight > 0
-        coefficients = {"worst": config.worst, "distance_weight": config.distance_weight}
+        coefficients = {name: getattr(config, name) for name in ("worst", "distance_weight", "action_codebook")}
         super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
         for quantizer in self._quantizers().values():
             if self.revival and not isinstance(quantizer, LearnedCosineQuantizer):
@@ -375,15 +377,24 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         """Codes that the action model tells, and its losses."""
         part, weight = self.world_model.action_model, films.weight[:, 1:]
         patches = film_patches(films.pixels, part.patch)
-        z = part.encoder(patches)[:, 1:]
+        z = part.encoder(film_patches(self._moved(films.pixels), part.patch) if self.rolled else patches)[:, 1:]
         codes, tokens, loss = part.quantizer(z)
         self._saw("action_model", z, weight)
         if self._withholds:
             codes, loss = 0.0 * codes, 0.0 * loss
         errors = self._errors(part.predict(patches[:, :-1], codes), patches[:, 1:])
         used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
-        losses = {**{f"action_{name}": value for name, value in errors.items()}, "action_codebook": loss}
+        losses = {
+            **{f"action_{name}": value for name, value in errors.items()},
+            "action_codebook": self.action_codebook * loss,
+        }
         return Led(codes, losses, {"action_perplexity": used.expand_as(loss)})
+
+    def _moved(self, pixels: Tensor) -> Tensor:
+        """Films ``[P, T, H, W, C]``, each moved around a torus as a whole."""
+        size, most = (len(pixels), 1, 2), self.rolled
+        shift = torch.randint(-most, most + 1, size, generator=self.generator, device=pixels.device)
+        return rolled_images(pixels, shift.expand(*pixels.shape[:2], 2))
 
     def _written_of_actions(self) -> list[NestedKey]:
         return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]

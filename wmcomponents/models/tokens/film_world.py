@@ -14,6 +14,8 @@ from wmcomponents.dynamics import MaskGITDecoding, MaskGITDynamics
 from wmcomponents.functional import CosineSchedule, MaskGITNoise, WarmingSchedule, one_hot
 from wmcomponents.functional.broadcast import aligned, keep_where
 from wmcomponents.heads import FilmOutcomeHead
+from wmcomponents.models.tokens.base import owned
+from wmcomponents.models.tokens.film_cache import FilmCache
 from wmcomponents.models.tokens.film_config import FilmDecodingConfig
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.tokenizers import LatentActionModel, VideoTokenizer
@@ -44,6 +46,7 @@ class FilmTokenWorld(PretrainedModel):
         dynamics: of the tokens.
         outcomes: reward and end of the window's newest frame; None where neither is predicted.
         decoding: rounds, temperature and schedule of a dream's frames.
+        cache: of keys and values in the state; None where there is none.
         image_key: of the observation.
     """
 
@@ -84,6 +87,7 @@ class FilmTokenWorld(PretrainedModel):
         )
         self.action_vector = vector
         self.window = frames
+        self.cache: FilmCache | None = None
 
     @abstractmethod
     def action_code(self, vector: Tensor) -> Tensor:
@@ -92,7 +96,15 @@ class FilmTokenWorld(PretrainedModel):
     @property
     def capabilities(self) -> frozenset[str]:
         """Pictures, features and an objective; reward and end where a part foretells them."""
-        return super().capabilities - (set() if self.outcomes is not None else {"reward", "continue"})
+        lacks = set() if self.outcomes is not None else {"reward", "continue"}
+        return super().capabilities - lacks - (set() if self.cache is not None else {"inplace"})
+
+    def keep_cache(self) -> None:
+        """Let keys and values of past frames stand in the state; called once the parts are there."""
+        tokens, led = self.state_spec["tokens"].shape[-1], self.state_spec["led"].shape[-1]
+        size = self.action_code(torch.zeros(led, device=next(self.parameters()).device)).shape[-1]
+        self.cache = FilmCache(self.dynamics, self.window, tokens, size)
+        self.state_spec = Composite({**dict(self.state_spec.items()), **self.cache.spec()})
 
     def prepare(self, sequences: TensorDictBase) -> None:
         """Warn of rewards that the model does not tell apart."""
@@ -110,8 +122,22 @@ class FilmTokenWorld(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The window with the frame at its end, and its tokens in the light of the frames before it."""
+        return self._uncached(self._filtered(state, action, observation, is_init))
+
+    @torch.no_grad()
+    def observe_last(
+        self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> State:
+        """The last state of a sequence ``[*B, T]``; caches of the others are never held at once."""
+        time = is_init.ndim - 2
+        for t in range(is_init.shape[time]):
+            shown = {key: value.select(time, t) for key, value in observation.items()}
+            state = self._filtered(state, action.select(time, t), shown, is_init.select(time, t))
+        return self._uncached(state)
+
+    def _filtered(self, state: State, action: Tensor, observation: Observation, is_init: Tensor) -> State:
         goes_on = ~is_init
-        state = {key: keep_where(value, goes_on) for key, value in state.items()}
+        state = {key: keep_where(state[key], goes_on) for key in ("frames", "tokens", "led", "filled")}
         is_led = goes_on & (state["filled"] > 0)
         frame, led = observation[self.image_key], keep_where(self.action_vector(action), is_led)
         before, place = self._with_room(state)
@@ -121,9 +147,17 @@ class FilmTokenWorld(PretrainedModel):
         newest = _at(tokens, place)
         return self._after(before, frames, self._put(before["tokens"], newest, place), led, place)
 
-    @torch.no_grad()
+    def _uncached(self, state: State) -> State:
+        """The state, with a cache that holds nothing where there is one."""
+        return state if self.cache is None else {**state, **self.cache.empty(state["filled"])}
+
     def imagine(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The window with a frame at its end that the dynamics draw, and what it pays."""
+        return self.imagine_inplace(state if self.cache is None else owned(state), action, noise)
+
+    @torch.no_grad()
+    def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
+        """The same, written into the cache that the state has, if it has one."""
         before, place = self._with_room(state)
         lead, led = place.shape[:-1], self.action_vector(action)
 
@@ -134,19 +168,22 @@ class FilmTokenWorld(PretrainedModel):
         drawn = None
         if noise is not None:
             drawn = MaskGITNoise(rows(noise["choice"]), rows(noise["order"]) if "order" in noise else None)
-        new = self.dynamics.generate(
-            rows(before["tokens"])[:, past],
-            self.action_code(rows(before["led"])[:, past]),
-            self.action_code(rows(led)),
-            rows(place),
-            self.decoding,
-            drawn,
+        known = rows(before["tokens"])[:, past], self.action_code(rows(before["led"])[:, past])
+        if self.cache is None:
+            read = self.dynamics.remember(*known)
+        else:
+            read = self.cache.past(self.dynamics, rows(state["kv_cache"]), rows(state["cached"]), *known, rows(place))
+        new = self.dynamics.draw(
+            read, self.action_code(rows(led)), rows(place), known[0].shape[2], self.decoding, drawn
         )
         tokens = self._put(before["tokens"], new.reshape(*lead, -1), place)
         shown = self.tokenizer.pixels(rows(tokens)).reshape(before["frames"].shape)
         frames = self._put(before["frames"], _at(shown, place), place)
         after = self._after(before, frames, tokens, led, place)
-        return Prediction(after, *self._outcome(after, place))
+        paid = self._outcome(after, place)
+        if self.cache is not None:
+            after |= {"kv_cache": state["kv_cache"], "cached": place.clone()}
+        return Prediction(after, *paid)
 
     def _outcome(self, after: State, place: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Reward and P(not terminated) of the frame at a place, each ``[*B, 1]``."""

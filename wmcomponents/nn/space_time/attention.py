@@ -11,7 +11,13 @@ from wmcomponents.nn.attention.attention import MultiHeadAttention
 
 
 class HeadAttention(Protocol):
-    """What space and time ask of an attention: its heads before they look, and its output of what they saw."""
+    """What space and time ask of an attention: its heads before they look, and its output of what they saw.
+
+    Attributes:
+        heads: how many.
+    """
+
+    heads: int
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``[*B, heads, T, d]``, of ``[*B, T, D]``."""
@@ -39,6 +45,7 @@ class SharedNormAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, bias: bool = False, eps: float = 1e-5) -> None:
         super().__init__()
+        self.heads = heads
         self.attention = MultiHeadAttention(dim, heads, bias=bias, out_bias=True)
         self.norm = nn.LayerNorm(dim // heads, eps)
 

@@ -1,6 +1,6 @@
 """Blocks of a film's transformer: the paper's, and those of the open codes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -48,6 +48,26 @@ class STBlock(nn.Module):
         for branch, kept in zip(self.branches, past, strict=True):
             x = x + cast(Branch, branch).follow(x, kept, place)
         return x
+
+    def extend(
+        self, x: Float[Tensor, "b n d"], past: list[Any], place: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b n d"], list[Tensor]]:
+        """One more frame, and what frames behind it need of it; see :meth:`pack`."""
+        own = []
+        for branch, kept in zip(self.branches, past, strict=True):
+            added, piece = cast(Branch, branch).extend(x, kept, place)
+            x = x + added
+            own += [] if piece is None else [piece]
+        return x, own
+
+    def pack(self, past: list[Any]) -> list[Float[Tensor, "b p n k"]]:
+        """What :meth:`remember` gave, as numbers of each token of each frame, of the branches that keep any."""
+        pieces = [cast(Branch, branch).pack(kept) for branch, kept in zip(self.branches, past, strict=True)]
+        return [piece for piece in pieces if piece is not None]
+
+    def unpack(self, pieces: Iterator[Tensor]) -> list[Any]:
+        """What :meth:`pack` packed, as :meth:`follow` reads it."""
+        return [cast(Branch, branch).unpack(next(pieces)) if branch.keeps else None for branch in self.branches]
 
 
 def genie_block(dim: int, heads: int, hidden: int, head_dim: int | None = None) -> STBlock:

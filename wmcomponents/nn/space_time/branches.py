@@ -4,7 +4,7 @@ Every branch reads a whole film ``[B, T, N, D]``, or one more frame ``[B, N, D]`
 no branch looks ahead in time, what it keeps of the past is all that a further frame needs.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,13 @@ from wmcomponents.nn.space_time.attention import HeadAttention
 
 
 class Branch(nn.Module):
-    """Base of what a block adds to its input. One that looks at single frames alone writes ``forward`` and no more."""
+    """Base of what a block adds to its input. One that looks at single frames alone writes ``forward`` and no more.
+
+    Attributes:
+        keeps: whether frames behind a frame need anything of it.
+    """
+
+    keeps: ClassVar[bool] = False
 
     def remember(self, x: Float[Tensor, "b t n d"]) -> tuple[Float[Tensor, "b t n d"], Any]:
         """What is added to the frames of the past, and what a further frame needs of them.
@@ -34,6 +40,26 @@ class Branch(nn.Module):
             place: of the frame, which is also how many frames of the past each row has.
         """
         return self(x.unsqueeze(1)).squeeze(1)
+
+    def extend(
+        self, x: Float[Tensor, "b n d"], past: Any, place: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n k"] | None]:
+        """What is added to one more frame, and what frames behind it need of it; a branch that keeps nothing: None.
+
+        Args:
+            x: the frame.
+            past: as :meth:`remember` gave it.
+            place: see :meth:`follow`.
+        """
+        return self.follow(x, past, place), None
+
+    def pack(self, past: Any) -> Float[Tensor, "b p n k"] | None:
+        """What :meth:`remember` gave as numbers of each token of each frame; of a branch that keeps nothing None."""
+        return None
+
+    def unpack(self, packed: Float[Tensor, "b p n k"]) -> Any:
+        """What :meth:`pack` packed, as :meth:`follow` reads it; a view where there is one."""
+        raise NotImplementedError
 
 
 class TokenBranch(Branch):
@@ -102,6 +128,7 @@ class TimeBranch(Branch):
     Reference: Bruce et al., Genie (2024), section 2; Press et al., Train Short, Test Long (ALiBi, 2022), for slopes.
     """
 
+    keeps = True
     slopes: Tensor | None
 
     def __init__(
@@ -128,10 +155,30 @@ class TimeBranch(Branch):
 
     def follow(self, x: Float[Tensor, "b n d"], past: PastFrames, place: Int[Tensor, "b 1"]) -> Float[Tensor, "b n d"]:
         """What is added to one more frame, which sees the first ``place`` frames of the past and itself."""
+        return self._following(x, past, place)[0]
+
+    def extend(
+        self, x: Float[Tensor, "b n d"], past: PastFrames, place: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n k"]]:
+        """What is added to one more frame, and its keys and values."""
+        y, keys, values = self._following(x, past, place)
+        return y, torch.stack([keys, values], -3).flatten(-3).unflatten(0, x.shape[:2])
+
+    def pack(self, past: PastFrames) -> Float[Tensor, "b p n k"]:
+        """Keys and values side by side."""
+        return torch.stack([past.keys, past.values], 2).movedim(4, 1).flatten(3)
+
+    def unpack(self, packed: Float[Tensor, "b p n k"]) -> PastFrames:
+        """Views of the keys and the values."""
+        keys, values = packed.unflatten(-1, (2, self.attention.heads, -1)).movedim(1, 4).unbind(2)
+        return PastFrames(keys, values)
+
+    def _following(self, x: Tensor, past: PastFrames, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is added to one more frame, its keys and its values ``[B N, heads, d]``."""
         rows, tokens = x.shape[:2]
-        q, k, v = self.attention.project(self.norm(x).flatten(0, 1).unsqueeze(1))
-        k = torch.cat([past.keys.flatten(0, 1), k], -2)
-        v = torch.cat([past.values.flatten(0, 1), v], -2)
+        q, key, value = self.attention.project(self.norm(x).flatten(0, 1).unsqueeze(1))
+        k = torch.cat([past.keys.flatten(0, 1), key], -2)
+        v = torch.cat([past.values.flatten(0, 1), value], -2)
         frame = torch.arange(past.keys.shape[-2], device=x.device)
         seen = torch.cat([frame < place, torch.ones_like(place, dtype=torch.bool)], 1)  # (B, P + 1)
         mask = torch.zeros(seen.shape, device=x.device, dtype=q.dtype).masked_fill_(~seen, float("-inf"))
@@ -140,9 +187,8 @@ class TimeBranch(Branch):
             distance = torch.cat([place - frame, torch.zeros_like(place)], 1).view(rows, 1, 1, -1)
             mask = mask - self.slopes.to(q.dtype).view(-1, 1, 1) * distance
         mask = mask.repeat_interleave(tokens, 0)
-        return self.attention.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)).view_as(
-            x
-        )
+        y = self.attention.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale))
+        return y.view_as(x), key.squeeze(-2), value.squeeze(-2)
 
     def _whole(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, frames, tokens, _ = x.shape

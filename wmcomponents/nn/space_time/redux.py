@@ -28,6 +28,8 @@ class PositionGenerator(Branch):
     Reference: Chu et al., Conditional Positional Encodings for Vision Transformers (2023); GenieRedux (2024).
     """
 
+    keeps = True
+
     def __init__(self, dim: int, grid: Sequence[int]) -> None:
         super().__init__()
         self.grid = tuple(grid)
@@ -46,6 +48,20 @@ class PositionGenerator(Branch):
         """What is added to one more frame."""
         two = (place + torch.arange(2, device=x.device)).view(len(x), 2, 1, 1)
         return self._along(torch.cat([past.take_along_dim(two, 1), x.unsqueeze(1)], 1)).squeeze(1)
+
+    def extend(
+        self, x: Float[Tensor, "b n d"], past: Tensor, place: Int[Tensor, "b 1"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+        """What is added to one more frame, and the frame itself."""
+        return self.follow(x, past, place), x
+
+    def pack(self, past: Float[Tensor, "b q n d"]) -> Float[Tensor, "b p n d"]:
+        """The frames without the empty ones."""
+        return past[:, 2:]
+
+    def unpack(self, packed: Float[Tensor, "b p n d"]) -> Float[Tensor, "b q n d"]:
+        """The frames behind two empty ones."""
+        return F.pad(packed, (0, 0, 0, 0, 2, 0))
 
     def _along(self, padded: Tensor) -> Tensor:
         y = padded.movedim(-1, 1).unflatten(3, self.grid)

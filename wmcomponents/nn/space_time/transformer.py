@@ -74,3 +74,30 @@ class STTransformer(nn.Module):
         for block, kept in zip(self.blocks, past, strict=True):
             x = cast(STBlock, block).follow(x, kept, place)
         return self.map_out(x.unsqueeze(1)).squeeze(1)
+
+    def extend(
+        self, x: Float[Tensor, "b n i"], past: list[list[Any]], place: Int[Tensor, "b 1"]
+    ) -> list[Float[Tensor, "b n k"]]:
+        """What frames behind one more frame need of it, of the branches that keep anything; see :meth:`pack`.
+
+        Args:
+            x: the frame.
+            past: as for :meth:`follow`.
+            place: likewise.
+        """
+        x, own = self.map_in(x.unsqueeze(1)).squeeze(1) + self.positions.at(place.squeeze(-1)), []
+        for block, kept in zip(self.blocks, past, strict=True):
+            x, pieces = cast(STBlock, block).extend(x, kept, place)
+            own += pieces
+        return own
+
+    def pack(self, past: list[list[Any]]) -> list[Float[Tensor, "b p n k"]]:
+        """What :meth:`remember` gave, as numbers of each token of each frame; of the branches that keep any."""
+        return [
+            piece for block, kept in zip(self.blocks, past, strict=True) for piece in cast(STBlock, block).pack(kept)
+        ]
+
+    def unpack(self, pieces: Sequence[Float[Tensor, "b p n k"]]) -> list[list[Any]]:
+        """What :meth:`pack` packed, as :meth:`follow` reads it."""
+        rest = iter(pieces)
+        return [cast(STBlock, block).unpack(rest) for block in self.blocks]

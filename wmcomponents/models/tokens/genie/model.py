@@ -70,6 +70,8 @@ class Genie(UnlabelledFilmWorld):
         self.action_model = action_model_of(net.action_model, net, shape, image_key)
         self.dynamics = dynamics_of(net, rows * columns)
         self.outcomes = outcomes_of(net, rows * columns)
+        if net.dynamics.cached:
+            self.keep_cache()
 
     def objective(self) -> FilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of actions and dynamics."""

@@ -64,6 +64,8 @@ class GenieRedux(UnlabelledFilmWorld):
         self.action_model = action_model_of(net.action_model, net.size, shape, image_key)
         self.dynamics = dynamics_of(net, tokenizer, JOINS_ADDED, net.action_model.action_code)
         self.outcomes = outcomes_of(net, tokenizer, net.action_model.action_code)
+        if net.dynamics.cached:
+            self.keep_cache()
 
     def objective(self) -> FilmLoss:
         """The paper's losses for this model: the tokenizer's first, then those of actions and dynamics."""
@@ -108,6 +110,8 @@ class GenieReduxG(FilmTokenWorld):
         self.tokenizer = tokenizer
         self.dynamics = dynamics_of(net, tokenizer, JOINS_BESIDE, ActionVector(action_spec).size)
         self.outcomes = outcomes_of(net, tokenizer, ActionVector(action_spec).size)
+        if net.dynamics.cached:
+            self.keep_cache()
 
     def action_code(self, vector: Tensor) -> Tensor:
         """The vector itself."""
