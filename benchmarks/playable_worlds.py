@@ -30,9 +30,19 @@ GAMES = {
 OUTCOMES: dict[str, Any] = {"outcome_blocks": 1}
 
 FITS: dict[tuple[str, str], PixelFit] = {
-    ("Genie", MINATAR): PixelFit(updates=5000, sequence_length=7, tokenizer=0.3, changes=OUTCOMES),
-    ("GenieReduxG", MINATAR): PixelFit(updates=4000, sequence_length=7, tokenizer=0.35, changes=OUTCOMES),
-    ("Genie", PONG): PixelFit(updates=5000, sequence_length=7, tokenizer=0.4, changes={"patch": 4, "action_patch": 8}),
+    ("Genie", MINATAR): PixelFit(
+        updates=5000, sequence_length=7, batch_size=24, tokenizer=0.3, changes={**OUTCOMES, "action_patch": 5}
+    ),
+    ("GenieReduxG", MINATAR): PixelFit(
+        updates=4000,
+        sequence_length=7,
+        batch_size=32,
+        tokenizer=0.4,
+        changes={**OUTCOMES, "patch": 4, "vocabulary": 512},
+    ),
+    ("Genie", PONG): PixelFit(
+        updates=4000, sequence_length=7, batch_size=12, tokenizer=0.4, changes={"patch": 4, "action_patch": 8}
+    ),
 }
 """Updates of at most 40 CPU minutes."""
 

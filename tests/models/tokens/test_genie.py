@@ -331,6 +331,45 @@ def test_codes_are_withheld_in_the_first_updates_of_the_second_stage():
         assert torch.equal(codebook, before) == (step != 5)  # unused ones are revived from there on
 
 
+def told(**numbers):
+    """An objective in its second stage, its films, and what the encoder of actions was shown of them."""
+    torch.manual_seed(0)
+    objective = film_world(Genie(GenieConfig.tiny(**FILM, **GENIE, **numbers), SMALL)).objective()
+    objective.stage = "dynamics"
+    films, encoder, shown = objective.films(film()), objective.world_model.action_model.encoder, []
+    encoder.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+    return objective, films, objective.led(films), shown[0]
+
+
+def test_codes_told_from_pairs_are_those_of_recorded_steps():
+    objective, films, led, shown = told(rolled=0, pairs=True)
+    assert shown.shape[:2] == (4 * 2, 2)
+    model = objective.world_model
+    pairs = torch.stack([films.pixels[:, :-1], films.pixels[:, 1:]], 2).flatten(0, 1)
+    with objective.world_model_params.to_module(model):
+        codes = model.action_model.quantizer.lookup(model.infer_codes(pairs)).view(4, 2, -1)
+    torch.testing.assert_close(led.codes, codes)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_films_are_moved_as_a_whole_before_their_codes_are_told_and_nothing_else_is(pairs):
+    _, films, led, shown = told(rolled=2, pairs=pairs)
+    given = torch.stack([films.pixels[:, :-1], films.pixels[:, 1:]], 2).flatten(0, 1) if pairs else films.pixels
+    shifts = []
+    for before, after in zip(given, shown, strict=True):
+        found = [
+            (x, y)
+            for x in range(-2, 3)
+            for y in range(-2, 3)
+            if torch.equal(film_patches(before.roll((y, x), (1, 2)), 8), after)
+        ]
+        assert len(found) == 1  # all frames of a film by the same
+        shifts += found
+    assert len(set(shifts)) > 1
+    unmoved = told(rolled=0, pairs=pairs)[2]
+    assert led.losses["action_squared"].shape == unmoved.losses["action_squared"].shape == (4, 2)
+
+
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 
@@ -409,6 +448,7 @@ def test_a_saved_genie_needs_no_environment(genie, tmp_path):
         (lambda: Genie(GenieConfig.tiny(), Composite(observation=Unbounded(3))), "Genie dreams one uint8 image"),
         (lambda: Genie(GenieConfig.tiny(mask_limit=1.0), SMALL).objective(), "mask_limit is in"),
         (lambda: Genie(GenieConfig.tiny(withheld=-1), SMALL).objective(), "withheld=-1"),
+        (lambda: Genie(GenieConfig.tiny(rolled=-1), SMALL).objective(), "rolled=-1"),
         (
             lambda: GenieReduxG(GenieReduxGConfig.tiny(embedding="none"), SMALL, OneHot(3)),
             "embedding must be one of 'learned', 'skipped'",

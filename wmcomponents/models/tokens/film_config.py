@@ -1,7 +1,10 @@
 """Numbers of training that worlds of films have."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+TINY_ACTIONS: dict[str, Any] = {"withheld": 1000, "rolled": 1, "pairs": True, "action_codebook": 0.0025}
+"""How the tiny presets find codes of actions within minutes; see :class:`FilmLossConfig`."""
 
 
 @dataclass(frozen=True)
@@ -11,8 +14,9 @@ class FilmLossConfig:
     Attributes:
         tokenizer_steps: updates of the tokenizer before those of actions and dynamics, which learn together.
         mask_limit: least share of tokens that is masked; each film's is uniform between it and 1.
-        worst: factor on the squared error of a frame's worst number, in tokenizer and action model; the paper has none.
-            Where few pixels are not the background a mean hardly sees them.
+        worst: factor on the squared error of a frame's worst number in the tokenizer; the paper has none. Where few
+            pixels are not the background a mean hardly sees them.
+        action_worst: the same in the action model.
         revival: first updates of either stage in which codes that a batch does not use become vectors of it that lie
             far from the used ones; the paper has none. Those of actions are from where they are no longer withheld.
         withheld: first updates of the second stage in which the action model foretells without codes. What the past
@@ -21,6 +25,9 @@ class FilmLossConfig:
         rolled: most pixels, along either side, by which films are moved around a torus, each as a whole, before the
             action model's encoder sees them; its decoder sees them as they are, so that a code cannot stand for a
             place. The paper has none. Where places are few, "to the second column" tells as much as "to the left".
+        pairs: whether the action model tells a code from two frames alone, the one before and the one behind, as codes
+            of recorded steps are told; from all frames so far in the paper. Then a code means the same wherever in a
+            film it stands.
         action_codebook: factor on the codebook term of the action model; 1 in the paper. Where few pixels change, it
             outweighs what codes bring.
         distance_weight: factor on the token-distance term of GenieRedux-G's later paper: the expected distance in the
@@ -30,9 +37,11 @@ class FilmLossConfig:
     tokenizer_steps: int = 300_000
     mask_limit: float = 0.5
     worst: float = 0.0
+    action_worst: float = 0.0
     revival: int = 0
     withheld: int = 0
     rolled: int = 0
+    pairs: bool = False
     action_codebook: float = 1.0
     distance_weight: float = 0.0
 

@@ -123,6 +123,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
     stages = ("tokenizer", "dynamics")
     worst: Tensor
     distance_weight: Tensor
+    action_worst: Tensor
     action_codebook: Tensor
 
     def __init__(
@@ -141,11 +142,14 @@ class FilmTokenLoss(StagedModelLoss[M]):
                 f"counts are at least 0 and mask_limit is in [0, 1); got {told}, mask_limit={config.mask_limit}."
             )
         self.tokenizer_steps, self.revival, self.mask_limit = config.tokenizer_steps, config.revival, config.mask_limit
-        self.withheld, self._withholds, self.rolled = config.withheld, False, config.rolled
+        self.withheld, self._withholds = config.withheld, False
+        self.rolled, self.pairs = config.rolled, config.pairs
         self.numbers = optimizer
         self._seen: dict[str, list[Tensor]] = {}
         self._measures_distance = config.distance_weight > 0
-        coefficients = {name: getattr(config, name) for name in ("worst", "distance_weight", "action_codebook")}
+        coefficients = {
+            name: getattr(config, name) for name in ("worst", "action_worst", "distance_weight", "action_codebook")
+        }
         super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
         for quantizer in self._quantizers().values():
             if self.revival and not isinstance(quantizer, LearnedCosineQuantizer):
@@ -243,7 +247,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
         z = tokenizer.encoder(patches)
         codes, tokens, loss = tokenizer.quantizer(z)
         self._saw("tokenizer", z, films.weight)
-        errors = self._errors(tokenizer.decode(codes), patches)
+        errors = _errors(tokenizer.decode(codes), patches, self.worst)
         psnr = -10.0 * errors["squared"].detach().clamp_min(1e-10).log10()
         each = films.weight.unsqueeze(-1).expand_as(tokens)
         used = perplexity(global_sum(code_counts(tokens, tokenizer.quantizer.codes, each)))
@@ -310,11 +314,6 @@ class FilmTokenLoss(StagedModelLoss[M]):
         if self.revival and torch.is_grad_enabled():
             self._seen.setdefault(name, []).append(F.normalize(z.detach()[weight > 0], dim=-1).flatten(0, -2))
 
-    def _errors(self, shown: Tensor, patches: Tensor) -> dict[str, Tensor]:
-        """Errors of frames ``[P, T]``: mean squared, and the worst squared one."""
-        error = (shown - patches).square().flatten(2)
-        return {"squared": error.mean(-1), "worst": self.worst * error.amax(-1)}
-
     def _distances(self, logits: Tensor, target: Tensor) -> Tensor:
         """Expected distance from what comes, ``[P, L]``."""
         quantizer = self._film_model.tokenizer.quantizer
@@ -377,12 +376,12 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         """Codes that the action model tells, and its losses."""
         part, weight = self.world_model.action_model, films.weight[:, 1:]
         patches = film_patches(films.pixels, part.patch)
-        z = part.encoder(film_patches(self._moved(films.pixels), part.patch) if self.rolled else patches)[:, 1:]
+        z = self._encoded(films.pixels)
         codes, tokens, loss = part.quantizer(z)
         self._saw("action_model", z, weight)
         if self._withholds:
             codes, loss = 0.0 * codes, 0.0 * loss
-        errors = self._errors(part.predict(patches[:, :-1], codes), patches[:, 1:])
+        errors = _errors(part.predict(patches[:, :-1], codes), patches[:, 1:], self.action_worst)
         used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
         losses = {
             **{f"action_{name}": value for name, value in errors.items()},
@@ -390,11 +389,16 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         }
         return Led(codes, losses, {"action_perplexity": used.expand_as(loss)})
 
-    def _moved(self, pixels: Tensor) -> Tensor:
-        """Films ``[P, T, H, W, C]``, each moved around a torus as a whole."""
-        size, most = (len(pixels), 1, 2), self.rolled
-        shift = torch.randint(-most, most + 1, size, generator=self.generator, device=pixels.device)
-        return rolled_images(pixels, shift.expand(*pixels.shape[:2], 2))
+    def _encoded(self, pixels: Tensor) -> Tensor:
+        """What the action model's encoder makes of films ``[P, T, H, W, C]``, or of their pairs: ``[P, T - 1, E]``."""
+        part, (rows, frames) = self.world_model.action_model, pixels.shape[:2]
+        if self.pairs:
+            pixels = torch.stack([pixels[:, :-1], pixels[:, 1:]], 2).flatten(0, 1)
+        if self.rolled:
+            size, most = (len(pixels), 1, 2), self.rolled
+            shift = torch.randint(-most, most + 1, size, generator=self.generator, device=pixels.device)
+            pixels = rolled_images(pixels, shift.expand(*pixels.shape[:2], 2))
+        return part.encoder(film_patches(pixels, part.patch))[:, 1:].reshape(rows, frames - 1, -1)
 
     def _written_of_actions(self) -> list[NestedKey]:
         return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]
@@ -448,3 +452,9 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
         """The actions of the films."""
         vector = self.world_model.action_vector(films.action[:, 1:])
         return Led(self.world_model.action_code(vector), {}, {})
+
+
+def _errors(shown: Tensor, patches: Tensor, worst: Tensor) -> dict[str, Tensor]:
+    """Errors of frames ``[P, T]``: mean squared, and the worst squared one times a factor."""
+    error = (shown - patches).square().flatten(2)
+    return {"squared": error.mean(-1), "worst": worst * error.amax(-1)}

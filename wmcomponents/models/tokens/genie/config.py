@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wmcomponents.models.tokens.film_config import (
+    TINY_ACTIONS,
     FilmDecodingConfig,
     FilmLossConfig,
     FilmOptimizerConfig,
@@ -128,7 +129,7 @@ class GenieConfig(ModelConfig):
         actions |= {"action_blocks": 1, "action_dim": 64, "action_heads": 4}
         dynamics = {"blocks": 2, "dim": 96, "heads": 4, "head_dim": 24, "rounds": 8, "temperature": 1.0, "frames": 8}
         training = {"tokenizer_steps": 1000, "worst": 0.01, "revival": 400, "warmup": 100}
-        training |= {"tokenizer_rate": 1e-3, "dynamics_rate": 1e-3}
+        training |= {"tokenizer_rate": 1e-3, "dynamics_rate": 1e-3, **TINY_ACTIONS}
         return cls().vary(**{**tokenizer, **actions, **dynamics, **training, **changes})
 
     @classmethod

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wmcomponents.models.tokens.film_config import (
+    TINY_ACTIONS,
     FilmDecodingConfig,
     FilmLossConfig,
     FilmOptimizerConfig,
@@ -133,7 +134,7 @@ class GenieReduxConfig(ModelConfig):
     @classmethod
     def tiny(cls, **changes: Any) -> "GenieReduxConfig":
         """For images of 10 or 16 pixels a side, on a CPU: minutes, not hours. Not a scaled-down paper."""
-        return cls().vary(**{**_TINY, "actions": 6, "action_code": 8, "action_blocks": 1, **changes})
+        return cls().vary(**{**_TINY, "actions": 6, "action_code": 8, "action_blocks": 1, **TINY_ACTIONS, **changes})
 
     @classmethod
     def coinrun(cls, **changes: Any) -> "GenieReduxConfig":
