@@ -152,7 +152,9 @@ def played(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: W
     with EvalMode(model), torch.random.fork_rng():
         torch.manual_seed(seed)
         for _ in range(PLAY_STEPS):
-            state = model.imagine_inplace(state, model.action_spec.rand((PLAYED,)), source((PLAYED,), draws)).state
+            state = model.imagine_inplace(
+                state, model.action_spec.rand(torch.Size([PLAYED])), source((PLAYED,), draws)
+            ).state
             frames.append(model.decode(state)[model.image_key].clone())
     at = [k for k in SHOWN_AT if k <= PLAY_STEPS]
     pairs = [(frames[k - 1], frames[k]) for k in at] + [(real[:, 0], real[:, 1])]
