@@ -122,6 +122,11 @@ def test_with_a_cache_in_its_state_a_world_dreams_the_same_and_writes_into_no_st
     assert torch.equal(
         cached.imagine(mixed, action, noise).state["tokens"], plain.imagine(bare, action, noise).state["tokens"]
     )
+    alike = {key: value[:1].expand(2, *value.shape[1:]) for key, value in other.items()}  # a view, as of a fork
+    action, noise = plain.action_spec.rand((2,)), drawn(plain, 2, 4)
+    forked = cached.imagine_inplace(alike, action, noise).state
+    truth = cached.imagine(alike, action, noise).state
+    assert all(torch.equal(forked[key], truth[key]) for key in truth)
     again = cached.observe(
         other, plain.action_spec.rand((2,)), {"pixels": film(2, 1)["pixels"][:, 0]}, torch.zeros(2, 1).bool(), None
     )

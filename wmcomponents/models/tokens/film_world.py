@@ -170,9 +170,11 @@ class FilmTokenWorld(PretrainedModel):
             drawn = MaskGITNoise(rows(noise["choice"]), rows(noise["order"]) if "order" in noise else None)
         known = rows(before["tokens"])[:, past], self.action_code(rows(before["led"])[:, past])
         if self.cache is None:
-            read = self.dynamics.remember(*known)
+            kept, read = {}, self.dynamics.remember(*known)
         else:
-            read = self.cache.past(self.dynamics, rows(state["kv_cache"]), rows(state["cached"]), *known, rows(place))
+            cache = rows(state["kv_cache"]).contiguous()
+            read = self.cache.past(self.dynamics, cache, rows(state["cached"]), *known, rows(place))
+            kept = {"kv_cache": cache.view(*lead, *cache.shape[1:]), "cached": place.clone()}
         new = self.dynamics.draw(
             read, self.action_code(rows(led)), rows(place), known[0].shape[2], self.decoding, drawn
         )
@@ -180,10 +182,7 @@ class FilmTokenWorld(PretrainedModel):
         shown = self.tokenizer.pixels(rows(tokens)).reshape(before["frames"].shape)
         frames = self._put(before["frames"], _at(shown, place), place)
         after = self._after(before, frames, tokens, led, place)
-        paid = self._outcome(after, place)
-        if self.cache is not None:
-            after |= {"kv_cache": state["kv_cache"], "cached": place.clone()}
-        return Prediction(after, *paid)
+        return Prediction({**after, **kept}, *self._outcome(after, place))
 
     def _outcome(self, after: State, place: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Reward and P(not terminated) of the frame at a place, each ``[*B, 1]``."""

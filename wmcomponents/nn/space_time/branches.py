@@ -177,8 +177,8 @@ class TimeBranch(Branch):
         """What is added to one more frame, its keys and its values ``[B N, heads, d]``."""
         rows, tokens = x.shape[:2]
         q, key, value = self.attention.project(self.norm(x).flatten(0, 1).unsqueeze(1))
-        k = torch.cat([past.keys.flatten(0, 1), key], -2)
-        v = torch.cat([past.values.flatten(0, 1), value], -2)
+        k = torch.cat([past.keys.flatten(0, 1).to(key.dtype), key], -2)
+        v = torch.cat([past.values.flatten(0, 1).to(value.dtype), value], -2)
         frame = torch.arange(past.keys.shape[-2], device=x.device)
         seen = torch.cat([frame < place, torch.ones_like(place, dtype=torch.bool)], 1)  # (B, P + 1)
         mask = torch.zeros(seen.shape, device=x.device, dtype=q.dtype).masked_fill_(~seen, float("-inf"))

@@ -23,7 +23,8 @@ class Genie(UnlabelledFilmWorld):
     ``led`` float ``[*B, W, K]``, the code that led to each, one-hot, zeros for none; ``filled`` int64 ``[*B, 1]``, how
     many frames there are. Positions are counted from the window's first frame, so that keys and values cannot outlive
     a step once it is full: each step reads the past once, and all rounds of the new frame look at these keys and
-    values. Features: the codes of the newest frame.
+    values; until it is full, ``cached=True`` keeps them in the state (``kv_cache`` and ``cached``), which
+    :meth:`imagine_inplace` writes into. Features: the codes of the newest frame.
 
     The paper's predicts no reward and no end: pass ``reward=`` to a dream. With ``outcome_blocks`` above 0 a part of
     our own foretells both from the tokens and the codes, and is trained beside the dynamics.
