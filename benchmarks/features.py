@@ -14,23 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchrl.data import TensorDictReplayBuffer
+from torchrl.data import Bounded, Composite, TensorDictReplayBuffer
 
 from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import GoalDistance, icem
-from wmcomponents.data import collect, load_replay, make_env, make_replay, save_replay
+from wmcomponents.data import DrawMasks, collect, load_replay, make_env, make_replay, save_replay
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.two_rooms import drawn_rooms, picture
 from wmcomponents.dream import GoalReward, GoalWorldModel
+from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.evaluation import evaluate_goals
-from wmcomponents.functional import channel_std, participation_ratio, rankme
-from wmcomponents.models import make_model
+from wmcomponents.functional import Cosine, channel_std, participation_ratio, rankme
+from wmcomponents.models import make_model, make_pretraining
+from wmcomponents.models.loading import load_encoder
 from wmcomponents.training import Trainer
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/features")
 IMAGE_SIZE, STEPS, EPISODE, REPEAT = 32, 128_000, 20, 0.85
-BATCH, LENGTH, UPDATES = 64, 8, 4_000
+BATCH, LENGTH, UPDATES, PRETRAINING = 64, 8, 5_000, 1_500
 EPISODES, MAX_STEPS = 50, 200
 HORIZON, CANDIDATES, ITERATIONS = 60, 128, 3
 
@@ -44,12 +46,16 @@ class World:
         told: in the table.
         changes: of the ``tiny`` preset.
         updates: gradient steps.
+        lr: learning rate, which falls to a twentieth along half a cosine.
+        on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
     """
 
     family: str
     told: str
     changes: dict[str, Any] = field(default_factory=dict)
     updates: int = UPDATES
+    lr: float = 2e-3
+    on_encoder: bool = False
 
 
 NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse_dynamics": 0.0}
@@ -69,10 +75,10 @@ WORLDS = {
 """By the name of their run."""
 
 
-def steps_of_random_walks() -> TensorDictReplayBuffer:
+def steps_of_random_walks(length: int = LENGTH, batch: int = BATCH) -> TensorDictReplayBuffer:
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
     env = make_env(ENV, image_size=IMAGE_SIZE, num_envs=16, max_episode_steps=EPISODE, seed=0)
-    replay = make_replay(STEPS, env, sequence_length=LENGTH, batch_size=BATCH, seed=0, print_fn=None)
+    replay = make_replay(STEPS, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
     kept = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}"
     if kept.is_dir():
         return load_replay(replay, kept)
@@ -87,13 +93,31 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     """A world, fitted or gone on with, and what that took."""
     world, folder = WORLDS[name], RUNS / f"{name}-{seed}"
     env = make_env(ENV, image_size=IMAGE_SIZE)
+    cpu, wall = time.process_time(), time.perf_counter()
+    parts = {"encoder": encoder_of_walks(seed)} if world.on_encoder else {}
     torch.manual_seed(seed)
-    model = make_model(world.family, "tiny", env, **world.changes)
-    trainer = Trainer(model, steps_of_random_walks(), out=folder, seed=seed, progress=False)
-    begun, cpu, wall = trainer.steps, time.process_time(), time.perf_counter()
+    model = make_model(world.family, "tiny", env, **parts, **world.changes)
+    schedule = Cosine(1.0, 0.05, world.updates)
+    options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
+    trainer = Trainer(model, steps_of_random_walks(), **options)
+    begun = trainer.steps
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
     return model.eval(), {**took, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def encoder_of_walks(seed: int) -> FrozenEncoder:
+    """A masked autoencoder's encoder, pretrained on single frames of the walks, or gone on with."""
+    folder = RUNS / f"encoder-{seed}"
+    if not (folder / "model").is_dir():
+        spec = Composite(pixels=Bounded(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8))
+        torch.manual_seed(seed)
+        model = make_pretraining("MAE", "tiny", spec, patch=4, steps=PRETRAINING, warmup=100)
+        replay = steps_of_random_walks(length=1, batch=256)
+        replay.append_transform(DrawMasks(model.masks()))
+        Trainer(model, replay, out=folder, seed=seed, progress=False).train(PRETRAINING)
+        model.save_pretrained(folder / "model")
+    return load_encoder(folder / "model")
 
 
 def told(model: Any, rows: int = 2_000) -> dict[str, float]:

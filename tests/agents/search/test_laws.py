@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.support.tabular import TabularWorld, table
 from tests.support.worlds import Counter
 from wmcomponents.agents.search import (
+    UnscaledCompleted,
     efficientzero_search,
     efficientzero_v2_search,
     gumbel_search,
@@ -20,6 +21,7 @@ from wmcomponents.agents.search import (
     unscaled_gumbel_search,
 )
 from wmcomponents.agents.search.bounds import WALK
+from wmcomponents.agents.search.tree import Nodes
 
 SEARCHES = [
     muzero_search,
@@ -269,10 +271,26 @@ def test_a_prior_of_minus_infinity_is_an_action_that_cannot_be_taken():
     assert torch.isfinite(tree.value_sum).all()
 
 
-def test_values_as_they_are_change_the_policy_by_as_much_as_they_differ():
-    search, roots, _ = planned(unscaled_gumbel_search, seed=3, weight=0.7, max_depth=2)
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_values_as_they_are_change_the_policy_by_as_much_as_they_differ(share):
+    search, roots, _ = planned(unscaled_gumbel_search, seed=3, weight=0.7, prior_share=share, max_depth=2)
     plan = search.plan(roots)
     tree = plan.tree
     assert bool((plan.visits > 0).all())
-    expected = (tree.root(tree.logits) + 0.7 * tree.root(tree.edge_q)).softmax(1)
+    expected = (share * tree.root(tree.logits) + 0.7 * tree.root(tree.edge_q)).softmax(1)
     torch.testing.assert_close(plan.policy, expected)
+
+
+def test_a_policy_improved_over_and_over_ends_at_a_temperature_where_its_prior_counts_in_part():
+    q, nothing = torch.tensor([[1.0, 0.4, -2.0]]), torch.zeros(1)
+    improve, logits = UnscaledCompleted(weight=0.7, prior_share=0.8), torch.zeros(1, 3)
+    for _ in range(100):
+        nodes = Nodes(nothing.long(), logits, logits.softmax(-1), torch.ones(1, 3), q, *[nothing] * 5)
+        logits = (logits + improve({}, nodes)).log_softmax(-1)
+    torch.testing.assert_close(logits, (0.7 / 0.2 * q).log_softmax(-1))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_a_share_of_the_prior_outside_its_range_is_refused(share):
+    with pytest.raises(ValueError, match="in \\(0, 1\\]"):
+        UnscaledCompleted(prior_share=share)

@@ -176,6 +176,7 @@ def unscaled_gumbel_search(
     simulations: int = 50,
     considered: int = 16,
     weight: float = 1.0,
+    prior_share: float = 1.0,
     max_depth: int | None = None,
     **parts: Any,
 ) -> TreeSearch:
@@ -186,10 +187,12 @@ def unscaled_gumbel_search(
         simulations: of each search.
         considered: actions that are considered at the root.
         weight: of the values, in their units, beside the prior's logits.
+        prior_share: of the prior's logits in the improved policy's; below 1 it never grows certain of small differences
+            (:class:`UnscaledCompleted`).
         max_depth: of the tree.
         **parts: of :class:`SearchedModel`: discount, edges, prior, value, reward, legal.
     """
-    completed = UnscaledCompleted(weight)
+    completed = UnscaledCompleted(weight, prior_share)
     return TreeSearch(
         SearchedModel(model, **parts),
         simulations=simulations,
