@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torchrl.data import Bounded, Composite, TensorDictReplayBuffer
 
 from wmcomponents.agents import PlanningAgent
-from wmcomponents.agents.planners import GoalDistance, icem
+from wmcomponents.agents.planners import GoalDistance, RecedingHorizon, ShiftedPlan, icem
 from wmcomponents.data import DrawMasks, collect, load_replay, make_env, make_replay, save_replay
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.two_rooms import drawn_rooms, picture
@@ -34,7 +34,26 @@ OUT, RUNS = Path("docs/benchmarks"), Path("runs/features")
 IMAGE_SIZE, STEPS, EPISODE, REPEAT = 32, 128_000, 20, 0.85
 BATCH, LENGTH, UPDATES, PRETRAINING = 64, 8, 5_000, 1_500
 EPISODES, MAX_STEPS = 50, 200
-HORIZON, CANDIDATES, ITERATIONS = 60, 128, 3
+
+
+class Plans(NamedTuple):
+    """How plans are made.
+
+    Attributes:
+        horizon: moves of a plan.
+        candidates: plans of an iteration.
+        iterations: of iCEM.
+        executed: moves of a plan that are executed.
+    """
+
+    horizon: int = 60
+    candidates: int = 128
+    iterations: int = 3
+    executed: int = 1
+
+
+FEWER = Plans(40, 64, 2, 4)
+"""For transformers, of which a predicted step costs tens of times that of a perceptron."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,7 @@ class World:
         changes: of the ``tiny`` preset.
         updates: gradient steps.
         lr: learning rate, which falls to a twentieth along half a cosine.
+        plans: how plans are made in it.
         on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
     """
 
@@ -55,6 +75,7 @@ class World:
     changes: dict[str, Any] = field(default_factory=dict)
     updates: int = UPDATES
     lr: float = 2e-3
+    plans: Plans = Plans()
     on_encoder: bool = False
 
 
@@ -158,18 +179,19 @@ def played(policy: Any, seed: int) -> dict[str, Any]:
     return found.to_json()
 
 
-def planner(model: Any) -> PlanningAgent:
-    """Plans anew at every step towards the picture of the goal: the sum of distances of features over the horizon."""
-    goals = GoalWorldModel(model, GoalReward(model))
-    numbers = {"horizon": HORIZON, "candidates": CANDIDATES, "budget": ITERATIONS, "noise": "mode", "seed": 0}
-    return PlanningAgent(icem(goals, GoalDistance.of(goals.reward, running=1.0), **numbers))
+def planner(model: Any, plans: Plans) -> PlanningAgent:
+    """Plans towards the picture of the goal: the sum of distances of features over the horizon."""
+    goals, first = GoalWorldModel(model, GoalReward(model)), ShiftedPlan(steps=plans.executed)
+    numbers = {"horizon": plans.horizon, "candidates": plans.candidates, "budget": plans.iterations, "noise": "mode"}
+    search = icem(goals, GoalDistance.of(goals.reward, running=1.0), seed=0, warm_start=first, **numbers)
+    return PlanningAgent(RecedingHorizon(search, plans.executed))
 
 
 def run(name: str, seed: int) -> dict[str, Any]:
     """A world fitted, looked at and planned in."""
     model, took = fitted(name, seed)
     cpu = time.process_time()
-    goals = played(planner(model).real_policy, seed)
+    goals = played(planner(model, WORLDS[name].plans).real_policy, seed)
     return {
         "name": name,
         "seed": seed,
