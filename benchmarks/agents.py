@@ -131,7 +131,7 @@ FURTHER_AHEAD = {
 }  # fmt: skip
 """PlaNet where a swing takes more than the dozen steps of its paper."""
 
-BY_SEARCH = {"evaluate_every": 2_000, "evaluate_episodes": 16}
+BY_SEARCH = {"evaluate_every": 1_000, "evaluate_episodes": 16}
 """A step of an evaluation costs a search."""
 
 TASKS: dict[str, Task] = {
