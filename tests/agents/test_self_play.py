@@ -19,7 +19,7 @@ FEW = {
     "num_envs": 2, "capacity": 200, "unroll": 2, "starts": 2, "priorities": Priorities(),
 }  # fmt: skip
 MUZERO = {**FEW, "units": 8, "behaviour": {"simulations": 3, "reanalyze": 0.5, "keep_values": True}}
-EFFICIENT = {**FEW, **NETS, "behaviour": {"simulations": 3}}
+EFFICIENT = {**FEW, **NETS, "behaviour": {"simulations": 3, "keep_values": False}}
 
 
 def agent(kind=MuZeroAgent, out=None, **changes):
