@@ -219,6 +219,12 @@ def kept(name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, 
     return json.loads(file.read_text())
 
 
+def told_of(plans: Plans) -> str:
+    """Of a planner, in words."""
+    tried = f"{plans.iterations} iterations of {plans.candidates} sequences of {plans.horizon} moves"
+    return f"{tried}, {plans.executed} executed"
+
+
 def page(facts: dict[str, Any]) -> str:
     """The page that the numbers give."""
     lines = [
@@ -259,8 +265,9 @@ def page(facts: dict[str, Any]) -> str:
         f"`{facts['command']}` with torch {facts['torch']}, one thread a run, beside other work. Images have",
         f"{IMAGE_SIZE} pixels a side; walks have {EPISODE} steps, and a move is kept with probability {REPEAT};",
         f"{UPDATES:,} updates of {BATCH} sequences of {LENGTH} steps, `tiny` presets but for what is named. The",
-        f"planner is iCEM: {ITERATIONS} iterations of {CANDIDATES} sequences of {HORIZON} moves, the sum of distances",
-        "of features to those of the goal (means of squares), one move executed. It is reached at 4.5 of 64 pixels,",
+        f"planner is iCEM: {told_of(Plans())}; where a transformer predicts, {told_of(FEWER)}.",
+        "Plans are judged by the sum of distances of features to those of the goal (means of squares), which is reached",
+        "at 4.5 of 64 pixels,",
         "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",
         "are, in unseen rooms; rank: participation ratio of the features; deviation: mean of their channels'.",
         "",

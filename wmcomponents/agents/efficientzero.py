@@ -37,7 +37,7 @@ class EfficientZeroAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        # A value is one reward and what a search finds behind it: rewards further on are those of a policy that is past.
+        # A value is one reward and what a search finds behind it: rewards further on are those of an old policy.
         behaviour = {"search": "unscaled_gumbel", "simulations": 16, "prior_share": 0.8, "keep_values": True}
         # Numbers as they are: by the spread of random play, which stays near the start, all that is far is too large.
         model = EfficientZeroConfig.tiny(
