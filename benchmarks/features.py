@@ -266,7 +266,7 @@ def page(facts: dict[str, Any]) -> str:
         f"{IMAGE_SIZE} pixels a side; walks have {EPISODE} steps, and a move is kept with probability {REPEAT};",
         f"{UPDATES:,} updates of {BATCH} sequences of {LENGTH} steps, `tiny` presets but for what is named. The",
         f"planner is iCEM: {told_of(Plans())}; where a transformer predicts, {told_of(FEWER)}.",
-        "Plans are judged by the sum of distances of features to those of the goal (means of squares), which is reached",
+        "Plans are judged by the sum of distances of features to those of the goal (means of squares); reached it is",
         "at 4.5 of 64 pixels,",
         "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",
         "are, in unseen rooms; rank: participation ratio of the features; deviation: mean of their channels'.",
