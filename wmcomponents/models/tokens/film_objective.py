@@ -104,7 +104,8 @@ class FilmTokenLoss(StagedModelLoss[M]):
 
     *Dynamics*: the mean cross entropy of the tokens that were masked, a share of each film that is uniform between
     ``mask_limit`` and 1, and none of its first frame's; where it is weighted, the expected distance in the tokenizer's
-    codebook (:math:`1 - \cos`) between what is foretold and what comes; and what a family's actions cost.
+    codebook (:math:`1 - \cos`) between what is foretold and what comes; what a family's actions cost; and where the
+    model has a part for them, cross entropies of reward and end of all frames but the first, which reach it alone.
 
     Args:
         world_model: the model.
@@ -329,9 +330,10 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
     *Tokenizer*, for the first ``tokenizer_steps`` updates: see :class:`FilmTokenLoss`. *Dynamics*, from then on: the
     action model learns to foretell the next frame from the frames so far and its codes,
 
-    .. math:: L_a = \overline{(x_{t+1} - \hat x_{t+1})^2} + w \max (x_{t+1} - \hat x_{t+1})^2 + L_{VQ}
+    .. math:: L_a = \overline{(x_{t+1} - \hat x_{t+1})^2} + w_a \max (x_{t+1} - \hat x_{t+1})^2 + c\, L_{VQ}
 
-    and beside it the dynamics learn from these codes, which get no gradient of theirs.
+    and beside it the dynamics learn from these codes, which get no gradient of theirs. What the config has beyond the
+    paper keeps codes for what was done: see ``withheld``, ``rolled``, ``pairs`` and ``action_codebook``.
 
     Sequences may be longer than the window and cross from episode to episode: they are cut into films of the window's
     length, each of which counts up to its first end of an episode.
@@ -341,7 +343,8 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
 
     Keys written: in the tokenizer's stage ``loss_squared``, ``loss_worst``, ``loss_codebook``, and detached ``psnr``
     and ``perplexity``; in the other ``loss_tokens``, ``loss_action_squared``, ``loss_action_worst``,
-    ``loss_action_codebook``, and detached ``accuracy`` and ``action_perplexity``.
+    ``loss_action_codebook``, and detached ``accuracy`` and ``action_perplexity``; ``loss_reward`` and
+    ``loss_termination`` where the model foretells them.
 
     Args:
         world_model: a :class:`~wmcomponents.models.Genie`, or one made of the same parts.
@@ -417,7 +420,7 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
     As :class:`FilmLoss`, but for the action model: the actions of the sequences lead to the frames.
 
     Keys written: in the tokenizer's stage as there; in the other ``loss_tokens``, ``loss_distance`` where it is
-    weighted, and ``accuracy`` detached.
+    weighted, ``loss_reward`` and ``loss_termination`` where they are foretold, and ``accuracy`` detached.
 
     Args:
         world_model: a :class:`~wmcomponents.models.GenieReduxG`, or one made of the same parts.
