@@ -29,7 +29,12 @@ MEASURED = ("plain", "simulator", "gymnasium", "sb3", "imagine")
 PAPER = {"DreamerV3": "size12m", "TDMPC2": "size5", "DreamerV2": "dmc_proprio", "DreamerV3Preprint": "s"}
 """Presets that are measured beside ``tiny``; of other families, the first of the paper's."""
 
-PATCHES = {"Genie": {"patch": 16, "action_patch": 16}, "GenieRedux": {"patch": 16}, "GenieReduxG": {"patch": 16}}
+PATCHES = {
+    "GAIA1": {"downsampling": 16},
+    "Genie": {"patch": 16, "action_patch": 16},
+    "GenieRedux": {"patch": 16},
+    "GenieReduxG": {"patch": 16},
+}
 """Of ``tiny`` presets that are for smaller images."""
 
 OBSERVATIONS = (

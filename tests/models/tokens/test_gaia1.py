@@ -150,6 +150,15 @@ def test_guided_codes_are_what_both_contexts_say_read_anew(model, is_negative):
         ]
 
 
+def test_a_cache_that_is_a_view_is_not_written_past(model):
+    guided, action = model.guided(3.0), acts(3, 1)[0]
+    state, noise = begun(guided, 3), noises(guided, 3, 1)[0]
+    wanted = guided.imagine(state, action, noise).state
+    strided = {key: torch.stack([value] * 2, 1)[:, 1] for key, value in state.items()}
+    found = guided.imagine_inplace(strided, action, noise).state
+    assert not strided["kv_cache"].is_contiguous() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
 def test_guidance_falls_over_codes_and_frames():
     frames = torch.tensor([[0], [1], [2], [3], [9]])
     first = GuidanceSchedule(4.0, plateau=1, decay=2).at(frames, 4)[:, 0]

@@ -21,7 +21,7 @@ class Streams(NamedTuple):
     """What the transformer remembers of N rows; a row that is guided is read in two streams, whose texts differ.
 
     Attributes:
-        kv_cache: keys and values, ``[N, streams, *kv_cache_shape]``.
+        kv_cache: keys and values, ``[N, streams, *kv_cache_shape]``, contiguous.
         length: positions in use, the same in all streams, int64 ``[N, 1]``; 0 where nothing was seen.
         recent: entries of the newest frames without positions, and the actions between them, which are read again
             where the context is full: ``[N, streams, kept_positions, dim]``.
@@ -250,7 +250,8 @@ class TextImageActionTransformer(Component):
         parts = [self.action(action).unsqueeze(1).expand(-1, streams, -1, -1), self.text(text, (rows, streams))]
         if seen is not None:
             parts.append(self.token_embedding(seen).unsqueeze(1).expand(-1, streams, -1, -1))
-        cache, length = past.kv_cache.flatten(0, 1), past.length.repeat_interleave(streams, 0)
+        # A view, or an error: what is written into a copy would be lost.
+        cache, length = past.kv_cache.view(-1, *self.kv_cache_shape), past.length.repeat_interleave(streams, 0)
         length, bounds = self._make_room(cache, length, past.recent.flatten(0, 1))
         return length == 0, torch.cat(parts, 2).flatten(0, 1), cache, length, bounds
 

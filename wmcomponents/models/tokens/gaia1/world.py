@@ -177,7 +177,7 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
     @torch.no_grad()
     def imagine_inplace(self, state: State, action: Tensor, noise: Noise | None) -> Prediction:
         """The same step of ``[*B]`` rows as :meth:`imagine`, written into the KV cache that it is given."""
-        lead, rows = state["length"].shape[:-1], rows_of(state)
+        lead, rows = state["length"].shape[:-1], _rows_of(state)
         drawn = None if noise is None else noise["tokens"].reshape(-1, self.tokenizer.length)
         scales = None if self.guidance is None else self.guidance.at(rows["guided"], self.tokenizer.length)
         vector = self.action_vector(action.reshape(-1, *action.shape[len(lead) :]))
@@ -211,7 +211,7 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
     @torch.no_grad()
     def _filtered(self, state: State, action: Tensor, seen: dict[str, Tensor], is_init: Tensor) -> State:
         """One step of the filter, written into the cache that it is given."""
-        lead, rows, begins = is_init.shape[:-1], rows_of(state), is_init.reshape(-1, 1)
+        lead, rows, begins = is_init.shape[:-1], _rows_of(state), is_init.reshape(-1, 1)
         read = {key: value.reshape(-1, *value.shape[len(lead) :]) for key, value in seen.items()}
         if "said" in read:
             rows["said"] = read["said"].clone()
@@ -228,6 +228,12 @@ class TextImageActionModel(CachedTransformerModel[DistilledTokenizer, TextImageA
         if self.text_key is None:
             return None
         return torch.stack([rows[key] for key in ("said", "unwanted") if key in rows], 1)
+
+
+def _rows_of(state: State) -> State:
+    """Leading dimensions flattened into one; the streams of a row lie behind one another, so that they are rows too."""
+    rows = rows_of(state)
+    return {**rows, "kv_cache": rows["kv_cache"].contiguous()}
 
 
 def _streams(rows: State) -> Streams:
