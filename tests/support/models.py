@@ -28,6 +28,8 @@ from wmcomponents.models import (
     DeltaIRISConfig,
     Diamond,
     DiamondConfig,
+    DiffusionForcing,
+    DiffusionForcingConfig,
     DINOWMConfig,
     DreamerV1,
     DreamerV1Config,
@@ -40,6 +42,7 @@ from wmcomponents.models import (
     EfficientZero,
     EfficientZeroConfig,
     Ensemble,
+    FilmUNetConfig,
     FrozenEncoderConfig,
     GAIA1Config,
     Genie,
@@ -99,6 +102,12 @@ DIAMOND_SIZES = DiamondConfig().vary(
     denoiser=DenoiserConfig(**DIAMOND_LEVELS),
     reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
     sampler=EDMSampler(steps=1),  # compiled as one graph, step by step
+)
+FORCING_SIZES = DiffusionForcingConfig.tiny(
+    frames=2,
+    unet=FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4),
+    reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
+    steps=1,
 )
 SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 WORDS = {
@@ -268,6 +277,14 @@ def film_world(model):
     return model
 
 
+def denoising(model):
+    """A world of diffusion over films whose frames are of order one, as after training."""
+    with torch.no_grad():
+        for parameter in model.network.conv_out.parameters():
+            parameter.mul_(0.1)
+    return model
+
+
 def reaching(model) -> GoalWorldModel:
     """A model of embeddings alone with a goal in its state, where its episodes end."""
     return GoalWorldModel(model, GoalReward(model, success=1e-6), ends=True)
@@ -317,6 +334,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("storm-dict", lambda: STORM(STORMConfig.tiny(**MIXED_TOKENS, depth=4, mults=(1, 2)), MIXED, Bounded(-1, 1, (2,)))),
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
+    ("diffusion-forcing", lambda: denoising(DiffusionForcing(FORCING_SIZES, SMALL, OneHot(3)))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
@@ -331,7 +349,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 
 OF_IMAGES = frozenset(
     {
-        *{"IRIS", "DeltaIRIS", "Diamond", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG", "JEPAWM", "LWM"},
+        *{"IRIS", "DeltaIRIS", "Diamond", "DiffusionForcing", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG"},
+        *{"JEPAWM", "LWM"},
         "VJEPA2AC",
     }
 )

@@ -4,6 +4,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "DINOWM": ("tiny", "official"),
     "DeltaIRIS": ("tiny", "pong", "atari", "crafter"),
     "Diamond": ("tiny", "pong", "atari", "csgo"),
+    "DiffusionForcing": ("tiny", "video"),
     "DreamerV1": ("tiny", "official", "discrete"),
     "DreamerV2": ("tiny", "atari", "crafter", "dmc_vision", "dmc_proprio"),
     "DreamerV3": ("tiny", "size1m", "size12m", "size25m", "size50m", "size100m", "size200m", "size400m"),

@@ -17,6 +17,20 @@ from wmcomponents.models.diffusion.diamond.config import RewardEndConfig as Rewa
 from wmcomponents.models.diffusion.diamond.config import UpsamplerConfig as UpsamplerConfig
 from wmcomponents.models.diffusion.diamond.model import Diamond as Diamond
 from wmcomponents.models.diffusion.diamond.objective import DiamondLoss as DiamondLoss
+from wmcomponents.models.diffusion.diffusion_forcing.config import DiffusionForcingConfig as DiffusionForcingConfig
+from wmcomponents.models.diffusion.diffusion_forcing.config import (
+    DiffusionForcingNetworkConfig as DiffusionForcingNetworkConfig,
+)
+from wmcomponents.models.diffusion.diffusion_forcing.config import FilmUNetConfig as FilmUNetConfig
+from wmcomponents.models.diffusion.diffusion_forcing.model import DiffusionForcing as DiffusionForcing
+from wmcomponents.models.diffusion.film_world import FilmDiffusionWorld as FilmDiffusionWorld
+from wmcomponents.models.diffusion.film_world import FilmPast as FilmPast
+from wmcomponents.models.diffusion.forcing_objective import ForcingLoss as ForcingLoss
+from wmcomponents.models.diffusion.forcing_objective import ForcingLossConfig as ForcingLossConfig
+from wmcomponents.models.diffusion.forcing_objective import ForcingOptimizerConfig as ForcingOptimizerConfig
+from wmcomponents.models.diffusion.forcing_world import ForcingProcessConfig as ForcingProcessConfig
+from wmcomponents.models.diffusion.forcing_world import ForcingSamplingConfig as ForcingSamplingConfig
+from wmcomponents.models.diffusion.forcing_world import ForcingWorld as ForcingWorld
 from wmcomponents.models.ensemble.config import EnsembleConfig as EnsembleConfig
 from wmcomponents.models.ensemble.model import Ensemble as Ensemble
 from wmcomponents.models.ensemble.objective import EnsembleLoss as EnsembleLoss
@@ -262,6 +276,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "DINOWM": DINOWM,
     "DeltaIRIS": DeltaIRIS,
     "Diamond": Diamond,
+    "DiffusionForcing": DiffusionForcing,
     "DreamerV1": DreamerV1,
     "DreamerV2": DreamerV2,
     "DreamerV3": DreamerV3,

@@ -17,6 +17,7 @@ from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
 from wmcomponents.nn import LearnedCosineQuantizer, Quantizer, code_counts, farthest_first, perplexity
 from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.objectives.films import Films, films_from
 from wmcomponents.objectives.model_loss import M, Terms, TrainableModel, check_model
 from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.objectives.weights import placed
@@ -63,24 +64,6 @@ class LatentFilmModel(FilmModel, Protocol):
     """
 
     action_model: LatentActionModel
-
-
-class Films(NamedTuple):
-    """Pieces of sequences, each of which counts as long as one episode lasts.
-
-    Attributes:
-        pixels: ``[P, T, H, W, C]``.
-        action: what led to each frame, ``[P, T, ...]``.
-        reward: received on arriving at each frame, ``[P, T]``.
-        terminated: whether each frame ended its episode, bool ``[P, T]``.
-        weight: of each frame, ``[P, T]``; 0 in padding and behind the end of an episode.
-    """
-
-    pixels: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    weight: Tensor
 
 
 class Led(NamedTuple):
@@ -222,24 +205,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
 
     def films(self, tensordict: TensorDictBase) -> Films:
         """Sequences ``[B, T]`` as films of the window's length side by side; what is left over is not used."""
-        arrivals = self.arrivals(tensordict)
-        rows, frames = arrivals.weight.shape
-        length = min(self._film_model.window, frames)
-        count = frames // length
-
-        def cut(value: Tensor) -> Tensor:
-            return value[:, : count * length].reshape(rows * count, length, *value.shape[2:])
-
-        real = cut(arrivals.real)
-        ends = (cut(arrivals.is_init.squeeze(-1)) | ~real)[:, 1:].cumsum(1) > 0
-        weight = cut(arrivals.weight) * F.pad(~ends, (1, 0), value=True) * real[:, :1]
-        return Films(
-            cut(arrivals.observation[self.observation_keys[0]]),
-            cut(arrivals.action),
-            cut(arrivals.reward.squeeze(-1)),
-            cut(arrivals.terminated.squeeze(-1)),
-            weight,
-        )
+        return films_from(self.arrivals(tensordict), self.observation_keys[0], self._film_model.window)
 
     def tokenizer_terms(self, films: Films) -> Terms:
         """Losses and diagnostics of the tokenizer, each ``[P, T]``."""
