@@ -76,6 +76,12 @@ FAMILIES = {
     "GenieRedux": Reported("breakout", FILM_STEPS.replace("100", "25"), "genie", FILM),
     "GenieReduxG": Reported("breakout", FILM_STEPS, "genie", FILM),
     "STORM": Reported("cartpole", "600", "storm", FEWER),
+    "Oasis": Reported(
+        "breakout",
+        "autoencoder=60 network=16 --sequence-length 8 --batch-size 8",
+        "oasis",
+        f"{SHORT} --samples 1 --film-steps 8",
+    ),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),
 }
 

@@ -60,11 +60,15 @@ from wmcomponents.models import (
     LWMConfig,
     MuZero,
     MuZeroConfig,
+    Oasis,
+    OasisConfig,
     PlaNet,
     PlaNetConfig,
     PLDMConfig,
+    SpaceTimeDiTConfig,
     STORMConfig,
     TDMPC2Config,
+    ViTAutoencoderConfig,
     VJEPA2ACConfig,
     VJEPA2ACNetworkConfig,
     WorldModels,
@@ -109,6 +113,13 @@ FORCING_SIZES = DiffusionForcingConfig.tiny(
     reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
     steps=1,
 )
+OASIS = {
+    "frames": 4,
+    "network.autoencoder": ViTAutoencoderConfig(8, 2, (16, 1, 1), (16, 1, 1), 1.0),
+    "network.transformer": SpaceTimeDiTConfig(1, 16, 1, 2),
+    "network.reward_end": RewardEndConfig(hidden=8, cond=8, channels=(8,), depths=(1,), attends=(False,)),
+    "steps": 1,
+}
 SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 WORDS = {
     "grid": 2,
@@ -203,6 +214,16 @@ def iris(*arguments) -> IRIS:
         model.tokenizer.decoder.conv_out.weight.mul_(0.1)
         for parameter in model.dynamics.parameters():
             torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    return model
+
+
+def oasis(*arguments) -> Oasis:
+    """An Oasis whose network says something, which it does not at first, and whose images rounding leaves alone."""
+    model = Oasis(*arguments)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        model.tokenizer.autoencoder.pixels.weight.mul_(0.1)
     return model
 
 
@@ -335,6 +356,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("diffusion-forcing", lambda: denoising(DiffusionForcing(FORCING_SIZES, SMALL, OneHot(3)))),
+    ("oasis", lambda: oasis(OasisConfig.tiny(**OASIS), SMALL, OneHot(3))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
@@ -350,7 +372,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 OF_IMAGES = frozenset(
     {
         *{"IRIS", "DeltaIRIS", "Diamond", "DiffusionForcing", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG"},
-        *{"JEPAWM", "LWM"},
+        *{"JEPAWM", "LWM", "Oasis"},
         "VJEPA2AC",
     }
 )
@@ -395,6 +417,7 @@ VARIANTS = frozenset(
         "efficientzero-continuous",
         "efficientzero-planes",
         "storm-dict",
+        "oasis",
     }
 )
 """Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.

@@ -31,6 +31,13 @@ from wmcomponents.models.diffusion.forcing_objective import ForcingOptimizerConf
 from wmcomponents.models.diffusion.forcing_world import ForcingProcessConfig as ForcingProcessConfig
 from wmcomponents.models.diffusion.forcing_world import ForcingSamplingConfig as ForcingSamplingConfig
 from wmcomponents.models.diffusion.forcing_world import ForcingWorld as ForcingWorld
+from wmcomponents.models.diffusion.oasis.config import OasisConfig as OasisConfig
+from wmcomponents.models.diffusion.oasis.config import OasisLossConfig as OasisLossConfig
+from wmcomponents.models.diffusion.oasis.config import OasisNetworkConfig as OasisNetworkConfig
+from wmcomponents.models.diffusion.oasis.config import SpaceTimeDiTConfig as SpaceTimeDiTConfig
+from wmcomponents.models.diffusion.oasis.config import ViTAutoencoderConfig as ViTAutoencoderConfig
+from wmcomponents.models.diffusion.oasis.model import Oasis as Oasis
+from wmcomponents.models.diffusion.oasis.objective import OasisLoss as OasisLoss
 from wmcomponents.models.ensemble.config import EnsembleConfig as EnsembleConfig
 from wmcomponents.models.ensemble.model import Ensemble as Ensemble
 from wmcomponents.models.ensemble.objective import EnsembleLoss as EnsembleLoss
@@ -292,6 +299,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "LWM": LWM,
     "LeWM": LeWM,
     "MuZero": MuZero,
+    "Oasis": Oasis,
     "PLDM": PLDM,
     "PlaNet": PlaNet,
     "STORM": STORM,
@@ -320,6 +328,7 @@ OFFICIAL: dict[str, type[PretrainedModel]] = {
     "EfficientZero": EfficientZero,
     "iris": IRIS,
     "muzero-general": MuZero,
+    "open-oasis": Oasis,
     "tdmpc2": TDMPC2,
     "vjepa2-ac": VJEPA2AC,
     "world-models": WorldModels,
