@@ -1,7 +1,7 @@
 """Oasis: a world of films of latents, each frame at its own noise level (Decart and Etched, 2024)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -118,9 +118,9 @@ class Oasis(ForcingWorld):
                 configuration.
         """
         if observation_spec is None:
-            observation_spec = Composite(pixels=Bounded(0, 255, (360, 640, 3), dtype=torch.uint8))
+            observation_spec = Composite(pixels=Bounded(0, 255, torch.Size([360, 640, 3]), dtype=torch.uint8))
         if action_spec is None:
-            action_spec = Bounded(-1.0, 1.0, (len(MINECRAFT_KEYS),))
+            action_spec = Bounded(-1.0, 1.0, torch.Size([len(MINECRAFT_KEYS)]))
         parts = [part for part in weights.values() if isinstance(part, Mapping)]
         network = [part for part in parts if "x_embedder.proj.weight" in part]
         autoencoder = [part for part in parts if "patch_embed.proj.weight" in part]
@@ -130,6 +130,6 @@ class Oasis(ForcingWorld):
                 f"{len(autoencoder)}: put oasis500m.safetensors and vit-l-20.safetensors there, and nothing else."
             )
         model = cls(OasisConfig.oasis_500m() if config is None else config, observation_spec, action_spec)
-        load_mapped(model.network, network[0], OASIS_RULES)
+        load_mapped(cast(SpaceTimeDiT, model.network), network[0], OASIS_RULES)
         load_mapped(model.tokenizer.autoencoder, autoencoder[0], VIT_AUTOENCODER_RULES)
         return model
