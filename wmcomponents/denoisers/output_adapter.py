@@ -105,7 +105,7 @@ class OutputAdapter(Component):
         >>> part = OutputAdapter.beside((3, 8, 8), 5, context=2, dim=8, multiples=(1, 2), heads=2, head_dim=8)
         >>> film, level, past = torch.zeros(1, 3, 3, 8, 8), torch.zeros(1, 3), torch.zeros(1, 2, 3, 8, 8)
         >>> output, mask = part(film, film, level, past, torch.zeros(1, 3, 5))
-        >>> output.shape, float(mask.mean())
+        >>> output.shape, mask.mean().item()
         (torch.Size([1, 3, 3, 8, 8]), 0.5)
     """
 
