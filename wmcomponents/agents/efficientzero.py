@@ -39,9 +39,8 @@ class EfficientZeroAgent(WholeAgent):
         """
         # A value is one reward and what a search finds behind it: rewards further on are those of an old policy.
         behaviour = {"search": "unscaled_gumbel", "simulations": 16, "prior_share": 0.8, "keep_values": True}
-        # Numbers as they are: by the spread of random play, which stays near the start, all that is far is too large.
         model = EfficientZeroConfig.tiny(
-            discount=0.98, unroll=5, td_steps=1, starts=8, target_interval=20, standardize=False,
+            discount=0.98, unroll=5, td_steps=1, starts=8, target_interval=20, by_bounds=True,
             decay_rate=0.5, decay_steps=1000,
         )  # fmt: skip
         times = Schedule(prefill=400, pretrain=50, updates_per_step=0.5, steps_between=8)

@@ -35,10 +35,11 @@ class MuZeroAgent(WholeAgent):
         Args:
             **changes: see :meth:`AgentConfig.vary`.
         """
-        behaviour = {"search": "unscaled_gumbel", "simulations": 8, "keep_values": False, "reanalyze": 0.5}
-        # Numbers as they are: by the spread of random play, which stays near the start, all that is far is too large.
+        # A value is one reward and what a search finds behind it: rewards further on are those of an old policy.
+        behaviour = {"search": "unscaled_gumbel", "simulations": 16, "prior_share": 0.8}
         model = MuZeroConfig.tiny(
-            discount=0.98, unroll=5, td_steps=10, starts=8, target_interval=20, standardize=False
+            discount=0.98, unroll=5, td_steps=1, starts=8, target_interval=20, by_bounds=True,
+            agreement_scale=1.0, decay_rate=0.5, decay_steps=1000,
         )  # fmt: skip
         times = Schedule(prefill=400, pretrain=50, updates_per_step=0.5, steps_between=8)
         sizes = {"batch_size": 16, "sequence_length": 24, "capacity": 100_000, "lr": 1e-3, "num_envs": 8}

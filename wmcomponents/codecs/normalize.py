@@ -151,6 +151,54 @@ class Standardize(Transform):
         return f"{self.loc.shape[0]}"
 
 
+LARGEST_BOUND = 1e6
+"""A larger bound of an environment's tells nothing of its numbers."""
+
+
+class BoundedStandardize(Standardize):
+    """As :class:`Standardize`, but columns with bounds on both sides are brought to [-2, 2] by these.
+
+    Bounds stay what they are. Random play may stay near where episodes begin, and by its spread all that a better agent
+    sees is far away.
+
+    Args:
+        low: of each column, ``[n]``; infinite for none.
+        high: likewise.
+
+    Raises:
+        ValueError: if the bounds are no two vectors of one size.
+
+    Example:
+        >>> import torch
+        >>> transform = BoundedStandardize(torch.tensor([-4.0, -torch.inf]), torch.tensor([4.0, torch.inf]))
+        >>> transform.fit(torch.tensor([[0.1, -1.0], [-0.1, 1.0]])).scale
+        tensor([2., 1.])
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Float[Tensor, " n"], high: Float[Tensor, " n"]) -> None:
+        if low.ndim != 1 or low.shape != high.shape:
+            raise ValueError(f"bounds are two vectors of one size; got {list(low.shape)} and {list(high.shape)}.")
+        super().__init__(len(low))
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+
+    @torch.no_grad()
+    def fit(self, data: Float[Tensor, "*batch n"]) -> "Standardize":
+        """Middle and quarter of the range where there is one; mean and deviation of ``data`` elsewhere.
+
+        Raises:
+            ValueError: as :meth:`Standardize.fit`.
+        """
+        super().fit(data)
+        is_bounded = (self.low.abs() <= LARGEST_BOUND) & (self.high.abs() <= LARGEST_BOUND) & (self.low < self.high)
+        self.loc.copy_(torch.where(is_bounded, (self.low + self.high) / 2, self.loc))
+        self.scale.copy_(torch.where(is_bounded, (self.high - self.low) / 4, self.scale))
+        return self
+
+
 def vector_transform(name: str, observation_spec: Composite) -> Transform:
     """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
 

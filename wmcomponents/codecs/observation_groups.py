@@ -1,5 +1,6 @@
 """The observations of an environment, sorted by what reads them."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -119,6 +120,17 @@ class ObservationGroups(nn.Module):
         if not self.vector_sizes:
             raise ValueError(f"No numeric vector among the observations {list(self.keys)}.")
         return torch.cat([self.codecs[key].encode(observation[key]) for key in self.vector_sizes], -1)
+
+    def number_bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of :meth:`numbers`, ``[vector_size]`` each; infinite where the environment has none."""
+        sides: list[Tensor] = []
+        for name, nothing in (("low", -math.inf), ("high", math.inf)):
+            bounds = [
+                torch.full((size,), nothing) if (bound := getattr(self.codecs[key], name)) is None else bound.flatten()
+                for key, size in self.vector_sizes.items()
+            ]
+            sides.append(torch.cat([torch.empty(0), *(bound.float() for bound in bounds)]))
+        return sides[0], sides[1]
 
     def flat(self, observation: Mapping[str, Tensor], transform: Callable[[Tensor], Tensor]) -> Tensor:
         """Numbers, bits and one-hot vectors of ``{key: [*B, *shape]}`` side by side, ``[*B, flat_size]``.

@@ -40,6 +40,8 @@ class EfficientZeroNetworkConfig:
         projection: width of SimSiam's projector and size of a projection.
         bottleneck: width of SimSiam's predictor.
         standardize: whether vector observations are standardised, fitted to data before training.
+        by_bounds: whether numbers that the environment bounds on both sides are then scaled by these: data before
+            training may lie closer together than all that follow.
         continue_head: whether P(not terminated) is predicted: not in the paper; an agent that is trained in dreams
             needs it.
         continue_units: width of the hidden layer of the termination's head.
@@ -67,6 +69,7 @@ class EfficientZeroNetworkConfig:
     projection: int = 1024
     bottleneck: int = 512
     standardize: bool = False
+    by_bounds: bool = False
     continue_head: bool = False
     continue_units: int = 64
 

@@ -69,7 +69,7 @@ class EfficientZero(ValueEquivalentModel):
 
     def __init__(self, config: EfficientZeroConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         n = config.network
-        frames = Frames(observation_spec, n.standardize)
+        frames = Frames(observation_spec, n.standardize, n.by_bounds)
         action = ActionVector(action_spec)
         history: History = NoHistory(frames.shape)
         if n.frames > 1:

@@ -36,6 +36,8 @@ class MuZeroNetworkConfig:
             ten, found in data before training.
         players: 1, or 2 who move in turn.
         standardize: whether vector observations are standardised, fitted to data before training.
+        by_bounds: whether numbers that the environment bounds on both sides are then scaled by these: data before
+            training may lie closer together than all that follow.
         continue_head: whether P(not terminated) is predicted: not in the paper, whose episodes pass into absorbing
             states; an agent that is trained in dreams needs it.
         continue_units: width of the hidden layer of the termination's head.
@@ -60,6 +62,7 @@ class MuZeroNetworkConfig:
     rewards: Literal["plain", "scaled"] = "plain"
     players: int = 1
     standardize: bool = False
+    by_bounds: bool = False
     continue_head: bool = False
     continue_units: int = 64
 

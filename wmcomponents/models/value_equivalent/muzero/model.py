@@ -54,7 +54,7 @@ class MuZero(ValueEquivalentModel):
 
     def __init__(self, config: MuZeroConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         n = config.network
-        frames = Frames(observation_spec, n.standardize)
+        frames = Frames(observation_spec, n.standardize, n.by_bounds)
         action = ActionVector(action_spec)
         history = _history(n, frames, action)
         params = policy_distribution(action).params
