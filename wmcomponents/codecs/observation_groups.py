@@ -122,7 +122,7 @@ class ObservationGroups(nn.Module):
         return torch.cat([self.codecs[key].encode(observation[key]) for key in self.vector_sizes], -1)
 
     def number_bounds(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds of :meth:`numbers`, ``[vector_size]`` each; infinite where the environment has none."""
+        """Lower and upper bounds of :meth:`numbers`, ``[vector_size]`` each; infinite where there is none."""
         sides: list[Tensor] = []
         for name, nothing in (("low", -math.inf), ("high", math.inf)):
             bounds = [
