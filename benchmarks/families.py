@@ -34,8 +34,12 @@ PATCHES = {
     "Genie": {"patch": 16, "action_patch": 16},
     "GenieRedux": {"patch": 16},
     "GenieReduxG": {"patch": 16},
+    "Oasis": {"network.autoencoder.patch": 16},
 }
 """Of ``tiny`` presets that are for smaller images."""
+
+PAPER_PATCHES = {"Oasis": {"network.autoencoder.patch": 16}}
+"""Of presets whose patches do not fill images of 64 pixels a side."""
 
 OBSERVATIONS = (
     Composite(observation=Unbounded(24)),
@@ -94,7 +98,7 @@ def build(family: str, preset: str) -> WorldModel:
     for observations in OBSERVATIONS:
         for actions in ACTIONS:
             try:
-                changes = PATCHES.get(family, {}) if preset == "tiny" else {}
+                changes = (PATCHES if preset == "tiny" else PAPER_PATCHES).get(family, {})
                 made = make_model(family, preset, observations, actions, **changes)
                 return made if "reward" in made.capabilities else GoalWorldModel(made)
             except ValueError as error:
