@@ -82,6 +82,12 @@ FAMILIES = {
         "oasis",
         f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
     ),
+    "DiffusionForcing": Reported(
+        "breakout",
+        "16 --sequence-length 8 --batch-size 8 --changes frames=4 steps=2",
+        "diffusion_forcing",
+        f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
+    ),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),
 }
 
