@@ -48,7 +48,7 @@ class DiffusionForcingNetworkConfig:
 
 @dataclass(frozen=True)
 class DiffusionForcingConfig(ModelConfig):
-    """Sizes of a Diffusion Forcing world and its training; the defaults are those of the authors' code for video.
+    """Sizes of a Diffusion Forcing world and its training; process, sampling and training are the authors' for video.
 
     Attributes:
         network: sizes, process and sampling.
@@ -73,5 +73,5 @@ class DiffusionForcingConfig(ModelConfig):
 
     @classmethod
     def video(cls, **changes: Any) -> "DiffusionForcingConfig":
-        """The authors' for video, such as DMLab and Minecraft at 64 or 128 pixels a side: no reward, no end."""
+        """For video, such as DMLab and Minecraft at 64 or 128 pixels a side: no reward, no end; sizes are ours."""
         return cls().vary(**changes)
