@@ -124,7 +124,8 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     cpu, wall = time.process_time(), time.perf_counter()
     parts = {"encoder": encoder_of_walks(seed)} if world.on_encoder else {}
     torch.manual_seed(seed)
-    model: Any = MODELS[world.family]("tiny", env, **parts, **world.changes)
+    kind: Any = MODELS[world.family]
+    model = kind(kind.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
     trainer = Trainer(model, steps_of_random_walks(), **options)
