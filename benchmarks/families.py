@@ -100,7 +100,9 @@ def build(family: str, preset: str) -> WorldModel:
             try:
                 changes = (PATCHES if preset == "tiny" else PAPER_PATCHES).get(family, {})
                 made = make_model(family, preset, observations, actions, **changes)
-                return made if "reward" in made.capabilities else GoalWorldModel(made)
+                # A world of films without rewards has no features either, in which a goal could lie.
+                has_goals = "features" in made.capabilities and "reward" not in made.capabilities
+                return GoalWorldModel(made) if has_goals else made
             except ValueError as error:
                 refused.append(str(error))
     raise ValueError(f"{family} {preset} takes none of the observations and actions here: {refused}")
