@@ -141,7 +141,7 @@ TASKS: dict[str, Task] = {
             "DreamerV3": {}, "DreamerV2": {}, "STORM": {}, "MuZero": BY_SEARCH, "EfficientZero": BY_SEARCH,
             "World Models": {},
         },
-        steps_of={"World Models": 6_000, "MuZero": 8_000, "EfficientZero": 4_000},
+        steps_of={"World Models": 6_000, "MuZero": 4_000, "EfficientZero": 4_000},
         baseline=("PPO", {**ON_CARTPOLE, "n_steps": 256}, 60_000),
     ),
     "Pendulum-v1": Task(

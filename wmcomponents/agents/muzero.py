@@ -39,7 +39,7 @@ class MuZeroAgent(WholeAgent):
         behaviour = {"search": "unscaled_gumbel", "simulations": 16, "prior_share": 0.8}
         model = MuZeroConfig.tiny(
             discount=0.98, unroll=5, td_steps=1, starts=8, target_interval=20, by_bounds=True,
-            agreement_scale=1.0, decay_rate=0.5, decay_steps=1000,
+            agreement_scale=1.0, decay_rate=0.5, decay_steps=2500,
         )  # fmt: skip
         times = Schedule(prefill=400, pretrain=50, updates_per_step=0.5, steps_between=8)
         sizes = {"batch_size": 16, "sequence_length": 24, "capacity": 100_000, "lr": 1e-3, "num_envs": 8}
