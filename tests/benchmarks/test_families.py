@@ -25,9 +25,11 @@ def test_a_dream_is_measured_beside_a_plain_loop(small):
     assert all(("against" in found) == (found["variant"] != "plain") and "goal" not in found for found in rows)
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("Diamond", "IRIS"))) for name in MODELS]
-)
+SLOW = {"Diamond": pytest.mark.slow, "IRIS": pytest.mark.slow, "DiffusionForcing": pytest.mark.weekly}
+"""The last one's loop is that of Oasis, which is quick."""
+
+
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[SLOW[name]] if name in SLOW else []) for name in MODELS])
 def test_the_plain_loop_is_the_same_maths_as_imagine(family, monkeypatch):
     for module in (families, overhead):
         monkeypatch.setattr(module, "STEPS", 2)

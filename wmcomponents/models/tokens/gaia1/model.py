@@ -45,7 +45,8 @@ class GAIA1(TextImageActionModel):
         ValueError: if the observation is no such image and text, or sizes do not fit each other.
 
     Example:
-        >>> from torchrl.data import Bounded, Unbounded
+        >>> import torch
+        >>> from torchrl.data import Bounded, Composite, Unbounded
         >>> image = Bounded(0, 255, (16, 32, 3), dtype=torch.uint8)
         >>> seen = Composite(pixels=image, text=Unbounded((4, 32)))
         >>> model = GAIA1(GAIA1Config.tiny(), seen, Bounded(-1, 1, (2,)))
