@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.dynamics.rssm.latent import Latent
-from wmcomponents.dynamics.tokens.block_transformer import CacheBounds, is_free_to_look
-from wmcomponents.functional.broadcast import aligned
+from wmcomponents.dynamics.tokens.block_transformer import CacheBounds
+from wmcomponents.dynamics.tokens.sliding_cache import made_room
 from wmcomponents.nn import CachePosition, PostNormTransformer, empty_kv_cache
 
 
@@ -160,32 +160,10 @@ class StateActionTransformer(Component):
             length: positions in use, int64 ``[N, 1]``.
             recent: the newest tokens, ``[N, kept, dim]``.
         """
-        length, bounds = self._make_room(kv_cache, length, recent)
+        due = length >= self.max_positions
+        length, bounds = made_room(kv_cache, length, recent, due, self.kept, self._read_again)
         hidden = self._decode(token.unsqueeze(1), kv_cache, length, bounds)[:, 0]
         return Read(hidden, length + 1, torch.cat([recent[:, 1:], token.unsqueeze(1)], 1))
-
-    def _make_room(self, kv_cache: Tensor, length: Tensor, recent: Tensor) -> tuple[Tensor, CacheBounds]:
-        """Rows without a free position read their newest tokens again, from the first position on.
-
-        No row waits for the device: on an accelerator every row is read again and the ones that were due are kept, on a
-        CPU only those that are due are read.
-        """
-        due = length >= self.max_positions
-        if is_free_to_look(length):
-            rows = due.squeeze(-1).nonzero().squeeze(-1)
-            if rows.numel() == length.shape[0]:
-                self._read_again(recent, kv_cache)
-            elif rows.numel():
-                anew = kv_cache[rows]
-                self._read_again(recent[rows], anew)
-                kv_cache[rows] = anew
-            length = torch.where(due, self.kept, length)
-            return length, CacheBounds.of(length)
-        held = kv_cache[..., : self.kept, :]
-        short = held.clone()
-        self._read_again(recent, short)
-        held.copy_(torch.where(aligned(due, held), short, held))
-        return torch.where(due, self.kept, length), CacheBounds()
 
     def _read_again(self, recent: Tensor, kv_cache: Tensor) -> None:
         start = torch.zeros(recent.shape[0], 1, dtype=torch.int64, device=recent.device)

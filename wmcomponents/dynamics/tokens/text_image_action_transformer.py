@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wmcomponents.component import Component
 from wmcomponents.dynamics.tokens.block_transformer import CacheBounds, is_free_to_look
 from wmcomponents.dynamics.tokens.conditions import ActionTokens, TextTokens
+from wmcomponents.dynamics.tokens.sliding_cache import made_room
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.token_guidance import guided_logits
 from wmcomponents.functional.top_k import drawn_class
@@ -252,7 +253,8 @@ class TextImageActionTransformer(Component):
             parts.append(self.token_embedding(seen).unsqueeze(1).expand(-1, streams, -1, -1))
         # A view, or an error: what is written into a copy would be lost.
         cache, length = past.kv_cache.view(-1, *self.kv_cache_shape), past.length.repeat_interleave(streams, 0)
-        length, bounds = self._make_room(cache, length, past.recent.flatten(0, 1))
+        recent, due = past.recent.flatten(0, 1), length + self.block > self.max_positions
+        length, bounds = made_room(cache, length, recent, due, self.kept_positions, self._read_again)
         return length == 0, torch.cat(parts, 2).flatten(0, 1), cache, length, bounds
 
     def _telling(self, outputs: Tensor, begins: Tensor) -> Tensor:
@@ -271,29 +273,6 @@ class TextImageActionTransformer(Component):
         after = at + torch.where(begins, self.frame_positions, self.block)
         first = after.unflatten(0, (rows, streams))[:, 0], telling.unflatten(0, (rows, streams))[:, 0]
         return Step(tokens, first[0], recent, first[1])
-
-    def _make_room(self, kv_cache: Tensor, length: Tensor, recent: Tensor) -> tuple[Tensor, CacheBounds]:
-        """Rows without room for another step read their newest frames again, from the first position on.
-
-        No row waits for the device: on an accelerator every row is read again and the ones that were due are kept, on a
-        CPU only those that are due are read.
-        """
-        due = length + self.block > self.max_positions
-        if is_free_to_look(length):
-            rows = due.squeeze(-1).nonzero().squeeze(-1)
-            if rows.numel() == length.shape[0]:
-                self._read_again(recent, kv_cache)
-            elif rows.numel():
-                anew = kv_cache[rows]
-                self._read_again(recent[rows], anew)
-                kv_cache[rows] = anew
-            length = torch.where(due, self.kept_positions, length)
-            return length, CacheBounds.of(length)
-        held = kv_cache[..., : self.kept_positions, :]
-        short = held.clone()
-        self._read_again(recent, short)
-        held.copy_(torch.where(aligned(due, held), short, held))
-        return torch.where(due, self.kept_positions, length), CacheBounds()
 
     def _read_again(self, recent: Tensor, kv_cache: Tensor) -> None:
         start = torch.zeros(recent.shape[0], 1, dtype=torch.int64, device=recent.device)
