@@ -13,6 +13,7 @@ from wmcomponents.codecs import (
     NoHistory,
     OneHotPlanes,
     SquashedGaussianPolicy,
+    Standardize,
     make_action_planes,
     policy_distribution,
     with_planes,
@@ -75,7 +76,7 @@ def test_numbers_beside_a_image_are_constant_planes():
 
 
 def test_numbers_alone_are_one_row_and_may_be_standardised():
-    frames = Frames(Composite(a=Unbounded(2), b=OneHot(3)), standardize=True)
+    frames = Frames(Composite(a=Unbounded(2), b=OneHot(3)), Standardize(2))
     frames.transform.fit(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
     frame = frames({"a": torch.tensor([2.0, 10.0]), "b": torch.tensor([0, 1, 0])})
     assert frames.shape == (1, 5) and frame.tolist() == [[1, -1, 0, 1, 0]]

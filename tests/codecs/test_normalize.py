@@ -6,6 +6,7 @@ from torchrl.data import Bounded, Composite, Unbounded
 
 from wmcomponents.codecs import BoundedStandardize, ObservationGroups, Standardize
 from wmcomponents.codecs.frames import Frames
+from wmcomponents.codecs.normalize import vector_transform
 
 INF = float("inf")
 
@@ -33,7 +34,7 @@ def test_bounds_stand_in_the_order_of_the_numbers():
 
 def test_frames_are_scaled_by_bounds_where_asked():
     spec = Composite(observation=Bounded(-4.0, 4.0, (2,)))
-    frames = Frames(spec, standardize=True, by_bounds=True)
+    frames = Frames(spec, vector_transform("bounds", spec))
     frames.prepare({"observation": torch.tensor([[0.1, 0.0], [-0.1, 0.2]])})
     assert frames({"observation": torch.tensor([4.0, -2.0])}).tolist() == [[2.0, -1.0]]
 

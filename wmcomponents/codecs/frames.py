@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Composite
 
-from wmcomponents.codecs.normalize import BoundedStandardize, IdentityTransform, Standardize
+from wmcomponents.codecs.normalize import IdentityTransform, Transform
 from wmcomponents.codecs.observation import ImageCodec
 from wmcomponents.codecs.observation_groups import ObservationGroups, stacked_shape
 
@@ -19,8 +19,8 @@ class Frames(nn.Module):
 
     Args:
         observation_spec: of one observation, without batch dims.
-        standardize: whether numbers are brought to zero mean and unit variance, fitted to data; else they stay.
-        by_bounds: whether those that have bounds on both sides are then scaled by these.
+        transform: of all numbers together, such as :class:`~wmcomponents.codecs.Standardize`; they stay as they are if
+            not given.
 
     Attributes:
         shape: of one frame, (C, *space).
@@ -32,13 +32,11 @@ class Frames(nn.Module):
         ValueError: if an observation cannot be encoded, or images and boards differ in size.
     """
 
-    def __init__(self, observation_spec: Composite, standardize: bool = False, by_bounds: bool = False) -> None:
+    def __init__(self, observation_spec: Composite, transform: Transform | None = None) -> None:
         super().__init__()
         self.groups = groups = ObservationGroups.from_spec(observation_spec)
-        numbers, features = groups.vector_size, groups.flat_size
-        self.transform = IdentityTransform()
-        if standardize and numbers:
-            self.transform = BoundedStandardize(*groups.number_bounds()) if by_bounds else Standardize(numbers)
+        features = groups.flat_size
+        self.transform = IdentityTransform() if transform is None else transform
         self.is_image = bool(groups.image_keys)
         self.space, channels = (features,), 1
         if groups.spatial_shapes:

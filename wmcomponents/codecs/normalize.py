@@ -200,15 +200,22 @@ class BoundedStandardize(Standardize):
 
 
 def vector_transform(name: str, observation_spec: Composite) -> Transform:
-    """The map that vectors pass: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), or ``"identity"``.
+    """The map that vectors pass, by its name.
+
+    Args:
+        name: ``"symlog"``, ``"standardize"`` (fitted to data by ``prepare``), ``"bounds"`` (the same, but for numbers
+            that have bounds, :class:`BoundedStandardize`), or ``"identity"``.
+        observation_spec: of one observation.
 
     Raises:
         ValueError: for another name.
     """
     if name == "standardize":
         return Standardize(ObservationGroups.from_spec(observation_spec).vector_size)
+    if name == "bounds":
+        return BoundedStandardize(*ObservationGroups.from_spec(observation_spec).number_bounds())
     if name not in _TRANSFORMS:
-        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize']}; got {name!r}.")
+        raise ValueError(f"vectors must be one of {[*_TRANSFORMS, 'standardize', 'bounds']}; got {name!r}.")
     return _TRANSFORMS[name]()
 
 

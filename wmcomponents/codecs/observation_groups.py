@@ -123,13 +123,13 @@ class ObservationGroups(nn.Module):
 
     def number_bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of :meth:`numbers`, ``[vector_size]`` each; infinite where there is none."""
-        sides: list[Tensor] = []
+        nothing_yet, sides = torch.empty(0), []
         for name, nothing in (("low", -math.inf), ("high", math.inf)):
             bounds = [
                 torch.full((size,), nothing) if (bound := getattr(self.codecs[key], name)) is None else bound.flatten()
                 for key, size in self.vector_sizes.items()
             ]
-            sides.append(torch.cat([torch.empty(0), *(bound.float() for bound in bounds)]))
+            sides.append(torch.cat([nothing_yet, *(bound.to(nothing_yet) for bound in bounds)]))
         return sides[0], sides[1]
 
     def flat(self, observation: Mapping[str, Tensor], transform: Callable[[Tensor], Tensor]) -> Tensor:

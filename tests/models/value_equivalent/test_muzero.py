@@ -109,3 +109,13 @@ def test_planes_of_one_cell_cannot_be_scaled_each_by_its_own_range():
     small = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
     with pytest.raises(ValueError, match="no range"):
         MuZero(MuZeroConfig().vary(channels=4, blocks=1), small, OneHot(2))
+
+
+def test_numbers_are_scaled_by_bounds_where_asked_and_only_where_they_are_standardised():
+    spec = Composite(observation=Bounded(-4.0, 4.0, (4,)))
+    model = MuZero(MuZeroConfig.tiny(by_bounds=True), spec, OneHot(2))
+    model.frames.prepare({"observation": torch.randn(8, 4)})
+    assert model.frames.transform.scale.tolist() == [2.0] * 4
+    assert not MuZero(MuZeroConfig.tiny(by_bounds=True), BOARD, OneHot(9)).frames.transform.state_dict()
+    with pytest.raises(ValueError, match="standardize=True too"):
+        MuZero(MuZeroConfig.tiny(by_bounds=True, standardize=False), spec, OneHot(2))

@@ -7,7 +7,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec, Unbounded
 
-from wmcomponents.codecs import ActionVector, Frames, History, policy_distribution, with_planes
+from wmcomponents.codecs import ActionVector, Frames, History, ObservationGroups, policy_distribution, with_planes
+from wmcomponents.codecs.normalize import vector_transform
 from wmcomponents.codecs.reward_unit import rewards_in
 from wmcomponents.dynamics import ConvTransition, MLPTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation, StateRepresentation
@@ -18,6 +19,24 @@ from wmcomponents.world_model import Noise, Observation, Prediction, State, keys
 
 Representation = MLPRepresentation | StateRepresentation | ConvRepresentation
 Transition = MLPTransition | StateTransition | ConvTransition
+
+
+def frames_of(observation_spec: Composite, *, standardize: bool, by_bounds: bool) -> Frames:
+    """Observations as one frame, with numbers scaled as a config of the family says.
+
+    Args:
+        observation_spec: spec of one real observation.
+        standardize: whether numbers are standardised, fitted to data before training.
+        by_bounds: whether those that have bounds are then scaled by these.
+
+    Raises:
+        ValueError: if bounds are asked for without standardising, or an observation cannot be encoded.
+    """
+    if by_bounds and not standardize:
+        raise ValueError("by_bounds tells how numbers are standardised: set standardize=True too, or leave both off.")
+    if not standardize or not ObservationGroups.from_spec(observation_spec).vector_size:
+        return Frames(observation_spec)
+    return Frames(observation_spec, vector_transform("bounds" if by_bounds else "standardize", observation_spec))
 
 
 class ValueEquivalentModel(PretrainedModel):

@@ -59,7 +59,7 @@ class Branch(nn.Module):
 
     def unpack(self, packed: Float[Tensor, "b p n k"]) -> Any:
         """What :meth:`pack` packed, as :meth:`follow` reads it; a view where there is one."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} keeps nothing of past frames.")
 
 
 class TokenBranch(Branch):

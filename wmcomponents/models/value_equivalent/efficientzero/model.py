@@ -20,7 +20,7 @@ from wmcomponents.codecs import (
 from wmcomponents.dynamics import ConvTransition, StateTransition
 from wmcomponents.encoders import ConvRepresentation, StateRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, SimSiamProjection, ValuePrefixHead
-from wmcomponents.models.value_equivalent.base import ValueEquivalentModel, has_plain_stem
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel, frames_of, has_plain_stem
 from wmcomponents.models.value_equivalent.efficientzero.config import (
     EfficientZeroConfig,
     EfficientZeroNetworkConfig,
@@ -69,7 +69,7 @@ class EfficientZero(ValueEquivalentModel):
 
     def __init__(self, config: EfficientZeroConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         n = config.network
-        frames = Frames(observation_spec, n.standardize, n.by_bounds)
+        frames = frames_of(observation_spec, standardize=n.standardize, by_bounds=n.by_bounds)
         action = ActionVector(action_spec)
         history: History = NoHistory(frames.shape)
         if n.frames > 1:

@@ -20,7 +20,7 @@ from wmcomponents.codecs import (
 from wmcomponents.dynamics import ConvTransition, MLPTransition
 from wmcomponents.encoders import ConvRepresentation, MLPRepresentation
 from wmcomponents.heads import BernoulliHead, PredictionHead, RewardHead
-from wmcomponents.models.value_equivalent.base import ValueEquivalentModel, has_plain_stem
+from wmcomponents.models.value_equivalent.base import ValueEquivalentModel, frames_of, has_plain_stem
 from wmcomponents.models.value_equivalent.muzero.config import MuZeroConfig, MuZeroNetworkConfig
 from wmcomponents.models.value_equivalent.muzero.objective import MuZeroLoss
 from wmcomponents.models.value_equivalent.muzero.official import official_rules
@@ -54,7 +54,7 @@ class MuZero(ValueEquivalentModel):
 
     def __init__(self, config: MuZeroConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         n = config.network
-        frames = Frames(observation_spec, n.standardize, n.by_bounds)
+        frames = frames_of(observation_spec, standardize=n.standardize, by_bounds=n.by_bounds)
         action = ActionVector(action_spec)
         history = _history(n, frames, action)
         params = policy_distribution(action).params
