@@ -11,6 +11,8 @@ from tests.support.golden_vectors import load
 from wmcomponents.functional import (
     from_bounds,
     local_displacements,
+    pose_between,
+    poses_along,
     straight_line,
     to_bounds,
     waypoint_steps,
@@ -55,6 +57,19 @@ def test_displacements_are_the_same_wherever_the_map_begins_and_points(turn, x, 
     torch.testing.assert_close(there, here)
     torch.testing.assert_close(turned.cos(), before.cos())
     torch.testing.assert_close(from_bounds(to_bounds(here, LOW, HIGH), LOW, HIGH), here)
+
+
+def test_steps_in_a_robots_own_axes_lead_to_the_displacements_that_nwm_takes_from_a_map():
+    info, tensors = load("nwm_action_utils")
+    position, yaw = tensors["in/positions"], tensors["in/yaw"]
+    pairs = [local_displacements(position[t : t + 2], yaw[t : t + 2]) for t in range(len(yaw) - 1)]
+    poses = poses_along(torch.stack([torch.cat([seen[1], turn[1:]]) for seen, turn in pairs]))
+    torch.testing.assert_close(poses[:, :2], tensors["out/local"], **info["tolerance"])
+    torch.testing.assert_close(wrapped_angle(poses[:, 2]), tensors["out/dyaw"], **info["tolerance"])
+    for start, goal in ((0, 5), (2, 4), (4, 1)):  # an earlier one too
+        seen, turn = local_displacements(position[[start, goal]], yaw[[start, goal]])
+        found = pose_between(poses[start], poses[goal])
+        torch.testing.assert_close(found, torch.cat([seen[1], turn[1:]]), **info["tolerance"])
 
 
 def test_a_plan_has_steps():

@@ -37,6 +37,10 @@ from wmcomponents.codecs.likelihood import UnitNormal as UnitNormal
 from wmcomponents.codecs.minecraft import MINECRAFT_KEYS as MINECRAFT_KEYS
 from wmcomponents.codecs.minecraft import minecraft_action as minecraft_action
 from wmcomponents.codecs.minecraft import minecraft_keys as minecraft_keys
+from wmcomponents.codecs.motion import Motion as Motion
+from wmcomponents.codecs.motion import PoseMotion as PoseMotion
+from wmcomponents.codecs.motion import SummedMotion as SummedMotion
+from wmcomponents.codecs.motion import motion_named as motion_named
 from wmcomponents.codecs.normalize import BoundedStandardize as BoundedStandardize
 from wmcomponents.codecs.normalize import IdentityTransform as IdentityTransform
 from wmcomponents.codecs.normalize import Standardize as Standardize

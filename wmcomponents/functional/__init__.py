@@ -67,6 +67,8 @@ from wmcomponents.functional.disagreement import max_pairwise_distance as max_pa
 from wmcomponents.functional.discount import episode_discount as episode_discount
 from wmcomponents.functional.displacement import from_bounds as from_bounds
 from wmcomponents.functional.displacement import local_displacements as local_displacements
+from wmcomponents.functional.displacement import pose_between as pose_between
+from wmcomponents.functional.displacement import poses_along as poses_along
 from wmcomponents.functional.displacement import straight_line as straight_line
 from wmcomponents.functional.displacement import to_bounds as to_bounds
 from wmcomponents.functional.displacement import waypoint_steps as waypoint_steps

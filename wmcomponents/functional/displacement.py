@@ -37,6 +37,40 @@ def local_displacements(
     return local, wrapped_angle(yaw - yaw[..., :1])
 
 
+def poses_along(steps: Float[Tensor, "*batch t 3"]) -> Float[Tensor, "*batch t1 3"]:
+    """Where a robot stands before and after each of its steps, as seen from where it began: forward, left, turn.
+
+    Args:
+        steps: each in the robot's own axes before it: forward, left, then the turn.
+
+    Returns:
+        ``[*B, T + 1, 3]``, of which the first is 0; turns are not wrapped.
+
+    >>> square = torch.tensor([[1.0, 0.0, math.pi / 2]]).expand(4, 3)
+    >>> bool((poses_along(square)[-1, :2].abs() < 1e-6).all())
+    True
+    """
+    start = steps.new_zeros(*steps.shape[:-2], 1, 3)
+    yaw = torch.cat([start[..., 2], steps[..., 2].cumsum(-1)], -1)
+    cosine, sine = yaw[..., :-1].cos(), yaw[..., :-1].sin()
+    forward, left = steps[..., 0], steps[..., 1]
+    moves = torch.stack([forward * cosine - left * sine, forward * sine + left * cosine], -1)
+    position = torch.cat([start[..., :2], moves.cumsum(-2)], -2)
+    return torch.cat([position, yaw.unsqueeze(-1)], -1)
+
+
+def pose_between(start: Float[Tensor, "*batch 3"], goal: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """One pose as seen from another: forward, left, turn, the latter wrapped.
+
+    Args:
+        start: from where it is seen, as :func:`poses_along` gives poses.
+        goal: what is seen.
+    """
+    both = torch.stack([start, goal], -2)
+    seen, turn = local_displacements(both[..., :2], both[..., 2])
+    return torch.cat([seen[..., 1, :], turn[..., 1:]], -1)
+
+
 def to_bounds(
     x: Float[Tensor, "*batch n"], low: Float[Tensor, " n"], high: Float[Tensor, " n"]
 ) -> Float[Tensor, "*batch n"]:

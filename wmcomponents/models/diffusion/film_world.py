@@ -114,11 +114,23 @@ class FilmDiffusionWorld(PretrainedModel):
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Spec of the noise out of which so many frames are drawn, by name; without what reward and end take."""
 
+    def observe_noise(self) -> dict[str, TensorSpec]:
+        """Spec of the noise out of which what is seen becomes a frame, by name; none unless a family says so."""
+        return {}
+
+    def seen_frames(self, pixels: Tensor, noise: Noise | None) -> Tensor:
+        """Frames of images that are observed; :meth:`frames_of` unless a family draws them out of noise.
+
+        Args:
+            pixels: uint8 ``[*B, H, W, C]``.
+            noise: as :meth:`observe_noise` has it, ``[*B, ...]``; ``None`` for the mode.
+        """
+        return self.frames_of(pixels)
+
     def settle_noise(self) -> None:
-        """Declare the noise of a step of the dream; a family calls it when it knows how frames are drawn, and again."""
-        self.noise_spec = Composite(observe=Composite(), imagine=Composite(self._noise_of(1))).to(
-            self.noise_spec.device
-        )
+        """Declare the noise of a step; a family calls it when it knows how frames are drawn, and again."""
+        noise = {"observe": Composite(self.observe_noise()), "imagine": Composite(self._noise_of(1))}
+        self.noise_spec = Composite(noise).to(self.noise_spec.device)
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 
@@ -141,14 +153,14 @@ class FilmDiffusionWorld(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The window with the observation at its end; alone in it where an episode begins."""
-        return self._seen(state, action, self.frames_of(observation[self.image_key]), is_init)
+        return self._seen(state, action, self.seen_frames(observation[self.image_key], noise), is_init)
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """As :meth:`observe` of each step; the observations become frames all at once."""
         time, states = is_init.ndim - 2, []
-        for step in self._steps(action, observation, is_init):
+        for step in self._steps(action, observation, is_init, noise):
             state = self._seen(state, *step)
             states.append(state)
         return {key: torch.stack([one[key] for one in states], time) for key in states[0]}
@@ -157,7 +169,7 @@ class FilmDiffusionWorld(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The last state of :meth:`observe_sequence`, without keeping those before it."""
-        for step in self._steps(action, observation, is_init):
+        for step in self._steps(action, observation, is_init, noise):
             state = self._seen(state, *step)
         return state
 
@@ -266,9 +278,11 @@ class FilmDiffusionWorld(PretrainedModel):
 
     # -- the window ----------------------------------------------------------------------------------------------------
 
-    def _steps(self, action: Tensor, observation: Observation, is_init: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def _steps(
+        self, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
+    ) -> Iterator[tuple[Tensor, ...]]:
         """The action that led to each step of a sequence ``[*B, T, ...]``, its frame, whether it is a first one."""
-        time, frames = is_init.ndim - 2, self.frames_of(observation[self.image_key])
+        time, frames = is_init.ndim - 2, self.seen_frames(observation[self.image_key], noise)
         for t in range(is_init.shape[time]):
             yield action.select(time, t), frames.select(time, t), is_init.select(time, t)
 

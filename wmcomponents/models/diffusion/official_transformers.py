@@ -57,9 +57,9 @@ DIT_RULES = (
 """To :class:`wmcomponents.denoisers.DiT`."""
 
 DISPLACEMENT_RULES = (
-    Rule(r"x_emb\.(.+)", r"forward_step.\1"),
-    Rule(r"y_emb\.(.+)", r"left_step.\1"),
-    Rule(r"angle_emb\.(.+)", r"turn.\1"),
+    Rule(r"x_emb\.(.+)", r"parts.0.\1"),
+    Rule(r"y_emb\.(.+)", r"parts.1.\1"),
+    Rule(r"angle_emb\.(.+)", r"parts.2.\1"),
 )
 """To :class:`wmcomponents.nn.DisplacementEmbedding`."""
 

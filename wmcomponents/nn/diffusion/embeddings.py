@@ -86,24 +86,29 @@ class LabelEmbedding(nn.Module):
 
 
 class DisplacementEmbedding(nn.Module):
-    """A step over the ground, (forward, left, turn), as a vector: an embedding of each number, side by side.
+    """A step over the ground, (forward, left, turn), or other numbers, as a vector: of each its own, side by side.
 
     Args:
-        dim: size of the vectors; a third for each of the first two, what is left for the turn.
+        dim: size of the vectors, shared out evenly; the last number's takes what is left over.
+        numbers: how many there are.
+
+    Raises:
+        ValueError: if there are more numbers than the vectors have.
 
     Reference: Bar et al., Navigation World Models (2024), and its code.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, numbers: int = 3) -> None:
         super().__init__()
-        third = dim // 3
-        self.forward_step, self.left_step = NumberEmbedding(third), NumberEmbedding(third)
-        self.turn = NumberEmbedding(dim - 2 * third)
+        share = dim // max(numbers, 1)
+        if numbers < 1 or not share:
+            raise ValueError(f"vectors of {dim} numbers are shared by 1 to {dim} of them; got {numbers}.")
+        sizes = [share] * (numbers - 1) + [dim - share * (numbers - 1)]
+        self.parts = nn.ModuleList(NumberEmbedding(size) for size in sizes)
 
-    def forward(self, step: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, step: Float[Tensor, "*batch a"]) -> Float[Tensor, "*batch d"]:
         """Vectors of displacements."""
-        forward, left, turn = step.unbind(-1)
-        return torch.cat([self.forward_step(forward), self.left_step(left), self.turn(turn)], -1)
+        return torch.cat([part(number) for part, number in zip(self.parts, step.unbind(-1), strict=True)], -1)
 
 
 def sine_cosine(

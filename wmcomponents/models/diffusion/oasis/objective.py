@@ -2,29 +2,20 @@
 
 from typing import Protocol
 
-import torch
 from tensordict import NestedKey, TensorDictBase
 
+from wmcomponents.models.diffusion.autoencoder_stage import AutoencoderStage, LatentModel
 from wmcomponents.models.diffusion.forcing_objective import ForcingLoss, ForcingModel, ForcingOptimizerConfig
 from wmcomponents.models.diffusion.oasis.config import OasisLossConfig
 from wmcomponents.objectives.configured import loss_part
 from wmcomponents.objectives.model_loss import Terms, check_model
-from wmcomponents.objectives.staged import StagedModelLoss
-from wmcomponents.tokenizers import LatentTokenizer
-from wmcomponents.tokenizers.image import network_image
 
 
-class LatentForcingModel(ForcingModel, Protocol):
-    """What the losses train: a :class:`~wmcomponents.models.Oasis`, or one made of the same parts.
-
-    Attributes:
-        tokenizer: images as latents, and back.
-    """
-
-    tokenizer: LatentTokenizer
+class LatentForcingModel(ForcingModel, LatentModel, Protocol):
+    """What the losses train: a :class:`~wmcomponents.models.Oasis`, or one made of the same parts."""
 
 
-class OasisLoss(ForcingLoss, StagedModelLoss):  # pyright: ignore[reportMissingTypeArgument]
+class OasisLoss(ForcingLoss, AutoencoderStage):  # pyright: ignore[reportMissingTypeArgument]
     r"""Objective of Oasis on TorchRL-layout sequences, in two stages one after the other.
 
     *Autoencoder*: every image by itself.
@@ -56,8 +47,6 @@ class OasisLoss(ForcingLoss, StagedModelLoss):  # pyright: ignore[reportMissingT
         KeyError: on call, if a key is missing.
     """
 
-    stages = ("autoencoder", "network")
-
     def __init__(
         self,
         world_model: LatentForcingModel,
@@ -69,47 +58,14 @@ class OasisLoss(ForcingLoss, StagedModelLoss):  # pyright: ignore[reportMissingT
     ) -> None:
         check_model(world_model, LatentForcingModel, type(self))
         c = loss_part(OasisLossConfig, config)
-        if c.autoencoder_steps < 0 or c.kl_scale < 0.0:
-            raise ValueError(
-                f"autoencoder_steps and kl_scale are at least 0; got {c.autoencoder_steps} and {c.kl_scale}."
-            )
-        self.autoencoder_steps, self.kl_scale = c.autoencoder_steps, c.kl_scale
+        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale)
         super().__init__(world_model, c, optimizer=optimizer, seed=seed, reduction=reduction)
-
-    def stage_at(self, step: int) -> str:
-        """The stage of a step, from 0."""
-        return "autoencoder" if step < self.autoencoder_steps else "network"
-
-    @property
-    def stage_steps(self) -> tuple[int, ...]:
-        """Updates of the autoencoder before those of the network."""
-        return (self.autoencoder_steps,)
-
-    @stage_steps.setter
-    def stage_steps(self, steps: tuple[int, ...]) -> None:
-        (self.autoencoder_steps,) = steps
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of the present stage."""
         return self.autoencoder_terms(tensordict) if self._stage == "autoencoder" else super().elements(tensordict)
 
-    def autoencoder_terms(self, tensordict: TensorDictBase) -> Terms:
-        """Losses of the autoencoder, of each image, ``[B, L]``, with fresh noise."""
-        arrivals = self.arrivals(tensordict)
-        part = self.world_model.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
-        pixels = arrivals.observation[self.observation_keys[0]]
-        lead, image = pixels.shape[:2], network_image(pixels.flatten(0, 1))
-        moments = part.moments(image)
-        noise = torch.randn(moments.mean.shape, generator=self.generator, device=image.device, dtype=image.dtype)
-        error = (part.decode(part.scaled(moments.drawn(noise))) - image).square().flatten(1).mean(1)
-        mean, log_variance = moments
-        kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1.0).flatten(1).mean(1)
-        spread = part.scaled(mean.detach()).flatten(1).std(1)
-        losses = {"reconstruction": error, "kl": self.kl_scale * kl}
-        rows = {key: value.unflatten(0, lead) for key, value in losses.items()}
-        return Terms(rows, {"latent_std": spread.unflatten(0, lead)}, arrivals.weight)
-
     def _written(self) -> list[NestedKey]:
         if self._stage == "autoencoder":
-            return ["loss_reconstruction", "loss_kl", "latent_std"]
+            return [*self.autoencoder_written]
         return super()._written()
