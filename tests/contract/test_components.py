@@ -302,12 +302,15 @@ COMPONENTS = {
         [timed(LATENT_FRAME), Unbounded(3), timed(ACTION)],
     ),
     "STDiT3": (
-        lambda: scramble(STDiT3(2, 6, SMALL, text_length=2)),
-        [timed(LATENT_FRAME), LEVEL, timed(EMBED), LEVEL, Bounded(32, 64, (2,)), FLAGS, FLAGS],
+        lambda: scramble(STDiT3(2, 6, SMALL, text_length=2, action=2)),
+        [timed(LATENT_FRAME), LEVEL, timed(EMBED), LEVEL, Bounded(32, 64, (2,)), FLAGS, FLAGS, timed(ACTION), FLAGS],
     ),
     "MMDiT": (
-        lambda: scramble(MMDiT(2, 6, 3, MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2)))),
-        [timed(LATENT_FRAME), Bounded(0, 1, ()), timed(EMBED), Unbounded(3), Unbounded((3, 3, 4, 4))],
+        lambda: scramble(MMDiT(2, 6, 3, MMDiTSize(16, 1, 1, heads=2, shares=(4, 2, 2)), action=2)),
+        [
+            *(timed(LATENT_FRAME), Bounded(0, 1, ()), timed(EMBED), Unbounded(3), Unbounded((3, 3, 4, 4))),
+            *(timed(ACTION), FLAGS, FLAGS),
+        ],
     ),
     "FilmUNet": (
         lambda: FilmUNet((2, 4, 4), 2, 4, (1, 2), 1, 4, frames=3),

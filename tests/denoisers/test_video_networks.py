@@ -65,6 +65,63 @@ def test_films_of_any_length_and_size_are_taken():
     assert net(film[..., :3, :5], level, text, fps, size, known=known).shape == (2, 3, 8, 3, 5)
 
 
+ACTED = {
+    "stdit3": (lambda: STDiT3(4, 6, DiTSize(16, 1, 2), action=2), lambda: stdit3_inputs()),
+    "mmdit": (
+        lambda: MMDiT(4, 6, 5, STREAMS, action=2),
+        lambda: (*stdit3_inputs()[:3], torch.randn(2, 5)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACTED)
+@torch.no_grad()
+def test_actions_begin_unsaid_and_are_of_one_frame_each(name):
+    build, given = ACTED[name]
+    inputs, action = given(), torch.randn(2, 3, 2)
+    torch.manual_seed(0)
+    net = build()
+    (of_actions,) = (value for key, value in net.named_parameters() if "action" in key)
+    assert not of_actions.any()
+    drawn(net)
+    torch.testing.assert_close(net(*inputs, action=torch.zeros_like(action)), net(*inputs))
+    assert not torch.equal(net(*inputs, action=action), net(*inputs))
+    with pytest.raises(ValueError, match="to each of 3 frames an action of 2 numbers leads"):
+        net(*inputs, action=action[..., :1])
+
+
+@pytest.mark.parametrize("name", ACTED)
+@torch.no_grad()
+def test_frames_that_are_not_present_are_not_looked_at(name):
+    build, given = ACTED[name]
+    net, (film, *told) = drawn(build()), given()
+    present, action = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool(), torch.randn(2, 3, 2)
+    other, said = film.clone(), action.clone()
+    other[0, 2], said[0, 2] = 9.0, 9.0
+    here = net(film, *told, action=action, present=present)
+    torch.testing.assert_close(here[present], net(other, *told, action=said, present=present)[present])
+    short = net(film[:1, :2], *(part[:1] for part in told), action=action[:1, :2])
+    torch.testing.assert_close(here[:1, :2], short, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_masked_text_is_not_read_by_the_two_streams():
+    net = drawn(MMDiT(4, 6, 5, STREAMS))
+    film, level, text, summary = ACTED["mmdit"][1]()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]).bool()
+    other = torch.where(mask.unsqueeze(-1), text, 7.0)
+    torch.testing.assert_close(
+        net(film, level, text, summary, text_mask=mask), net(film, level, other, summary, text_mask=mask)
+    )
+    short = net(film[:1], level[:1], text[:1, :3], summary[:1])
+    torch.testing.assert_close(net(film, level, text, summary, text_mask=mask)[:1], short, rtol=1e-4, atol=1e-4)
+
+
+def test_patches_of_several_frames_have_no_action():
+    with pytest.raises(ValueError, match="a patch spans 2"):
+        STDiT3(4, 6, DiTSize(16, 1, 2), patch=(2, 2, 2), action=3)
+
+
 def test_what_is_not_known_is_not_told():
     film = torch.randn(2, 3, 4, 2, 2)
     given = told(film, torch.tensor([[1, 0, 0], [1, 1, 0]]).bool())

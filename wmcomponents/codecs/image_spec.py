@@ -40,6 +40,31 @@ def image_of(spec: Composite, family: str, *, is_square: bool = False) -> tuple[
     )
 
 
+def image_and_text_of(spec: Composite, family: str) -> tuple[str, tuple[int, int, int], str | None]:
+    """Key and shape (H, W, C) of the image, and the key of a text beside it, float vectors [M, E] of an encoder.
+
+    Args:
+        spec: of one real observation.
+        family: that asks, for the error.
+
+    Returns:
+        The image's key and shape, and the text's key, or None where there is none.
+
+    Raises:
+        ValueError: if there is no such image, or anything else beside it.
+
+    Example:
+        >>> from torchrl.data import Bounded, Unbounded
+        >>> image = Bounded(0, 255, (16, 16, 3), dtype=torch.uint8)
+        >>> image_and_text_of(Composite(pixels=image, caption=Unbounded((4, 32))), "GAIA-1")
+        ('pixels', (16, 16, 3), 'caption')
+    """
+    texts = [str(key) for key, leaf in spec.items() if leaf.dtype.is_floating_point and len(leaf.shape) == 2]
+    text_key = texts[0] if len(texts) == 1 and len(spec.keys()) == 2 else None
+    rest = Composite({str(key): leaf for key, leaf in spec.items() if key != text_key})
+    return (*image_of(rest, family), text_key)
+
+
 def _is_channel_first(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS
 

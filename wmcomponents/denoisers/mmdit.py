@@ -10,7 +10,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
-from wmcomponents.denoisers.rows import one_batch
+from wmcomponents.denoisers.rows import one_batch, said_by_actions, unsaid_actions
 from wmcomponents.functional.patches import grid_coordinates, patch_grid
 from wmcomponents.nn.attention.axial_rope import UnevenAxialRoPE
 from wmcomponents.nn.diffusion.embeddings import NumberEmbedding
@@ -45,6 +45,9 @@ class MMDiT(Component):
 
     The published weights were trained with levels from 0 to 1 and the velocity from data to noise.
 
+    The published network knows no actions. Where a film has some, each frame's is added to that frame's tokens as they
+    come in, by a map that begins at zero, as what is given is.
+
     Keys:
         | key | shape | dtype | |
         |---|---|---|---|
@@ -53,6 +56,9 @@ class MMDiT(Component):
         | "text" | [*B, M, E] | float, tokens by any encoder (T5) | read |
         | "summary" | [*B, V] | float, one vector of the text by any encoder (CLIP) | read |
         | "given" | [*B, T, 1 + C, H, W] | float, a flag and what is known, :func:`told` | read, may be absent |
+        | "action" | [*B, T, A] | float, what leads to each frame; 0 is none | read, may be absent: none |
+        | "present" | [*B, T] | bool, frames that there are; nobody looks at others | read, may be absent: all |
+        | "text_mask" | [*B, M] | bool, which of the text's tokens mean anything | read, may be absent: all |
         | "network_output" | [*B, T, C, H, W] | float | written |
 
     Args:
@@ -64,12 +70,13 @@ class MMDiT(Component):
         mlp_ratio: the feed-forwards' width over the token's.
         bias: whether queries, keys and values of the two streams have biases.
         base: of the rotary positions' wavelengths.
+        action: A; 0 for a network without actions.
         in_keys: in the order of the table.
         out_keys: the output.
 
     Raises:
         ValueError: if heads and shares do not make the size. On call, for films that patches do not fill, or
-            conditions that do not go with them.
+            conditions or actions that do not go with them.
 
     Reference: Peng et al., Open-Sora 2.0: Training a Commercial-Level Video Generation Model in $200k (2025), and its
     code; Black Forest Labs, FLUX.1 (2024).
@@ -92,7 +99,11 @@ class MMDiT(Component):
         mlp_ratio: float = 4.0,
         bias: bool = True,
         base: float = 10_000.0,
-        in_keys: Sequence[NestedKey] = ("noisy", "level", "text", "summary", "given"),
+        action: int = 0,
+        in_keys: Sequence[NestedKey] = (
+            *("noisy", "level", "text", "summary"),
+            *("given", "action", "present", "text_mask"),
+        ),
         out_keys: Sequence[NestedKey] = ("network_output",),
     ) -> None:
         super().__init__(in_keys, out_keys, optional_keys=in_keys[4:])
@@ -115,6 +126,7 @@ class MMDiT(Component):
         self.one_stream = nn.ModuleList(ParallelBlock(dim, size.heads, hidden, rope) for _ in range(size.one_stream))
         self.out = AdaptiveOutput(dim, inner)
         dit_init_(self)
+        self.action_in = unsaid_actions(action, dim)
         nn.init.zeros_(self.given_in.weight)
 
     def compute(
@@ -124,6 +136,9 @@ class MMDiT(Component):
         text: Float[Tensor, "*batch m e"],
         summary: Float[Tensor, "*batch v"],
         given: Float[Tensor, "*batch t c1 h w"] | None = None,
+        action: Float[Tensor, "*batch t a"] | None = None,
+        present: Bool[Tensor, "*batch t"] | None = None,
+        text_mask: Bool[Tensor, "*batch m"] | None = None,
     ) -> Float[Tensor, "*batch t c h w"]:
         """See the table of keys."""
         if noisy.ndim < 4 or noisy.shape[-3] != self.channels:
@@ -135,22 +150,39 @@ class MMDiT(Component):
             raise ValueError(
                 f"what is known of this film is {[*expected]}, a flag before the channels; got {[*given.shape]}."
             )
-        x, level, text, summary, given = one_batch(
-            lead, noisy=noisy, level=level, text=text, summary=summary, given=given
+        x, level, text, summary, given, action, present, text_mask = one_batch(
+            lead,
+            **{"noisy": noisy, "level": level, "text": text, "summary": summary, "given": given},
+            **{"action": action, "present": present, "text_mask": text_mask},
         )
         condition = (self.level(level) + self.summary(summary)).unsqueeze(-2)
         film, words = self.film_in(packed(x, self.patch)), self.text_in(text)
         if given is not None:
             film = film + self.given_in(packed(given, self.patch))
+        if action is not None:
+            film = film + said_by_actions(self.action_in, action, frames).repeat_interleave(rows * columns, 1)
+        seen = self._seen(text_mask, present, words, film)
         place = grid_coordinates((frames, rows, columns), x.device)
         place = torch.cat([place.new_zeros(words.shape[-2], 3), place])
         for block in self.two_streams:
-            film, words = block(film, words, condition, place)
+            film, words = block(film, words, condition, place, seen)
         both = torch.cat([words, film], -2)
         for block in self.one_stream:
-            both = block(both, condition, place)
+            both = block(both, condition, place, seen)
         out = self.out(both[:, words.shape[-2] :], condition)
         return unpacked(out, (frames, rows, columns), self.patch).reshape(noisy.shape)
+
+    @staticmethod
+    def _seen(text_mask: Tensor | None, present: Tensor | None, words: Tensor, film: Tensor) -> Tensor | None:
+        """Which tokens are looked at, ``[B, 1, 1, M + N]``; None where all are."""
+        if text_mask is None and present is None:
+            return None
+        of_text, of_film = (torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) for x in (words, film))
+        if text_mask is not None:
+            of_text = text_mask.bool()
+        if present is not None:
+            of_film = present.bool().repeat_interleave(film.shape[1] // present.shape[1], 1)
+        return torch.cat([of_text, of_film], 1)[:, None, None]
 
 
 def told(film: Float[Tensor, "*batch t c h w"], known: Bool[Tensor, "*batch t"]) -> Float[Tensor, "*batch t c1 h w"]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 def one_batch(lead: Sequence[int], **parts: Tensor | None) -> list[Any]:
@@ -47,3 +48,37 @@ def check_latent(latent: Tensor, axes: int, shape: Sequence[int]) -> None:
             f"expected latents {what} of {shape[0]} channels and {shape[1]} x {shape[2]} places, channels before "
             f"height and width; got {[*latent.shape]}."
         )
+
+
+def unsaid_actions(action: int, dim: int) -> nn.Linear | None:
+    """A map of actions that says nothing yet, so that a network which knew none begins as it was; a zero stays one.
+
+    Args:
+        action: numbers of an action; 0 for no map.
+        dim: size of what it gives.
+    """
+    if not action:
+        return None
+    made = nn.Linear(action, dim, bias=False)
+    nn.init.zeros_(made.weight)
+    return made
+
+
+def said_by_actions(net: nn.Linear | None, action: Float[Tensor, "b t a"], frames: int) -> Float[Tensor, "b t d"]:
+    """What the actions that lead to frames say.
+
+    Args:
+        net: of :func:`unsaid_actions`.
+        action: of each frame.
+        frames: how many there are.
+
+    Raises:
+        ValueError: if the network has no such map, or there are others of them.
+    """
+    if net is None or tuple(action.shape[1:]) != (frames, net.in_features):
+        size = 0 if net is None else net.in_features
+        raise ValueError(
+            f"to each of {frames} frames an action of {size} numbers leads; got {[*action.shape[1:]]}: build the "
+            f"network with action={action.shape[-1]}."
+        )
+    return net(action)

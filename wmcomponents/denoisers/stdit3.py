@@ -1,4 +1,4 @@
-"""STDiT3: Open-Sora 1.2's transformer over the patches of a film, told a text, a frame rate and a size."""
+"""STDiT3: Open-Sora 1.2's transformer over the patches of a film, told a text, a frame rate, a size, and actions."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.denoisers.dit import DiTSize
-from wmcomponents.denoisers.rows import one_batch
+from wmcomponents.denoisers.rows import one_batch, said_by_actions, unsaid_actions
 from wmcomponents.nn.attention.feed_forward import TanhFeedForward
 from wmcomponents.nn.attention.positions import InterleavedRoPE
 from wmcomponents.nn.diffusion.blocks import bare_norm
@@ -31,6 +31,9 @@ class STDiT3(Component):
     weights were trained with levels 0 to 1000 and the velocity from noise to data; of the output the first half of
     the channels is used.
 
+    The published network knows no actions. Where a film has some, each frame's is added to what sets the norms and
+    gates of that frame, by a map that begins at zero: with published weights the network is the published one at first.
+
     Keys:
         | key | shape | dtype | |
         |---|---|---|---|
@@ -41,6 +44,8 @@ class STDiT3(Component):
         | "size" | [*B, 2] | float, height and width of the film in pixels | read |
         | "text_mask" | [*B, M] | bool, which of the text's tokens mean anything | read, may be absent: all |
         | "known" | [*B, T] | bool, frames that are given | read, may be absent: none |
+        | "action" | [*B, T, A] | float, what leads to each frame; 0 is none | read, may be absent: none |
+        | "present" | [*B, T] | bool, frames that there are; nobody looks at others | read, may be absent: all |
         | "network_output" | [*B, T, C_out, H, W] | float | written |
 
     Args:
@@ -52,12 +57,13 @@ class STDiT3(Component):
         mlp_ratio: the feed-forwards' width over the token's.
         text_length: tokens of the learned text that stands for none.
         square: side of the square, in pixels, to whose scale positions are brought.
+        action: A; 0 for a network without actions.
         in_keys: in the order of the table.
         out_keys: the output.
 
     Raises:
-        ValueError: if heads do not divide the size. On call, for films of other channels, or conditions that do not go
-            with them.
+        ValueError: if heads do not divide the size, or patches of several frames are to have an action or to be told
+            which of them there are. On call, for films of other channels, or conditions that do not go with them.
 
     Reference: Zheng et al., Open-Sora: Democratizing Efficient Video Production for All (2024), and its code, 1.2.
 
@@ -79,10 +85,18 @@ class STDiT3(Component):
         mlp_ratio: float = 4.0,
         text_length: int = 300,
         square: float = 512.0,
-        in_keys: Sequence[NestedKey] = ("noisy", "level", "text", "fps", "size", "text_mask", "known"),
+        action: int = 0,
+        in_keys: Sequence[NestedKey] = (
+            *("noisy", "level", "text", "fps", "size"),
+            *("text_mask", "known", "action", "present"),
+        ),
         out_keys: Sequence[NestedKey] = ("network_output",),
     ) -> None:
         super().__init__(in_keys, out_keys, optional_keys=in_keys[5:])
+        if action and patch[0] > 1:
+            raise ValueError(
+                f"an action leads to one frame, and a patch spans {patch[0]}: take patches of one frame, or no actions."
+            )
         dim, hidden = size.dim, int(size.dim * mlp_ratio)
         self.channels, self.patch, self.square = channels, tuple(patch), square
         self.patches = nn.Conv3d(channels, dim, self.patch, self.patch)  # pyright: ignore[reportArgumentType]
@@ -96,6 +110,7 @@ class STDiT3(Component):
         self.norm, self.table = bare_norm(dim), nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.out = nn.Linear(dim, math.prod(self.patch) * (2 * channels if out_channels is None else out_channels))
         dit_init_(self)
+        self.action = unsaid_actions(action, dim)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(nn.Linear, self.fps.mlp[2]).weight)
         for block in self.time:
@@ -113,22 +128,31 @@ class STDiT3(Component):
         size: Float[Tensor, "*batch 2"],
         text_mask: Bool[Tensor, "*batch m"] | None = None,
         known: Bool[Tensor, "*batch t"] | None = None,
+        action: Float[Tensor, "*batch t a"] | None = None,
+        present: Bool[Tensor, "*batch t"] | None = None,
     ) -> Float[Tensor, "*batch t c_out h w"]:
         """See the table of keys."""
         if noisy.ndim < 4 or noisy.shape[-3] != self.channels or 0 in noisy.shape[-4:]:
             raise ValueError(f"expected films [..., T, {self.channels}, H, W]; got {[*noisy.shape]}.")
         lead, frames = noisy.shape[:-4], noisy.shape[-4]
-        x, level, text, fps, size, text_mask, known = one_batch(
-            lead, noisy=noisy, level=level, text=text, fps=fps, size=size, text_mask=text_mask, known=known
+        x, level, text, fps, size, text_mask, known, action, present = one_batch(
+            lead,
+            **{"noisy": noisy, "level": level, "text": text, "fps": fps, "size": size, "text_mask": text_mask},
+            **{"known": known, "action": action, "present": present},
         )
         tokens, grid = self._tokens(x, size)
-        condition, of_known = self.level(level) + self.fps(fps), self.level(torch.zeros_like(level)) + self.fps(fps)
+        further = self.fps(fps).unsqueeze(1)
+        if action is not None:
+            further = further + said_by_actions(self.action, action, frames)
+        condition = self.level(level).unsqueeze(1) + further
+        of_known = self.level(torch.zeros_like(level)).unsqueeze(1) + further
         given = None if known is None else self._frames_of(known, frames)
         shared = self._chosen(given, self.shared(condition), self.shared(of_known)).unflatten(-1, (6, -1))
         text, shown = self.text(text), None if text_mask is None else text_mask.bool()[:, None, None]
+        seen = None if present is None else self._frames_of(present, frames)[:, None, None, None]
         for space, time in zip(self.space, self.time, strict=True):
             tokens = space(tokens, shared, text, shown, along_time=False)
-            tokens = time(tokens, shared, text, shown, along_time=True)
+            tokens = time(tokens, shared, text, shown, along_time=True, seen=seen)
         y = self._last(tokens, condition, of_known, given)
         (rows, columns), (p, q, r) = grid, self.patch
         film = rearrange(y, "b t (h w) (p q r c) -> b (t p) c (h q) (w r)", h=rows, w=columns, p=p, q=q, r=r)
@@ -171,13 +195,12 @@ class STDiT3(Component):
 
     @staticmethod
     def _chosen(known: Tensor | None, other: Tensor, of_known: Tensor) -> Tensor:
-        """One vector for all frames ``[B, 1, D]``, or where some are known, one for each ``[B, T, D]``."""
-        other, of_known = other.unsqueeze(1), of_known.unsqueeze(1)
+        """One vector for all frames ``[B, 1, D]``, or one for each ``[B, T, D]``."""
         return other if known is None else torch.where(known.unsqueeze(-1), of_known, other)
 
     def _last(self, x: Tensor, condition: Tensor, of_known: Tensor, known: Tensor | None) -> Tensor:
         def under(y: Tensor, told: Tensor) -> Tensor:
-            shift, scale = (told.unsqueeze(1) + self.table)[:, None, None].unbind(-2)
+            shift, scale = (told.unsqueeze(-2) + self.table).unsqueeze(2).unbind(-2)  # (B, T or 1, 1, D) each
             return self.norm(y) * (1 + scale) + shift
 
         y = under(x, condition)

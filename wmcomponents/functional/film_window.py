@@ -56,3 +56,17 @@ def stands_at(window: Shaped[Tensor, "n w *event"], place: Int[Tensor, "n 1"]) -
         place: of each row.
     """
     return window[torch.arange(len(window), device=window.device), place.squeeze(-1)]
+
+
+def part_at(
+    window: Shaped[Tensor, "n w *event"], place: Int[Tensor, "n 1"], length: int
+) -> Shaped[Tensor, "n k *event"]:
+    """So many that stand behind one another from a place of each row on.
+
+    Args:
+        window: what is there.
+        place: of the first.
+        length: how many, K.
+    """
+    at = place + torch.arange(length, device=window.device)
+    return window[torch.arange(len(window), device=window.device)[:, None], at]

@@ -17,9 +17,11 @@ class LatentModel(TrainableModel, Protocol):
 
     Attributes:
         tokenizer: images as latents, and back.
+        image_key: of the image in an observation.
     """
 
     tokenizer: LatentTokenizer
+    image_key: str
 
 
 L = TypeVar("L", bound=LatentModel)
@@ -66,8 +68,7 @@ class AutoencoderStage(StagedModelLoss[L]):
     def autoencoder_terms(self, tensordict: TensorDictBase) -> Terms:
         """Losses of the autoencoder, of each image, ``[B, L]``, with fresh noise."""
         arrivals = self.arrivals(tensordict)
-        part = self.world_model.tokenizer
-        pixels = arrivals.observation[self.observation_keys[0]]
+        part, pixels = self.world_model.tokenizer, arrivals.observation[self.world_model.image_key]
         lead, image = pixels.shape[:2], network_image(pixels.flatten(0, 1))
         moments = part.moments(image)
         noise = torch.randn(moments.mean.shape, generator=self.generator, device=image.device, dtype=image.dtype)

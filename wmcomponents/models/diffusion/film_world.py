@@ -19,8 +19,8 @@ from wmcomponents.nn.chunks import row_chunks
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State, keys_of
 
-WINDOW, LED, FILLED = "window", "led", "filled"
-"""State keys: the frames, the actions that led to them, and how many there are."""
+WINDOW, LED, FILLED, SAID = "window", "led", "filled", "said"
+"""State keys: the frames, the actions that led to them, how many there are, and the text that was said last."""
 
 
 class FilmPast(NamedTuple):
@@ -30,11 +30,13 @@ class FilmPast(NamedTuple):
         frames: oldest first, ``[n, P, ...]``; those behind ``count`` are of no meaning.
         led: vectors of the actions that led to them, ``[n, P, A]``; 0 where none did.
         count: how many there are, ``[n, 1]``.
+        said: the text, ``[n, M, E]``; ``None`` where there are none.
     """
 
     frames: Tensor
     led: Tensor
     count: Tensor
+    said: Tensor | None = None
 
 
 class FilmDiffusionWorld(PretrainedModel):
@@ -46,15 +48,17 @@ class FilmDiffusionWorld(PretrainedModel):
 
     State: ``window`` float ``[*B, W, ...]``, frames, oldest first; ``led`` float ``[*B, W, A]``, the vector of the
     action that led to each, 0 where none did; ``filled`` int64 ``[*B, 1]``, how many there are, what lies behind them
-    is of no meaning; with a model of reward and end ``h`` and ``c``, its memory.
+    is of no meaning; with a model of reward and end ``h`` and ``c``, its memory; with texts ``said``, float
+    ``[*B, M, E]``, the one beside the last observation, with which a dream goes on.
 
     Args:
-        observation_spec: spec of one real observation: one uint8 image.
+        observation_spec: spec of one real observation: one uint8 image, and a text where there are any.
         action_spec: spec of one real action.
         image_key: of the image.
         frames: W.
         shape: of a frame, channels first.
         reward_end: foretells reward and end from frames that follow each other; ``None`` for none.
+        text_key: of the text, vectors ``[M, E]`` of an encoder; ``None`` where there are none.
 
     Attributes:
         action_vector: actions as vectors.
@@ -75,6 +79,7 @@ class FilmDiffusionWorld(PretrainedModel):
         frames: int,
         shape: Sequence[int],
         reward_end: RewardEndHead | None = None,
+        text_key: str | None = None,
     ) -> None:
         if frames < 2:
             raise ValueError(f"what follows is told from what was, so a window has at least 2 frames; got {frames}.")
@@ -86,8 +91,11 @@ class FilmDiffusionWorld(PretrainedModel):
         }
         if reward_end is not None:
             entries |= {key: Unbounded(torch.Size([reward_end.hidden])) for key in ("h", "c")}
+        if text_key is not None:
+            entries[SAID] = Unbounded(observation_spec[text_key].shape)
         super().__init__(observation_spec=observation_spec, action_spec=action_spec, state_spec=Composite(entries))
         self.image_key, self.window, self.frame_shape = image_key, frames, tuple(shape)
+        self.text_key = text_key
         self.action_vector, self.reward_end = vector, reward_end
 
     # -- what a family writes ------------------------------------------------------------------------------------------
@@ -153,7 +161,8 @@ class FilmDiffusionWorld(PretrainedModel):
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
     ) -> State:
         """The window with the observation at its end; alone in it where an episode begins."""
-        return self._seen(state, action, self.seen_frames(observation[self.image_key], noise), is_init)
+        frames = self.seen_frames(observation[self.image_key], noise)
+        return self._seen(state, action, frames, is_init, self._text(observation))
 
     def observe_sequence(
         self, state: State, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
@@ -208,7 +217,7 @@ class FilmDiffusionWorld(PretrainedModel):
         kept = self.window - count
         new = [
             self.draw(
-                FilmPast(window[part, :kept], path[part, :kept], place[part]),
+                FilmPast(window[part, :kept], path[part, :kept], place[part], old[SAID][part] if SAID in old else None),
                 led[part],
                 {key: value[part] for key, value in drawn_from.items()},
             )
@@ -233,11 +242,14 @@ class FilmDiffusionWorld(PretrainedModel):
         return Composite(self._noise_of(frames))
 
     def decode(self, state: State) -> Observation:
-        """The newest frame as a picture; that of no frame before the first."""
+        """The newest frame as a picture; that of no frame before the first; and the text that was said."""
         lead = state[FILLED].shape[:-1]
         window, filled = (state[key].reshape(-1, *state[key].shape[len(lead) :]) for key in (WINDOW, FILLED))
         pixels = self.pixels_of(stands_at(window, (filled - 1).clamp_min(0)))
-        return {self.image_key: pixels.reshape(*lead, *pixels.shape[1:])}
+        shown = {self.image_key: pixels.reshape(*lead, *pixels.shape[1:])}
+        if self.text_key is not None:
+            shown[self.text_key] = state[SAID].to(self.observation_spec[self.text_key].dtype)
+        return shown
 
     # -- reward and end ------------------------------------------------------------------------------------------------
 
@@ -280,13 +292,18 @@ class FilmDiffusionWorld(PretrainedModel):
 
     def _steps(
         self, action: Tensor, observation: Observation, is_init: Tensor, noise: Noise | None
-    ) -> Iterator[tuple[Tensor, ...]]:
-        """The action that led to each step of a sequence ``[*B, T, ...]``, its frame, whether it is a first one."""
-        time, frames = is_init.ndim - 2, self.seen_frames(observation[self.image_key], noise)
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """The action that led to each step of a sequence ``[*B, T, ...]``, its frame, whether it is a first, a text."""
+        time, text = is_init.ndim - 2, self._text(observation)
+        frames = self.seen_frames(observation[self.image_key], noise)
         for t in range(is_init.shape[time]):
-            yield action.select(time, t), frames.select(time, t), is_init.select(time, t)
+            said = None if text is None else text.select(time, t)
+            yield action.select(time, t), frames.select(time, t), is_init.select(time, t), said
 
-    def _seen(self, state: State, action: Tensor, frame: Tensor, is_init: Tensor) -> State:
+    def _text(self, observation: Observation) -> Tensor | None:
+        return None if self.text_key is None else observation[self.text_key].float()
+
+    def _seen(self, state: State, action: Tensor, frame: Tensor, is_init: Tensor, said: Tensor | None) -> State:
         """The state with a real frame ``[*B, ...]`` at its end, and what was before it where the episode goes on."""
         lead = is_init.shape[:-1]
         goes_on = ~is_init
@@ -295,6 +312,8 @@ class FilmDiffusionWorld(PretrainedModel):
         is_led = goes_on & (state[FILLED] > 0)
         led = keep_where(self.action_vector(keep_where(action, is_led)), is_led)
         flat = {key: value.reshape(-1, *value.shape[len(lead) :]) for key, value in state.items()}
+        if said is not None:
+            flat[SAID] = said.reshape(-1, *said.shape[len(lead) :])
         new, led = frame.reshape(-1, *self.frame_shape), led.reshape(-1, led.shape[-1])
         after = self._followed(flat, new, led)
         if self.reward_end is not None:
@@ -312,6 +331,7 @@ class FilmDiffusionWorld(PretrainedModel):
             WINDOW: put_at(moved[WINDOW], frame.unsqueeze(1), place),
             LED: put_at(moved[LED], led.unsqueeze(1), place),
             FILLED: place + 1,
+            **{key: state[key].clone() for key in (SAID,) if key in state},
         }
 
     def _newest(self, state: Mapping[str, Tensor]) -> Tensor:

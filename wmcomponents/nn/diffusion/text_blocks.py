@@ -82,6 +82,7 @@ class TableBlock(nn.Module):
         shown: Bool[Tensor, "b 1 1 m"] | None = None,
         *,
         along_time: bool,
+        seen: Bool[Tensor, "b 1 1 1 t"] | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """The tokens of films behind the block.
 
@@ -91,11 +92,12 @@ class TableBlock(nn.Module):
             text: looked at by every token.
             shown: see :class:`TextAttention`.
             along_time: whether tokens attend to those at their place in other frames, not to those of their frame.
+            seen: which frames are looked at along time; all if not given.
         """
         set_by = (condition + self.table).unsqueeze(-2).unbind(-3)  # (B, T, 1, D) each
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = set_by
         y = self.norm1(x) * (1 + scale_a) + shift_a
-        y = self.attention(y.transpose(1, 2)).transpose(1, 2) if along_time else self.attention(y)
+        y = self.attention(y.transpose(1, 2), seen).transpose(1, 2) if along_time else self.attention(y)
         x = x + gate_a * y
         x = x + self.text(x.flatten(1, 2), text, shown).view_as(x)
         return x + gate_m * self.mlp(self.norm2(x) * (1 + scale_m) + shift_m)
@@ -158,6 +160,7 @@ class TwoStreamBlock(nn.Module):
         text: Float[Tensor, "b m d"],
         condition: Float[Tensor, "b 1 d"],
         place: Float[Tensor, "m_n axes"],
+        seen: Bool[Tensor, "b 1 1 m_n"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
         """Both behind the block.
 
@@ -166,11 +169,12 @@ class TwoStreamBlock(nn.Module):
             text: tokens of the text.
             condition: sets all norms and gates.
             place: of the text's tokens, then of the film's.
+            seen: which of both are looked at; all if not given.
         """
         by_text, by_film = self.text.set_by(condition), self.film.set_by(condition)
         parts = zip(self.text.project(text, by_text), self.film.project(film, by_film), strict=True)
         q, k, v = (torch.cat(part, -2) for part in parts)
-        found = dot_product_attention(self.rope(q, place), self.rope(k, place), v)
+        found = dot_product_attention(self.rope(q, place), self.rope(k, place), v, seen)
         of_text, of_film = found.split([text.shape[-2], film.shape[-2]], -2)
         return self.film.behind(film, of_film, by_film), self.text.behind(text, of_text, by_text)
 
@@ -201,7 +205,11 @@ class ParallelBlock(nn.Module):
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * dim))
 
     def forward(
-        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b 1 d"], place: Float[Tensor, "n axes"]
+        self,
+        x: Float[Tensor, "b n d"],
+        condition: Float[Tensor, "b 1 d"],
+        place: Float[Tensor, "n axes"],
+        seen: Bool[Tensor, "b 1 1 n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """The tokens behind the block.
 
@@ -209,11 +217,12 @@ class ParallelBlock(nn.Module):
             x: the tokens.
             condition: sets norm and gate.
             place: of each token.
+            seen: which tokens are looked at; all if not given.
         """
         shift, scale, gate = self.modulation(condition).chunk(3, -1)
         inner = self.map_in(self.norm(x) * (1 + scale) + shift)
         qkv, wide = inner.split([3 * self.dim, inner.shape[-1] - 3 * self.dim], -1)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
         q, k = self.rope(self.q_norm(q), place), self.rope(self.k_norm(k), place)
-        found = dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+        found = dot_product_attention(q, k, v, seen).transpose(-2, -3).flatten(-2)
         return x + gate * self.map_out(torch.cat([found, nn.functional.gelu(wide, approximate="tanh")], -1))

@@ -4,7 +4,7 @@ from torch import nn
 from torchrl.data import Composite, TensorSpec
 
 from wmcomponents.codecs import ActionVector
-from wmcomponents.codecs.image_spec import image_of
+from wmcomponents.codecs.image_spec import image_and_text_of
 from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.functional import GuidanceSchedule
 from wmcomponents.models.tokens.frame_objective import Perceptual
@@ -114,10 +114,7 @@ def _entries(spec: Composite, config: GAIA1NetworkConfig) -> tuple[str, tuple[in
     Raises:
         ValueError: if there is no such image, anything else, or a text of another encoder.
     """
-    texts = [str(key) for key, leaf in spec.items() if leaf.dtype.is_floating_point and len(leaf.shape) == 2]
-    text_key = texts[0] if len(texts) == 1 and len(spec.keys()) == 2 else None
-    rest = Composite({str(key): leaf for key, leaf in spec.items() if key != text_key})
-    image_key, shape = image_of(rest, "GAIA-1")
+    image_key, shape, text_key = image_and_text_of(spec, "GAIA-1")
     if text_key is not None:
         c, found = config.transformer, tuple(spec[text_key].shape)
         if found != (c.text_tokens, c.text_width):

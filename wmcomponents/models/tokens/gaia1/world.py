@@ -8,12 +8,13 @@ from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import ActionVector
+from wmcomponents.codecs.text_vectors import text_vectors
 from wmcomponents.dynamics import Streams, TextImageActionTransformer
 from wmcomponents.functional import GuidanceSchedule
 from wmcomponents.functional.broadcast import aligned
 from wmcomponents.models.tokens.base import CachedTransformerModel, rows_of
 from wmcomponents.models.tokens.codebook import codes_from_frames_
-from wmcomponents.models.tokens.gaia1.tokenizer import DistilledTokenizer, text_vectors
+from wmcomponents.models.tokens.gaia1.tokenizer import DistilledTokenizer
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 Encode = Callable[[Sequence[str]], Tensor]
