@@ -35,6 +35,9 @@ from wmcomponents.nn.attention.transformer import CachedTransformer as CachedTra
 from wmcomponents.nn.attention.transformer import TransformerBlock as TransformerBlock
 from wmcomponents.nn.attention.transformer import gpt_init_ as gpt_init_
 from wmcomponents.nn.conv.autoencoder import ConvAutoencoder as ConvAutoencoder
+from wmcomponents.nn.conv.causal_film import CausalConv3d as CausalConv3d
+from wmcomponents.nn.conv.causal_film import CausalFilmAutoencoder as CausalFilmAutoencoder
+from wmcomponents.nn.conv.causal_film import FrameGroupNorm as FrameGroupNorm
 from wmcomponents.nn.conv.conv2d import ChannelNormAct as ChannelNormAct
 from wmcomponents.nn.conv.conv2d import conv2d as conv2d
 from wmcomponents.nn.conv.conv2d import transposed_conv2d as transposed_conv2d
