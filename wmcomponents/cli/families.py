@@ -3,7 +3,7 @@
 PRESETS: dict[str, tuple[str, ...]] = {
     "DINOWM": ("tiny", "official"),
     "DeltaIRIS": ("tiny", "pong", "atari", "crafter"),
-    "Diamond": ("tiny", "pong", "atari", "csgo"),
+    "Diamond": ("tiny", "pong", "atari", "csgo", "gamengen"),
     "DiffusionForcing": ("tiny", "video"),
     "DreamerV1": ("tiny", "official", "discrete"),
     "DreamerV2": ("tiny", "atari", "crafter", "dmc_vision", "dmc_proprio"),

@@ -22,6 +22,8 @@ from wmcomponents.functional.diffusion.flow import film_shift as film_shift
 from wmcomponents.functional.diffusion.flow import logit_normal_time as logit_normal_time
 from wmcomponents.functional.diffusion.flow import shifted_time as shifted_time
 from wmcomponents.functional.diffusion.flow import token_shift as token_shift
+from wmcomponents.functional.diffusion.given_frames import GIVEN as GIVEN
+from wmcomponents.functional.diffusion.given_frames import given_frames as given_frames
 from wmcomponents.functional.diffusion.guidance import classifier_free as classifier_free
 from wmcomponents.functional.diffusion.guidance import oscillating_scale as oscillating_scale
 from wmcomponents.functional.diffusion.guidance import three_way as three_way

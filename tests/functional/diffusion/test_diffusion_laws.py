@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wmcomponents.functional import (
+    GIVEN,
     AlphaSigma,
     AncestralSampler,
     CleanTarget,
@@ -34,6 +35,7 @@ from wmcomponents.functional import (
     full_sequence_schedule,
     fused_snr,
     gaussian_kl_bits,
+    given_frames,
     levels_from_clean,
     linear_betas,
     logit_normal_time,
@@ -52,6 +54,7 @@ from wmcomponents.functional import (
     variational_bound,
 )
 
+GIVEN_FRAMES = st.sampled_from(GIVEN)
 SCHEDULES = {"linear": linear_betas, "cosine": cosine_betas, "sigmoid": sigmoid_betas}
 schedules = st.sampled_from(sorted(SCHEDULES))
 lengths = st.integers(40, 1000)
@@ -438,3 +441,35 @@ def test_a_shift_multiplies_the_odds_of_noise(time, shift):
 def test_times_to_train_at_crowd_in_the_middle():
     assert logit_normal_time(torch.tensor([0.0])).item() == 0.5
     assert logit_normal_time(torch.tensor([1.0]), loc=1.0, scale=2.0).item() == pytest.approx(1 / (1 + math.exp(-3)))
+
+
+@given(kind=GIVEN_FRAMES, frames=st.integers(2, 20), seed=seeds)
+def test_given_frames_are_of_the_kind_that_is_asked_for(kind, frames, seed):
+    generator = torch.Generator().manual_seed(seed)
+    shares = [float(one == kind) for one in GIVEN]
+    draw = [torch.rand(shape, generator=generator) for shape in ((64,), (64, 2), (64, frames))]
+    given_here = given_frames(shares, *draw)
+    count, most = given_here.sum(1), max(frames // 4, 1)
+    steps = (given_here[:, 1:] != given_here[:, :-1]).sum(1)
+    if kind == "past":
+        assert bool(given_here[:, 0].all()) and bool((steps == 1).all()) and int(count.max()) < frames
+    elif kind == "random":
+        assert frames < 4 or 0.1 < float(given_here.float().mean()) < 0.9
+    elif kind == "interpolate":
+        assert bool((given_here[:, 1:] != given_here[:, :-1]).all())
+    else:
+        most = 1 if kind.startswith("image") else most
+        sides = 2 if kind.endswith("head_tail") else 1
+        assert bool((count >= 1).all()) and int(count.max()) <= sides * most and bool((steps <= 2).all())
+        assert "head" not in kind or bool(given_here[:, 0].all())
+        assert "tail" not in kind or bool(given_here[:, -1].all())
+    assert not given_frames([0.0] * len(GIVEN), *draw).any()
+
+
+def test_kinds_of_given_frames_are_drawn_as_often_as_they_are_to_be():
+    torch.manual_seed(0)
+    shares = [0.25 * (kind in ("image_head", "image_tail")) for kind in GIVEN]
+    found = given_frames(shares, torch.rand(4000), torch.rand(4000, 2), torch.rand(4000, 3)).float().mean(0)
+    torch.testing.assert_close(found, torch.tensor([0.25, 0.0, 0.25]), atol=0.03, rtol=0)
+    with pytest.raises(ValueError, match="at most 1 together"):
+        given_frames([0.5] * len(GIVEN), torch.rand(1), torch.rand(1, 2), torch.rand(1, 3))

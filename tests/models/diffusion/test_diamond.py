@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torchrl.data import Binary, Bounded, Categorical, Composite, OneHot, Unbounded
 
 from tests.support.golden_diamond import channels_last, one_hot, world_model
@@ -70,8 +71,30 @@ def test_the_papers_sizes_have_the_papers_parameters():
     assert csgo.capabilities == {"decode", "objective"}
 
 
+def test_gamengens_context_is_of_64_noised_frames_and_actions():
+    with torch.device("meta"):
+        model = Diamond(DiamondConfig.gamengen(), image(240, 320), OneHot(18))
+    network = model.denoiser.network
+    assert network.conv_in.in_channels == (64 + 1) * 3 and network.action_table.shape == (18, 1280 // 64)
+    assert network.context_noise_features is not None and model.sampler.steps == 4
+    assert model.capabilities == {"decode", "objective"}
+
+
+def test_a_small_world_learns_with_noised_context_from_given_frames_alone():
+    model = small(noised_context=True, reward_end=None, autoregressive=0, segments=1)
+    objective = model.objective()
+    flag = torch.zeros(2, 8, 1, dtype=torch.bool)
+    seen = frames(2, 9)
+    after = {"pixels": seen[:, 1:], "reward": torch.zeros(2, 8, 1), "terminated": flag, "done": flag}
+    now = {"pixels": seen[:, :-1], "action": choices(2, 8), "is_init": flag.clone()}
+    batch = TensorDict({**now, "next": TensorDict(after, [2, 8])}, [2, 8])
+    objective(batch)["loss_denoising"].backward()
+    named = objective.world_model_params.flatten_keys(".").items()
+    assert any("context_noise" in name or "cond_mlp" in name for name, value in named if value.grad is not None)
+
+
 def test_tiny_is_small_and_first_of_the_presets():
-    assert presets("Diamond") == ("tiny", "pong", "atari", "csgo")
+    assert presets("Diamond") == ("tiny", "pong", "atari", "csgo", "gamengen")
     for preset, size in (("tiny", 16), ("tiny", 32), ("pong", 64)):
         model = Diamond(getattr(DiamondConfig, preset)(), image(size), OneHot(4))
         assert sum(p.numel() for p in model.parameters()) < 2e6

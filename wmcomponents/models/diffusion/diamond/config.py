@@ -210,6 +210,20 @@ class DiamondConfig(ModelConfig):
         training = {"autoregressive": 4, "segments": 1, "max_norm": 10.0, "noise": levels, "upsampler_noise": levels}
         return cls().vary(**{**models, **training, **changes})
 
+    @classmethod
+    def gamengen(cls, **changes: Any) -> "DiamondConfig":
+        """GameNGen's context on this network: 64 frames and actions, noise on the frames, 4 steps; for 240x320 pixels.
+
+        Context, steps and optimiser are the paper's; the network, its process and frames of pixels are DIAMOND's, with
+        the channels of Stable Diffusion 1.4.
+        """
+        denoiser = DenoiserConfig(
+            cond=1280, channels=(320, 640, 1280, 1280), attends=(True, True, True, False), noised_context=True
+        )
+        models = {"context": 64, "denoiser": denoiser, "reward_end": None, "sampler": EDMSampler(steps=4)}
+        training = {"autoregressive": 0, "segments": 1, "lr": 2e-5, "weight_decay": 0.0}
+        return cls().vary(**{**models, **training, **changes})
+
 
 FINE_DYNAMICS = EDMSampler(steps=3, s_cond=0.005)
 """CS:GO in higher quality: ``model.sampler = FINE_DYNAMICS``."""
