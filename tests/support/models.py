@@ -20,10 +20,13 @@ from wmcomponents.models import (
     JEPA,
     JEPAWM,
     LWM,
+    NWM,
     PLDM,
     STORM,
     TDMPC2,
     VJEPA2AC,
+    CDiTConfig,
+    ConvAutoencoderConfig,
     DeltaIRIS,
     DeltaIRISConfig,
     Diamond,
@@ -60,6 +63,7 @@ from wmcomponents.models import (
     LWMConfig,
     MuZero,
     MuZeroConfig,
+    NWMConfig,
     Oasis,
     OasisConfig,
     PlaNet,
@@ -119,6 +123,14 @@ OASIS = {
     "network.transformer": SpaceTimeDiTConfig(1, 16, 1, 2),
     "network.reward_end": RewardEndConfig(hidden=8, cond=8, channels=(8,), depths=(1,), attends=(False,)),
     "steps": 1,
+}
+NWM_SIZES = {
+    "context": 2,
+    "network.autoencoder": ConvAutoencoderConfig(latent=2, width=32, mults=(1, 1, 1), blocks=1, scale=1.0),
+    "network.transformer": CDiTConfig(2, 16, 1, 2),
+    "steps": 1,
+    "goals": 2,
+    "reach": 2,
 }
 SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 WORDS = {
@@ -224,6 +236,18 @@ def oasis(*arguments) -> Oasis:
         for parameter in model.network.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         model.tokenizer.autoencoder.pixels.weight.mul_(0.1)
+    return model
+
+
+def nwm(*arguments) -> NWM:
+    """An NWM whose network says something, which it does not at first, and whose images rounding leaves alone."""
+    model = NWM(*arguments)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        for parameter in model.network.out.parameters():  # a step from pure noise enlarges what it says 150 times
+            parameter.mul_(0.01)
+        model.tokenizer.autoencoder.decoder.conv_out.weight.mul_(0.1)
     return model
 
 
@@ -357,6 +381,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("diffusion-forcing", lambda: denoising(DiffusionForcing(FORCING_SIZES, SMALL, OneHot(3)))),
     ("oasis", lambda: oasis(OasisConfig.tiny(**OASIS), SMALL, OneHot(3))),
+    ("nwm", lambda: reaching(nwm(NWMConfig.tiny(**NWM_SIZES), SMALL, Bounded(-2, 2, (2,))))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
@@ -372,7 +397,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 OF_IMAGES = frozenset(
     {
         *{"IRIS", "DeltaIRIS", "Diamond", "DiffusionForcing", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG"},
-        *{"JEPAWM", "LWM", "Oasis"},
+        *{"JEPAWM", "LWM", "NWM", "Oasis"},
         "VJEPA2AC",
     }
 )

@@ -129,6 +129,7 @@ from wmcomponents.functional.edm import on_byte_grid as on_byte_grid
 from wmcomponents.functional.edm import to_bytes as to_bytes
 from wmcomponents.functional.edm import with_noise as with_noise
 from wmcomponents.functional.edm_sampler import EDMSampler as EDMSampler
+from wmcomponents.functional.episodes import episode_span as episode_span
 from wmcomponents.functional.goal_cost import feature_distances as feature_distances
 from wmcomponents.functional.goal_cost import growing_frame_cost as growing_frame_cost
 from wmcomponents.functional.goal_cost import last_frame_cost as last_frame_cost

@@ -31,6 +31,16 @@ from wmcomponents.models.diffusion.forcing_objective import ForcingOptimizerConf
 from wmcomponents.models.diffusion.forcing_world import ForcingProcessConfig as ForcingProcessConfig
 from wmcomponents.models.diffusion.forcing_world import ForcingSamplingConfig as ForcingSamplingConfig
 from wmcomponents.models.diffusion.forcing_world import ForcingWorld as ForcingWorld
+from wmcomponents.models.diffusion.nwm.config import CDiTConfig as CDiTConfig
+from wmcomponents.models.diffusion.nwm.config import ConvAutoencoderConfig as ConvAutoencoderConfig
+from wmcomponents.models.diffusion.nwm.config import NWMConfig as NWMConfig
+from wmcomponents.models.diffusion.nwm.config import NWMLossConfig as NWMLossConfig
+from wmcomponents.models.diffusion.nwm.config import NWMNetworkConfig as NWMNetworkConfig
+from wmcomponents.models.diffusion.nwm.config import NWMOptimizerConfig as NWMOptimizerConfig
+from wmcomponents.models.diffusion.nwm.config import NWMSamplingConfig as NWMSamplingConfig
+from wmcomponents.models.diffusion.nwm.model import NWM as NWM
+from wmcomponents.models.diffusion.nwm.model import nwm_action_spec as nwm_action_spec
+from wmcomponents.models.diffusion.nwm.objective import NWMLoss as NWMLoss
 from wmcomponents.models.diffusion.oasis.config import OasisConfig as OasisConfig
 from wmcomponents.models.diffusion.oasis.config import OasisLossConfig as OasisLossConfig
 from wmcomponents.models.diffusion.oasis.config import OasisNetworkConfig as OasisNetworkConfig
@@ -328,6 +338,7 @@ OFFICIAL: dict[str, type[PretrainedModel]] = {
     "EfficientZero": EfficientZero,
     "iris": IRIS,
     "muzero-general": MuZero,
+    "nwm": NWM,
     "open-oasis": Oasis,
     "tdmpc2": TDMPC2,
     "vjepa2-ac": VJEPA2AC,

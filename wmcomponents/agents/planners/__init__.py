@@ -22,12 +22,14 @@ from wmcomponents.agents.planners.gaussian import SmoothedStd as SmoothedStd
 from wmcomponents.agents.planners.gaussian import Spread as Spread
 from wmcomponents.agents.planners.gaussian import TruncatedGaussian as TruncatedGaussian
 from wmcomponents.agents.planners.gaussian import sample_std as sample_std
+from wmcomponents.agents.planners.goal_papers import NWM_LINES as NWM_LINES
 from wmcomponents.agents.planners.goal_papers import dino_wm_cem as dino_wm_cem
 from wmcomponents.agents.planners.goal_papers import dino_wm_gradient as dino_wm_gradient
 from wmcomponents.agents.planners.goal_papers import eb_jepa_mppi as eb_jepa_mppi
 from wmcomponents.agents.planners.goal_papers import jepa_wms_cem as jepa_wms_cem
 from wmcomponents.agents.planners.goal_papers import lewm_cem as lewm_cem
 from wmcomponents.agents.planners.goal_papers import lewm_gradient as lewm_gradient
+from wmcomponents.agents.planners.goal_papers import nwm_cem as nwm_cem
 from wmcomponents.agents.planners.goal_papers import toward_goal as toward_goal
 from wmcomponents.agents.planners.goal_papers import vjepa2_ac_cem as vjepa2_ac_cem
 from wmcomponents.agents.planners.gradient import GradientSearch as GradientSearch
@@ -78,6 +80,7 @@ from wmcomponents.agents.planners.sampling import Momentum as Momentum
 from wmcomponents.agents.planners.sampling import Population as Population
 from wmcomponents.agents.planners.sampling import SamplingSearch as SamplingSearch
 from wmcomponents.agents.planners.sampling import SequenceSearch as SequenceSearch
+from wmcomponents.agents.planners.straight_line import StraightLine as StraightLine
 from wmcomponents.agents.planners.tdmpc2 import PriorPolicy as PriorPolicy
 from wmcomponents.agents.planners.tdmpc2 import PriorValue as PriorValue
 from wmcomponents.agents.planners.tdmpc2 import task_discount as task_discount

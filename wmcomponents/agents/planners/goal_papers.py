@@ -1,7 +1,7 @@
 """The planners of papers whose world models predict features alone: towards what a goal observation shows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from wmcomponents.agents.planners.objectives import GoalDistance, Objective
 from wmcomponents.agents.planners.planner import Planner
 from wmcomponents.agents.planners.proposal import Bound, HeldEntries, MeanFirst, Proposal
 from wmcomponents.agents.planners.sampling import SamplingSearch
+from wmcomponents.agents.planners.straight_line import StraightLine
 from wmcomponents.codecs import ActionVector, DiscreteCodec, Standardize
 from wmcomponents.dream.goals import Distance, GoalReward, GoalTerm, GoalWorldModel
 from wmcomponents.functional.goal_distances import mean_absolute, mean_squared, summed_squared
@@ -345,3 +346,60 @@ def vjepa2_ac_cem(
     parts = {"choice": DeadZone(MeanSequence(), below), "center": center, **options}
     objective = objective or toward_goal(model, mean_absolute)
     return Planner(model, search, objective, horizon=horizon, budget=budget, **parts)
+
+
+NWM_LINES: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "recon": ((-0.1, 0.0, 0.0), (0.02, 0.1, 0.1)),
+    "tartan": ((0.5, 0.0, 0.0), (0.07, 0.1, 0.1)),
+    "scand": ((-0.25, 0.0, 0.0), (0.04, 0.1, 0.1)),
+    "sacson": ((-0.33, 0.0, 0.0), (0.03, 0.1, 0.1)),
+}
+"""Mean and standard deviation of the first lines that NWM's planner draws on its data sets."""
+
+
+def nwm_cem(
+    model: WorldModel,
+    objective: Objective | None = None,
+    *,
+    horizon: int = 8,
+    candidates: int = 120,
+    elites: int = 5,
+    mean: Sequence[float] = NWM_LINES["recon"][0],
+    std: Sequence[float] = NWM_LINES["recon"][1],
+    repeats: int = 3,
+    as_published: bool = False,
+    budget: int | Budget = 1,
+    **options: Any,
+) -> Planner:
+    """NWM's cross-entropy method over straight lines: few candidates, each dreamt several times, one iteration.
+
+    Args:
+        model: a world model whose actions are moves on a map, or a robot's steps (forward, left, turn in radians).
+        objective: the mean of squared differences of the last features and the state's goal, if not given; the paper
+            takes the perceptual distance of pictures, ``GoalDistance.observation(model, key, distance=...)``.
+        horizon: H.
+        candidates: N.
+        elites: K.
+        mean: of the first lines: a step in units of the actions' bounds, and the turn at the end over π, which moves
+            on a map do not have; the numbers for RECON if not given, see :data:`NWM_LINES`.
+        std: their standard deviations.
+        repeats: dreams of each candidate, over which its distance is the mean.
+        as_published: see :class:`StraightLine`.
+        budget: iterations.
+        **options: of :class:`Planner`.
+
+    Raises:
+        ValueError: if the actions are others, or have no bounds.
+
+    Reference: Bar et al., Navigation World Models (2024), section 3.3 and appendix, and its code.
+    """
+    vector = ActionVector(model.action_spec)
+    proposal = StraightLine(model.action_spec, tuple(std)[: vector.size], as_published=as_published)
+    if len(mean) < vector.size:
+        raise ValueError(f"a line of {vector.size} numbers has as many means; got {tuple(mean)}.")
+    center = torch.tensor(tuple(mean)[: vector.size], dtype=torch.float32)
+    if vector.size == 3:
+        center[2] = (math.pi * center[2] - proposal.center[2]) / proposal.radius[2]
+    search = SamplingSearch(proposal, EqualElites(elites), candidates)
+    parts = {"center": center, "particles": repeats, **options}
+    return Planner(model, search, objective or toward_goal(model), horizon=horizon, budget=budget, **parts)

@@ -243,13 +243,23 @@ class FilmDiffusionWorld(PretrainedModel):
 
     def decode(self, state: State) -> Observation:
         """The newest frame as a picture; that of no frame before the first; and the text that was said."""
-        lead = state[FILLED].shape[:-1]
-        window, filled = (state[key].reshape(-1, *state[key].shape[len(lead) :]) for key in (WINDOW, FILLED))
-        pixels = self.pixels_of(stands_at(window, (filled - 1).clamp_min(0)))
+        frame = self.newest_frame(state)
+        lead = frame.shape[: frame.ndim - len(self.frame_shape)]
+        pixels = self.pixels_of(frame.reshape(-1, *self.frame_shape))
         shown = {self.image_key: pixels.reshape(*lead, *pixels.shape[1:])}
         if self.text_key is not None:
             shown[self.text_key] = state[SAID].to(self.observation_spec[self.text_key].dtype)
         return shown
+
+    def newest_frame(self, state: State) -> Tensor:
+        """The newest frame of states ``[*B, ...]``, ``[*B, ...]``; that of no frame before the first.
+
+        Args:
+            state: of the world.
+        """
+        lead = state[FILLED].shape[:-1]
+        rows = {key: state[key].reshape(-1, *state[key].shape[len(lead) :]) for key in (WINDOW, FILLED)}
+        return self._newest(rows).reshape(*lead, *self.frame_shape)
 
     # -- reward and end ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,210 @@
+"""A Navigation World Model in two rooms: pictures of goals reached by planning in what it dreams.
+
+``python -m benchmarks.video_nwm`` fits and plays what is missing (runs are kept in ``runs/video_nwm``, and resumed
+where they were) and writes ``docs/benchmarks/video_nwm.json`` and ``video_nwm.md``. Each run is one thread of a CPU.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import TensorDictReplayBuffer
+
+from wmcomponents.agents import PlanningAgent
+from wmcomponents.agents.planners import DecodedView, GoalDistance, RecedingHorizon, icem, nwm_cem
+from wmcomponents.data import collect, load_replay, make_env, make_replay, save_replay
+from wmcomponents.data.random_policy import RandomPolicy
+from wmcomponents.data.two_rooms import LONGEST_STEP
+from wmcomponents.dream import GoalReward, GoalTerm, GoalWorldModel
+from wmcomponents.evaluation import evaluate_goals
+from wmcomponents.functional import Cosine
+from wmcomponents.models import NWM, CDiTConfig, ConvAutoencoderConfig, NWMConfig, NWMSamplingConfig
+from wmcomponents.training import Trainer
+
+ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
+OUT, RUNS = Path("docs/benchmarks"), Path("runs/video_nwm")
+IMAGE_SIZE, MOVES = 32, 4
+"""Side of images, and moves of the dot for each action."""
+
+STEPS, EPISODE, REPEAT = 32_000, 25, 0.8
+BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 8, 8, 600, 4_600, 1e-3
+EPISODES, ROWS, MAX_STEPS = 50, 25, 50
+BLUR = 15
+"""Side of the square over which pictures are averaged, twice, before they are compared: what is near is alike then."""
+
+SIZES: dict[str, Any] = {
+    "context": 2,
+    "autoencoder": ConvAutoencoderConfig(latent=4, width=32, mults=(1, 2, 2), blocks=1, scale=1.0),
+    "transformer": CDiTConfig(patch=2, dim=96, depth=4, heads=4),
+    "sampling": NWMSamplingConfig("ddim", 2),
+    "reach": LENGTH,
+    "autoencoder_steps": AUTOENCODER,
+}
+TOLD = {
+    "sequences": "NWM, sequences of moves (iCEM)",
+    "lines": "NWM, straight lines (the paper's planner)",
+    "straight": "straight towards the goal",
+    "random": "random walk",
+}
+"""What is played, in the table's words."""
+
+
+def steps_of_random_walks() -> TensorDictReplayBuffer:
+    """Replay of random walks, recorded once and kept."""
+    env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES, max_episode_steps=EPISODE)
+    replay = make_replay(STEPS, env, sequence_length=LENGTH, batch_size=BATCH, seed=0, print_fn=None)
+    kept = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}-{MOVES}"
+    if kept.is_dir():
+        return load_replay(replay, kept)
+    collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT)
+    unfinished = kept.with_name(f"{kept.name}.unfinished")
+    save_replay(replay, unfinished)
+    unfinished.rename(kept)
+    return replay
+
+
+def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
+    """A world, fitted or gone on with, and what that took."""
+    env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES)
+    cpu, wall = time.process_time(), time.perf_counter()
+    torch.manual_seed(seed)
+    model = NWM(NWMConfig.tiny(**SIZES), env.observation_spec, env.action_spec)
+    options: Any = {"out": RUNS / f"nwm-{seed}", "lr": LR, "seed": seed, "progress": False}
+    trainer = Trainer(model, steps_of_random_walks(), schedule=Cosine(1.0, 0.05, UPDATES), **options)
+    begun = trainer.steps
+    trainer.train(UPDATES)
+    took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
+    return model.eval(), {**took, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def blurred_difference(seen: Tensor, goal: Tensor) -> Tensor:
+    """Mean squared difference of blurred pictures, flat ``[*B, F]``, ``[*B, 1]``: smaller the nearer two dots are."""
+    apart = (seen - goal).reshape(-1, IMAGE_SIZE, IMAGE_SIZE, 3).permute(0, 3, 1, 2) / 255
+    for _ in range(2):
+        apart = F.avg_pool2d(apart, BLUR, 1, BLUR // 2)
+    return apart.square().flatten(1).mean(1).reshape(*seen.shape[:-1], 1)
+
+
+def planner(model: NWM, kind: str) -> PlanningAgent:
+    """Plans towards the picture of the goal, a quarter of each plan executed."""
+    reward = GoalReward(model, terms=[GoalTerm(DecodedView(model, "pixels"), blurred_difference)])
+    goals, goal = GoalWorldModel(model, reward), GoalDistance.of(reward)
+    if kind == "lines":
+        evenly = {"mean": (0.0, 0.0), "std": (0.6, 0.6), "repeats": 1}
+        search = nwm_cem(goals, goal, seed=0, **evenly)
+    else:
+        search = icem(goals, goal, horizon=12, candidates=64, budget=2, seed=0)
+    return PlanningAgent(RecedingHorizon(search, search.horizon // 4))
+
+
+def dots(pictures: Tensor) -> Tensor:
+    """Where the dots of pictures ``[*B, H, W, 3]`` are, in pixels of the rooms, ``[*B, 2]``."""
+    red = pictures[..., 0].float()
+    line = torch.arange(red.shape[-1], device=red.device) * (SIDE / red.shape[-1])
+    weight = red.sum((-2, -1)).clamp_min(1.0)
+    return torch.stack([(red.sum(-2) * line).sum(-1), (red.sum(-1) * line).sum(-1)], -1) / weight.unsqueeze(-1)
+
+
+def straight(shown: TensorDictBase) -> TensorDictBase:
+    """The longest move towards where the goal's picture has its dot; it knows of no wall."""
+    way = dots(shown["desired_goal"]) - dots(shown["pixels"])
+    longest = way / way.norm(dim=-1, keepdim=True).clamp_min(1e-6) * LONGEST_STEP
+    return shown.set("action", longest.clamp(-LONGEST_STEP, LONGEST_STEP))
+
+
+def played(policy: Any, seed: int) -> dict[str, Any]:
+    """Goals reached in the real rooms, the same for everybody."""
+    kinds: dict[str, Any] = {"env_kwargs": {"goal": True}, "image_size": IMAGE_SIZE, "action_repeat": MOVES}
+    real = make_env(ENV, num_envs=ROWS, **kinds)
+    found = evaluate_goals(real, policy, EPISODES, seed=1_000 + seed, max_steps=MAX_STEPS)
+    return found.to_json()
+
+
+def run(name: str, seed: int) -> dict[str, Any]:
+    """What one policy reaches, in a world that is fitted where it needs one."""
+    took: dict[str, Any] = {}
+    if name == "straight":
+        policy: Any = straight
+    elif name == "random":
+        kinds: dict[str, Any] = {"env_kwargs": {"goal": True}, "image_size": IMAGE_SIZE, "action_repeat": MOVES}
+        spec = make_env(ENV, num_envs=ROWS, **kinds).action_spec
+        policy = RandomPolicy(spec, REPEAT, generator=torch.Generator().manual_seed(seed))
+    else:
+        model, took = fitted(seed)
+        policy = planner(model, name).real_policy
+    cpu = time.process_time()
+    goals = played(policy, seed)
+    return {"name": name, "seed": seed, **took, **goals, "playing_cpu_seconds": time.process_time() - cpu}
+
+
+def kept(name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was found, or is found now."""
+    file = RUNS / f"{name}-{seed}.json"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(make()) + "\n")
+        print(file.read_text(), flush=True)
+    return json.loads(file.read_text())
+
+
+def page(facts: dict[str, Any]) -> str:
+    """The page that the numbers give."""
+    lines = [
+        "# A Navigation World Model in two rooms",
+        "",
+        "A dot, two rooms, a wall with a door that stand elsewhere in every episode, and the picture of a goal in the",
+        f"other room. A small NWM learns from {STEPS:,} steps of random walks, without rewards; planners in its dreams",
+        f"look for the goals of {EPISODES} unseen rooms, at most {MAX_STEPS} actions of {MOVES} moves each.",
+        "",
+        "| policy | seed | reached | 95 % interval | actions | CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in facts["runs"]:
+        low, high = one["interval"]
+        steps = "" if one["mean_length_reached"] is None else f"{one['mean_length_reached']:.0f}"
+        seconds = one.get("cpu_seconds", 0.0) + one["playing_cpu_seconds"]
+        cells = [TOLD[one["name"]], one["seed"], f"{one['rate']:.0%}", f"{low:.0%} to {high:.0%}", steps]
+        lines.append(f"| {' | '.join(map(str, [*cells, f'{seconds:.0f}']))} |")
+    lines += [
+        "",
+        "## How it was measured",
+        "",
+        f"`{facts['command']}` with torch {facts['torch']}, one thread a run. Images have {IMAGE_SIZE} pixels a",
+        f"side; {AUTOENCODER:,} updates of the autoencoder, then {UPDATES - AUTOENCODER:,} of the network, of {BATCH}",
+        f"sequences of {LENGTH} steps. Frames are drawn in {SIZES['sampling'].steps} steps of DDIM. Plans are judged",
+        "by the mean squared difference of blurred pictures, what is dreamt at their end and the goal; a quarter of",
+        "each is executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
+        "show them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Fit and play what is missing and write the page."""
+    parser = argparse.ArgumentParser(description="a Navigation World Model in two rooms")
+    parser.add_argument("--policies", nargs="+", choices=list(TOLD), default=list(TOLD))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--table", action="store_true", help="only write the page of the runs that are there")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if not given.table:
+        for seed in given.seeds:
+            for name in given.policies:
+                kept(name, seed, lambda n=name, s=seed: run(n, s))
+    files = [RUNS / f"{name}-{seed}.json" for name in TOLD for seed in range(10)]
+    runs = [json.loads(file.read_text()) for file in files if file.is_file()]
+    facts = {"torch": torch.__version__, "command": "python -m benchmarks.video_nwm", "runs": runs}
+    (OUT / "video_nwm.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (OUT / "video_nwm.md").write_text(page(facts))
+
+
+if __name__ == "__main__":
+    main()

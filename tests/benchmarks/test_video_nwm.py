@@ -1,0 +1,36 @@
+"""The benchmark of planning in a Navigation World Model: its rivals and its distance; nothing is fitted here."""
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+
+from benchmarks import video_nwm
+from wmcomponents.data.two_rooms import LONGEST_STEP, Rooms, picture
+
+GOAL = np.array([[50.0, 40.0], [12.0, 20.0]])
+
+
+def shown(at):
+    rooms = Rooms(np.asarray(at, dtype=float), GOAL, np.full(2, 31.5), np.full(2, 30.0))
+    return torch.from_numpy(picture(rooms))
+
+
+def test_the_straight_line_leads_from_dot_to_dot():
+    here = np.array([[20.0, 40.0], [12.0, 50.0]])
+    acted = video_nwm.straight(TensorDict({"pixels": shown(here), "desired_goal": shown(GOAL)}, [2]))
+    expected = torch.tensor([[LONGEST_STEP, 0.0], [0.0, -LONGEST_STEP]])
+    torch.testing.assert_close(acted["action"], expected, atol=1e-4, rtol=0)
+
+
+def test_pictures_are_the_more_alike_the_nearer_their_dots(monkeypatch):
+    monkeypatch.setattr(video_nwm, "IMAGE_SIZE", 64)
+    places = [GOAL - shift for shift in (0.0, 3.0, 8.0)]
+    goal = shown(GOAL).flatten(1).float()
+    apart = torch.stack([video_nwm.blurred_difference(shown(at).flatten(1).float(), goal) for at in places])
+    assert apart.shape == (3, 2, 1) and bool((apart.diff(dim=0) > 0).all()) and bool((apart[0] == 0).all())
+
+
+def test_the_page_tells_what_was_reached():
+    one = {"name": "lines", "seed": 0, "rate": 0.5, "interval": [0.3, 0.7], "mean_length_reached": None}
+    facts = {"runs": [{**one, "playing_cpu_seconds": 3.0}], "command": "it", "torch": "2"}
+    assert "| NWM, straight lines (the paper's planner) | 0 | 50% | 30% to 70% |  | 3 |" in video_nwm.page(facts)
