@@ -172,8 +172,8 @@ TASKS: dict[str, Task] = {
     "MinAtar-Breakout-10": Task(
         "MinAtar/Breakout-v1", 1.5, 30_000, seeds=(0,), options={"from_pixels": True, "image_size": 10},
         evaluate_every=2_000, episodes=50,
-        changes={"DIAMOND": {}, "IRIS": {"grid": 5}, "Delta-IRIS": ONE_TOKEN},
-        steps_of={"IRIS": 20_000, "Delta-IRIS": 20_000},
+        changes={"DIAMOND": {}, "IRIS": {"grid": 5}, "Delta-IRIS": ONE_TOKEN, "STORM": {}},
+        steps_of={"IRIS": 20_000, "Delta-IRIS": 20_000, "STORM": 20_000},
     ),
 }  # fmt: skip
 
@@ -261,17 +261,28 @@ def _run_in(folder: Path, task: Task) -> dict[str, Any] | None:
     return {**made, "cpu_seconds": None, "seconds": None}
 
 
+def known(key: str, task: Task, published: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a task: those that are kept here, and those of the page of which no longer one is."""
+    here = [run for folder in sorted((RUNS / key).glob("*")) if (run := _run_in(folder, task)) is not None]
+    runs = {(run["agent"], run["seed"]): run for run in published.get("tasks", {}).get(key, {}).get("runs", [])}
+    for run in here:
+        before = runs.get((run["agent"], run["seed"]))
+        if before is None or len(run["curve"]) >= len(before["curve"]):
+            runs[run["agent"], run["seed"]] = run
+    return [runs[name] for name in sorted(runs)]
+
+
 def write() -> None:
     """The page, its numbers, its curves."""
-    found = {
-        key: [run for folder in sorted((RUNS / key).glob("*")) if (run := _run_in(folder, task)) is not None]
-        for key, task in TASKS.items()
-    }
+    file = OUT / "agents.json"
+    published = json.loads(file.read_text()) if file.is_file() else {}
+    found = {key: known(key, task, published) for key, task in TASKS.items()}
     tasks = {key: {**asdict(task), "runs": found[key]} for key, task in TASKS.items() if found[key]}
-    games = [json.loads(file.read_text()) for file in sorted((RUNS / "tic-tac-toe").glob("*/result.json"))]
+    games = [json.loads(game.read_text()) for game in sorted((RUNS / "tic-tac-toe").glob("*/result.json"))]
+    games = games or published.get("tic_tac_toe", [])
     facts = {"torch": torch.__version__, "command": "python -m benchmarks.agents", "tasks": tasks, "tic_tac_toe": games}
     text = json.dumps(facts, indent=1, default=str) + "\n"
-    (OUT / "agents.json").write_text(text)
+    file.write_text(text)
     (OUT / "agents.md").write_text(page(json.loads(text)))
     draw(json.loads(text), OUT / "media" / "agents.svg")
 

@@ -27,7 +27,7 @@ from wmcomponents.models.loading import load
 from wmcomponents.training import ConstantThenDecay, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
-FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero")
+FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero", "STORM")
 ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
 
 
@@ -222,11 +222,14 @@ def main() -> None:
                 print(f"{family} {env_id} seed {seed}: {made['seconds']} s {short}", flush=True)
     if arguments.no_table:
         return
-    fits = [json.loads(file.read_text()) for file in sorted(arguments.runs.glob("*-[0-9].json"))]
-    fits = [one for one in fits if one["family"] in FAMILIES]
+    page = arguments.out / "learning.json"
+    published = json.loads(page.read_text())["fits"] if page.is_file() else []
+    here = [json.loads(file.read_text()) for file in sorted(arguments.runs.glob("*-[0-9].json"))]
+    known = {(one["family"], one["env"], one["seed"]): one for one in [*published, *here]}  # those of here come last
+    fits = [known[name] for name in sorted(known) if name[0] in FAMILIES]
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "learning.json").write_text(json.dumps(facts, indent=1) + "\n")
+    page.write_text(json.dumps(facts, indent=1) + "\n")
     (arguments.out / "learning.md").write_text(table(fits))
     draw("learning", arguments.out)
 

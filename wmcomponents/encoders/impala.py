@@ -6,6 +6,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 
 from wmcomponents.component import Component
+from wmcomponents.nn import NormalizePixels
 
 
 class ImpalaBlock(nn.Module):
@@ -27,7 +28,7 @@ class ImpalaBlock(nn.Module):
 class ImpalaEncoder(Component):
     """Encoder of images: stacks of a convolution, a pool that halves the resolution and residual blocks; flattened.
 
-    Pixels enter as ``x / 255``.
+    Pixels enter as ``x / 255``, or as ``pixels`` says.
 
     Keys:
         | key | shape | dtype | |
@@ -41,6 +42,8 @@ class ImpalaEncoder(Component):
         blocks: residual blocks of a stack.
         in_keys: the image.
         out_keys: the embedding.
+        pixels: from images, 0 to 255 with channels last, to channels first; ``NormalizePixels`` by means and deviations
+            lets what is small and dark be seen beside what is large and bright.
 
     Reference: Espeholt et al., IMPALA (2018), figure 3, the large architecture without its last layer.
 
@@ -57,10 +60,12 @@ class ImpalaEncoder(Component):
         blocks: int = 2,
         in_keys: Sequence[NestedKey] = ("pixels",),
         out_keys: Sequence[NestedKey] = ("embed",),
+        pixels: NormalizePixels | None = None,
     ) -> None:
         super().__init__(in_keys, out_keys)
         height, width, image_channels = image_shape
         self.image_shape = (height, width, image_channels)
+        self.pixels = pixels
         inputs = (image_channels, *channels[:-1])
         self.stacks = nn.ModuleList(
             nn.Sequential(
@@ -76,7 +81,8 @@ class ImpalaEncoder(Component):
 
     def compute(self, pixels: Tensor) -> Tensor:
         """``[*B, H, W, C]``, from 0 to 255, to ``[*B, out_features]``."""
-        x = pixels.reshape(-1, *self.image_shape).permute(0, 3, 1, 2).float() / 255.0
+        images = pixels.reshape(-1, *self.image_shape)
+        x = images.permute(0, 3, 1, 2).float() / 255.0 if self.pixels is None else self.pixels(images)
         for stack in self.stacks:
             x = stack(x)
         return x.relu().flatten(1).reshape(*pixels.shape[:-3], self.out_features)

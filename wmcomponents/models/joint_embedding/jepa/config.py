@@ -19,6 +19,9 @@ class JEPANetworkConfig:
         predictor: ``"gru"``, whose state is the embedding, or ``"mlp"``, which adds a change to it.
         vectors: how numbers enter: ``"raw"``, or ``"standardize"`` (zero mean and unit variance, fitted to data before
             training).
+        pixel_mean: of each channel of images, for pixels from 0 to 1, that is subtracted; empty where pixels enter as they
+            are.
+        pixel_std: deviation of each channel that it is divided by; as many as ``pixel_mean``.
     """
 
     latent: int = 512
@@ -27,6 +30,8 @@ class JEPANetworkConfig:
     units: int = 256
     predictor: Literal["gru", "mlp"] = "gru"
     vectors: Literal["raw", "standardize"] = "raw"
+    pixel_mean: tuple[float, ...] = ()
+    pixel_std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from wmcomponents.codecs import ObservationGroups, Standardize
 from wmcomponents.codecs.action import ActionVector
 from wmcomponents.dynamics import ActionGRU, ResidualPredictor
 from wmcomponents.encoders import BoardEncoder, ImpalaEncoder, MLPEncoder, MultiEncoder
+from wmcomponents.models.joint_embedding.embedding_encoder import channel_scale
 from wmcomponents.models.joint_embedding.jepa.config import JEPAConfig
 from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss
 from wmcomponents.pretrained import PretrainedModel
@@ -58,10 +59,11 @@ class JEPA(PretrainedModel):
         self.action_vector = ActionVector(action_spec)
         size = self.action_vector.size
         numbers = ObservationGroups.from_spec(observation_spec).vector_size
+        pixels = channel_scale(n.pixel_mean, n.pixel_std, observation_spec)
         self.encoder = MultiEncoder(
             observation_spec,
             vectors=partial(MLPEncoder, units=n.units, layers=2),
-            images=partial(ImpalaEncoder, channels=n.channels, blocks=n.blocks),
+            images=partial(ImpalaEncoder, channels=n.channels, blocks=n.blocks, pixels=pixels),
             boards=partial(BoardEncoder, units=n.units),
             transform=Standardize(numbers) if n.vectors == "standardize" else None,
         )
