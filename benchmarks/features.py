@@ -89,9 +89,9 @@ SIZES: dict[str, Any] = {
     **SCALE, "predictor": "mlp", "units": 512, "latent": 128, "channels": (8, 16, 32), "blocks": 0,
     "similarity": 3.0,
 }  # fmt: skip
-"""A perceptron learns how the dot moves in a fifth of a GRU's updates, and convolutions alone cost half as much. A
-quarter of the published weight of temporal similarity, and the dot is told better: after 1,000 updates and 20 steps it is
-foretold to 9 pixels in place of 12."""
+"""A perceptron learns how the dot moves in a fifth of a GRU's updates, and convolutions alone cost half as much.
+With a quarter of the published weight of temporal similarity the dot is told better: after 1,000 updates and 20 steps
+it is foretold to 9 pixels in place of 12."""
 
 NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse_dynamics": 0.0}
 UNAIDED = {**NO_TERM, "against_collapse": "none"}

@@ -44,9 +44,7 @@ def run(world: str, seed: int, rounds: int) -> dict[str, Any]:
     cpu, wall = time.process_time(), time.perf_counter()
     goals = GoalWorldModel(model, GoalReward(model))
     seed_everything(seed)
-    agent = SB3Agent(
-        "ppo", goals, view="latent", dreams=DREAMS, horizon=HORIZON, round_steps=ROUND, seed=seed, **PPO
-    )
+    agent = SB3Agent("ppo", goals, view="latent", dreams=DREAMS, horizon=HORIZON, round_steps=ROUND, seed=seed, **PPO)
     starts = ReplayStarts(goals, replay.sample, pool_size=16_384, seed=seed)
     experience = Experience(goals, replay.sample, starts=starts, seed=seed)
     curve = []

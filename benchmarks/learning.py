@@ -27,7 +27,10 @@ from wmcomponents.models.loading import load
 from wmcomponents.training import ConstantThenDecay, Trainer, seed_everything
 
 BURN_IN, KS, HELD_OUT_SEQUENCES, DREAMS = 5, (1, 5, 10, 15), 1024, 16
-FAMILIES = ("WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero", "STORM")
+FAMILIES = (
+    "WorldModels", "PlaNet", "DreamerV1", "DreamerV2", "DreamerV3", "TDMPC2", "MuZero", "EfficientZero",
+    "STORM",
+)  # fmt: skip
 ENVS = {"CartPole-v1": (0, 1, 2), "Pendulum-v1": (0, 1, 2), "MinAtar/Breakout-v1": (0,)}
 
 

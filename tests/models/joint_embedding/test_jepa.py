@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torch import nn
 from torchrl.data import Bounded, Composite, Unbounded
 
-from wmcomponents.models import JEPA, JEPAConfig, JEPALoss, JEPALossConfig
+from wmcomponents.models import JEPA, MODELS, JEPAConfig, JEPALoss, JEPALossConfig
 from wmcomponents.objectives.collapse.sequences import SIGReg
 
 SIZES = {"latent": 6, "units": 8, "horizon": 4, "vectors": "raw"}
@@ -132,3 +132,28 @@ def test_what_cannot_be_is_refused():
         made(predictor="rnn")
     with pytest.raises(TypeError, match="predictor"):
         JEPALoss(nn.Linear(1, 1))
+
+
+SCALE = {"pixel_mean": (0.2, 0.0, 0.4), "pixel_std": (0.1, 1.0, 0.5)}
+
+
+def seeing(**changes):
+    torch.manual_seed(0)
+    images = Composite(pixels=Bounded(0, 255, (32, 32, 3), dtype=torch.uint8))
+    return JEPA(JEPAConfig.tiny(channels=(2,), **{**SIZES, **changes}), images, Bounded(-1, 1, (2,)))
+
+
+def test_channels_are_brought_to_the_scale_that_is_given():
+    scaled, plain = seeing(**SCALE), seeing()
+    image = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(SCALE[name]) for name in ("pixel_mean", "pixel_std"))
+    by_hand = 255.0 * (image / 255.0 - mean) / std
+    torch.testing.assert_close(scaled.encode({"pixels": image}), plain.encode({"pixels": by_hand}))
+
+
+@pytest.mark.parametrize("family", ["JEPA", "PLDM", "LeWM"])
+def test_a_scale_of_other_channels_is_refused(family):
+    kind = MODELS[family]
+    images = Composite(pixels=Bounded(0, 255, (32, 32, 3), dtype=torch.uint8))
+    with pytest.raises(ValueError, match="each of the images' 3 channels; got 2 and 1"):
+        kind(kind.config_class.tiny(pixel_mean=(0.5, 0.5), pixel_std=(0.5,)), images, Bounded(-1, 1, (2,)))
