@@ -250,7 +250,8 @@ def kept(name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, 
 
 def told_of(plans: Plans) -> str:
     """Of a planner, in words."""
-    tried = f"{plans.iterations} iterations of {plans.candidates} sequences of {plans.horizon} moves"
+    tried = f"{plans.candidates} sequences of {plans.horizon} moves"
+    tried = tried if plans.iterations == 1 else f"{plans.iterations} iterations of {tried}"
     return f"{tried}, {plans.executed} executed"
 
 
@@ -289,14 +290,25 @@ def page(facts: dict[str, Any]) -> str:
         else:
             row += ["", "", "", ""]
         lines.append(f"| {' | '.join(map(str, row))} |")
+    if facts["agents"]:
+        lines += ["", "## An agent that learned in a dream alone", ""]
+        lines += ["Stable-Baselines3's PPO, paid by `GoalReward` in the first world's dreams, in the same real rooms."]
+        lines += ["", "| agent | seed | dreamed steps | reached | 95 % interval | CPU s |", "|---|---|---|---|---|---|"]
+    for one in facts["agents"]:
+        for look in one["curve"]:
+            low, high = look["interval"]
+            last = f"{one['cpu_seconds']:.0f}" if look is one["curve"][-1] else ""
+            cells = [one["agent"], one["seed"], f"{look['dreamed_steps']:,}", f"{look['rate']:.0%}"]
+            lines.append(f"| {' | '.join(map(str, [*cells, f'{low:.0%} to {high:.0%}', last]))} |")
     lines += [
         "",
         "## How it was measured",
         "",
         f"`{facts['command']}` with torch {facts['torch']}, one thread a run, beside other work. Images have",
         f"{IMAGE_SIZE} pixels a side; walks have {EPISODE} steps, and a move is kept with probability {REPEAT};",
-        f"{UPDATES:,} updates of {BATCH} sequences of {LENGTH} steps, `tiny` presets but for what is named. The",
-        f"planner is iCEM: {told_of(Plans())}; where a transformer predicts, {told_of(FEWER)}.",
+        f"updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that the script names. The",
+        f"planner is iCEM, whose best sequence is executed: {told_of(Plans())}; of the first world",
+        f"{told_of(WORLDS['jepa-long'].plans)}; where a transformer predicts, {told_of(FEWER)}.",
         "Plans are judged by the sum of distances of features to those of the goal (means of squares); reached it is",
         "at 4.5 of 64 pixels,",
         "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",
@@ -320,10 +332,12 @@ def main() -> None:
             for name in given.worlds:
                 kept(name, seed, lambda n=name, s=seed: run(n, s))
     files = [RUNS / f"{name}-{seed}.json" for name in (*WORLDS, "random") for seed in range(10)]
+    agents = sorted(RUNS.glob("agent-*.json"))
     facts = {
         "torch": torch.__version__, "command": "python -m benchmarks.features",
         "worlds": {name: world.told for name, world in WORLDS.items()} | {"random": "random walk"},
         "runs": [json.loads(file.read_text()) for file in files if file.is_file()],
+        "agents": [json.loads(file.read_text()) for file in agents],
     }  # fmt: skip
     (OUT / "features.json").write_text(json.dumps(facts, indent=1) + "\n")
     (OUT / "features.md").write_text(page(facts))

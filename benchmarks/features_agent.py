@@ -14,14 +14,15 @@ from torchrl.data import TensorDictReplayBuffer
 
 from benchmarks.features import ENV, IMAGE_SIZE, REPEAT, RUNS, fitted, played
 from wmcomponents.data import collect, make_env, make_replay
-from wmcomponents.dream import Experience, GoalReward, GoalWorldModel, ReplayStarts
+from wmcomponents.dream import GoalReward, GoalWorldModel, ReplayStarts
+from wmcomponents.dream.experience import Experience
 from wmcomponents.integrations.sb3_agent import SB3Agent
 from wmcomponents.training import seed_everything
 
 GOAL_STEPS, WALK = 40_000, 5
 """Real steps that tell the dreams where to begin and what to reach, and steps of each walk."""
 
-ROUNDS, LOOK_EVERY, ROUND, DREAMS, HORIZON = 80, 20, 8_192, 128, 64
+ROUNDS, LOOK_EVERY, ROUND, DREAMS, HORIZON = 160, 40, 8_192, 128, 64
 PPO: dict[str, Any] = {
     "n_epochs": 6, "batch_size": 1024, "learning_rate": 5e-4, "gamma": 0.98, "ent_coef": 0.0,
     "policy_kwargs": {"net_arch": [256, 256], "activation_fn": torch.nn.ReLU},

@@ -228,7 +228,9 @@ def film(model: PretrainedModel, env_id: str, seed: int, folder: Path, file: Pat
 def figures(found: HorizonErrors) -> dict[str, Any]:
     """What the page shows of the errors."""
     (key,) = found.observation
-    image = found.observation[key]
+    image, psnr = found.observation[key], None
+    if image.metric != "error rate":  # small boards are counted by their cells
+        psnr = {who: [digits(decibels(getattr(image, who)[k - 1]), 4) for k in KS] for who in ("model", "copy", "mean")}
     return {
         "errors": at_horizons(
             {
@@ -239,9 +241,7 @@ def figures(found: HorizonErrors) -> dict[str, Any]:
             },
             KS,
         ),
-        "psnr": {
-            who: [digits(decibels(getattr(image, who)[k - 1]), 4) for k in KS] for who in ("model", "copy", "mean")
-        },
+        "psnr": psnr,
         "detections": {
             name: {**finite(vars(one)), "rate": digits(one.real / sum(found.rows))}
             for name, one in found.detections.items()

@@ -14,6 +14,7 @@ from benchmarks import (
     dream_only_page,
     dreamer_update,
     families,
+    features,
     features_pointmaze,
     learning,
     openings,
@@ -21,6 +22,7 @@ from benchmarks import (
     pixel_speed,
     planning,
     play_latency,
+    playable_page,
     plots,
     probes,
     report,
@@ -32,6 +34,7 @@ from benchmarks import (
 from tests.support.pages import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
+FILMS = FOLDER / "media" / "films.json"
 
 
 def facts(name):
@@ -54,9 +57,7 @@ PAGES = {
     "demo": lambda: demo_table.table(facts("demo")["demo"], facts("demo")["ppo_on_the_real_environment"]),
     "agents": lambda: agents_page.page(facts("agents")),
     "planning": lambda: planning.table(facts("planning")),
-    "pixels": lambda: pixel_page.table(
-        facts("pixels"), film_names(), json.loads((FOLDER / "media" / "films.json").read_text())
-    ),
+    "pixels": lambda: pixel_page.table(facts("pixels"), film_names(), json.loads(FILMS.read_text())),
 }
 
 
@@ -68,6 +69,8 @@ TABLES = {
     "search": lambda: search.page(facts("search")),
     "ring_attention": lambda: ring_attention.page(facts("ring_attention")),
     "probes": lambda: probes.page(facts("probes")),
+    "features": lambda: features.page(facts("features")),
+    "playable": lambda: playable_page.table(facts("playable"), film_names(), json.loads(FILMS.read_text())),
     "play_latency": lambda: play_latency.page_of(facts("play_latency")),
 }
 """Pages of one table, without a figure."""
