@@ -4,7 +4,7 @@ import argparse
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ LEADS = {
         "Frames of Atari's size, 64x64 with 18 actions, models of the paper's size with random weights, dreamt by a "
         "`Simulator` that decodes every one of them. IRIS: one real frame is encoded, and 20 steps follow, whose last "
         "rebuilds the context, which is full by then; Delta-IRIS: likewise, within its context. DIAMOND: one step from "
-        "a full context, three steps of Euler's, reward and termination. `bare` calls the same matrix products and "
+        "a full context, three steps of Euler's, reward and termination. STORM: 20 steps behind one frame, as IRIS. "
+        "Genie: one frame behind one, its case study's size, by 25 rounds of MaskGIT as published and by 8. LWM: one "
+        "frame of 64 codes behind one, from the cache. `bare` calls the same matrix products and "
         "convolutions again, with the same weights, shapes and strides, and nothing between them; it is left out from "
         "{many:.0f} GFLOP on. Rates are frames a second. Memory is what the process took at its peak beyond what it "
         "had before the model was built (on a GPU: torch's allocator)."
@@ -76,6 +78,9 @@ class World:
         goals: largest gap to the floor, by batch.
         preset: of the paper's size.
         past: real frames that are seen before the first call.
+        family: of ``MODELS``; its own name where it is measured in one form.
+        changes: of the preset.
+        batches: that are measured.
     """
 
     steps: int = 20
@@ -83,12 +88,22 @@ class World:
     goals: tuple[float | None, ...] = (None, None, None)
     preset: str = "atari"
     past: int = 1
+    family: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+    batches: tuple[int, ...] = BATCHES
 
+
+OUTCOMES = {"outcome_blocks": 1}
+"""Reward and end beside Genie's frames, which it does not have as published."""
 
 WORLDS = {
     "IRIS": World(goals=(5.0, 1.9, 1.5)),
     "DeltaIRIS": World(),
     "Diamond": World(steps=1, begins=False, goals=(1.6, 1.3, 1.3), past=4),
+    "STORM": World(),
+    "Genie, 25 rounds": World(1, preset="coinrun", family="Genie", changes={"rounds": 25, **OUTCOMES}, batches=(1,)),
+    "Genie, 8 rounds": World(1, preset="coinrun", family="Genie", changes={"rounds": 8, **OUTCOMES}, batches=(1,)),
+    "LWM": World(1, preset="size200m", batches=(1,)),
 }
 FAMILIES = list(WORLDS)
 
@@ -114,11 +129,12 @@ class FrameStarts(Starts):
         return self.model.observe_last(before, action, {self.key: self.pixels[:count]}, is_init, noise)
 
 
-def build(family: str, preset: str, device: str = "cpu") -> PretrainedModel:
-    """A model with fresh weights, for Atari's frames."""
+def build(name: str, device: str = "cpu") -> PretrainedModel:
+    """A model of ``WORLDS`` with fresh weights, for Atari's frames."""
     torch.manual_seed(0)
+    world = WORLDS[name]
     pixels = Composite(pixels=Bounded(0, 255, torch.Size([SIDE, SIDE, 3]), dtype=torch.uint8))
-    return make_model(family, preset, pixels, OneHot(ACTIONS)).to(device).eval()
+    return make_model(world.family or name, world.preset, pixels, OneHot(ACTIONS), **world.changes).to(device).eval()
 
 
 def dreaming(model: PretrainedModel, world: World, rows: int, device: str) -> Callable[[], None]:
@@ -126,8 +142,8 @@ def dreaming(model: PretrainedModel, world: World, rows: int, device: str) -> Ca
     simulator = Simulator(
         model, FrameStarts(model, rows, world.past, device), batch_size=rows, print_fn=lambda told: print(f"  {told}")
     )
-    number = torch.arange(rows, device=device) % ACTIONS
-    action = torch.nn.functional.one_hot(number, ACTIONS)
+    choices = model.action_spec.shape[-1]
+    action = torch.nn.functional.one_hot(torch.arange(rows, device=device) % choices, choices)
     simulator.reset()
 
     def call() -> None:
@@ -145,10 +161,10 @@ def dream(setup: Setup, families: list[str], batches: tuple[int, ...] = BATCHES)
     for family in families:
         world = WORLDS[family]
         goals: dict[int, float | None] = dict(zip(BATCHES, world.goals, strict=True))
-        for batch in batches:
+        for batch in [batch for batch in batches if batch in world.batches]:
             gc.collect()
             before = resident()
-            model = build(family, world.preset, setup.device)
+            model = build(family, setup.device)
             call = dreaming(model, world, batch, setup.device)
             peak = peak_memory(call, setup.device)
             with BareCalls(model) as bare, FlopCount() as counted:
@@ -217,7 +233,7 @@ def cache(
     """Two rows for each batch but the largest: a step of IRIS from its cache, and without one."""
     rows = []
     for batch in [batch for batch in batches if batch < max(BATCHES) and "IRIS" in families]:
-        model = build("IRIS", WORLDS["IRIS"].preset, setup.device)
+        model = build("IRIS", setup.device)
         state, action, sequence, noise = contexts(model, batch, frames, setup.device)
         runs = {
             "cached": lambda: model.imagine_inplace(state, action, noise),  # noqa: B023

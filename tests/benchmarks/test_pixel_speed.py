@@ -2,6 +2,7 @@
 
 import json
 import mmap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from torch import nn
 
 from benchmarks import measuring, pixel_speed
 from benchmarks.measuring import BareCalls, FlopCount, Setup, peak_memory, resident, row
-from benchmarks.pixel_speed import World
 
 QUICK = Setup(repeats=1, threads=1, cpu_time=True)
 
@@ -19,18 +19,18 @@ def small(monkeypatch):
     monkeypatch.setattr(measuring, "GEMM", 8)
     monkeypatch.setattr(pixel_speed, "SIDE", 16)
     for name in pixel_speed.FAMILIES:
-        kept = pixel_speed.WORLDS[name]
-        monkeypatch.setitem(pixel_speed.WORLDS, name, World(2, kept.begins, kept.goals, "tiny", kept.past))
+        kept = replace(pixel_speed.WORLDS[name], steps=2, preset="tiny", batches=(2,))
+        monkeypatch.setitem(pixel_speed.WORLDS, name, kept)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", pixel_speed.FAMILIES)
+@pytest.mark.parametrize("family", [name for name in pixel_speed.FAMILIES if name != "Genie, 25 rounds"])
 def test_a_dream_is_measured_beside_its_floor_and_its_bare_calls(small, family):
     dreamt, bare = pixel_speed.dream(QUICK, [family], batches=(2,))
     assert (dreamt["variant"], bare["variant"]) == ("dream", "bare")
     assert dreamt["gap"] > 0 and dreamt["gflop"] == bare["gflop"] > 0
     assert {"peak_mib", "state_mib", "rate"} <= set(dreamt)
-    assert dreamt["profile"]["ops"] > 0 and dreamt["profile"]["conv_share"] > 0
+    assert dreamt["profile"]["ops"] > 0 and (dreamt["profile"]["conv_share"] > 0) == (not family.startswith("Genie"))
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def test_iris_is_measured_with_and_without_its_cache(small):
 
 @torch.no_grad()
 def test_what_is_written_without_a_cache_is_what_the_cache_writes(small):
-    model = pixel_speed.build("IRIS", "tiny")
+    model = pixel_speed.build("IRIS")
     state, action, sequence, noise = pixel_speed.contexts(model, 2, 3, "cpu")
     written = pixel_speed.uncached(model.dynamics, sequence, noise["tokens"])
     torch.testing.assert_close(model.imagine(state, action, noise).state["tokens"], written)
