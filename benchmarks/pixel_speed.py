@@ -52,7 +52,7 @@ LEADS = {
         "rebuilds the context, which is full by then; Delta-IRIS: likewise, within its context. DIAMOND: one step from "
         "a full context, three steps of Euler's, reward and termination. STORM: 20 steps behind one frame, as IRIS. "
         "Genie: one frame behind one, its case study's size, by 25 rounds of MaskGIT as published and by 8. LWM: one "
-        "frame of 64 codes behind one, from the cache. `bare` calls the same matrix products and "
+        "frame of 256 codes behind one, from the cache. `bare` calls the same matrix products and "
         "convolutions again, with the same weights, shapes and strides, and nothing between them; it is left out from "
         "{many:.0f} GFLOP on. Rates are frames a second. Memory is what the process took at its peak beyond what it "
         "had before the model was built (on a GPU: torch's allocator)."
