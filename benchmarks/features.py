@@ -318,6 +318,13 @@ def page(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def latest(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last of each run, worlds in their order."""
+    runs = {(one.get("agent", ""), one.get("name", one.get("world")), one["seed"]): one for one in found}
+    order = [*WORLDS, "random"]
+    return [runs[key] for key in sorted(runs, key=lambda key: (key[0], order.index(key[1]), key[2]))]
+
+
 def main() -> None:
     """Fit and play what is missing and write the page."""
     parser = argparse.ArgumentParser(description="worlds of features in two rooms")
@@ -333,13 +340,15 @@ def main() -> None:
                 kept(name, seed, lambda n=name, s=seed: run(n, s))
     files = [RUNS / f"{name}-{seed}.json" for name in (*WORLDS, "random") for seed in range(10)]
     agents = sorted(RUNS.glob("agent-*.json"))
+    page_file = OUT / "features.json"
+    published = json.loads(page_file.read_text()) if page_file.is_file() else {"runs": [], "agents": []}
     facts = {
         "torch": torch.__version__, "command": "python -m benchmarks.features",
         "worlds": {name: world.told for name, world in WORLDS.items()} | {"random": "random walk"},
-        "runs": [json.loads(file.read_text()) for file in files if file.is_file()],
-        "agents": [json.loads(file.read_text()) for file in agents],
+        "runs": latest([*published["runs"], *(json.loads(file.read_text()) for file in files if file.is_file())]),
+        "agents": latest([*published["agents"], *(json.loads(file.read_text()) for file in agents)]),
     }  # fmt: skip
-    (OUT / "features.json").write_text(json.dumps(facts, indent=1) + "\n")
+    page_file.write_text(json.dumps(facts, indent=1) + "\n")
     (OUT / "features.md").write_text(page(facts))
 
 

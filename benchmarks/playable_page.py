@@ -22,8 +22,7 @@ INTRODUCTION = f"""\
 # Worlds that are played, learned from films
 
 Can a game be played that was learned from films alone? Genie is fitted to {REAL_STEPS:,} frames of random play without
-a single action; its codes are compared with the actions that were taken afterwards. GenieRedux-G is given the actions,
-as IRIS and DIAMOND are.
+a single action; its codes are compared with the actions that were taken afterwards.
 """
 
 METHOD = f"""\
@@ -51,17 +50,27 @@ def report(runs: Path, out: Path) -> None:
     """Write the page and its films."""
     media = out / "media"
     media.mkdir(parents=True, exist_ok=True)
-    fits = [json.loads(file.read_text()) for file in sorted(runs.glob("Genie*-[0-9].json"))]
-    for one in fits:
+    page = out / "playable.json"
+    published = json.loads(page.read_text()) if page.is_file() else {"fits": [], "agents": []}
+    here = [json.loads(file.read_text()) for file in sorted(runs.glob("Genie*-[0-9].json"))]
+    for one in here:
         name = run_name(one["family"], one["env"], one["seed"])
         film = next(runs / f"{name}{suffix}" for suffix in FILMS if (runs / f"{name}{suffix}").is_file())
         shutil.copyfile(film, media / film.name)
-    agents = [json.loads(file.read_text()) for file in sorted(runs.glob("agent-*.json"))]
+    played = [json.loads(file.read_text()) for file in sorted(runs.glob("agent-*.json"))]
+    fits = latest([*published["fits"], *here], "family", "env", "seed")
+    agents = latest([*published["agents"], *played], "family", "agent", "seed")
     others = json.loads((out / "pixels.json").read_text())["fits"] if (out / "pixels.json").is_file() else []
     beside = [one for one in others if one["env"] == MINATAR and one["seed"] == 0]
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "fits": fits, "beside": beside, "agents": agents}
-    (out / "playable.json").write_text(json.dumps(facts, indent=1) + "\n")
+    page.write_text(json.dumps(facts, indent=1) + "\n")
     write(out)
+
+
+def latest(found: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """The last of those that agree in these entries, sorted by them, those without a family last."""
+    last = {tuple(one[name] for name in names): one for one in found}
+    return [last[key] for key in sorted(last, key=lambda key: (key[0] == "", key))]
 
 
 def write(out: Path) -> None:
@@ -92,7 +101,8 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         lines += [f"![{name}: reality beside the dream](media/{file})", ""]
         lines += [f"***{name}.** {shown[file]}*" if file in shown else f"***{name}.***", ""]
     lines.append(METHOD)
-    for (family, env_id), world in GAMES.items():
+    shown_here = {(one["family"], one["env"]) for one in fits}
+    for (family, env_id), world in [(key, world) for key, world in GAMES.items() if key in shown_here]:
         lines.append(f"- {FAMILIES[family]} is shown {env_id} as {world.says}.")
     lines += ["", "```bash", *(command(one) for one in fits), "```", ""]
     return "\n".join([*lines, f"Numbers of every fit: [playable.json](playable.json). Torch {facts['torch']}.", ""])
@@ -159,7 +169,8 @@ def beside(facts: Mapping[str, Any]) -> list[str]:
         psnr, moving = own[0]["psnr"][who], own[0]["errors"]["moving parts"][who]
         cells = [" / ".join(f"{x:.1f}" for x in psnr), " / ".join(f"{x:.3f}" for x in moving)]
         lines += row_of([f"*{who}*", *cells, "", "", ""])
-    return ["## Beside worlds of the same data", "", f"{MINATAR}, 16x16.", "", *lines, ""]
+    given = f"{MINATAR}, 16x16. GenieRedux-G is given the actions, as IRIS and DIAMOND are."
+    return ["## Beside worlds of the same data", "", given, "", *lines, ""]
 
 
 def agents(found: list[dict[str, Any]]) -> list[str]:
