@@ -22,9 +22,9 @@ from wmcomponents.training import seed_everything
 GOAL_STEPS, WALK = 40_000, 5
 """Real steps that tell the dreams where to begin and what to reach, and steps of each walk."""
 
-ROUNDS, LOOK_EVERY, ROUND, DREAMS, HORIZON = 160, 40, 8_192, 128, 64
+ROUNDS, LOOK_EVERY, ROUND, DREAMS, HORIZON = 360, 90, 8_192, 128, 64
 PPO: dict[str, Any] = {
-    "n_epochs": 6, "batch_size": 1024, "learning_rate": 5e-4, "gamma": 0.98, "ent_coef": 0.0,
+    "n_epochs": 5, "batch_size": 1024, "learning_rate": 5e-4, "gamma": 0.97, "ent_coef": 0.004, "gae_lambda": 0.95,
     "policy_kwargs": {"net_arch": [256, 256], "activation_fn": torch.nn.ReLU},
 }  # fmt: skip
 
