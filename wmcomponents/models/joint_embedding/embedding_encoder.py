@@ -92,7 +92,8 @@ def channel_scale(mean: Sequence[float], std: Sequence[float], observation_spec:
     channels = groups.image_shape[-1] if groups.image_keys else 0
     if not len(mean) == len(std) == channels:
         raise ValueError(
-            f"pixel_mean and pixel_std are numbers of each of the images' {channels} channels; got {len(mean)} and {len(std)}."
+            f"pixel_mean and pixel_std are numbers of each of the images' {channels} channels; got {len(mean)} and "
+            f"{len(std)}."
         )
     return NormalizePixels(mean, std)
 

@@ -19,8 +19,8 @@ class JEPANetworkConfig:
         predictor: ``"gru"``, whose state is the embedding, or ``"mlp"``, which adds a change to it.
         vectors: how numbers enter: ``"raw"``, or ``"standardize"`` (zero mean and unit variance, fitted to data before
             training).
-        pixel_mean: of each channel of images, for pixels from 0 to 1, that is subtracted; empty where pixels enter as they
-            are.
+        pixel_mean: of each channel of images, for pixels from 0 to 1, that is subtracted; empty where pixels enter as
+            they are.
         pixel_std: deviation of each channel that it is divided by; as many as ``pixel_mean``.
     """
 
