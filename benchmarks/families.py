@@ -38,8 +38,8 @@ PATCHES = {
 }
 """Of ``tiny`` presets that are for smaller images."""
 
-PAPER_PATCHES = {"Oasis": {"network.autoencoder.patch": 16}}
-"""Of presets whose patches do not fill images of 64 pixels a side."""
+PAPER_PATCHES = {"NWM": {"motion": "sum"}, "Oasis": {"network.autoencoder.patch": 16}}
+"""Of presets that are for other images than those of 64 pixels a side, or for other actions."""
 
 OBSERVATIONS = (
     Composite(observation=Unbounded(24)),

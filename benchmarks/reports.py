@@ -19,6 +19,7 @@ DATA = {
     "cartpole": "CartPole-v1 --steps 8000 --repeat-probability 0.3",
     "pendulum": "Pendulum-v1 --steps 10000 --repeat-probability 0.5",
     "breakout": f"{SCREEN} --steps 10000 --repeat-probability 0.5",
+    "rooms": "wmcomponents/TwoRooms-v0 --image-size 16 --steps 2000 --repeat-probability 0.9",
 }
 """What models are fitted to, by name: the arguments of wmc collect."""
 HELD_OUT = "--steps 3000 --seed 1"
@@ -86,6 +87,12 @@ FAMILIES = {
         "breakout",
         "16 --sequence-length 8 --batch-size 8 --changes frames=4 steps=2",
         "diffusion_forcing",
+        f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
+    ),
+    "NWM": Reported(
+        "rooms",
+        "autoencoder=16 network=16 --sequence-length 8 --batch-size 4 --changes context=2",
+        "nwm",
         f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
     ),
     "Diamond": Reported("breakout", "", "diamond", PIXELS, "pixels/Diamond-MinAtar-Breakout-v1-0/model"),

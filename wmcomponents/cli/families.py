@@ -31,6 +31,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "LWM": ("tiny", "size200m", "size1b", "size3b", "size7b", "size13b"),
     "LeWM": ("tiny", "official"),
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
+    "NWM": ("tiny", "cdit_s", "cdit_b", "cdit_l", "cdit_xl"),
     "Oasis": ("tiny", "oasis_500m"),
     "PLDM": ("tiny", "official"),
     "PlaNet": ("tiny", "official"),

@@ -309,6 +309,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "LWM": LWM,
     "LeWM": LeWM,
     "MuZero": MuZero,
+    "NWM": NWM,
     "Oasis": Oasis,
     "PLDM": PLDM,
     "PlaNet": PlaNet,
