@@ -83,6 +83,18 @@ FAMILIES = {
         "oasis",
         f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
     ),
+    "AVID": Reported(
+        "breakout",
+        "base=8 adapter=8 --sequence-length 8 --batch-size 8 --changes frames=2 steps=2",
+        "avid",
+        f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
+    ),
+    "CausVid": Reported(
+        "breakout",
+        "teacher=8 ode=4 distribution=2 --sequence-length 8 --batch-size 8 --changes frames=4 solver_steps=4",
+        "causvid",
+        f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
+    ),
     "DiffusionForcing": Reported(
         "breakout",
         "16 --sequence-length 8 --batch-size 8 --changes frames=4 steps=2",

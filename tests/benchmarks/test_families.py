@@ -25,8 +25,12 @@ def test_a_dream_is_measured_beside_a_plain_loop(small):
     assert all(("against" in found) == (found["variant"] != "plain") and "goal" not in found for found in rows)
 
 
-SLOW = {"Diamond": pytest.mark.slow, "IRIS": pytest.mark.slow, "DiffusionForcing": pytest.mark.weekly}
-"""The last one's loop is that of Oasis, which is quick."""
+SLOW = {
+    "Diamond": pytest.mark.slow,
+    "IRIS": pytest.mark.slow,
+    **dict.fromkeys(["AVID", "CausVid", "DiffusionForcing"], pytest.mark.weekly),
+}
+"""The last ones' loop is that of Oasis, which is quick."""
 
 
 @pytest.mark.parametrize("family", [pytest.param(name, marks=[SLOW[name]] if name in SLOW else []) for name in MODELS])

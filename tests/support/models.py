@@ -14,6 +14,7 @@ from wmcomponents.dream import GoalReward, GoalWorldModel
 from wmcomponents.functional import EDMSampler
 from wmcomponents.heads import TwoHotHead
 from wmcomponents.models import (
+    AVID,
     DINOWM,
     GAIA1,
     IRIS,
@@ -25,6 +26,9 @@ from wmcomponents.models import (
     STORM,
     TDMPC2,
     VJEPA2AC,
+    AVIDConfig,
+    CausVid,
+    CausVidConfig,
     CDiTConfig,
     ConvAutoencoderConfig,
     DeltaIRIS,
@@ -116,6 +120,22 @@ FORCING_SIZES = DiffusionForcingConfig.tiny(
     unet=FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4),
     reward_end=RewardEndConfig(hidden=16, **DIAMOND_LEVELS),
     steps=1,
+)
+AVID_SIZES = AVIDConfig.tiny(
+    context=1,
+    frames=1,
+    base=FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4),
+    adapter=FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4),
+    reward_end=RewardEndConfig(hidden=8, **DIAMOND_LEVELS),
+    steps=1,
+)
+CAUSVID_SIZES = CausVidConfig.tiny(
+    frames=2,
+    unet=FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4),
+    trained_steps=2,
+    steps=2,
+    solver_steps=2,
+    reward_end=RewardEndConfig(hidden=8, **DIAMOND_LEVELS),
 )
 OASIS = {
     "frames": 4,
@@ -322,11 +342,12 @@ def film_world(model):
     return model
 
 
-def denoising(model):
+def denoising(model, *networks):
     """A world of diffusion over films whose frames are of order one, as after training."""
     with torch.no_grad():
-        for parameter in model.network.conv_out.parameters():
-            parameter.mul_(0.1)
+        for network in networks or ("network",):
+            for parameter in model.get_submodule(network).conv_out.parameters():
+                parameter.mul_(0.1)
     return model
 
 
@@ -380,6 +401,8 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("ensemble", lambda: Ensemble.of(lambda: dreamer(DreamerV3Config.tiny(units=16, deter=16), VECTOR, OneHot(3)), 2)),
     ("diamond", lambda: Diamond(DIAMOND_SIZES, SMALL, OneHot(3))),
     ("diffusion-forcing", lambda: denoising(DiffusionForcing(FORCING_SIZES, SMALL, OneHot(3)))),
+    ("avid", lambda: denoising(AVID(AVID_SIZES, SMALL, OneHot(3)), "base.network", "adapter.network")),
+    ("causvid", lambda: denoising(CausVid(CAUSVID_SIZES, SMALL, OneHot(3)))),
     ("oasis", lambda: oasis(OasisConfig.tiny(**OASIS), SMALL, OneHot(3))),
     ("nwm", lambda: reaching(nwm(NWMConfig.tiny(**NWM_SIZES), SMALL, Bounded(-2, 2, (2,))))),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
@@ -397,7 +420,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 OF_IMAGES = frozenset(
     {
         *{"IRIS", "DeltaIRIS", "Diamond", "DiffusionForcing", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG"},
-        *{"JEPAWM", "LWM", "NWM", "Oasis"},
+        *{"AVID", "CausVid", "JEPAWM", "LWM", "NWM", "Oasis"},
         "VJEPA2AC",
     }
 )

@@ -1,6 +1,8 @@
 """The families and their presets by name: what a mistyped one is compared with before anything heavy is imported."""
 
 PRESETS: dict[str, tuple[str, ...]] = {
+    "AVID": ("tiny", "procgen22m", "procgen71m"),
+    "CausVid": ("tiny", "video"),
     "DINOWM": ("tiny", "official"),
     "DeltaIRIS": ("tiny", "pong", "atari", "crafter"),
     "Diamond": ("tiny", "pong", "atari", "csgo", "gamengen"),

@@ -49,13 +49,14 @@ class FilmUNet(Component):
         frames: most frames.
         is_causal: whether no frame sees a later one.
         relative: whether distances in time have learned biases, too.
+        block: frames of a block, which see each other where no frame sees a later block; 1 for no blocks.
         out_channels: C_out; C if not given.
         in_keys: frames, levels, and actions where there are any.
         out_keys: the output.
 
     Raises:
-        ValueError: if the network has no level. On call, for frames of another shape, more than there may be, or
-            actions of another size.
+        ValueError: if the network has no level, or a block no frame. On call, for frames of another shape, more than
+            there may be, or actions of another size.
 
     Reference: Ho et al., Video Diffusion Models (2022), section 3; with causal attention along time as in Diffusion
     Forcing (2024).
@@ -78,6 +79,7 @@ class FilmUNet(Component):
         frames: int = 16,
         is_causal: bool = True,
         relative: bool = False,
+        block: int = 1,
         out_channels: int | None = None,
         in_keys: Sequence[NestedKey] = ("noisy", "level", "action"),
         out_keys: Sequence[NestedKey] = ("network_output",),
@@ -86,7 +88,10 @@ class FilmUNet(Component):
         super().__init__(kept, out_keys, optional_keys=kept[2:])
         if not multiples:
             raise ValueError("a U-Net has at least one level; got no multiples.")
+        if block < 1:
+            raise ValueError(f"a block has at least one frame; got {block}.")
         self.shape, self.frames, self.actions, self.is_causal = tuple(shape), frames, action, is_causal
+        self.block = block
         channels = self.shape[0]
         self.level = SineEmbedding(dim, 4 * dim)
         self.action = ActionEmbedding(action, dim, 4 * dim) if action else None
@@ -117,7 +122,7 @@ class FilmUNet(Component):
     ) -> Float[Tensor, "*batch t c_out h w"]:
         """See the table of keys."""
         x, cond = self._told(noisy, level, action, self.frames)
-        y, _ = self._along(x, cond, FilmView.whole(noisy.shape[-4], self.is_causal, self.bias, x), None)
+        y, _ = self._along(x, cond, FilmView.whole(noisy.shape[-4], self.is_causal, self.bias, x, self.block), None)
         return y.reshape(*noisy.shape[:-3], *y.shape[1:])
 
     def remember(
@@ -125,6 +130,7 @@ class FilmUNet(Component):
         noisy: Float[Tensor, "*batch t c h w"],
         level: Float[Tensor, "*batch t"] | Int[Tensor, "*batch t"],
         action: Float[Tensor, "*batch t a"] | None = None,
+        count: Int[Tensor, "b 1"] | None = None,
     ) -> list[PastFrames]:
         """What :meth:`follow` needs of the frames of the past, for each attention along time.
 
@@ -133,13 +139,16 @@ class FilmUNet(Component):
                 anything, which stand first.
             level: of each frame.
             action: of each frame.
+            count: how many frames of each row mean anything; needed where frames see others of their block.
 
         Raises:
             ValueError: if frames see later ones.
         """
         self._check_causal()
         x, cond = self._told(noisy, level, action, self.frames)
-        return self._along(x, cond, FilmView.whole(noisy.shape[-4], True, self.bias, x), None)[1]
+        count = count if self.block > 1 else None  # of single frames, none sees what stands behind it
+        view = FilmView.whole(noisy.shape[-4], True, self.bias, x, self.block, count)
+        return self._along(x, cond, view, None)[1]
 
     def follow(
         self,
@@ -156,7 +165,8 @@ class FilmUNet(Component):
             level: of each.
             action: of each.
             past: as :meth:`remember` gave it, of as many frames as the rows have at most.
-            start: how many of these frames are each row's own, which is also where its first new frame stands.
+            start: how many of these frames are each row's own, which is also where its first new frame stands; where
+                frames see others of their block, a block begins there.
 
         Returns:
             The output, and the keys and values of the new frames.
@@ -167,7 +177,7 @@ class FilmUNet(Component):
         self._check_causal()
         remembered, count = past[0].keys.shape[-2], noisy.shape[-4]
         x, cond = self._told(noisy, level, action, self.frames - remembered)
-        view = FilmView.following(start, count, remembered, self.bias, x)
+        view = FilmView.following(start, count, remembered, self.bias, x, self.block)
         y, kept = self._along(x, cond, view, past)
         return y.reshape(*noisy.shape[:-3], *y.shape[1:]), kept
 

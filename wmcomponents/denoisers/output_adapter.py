@@ -24,7 +24,7 @@ class MaskedMixture(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.weight, self.bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
     def forward(
         self, base: Float[Tensor, "*batch c h w"], adapted: Float[Tensor, "*batch c1 h w"]

@@ -17,6 +17,10 @@ from wmcomponents.functional.diffusion.context import ContextStabilization as Co
 from wmcomponents.functional.diffusion.context import NoisedContext as NoisedContext
 from wmcomponents.functional.diffusion.context import ScaledContext as ScaledContext
 from wmcomponents.functional.diffusion.context import UntouchedContext as UntouchedContext
+from wmcomponents.functional.diffusion.distribution_matching import distribution_matching as distribution_matching
+from wmcomponents.functional.diffusion.distribution_matching import matching_gradient as matching_gradient
+from wmcomponents.functional.diffusion.few_step import FewStepSampler as FewStepSampler
+from wmcomponents.functional.diffusion.few_step import few_step_times as few_step_times
 from wmcomponents.functional.diffusion.flow import EulerFlowSampler as EulerFlowSampler
 from wmcomponents.functional.diffusion.flow import film_shift as film_shift
 from wmcomponents.functional.diffusion.flow import logit_normal_time as logit_normal_time

@@ -70,3 +70,15 @@ def part_at(
     """
     at = place + torch.arange(length, device=window.device)
     return window[torch.arange(len(window), device=window.device)[:, None], at]
+
+
+def newest(window: Shaped[Tensor, "n w *event"], count: Int[Tensor, "n 1"], many: int) -> Shaped[Tensor, "n m *event"]:
+    """The last of what fills windows; where that is less, its oldest stands for what came before it.
+
+    Args:
+        window: oldest first.
+        count: how many of each row's mean anything.
+        many: m, how many are wanted.
+    """
+    place = (count - many + torch.arange(many, device=window.device)).clamp_min(0)
+    return window[torch.arange(len(window), device=window.device)[:, None], place]

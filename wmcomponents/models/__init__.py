@@ -5,6 +5,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from wmcomponents.codecs import is_environment, specs_from
+from wmcomponents.models.diffusion.avid.config import AVIDConfig as AVIDConfig
+from wmcomponents.models.diffusion.avid.config import AVIDLossConfig as AVIDLossConfig
+from wmcomponents.models.diffusion.avid.config import AVIDNetworkConfig as AVIDNetworkConfig
+from wmcomponents.models.diffusion.avid.config import AVIDSamplingConfig as AVIDSamplingConfig
+from wmcomponents.models.diffusion.avid.model import AVID as AVID
+from wmcomponents.models.diffusion.avid.objective import AVIDLoss as AVIDLoss
+from wmcomponents.models.diffusion.causvid.config import CausVidConfig as CausVidConfig
+from wmcomponents.models.diffusion.causvid.config import CausVidLossConfig as CausVidLossConfig
+from wmcomponents.models.diffusion.causvid.config import CausVidNetworkConfig as CausVidNetworkConfig
+from wmcomponents.models.diffusion.causvid.config import CausVidOptimizerConfig as CausVidOptimizerConfig
+from wmcomponents.models.diffusion.causvid.config import CausVidSamplingConfig as CausVidSamplingConfig
+from wmcomponents.models.diffusion.causvid.model import CausVid as CausVid
+from wmcomponents.models.diffusion.causvid.objective import CausVidLoss as CausVidLoss
 from wmcomponents.models.diffusion.diamond.config import FINE_DYNAMICS as FINE_DYNAMICS
 from wmcomponents.models.diffusion.diamond.config import FINE_UPSAMPLER as FINE_UPSAMPLER
 from wmcomponents.models.diffusion.diamond.config import DenoiserConfig as DenoiserConfig
@@ -290,6 +303,8 @@ from wmcomponents.models.value_equivalent.tdmpc2.objective import TDMPC2Loss as 
 from wmcomponents.pretrained import PretrainedModel, PretrainedModule
 
 MODELS: dict[str, type[PretrainedModel]] = {
+    "AVID": AVID,
+    "CausVid": CausVid,
     "DINOWM": DINOWM,
     "DeltaIRIS": DeltaIRIS,
     "Diamond": Diamond,

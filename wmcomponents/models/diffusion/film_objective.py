@@ -69,6 +69,20 @@ class FilmModel(TrainableModel, Protocol):
 F = TypeVar("F", bound=FilmModel)
 
 
+class Clip(NamedTuple):
+    """Films as the network reads them.
+
+    Attributes:
+        films: what they are made of.
+        clean: their frames, ``[P, T, ...]``.
+        led: vectors of the actions that led to them, ``[P, T, A]``; 0 where none did.
+    """
+
+    films: Films
+    clean: Tensor
+    led: Tensor
+
+
 class Denoising(NamedTuple):
     """How well films are denoised, of each frame ``[P, T]``.
 
@@ -83,12 +97,11 @@ class Denoising(NamedTuple):
     weight: Tensor
 
 
-class FilmLoss(ModelLoss[F]):
-    """Base of losses over films: a family writes how well they are denoised.
+class BaseFilmLoss(ModelLoss[F]):
+    """Base of losses over films: their clips, the cross entropies of reward and end, the optimiser.
 
     Sequences may be longer than the window and cross from episode to episode: they are cut into films of the window's
-    length, each of which counts up to its first end of an episode. Where reward and end are foretold, cross entropies
-    of the reward's sign and of termination along the films are added, as in DIAMOND.
+    length, each of which counts up to its first end of an episode.
 
     Args:
         world_model: the model to train.
@@ -109,6 +122,86 @@ class FilmLoss(ModelLoss[F]):
         self.has_reward = world_model.reward_end is not None
         super().__init__(world_model, seed=seed, reduction=reduction)
 
+    def clips(self, tensordict: TensorDictBase) -> Clip:
+        """Sequences as films of the window's length, at most.
+
+        Args:
+            tensordict: sequences ``[B, T]``.
+        """
+        model = self.world_model
+        films = films_from(self.arrivals(tensordict), model.image_key, model.window, model.text_key)
+        led = keep_where(model.action_vector(films.action), films.is_led.unsqueeze(-1))
+        return Clip(films, model.frames_of(films.pixels), led)
+
+    def lr_scale(self, part: str) -> float:
+        """Learning rate of a part of the model, over the optimiser's; 1 unless a family says otherwise.
+
+        Args:
+            part: the first name of its parameters.
+        """
+        return 1.0
+
+    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
+        """AdamW, with each network's gradient clipped by itself.
+
+        Args:
+            lr: learning rate; the config's if not given.
+            warmup: steps over which the rate grows from 0; the config's if not given.
+        """
+        c = self.optimizer_config
+        rate = c.lr if lr is None else lr
+        groups: dict[str, list[Tensor]] = {}
+        for name, parameter in self.world_model_params.flatten_keys(".").items():
+            if parameter.requires_grad:
+                groups.setdefault(name.split(".")[0], []).append(parameter)
+        return ClippedAdamW(
+            [
+                {
+                    "params": params,
+                    "lr": rate * self.lr_scale(part),
+                    "weight_decay": c.weight_decay,
+                    "max_norm": c.reward_max_norm if part == "reward_end" else c.max_norm,
+                    "clip": part,
+                }
+                for part, params in groups.items()
+            ],
+            rate,
+            betas=c.betas,
+            warmup=c.warmup if warmup is None else warmup,
+        )
+
+    def outcome_terms(self, films: Films, clean: Tensor, led: Tensor) -> dict[str, Tensor]:
+        """Cross entropies of reward and end of each frame but the first, ``[P, T - 1]``.
+
+        Args:
+            films: what they are made of.
+            clean: their frames, ``[P, T, ...]``.
+            led: vectors of the actions that led to them, ``[P, T, A]``; 0 where none did.
+        """
+        model, head = self.world_model, self.world_model.reward_end
+        assert head is not None
+        code = model.code(clean[:, :-1], led[:, 1:], clean[:, 1:])
+        begins = torch.zeros_like(films.is_led[:, 1:, None])
+        rewards, ends = head.raw(head.unroll(code, begins))
+        return {
+            "reward": head.rewards.loss(rewards, films.reward[:, 1:]),
+            "termination": cross_entropy(ends, films.terminated[:, 1:].long()),
+        }
+
+
+class FilmLoss(BaseFilmLoss[F]):
+    """Base of losses over films: a family writes how well they are denoised.
+
+    Where reward and end are foretold, cross entropies of the reward's sign and of termination along the films are
+    added, as in DIAMOND.
+
+    Args:
+        world_model: the model to train.
+        optimizer: numbers of AdamW; the paper's if not given.
+        seed: of levels and noise.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
+    """
+
     @abstractmethod
     def denoised(self, films: Films, clean: Tensor, led: Tensor) -> Denoising:
         """How well films are denoised.
@@ -119,58 +212,16 @@ class FilmLoss(ModelLoss[F]):
             led: vectors of the actions that led to them, ``[P, T, A]``; 0 where none did.
         """
 
-    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """AdamW, with each network's gradient clipped by itself.
-
-        Args:
-            lr: learning rate; the config's if not given.
-            warmup: steps over which the rate grows from 0; the config's if not given.
-        """
-        c = self.optimizer_config
-        groups: dict[str, list[Tensor]] = {}
-        for name, parameter in self.world_model_params.flatten_keys(".").items():
-            if parameter.requires_grad:
-                groups.setdefault(name.split(".")[0], []).append(parameter)
-        return ClippedAdamW(
-            [
-                {
-                    "params": params,
-                    "weight_decay": c.weight_decay,
-                    "max_norm": c.reward_max_norm if part == "reward_end" else c.max_norm,
-                    "clip": part,
-                }
-                for part, params in groups.items()
-            ],
-            c.lr if lr is None else lr,
-            betas=c.betas,
-            warmup=c.warmup if warmup is None else warmup,
-        )
-
     def elements(self, tensordict: TensorDictBase) -> Terms:
         """The terms of films: denoising ``[P, T]``, reward and end ``[P, T - 1]``."""
-        model = self.world_model
-        films = films_from(self.arrivals(tensordict), model.image_key, model.window, model.text_key)
-        clean = model.frames_of(films.pixels)
-        led = keep_where(model.action_vector(films.action), films.is_led.unsqueeze(-1))
+        films, clean, led = self.clips(tensordict)
         found = self.denoised(films, clean, led)
         losses = {"denoising": found.loss}
         weights: dict[str, Tensor] = {"denoising": found.weight, "squared_error": found.weight}
         if self.has_reward:
-            losses |= self._outcomes(films, clean, led)
+            losses |= self.outcome_terms(films, clean, led)
             weights |= dict.fromkeys(("reward", "termination"), films.weight[:, 1:])
         return Terms(losses, {"squared_error": found.error.detach()}, weights)
-
-    def _outcomes(self, films: Films, clean: Tensor, led: Tensor) -> dict[str, Tensor]:
-        """Cross entropies of reward and end of each frame but the first."""
-        model, head = self.world_model, self.world_model.reward_end
-        assert head is not None
-        code = model.code(clean[:, :-1], led[:, 1:], clean[:, 1:])
-        begins = torch.zeros_like(films.is_led[:, 1:, None])
-        rewards, ends = head.raw(head.unroll(code, begins))
-        return {
-            "reward": head.rewards.loss(rewards, films.reward[:, 1:]),
-            "termination": cross_entropy(ends, films.terminated[:, 1:].long()),
-        }
 
     def _written(self) -> list[NestedKey]:
         rewards: list[NestedKey] = ["loss_reward", "loss_termination"] if self.has_reward else []

@@ -59,10 +59,12 @@ class FilmDiffusionWorld(PretrainedModel):
         shape: of a frame, channels first.
         reward_end: foretells reward and end from frames that follow each other; ``None`` for none.
         text_key: of the text, vectors ``[M, E]`` of an encoder; ``None`` where there are none.
+        at_once: most frames that are drawn together; W - 1 if not given.
 
     Attributes:
         action_vector: actions as vectors.
         window: W.
+        at_once: most frames that are drawn together.
 
     Raises:
         ValueError: if the window has fewer than 2 frames.
@@ -80,6 +82,7 @@ class FilmDiffusionWorld(PretrainedModel):
         shape: Sequence[int],
         reward_end: RewardEndHead | None = None,
         text_key: str | None = None,
+        at_once: int | None = None,
     ) -> None:
         if frames < 2:
             raise ValueError(f"what follows is told from what was, so a window has at least 2 frames; got {frames}.")
@@ -97,6 +100,7 @@ class FilmDiffusionWorld(PretrainedModel):
         self.image_key, self.window, self.frame_shape = image_key, frames, tuple(shape)
         self.text_key = text_key
         self.action_vector, self.reward_end = vector, reward_end
+        self.at_once = frames - 1 if at_once is None else at_once
 
     # -- what a family writes ------------------------------------------------------------------------------------------
 
@@ -197,11 +201,11 @@ class FilmDiffusionWorld(PretrainedModel):
 
         Args:
             state: ``[*B, ...]``.
-            action: ``[*B, K, ...]``, one for each frame, K at most W - 1.
+            action: ``[*B, K, ...]``, one for each frame, K at most :attr:`at_once`.
             noise: ``[*B, ...]``, as :meth:`film_noise_spec` has it; ``None`` for none.
 
         Raises:
-            ValueError: for no frame, or as many as the window has.
+            ValueError: for no frame, or more than are drawn together.
         """
         led, given = self.action_vector(action), noise or {}
         lead, count = led.shape[:-2], led.shape[-2]
@@ -236,7 +240,7 @@ class FilmDiffusionWorld(PretrainedModel):
             frames: K.
 
         Raises:
-            ValueError: for no frame, or as many as the window has.
+            ValueError: for no frame, or more than are drawn together.
         """
         self._check_count(frames)
         return Composite(self._noise_of(frames))
@@ -358,8 +362,8 @@ class FilmDiffusionWorld(PretrainedModel):
         return row_chunks(rows, self.window * math.prod(self.frame_shape[1:]), device)
 
     def _check_count(self, frames: int) -> None:
-        if not 0 < frames < self.window:
+        if not 0 < frames <= self.at_once:
             raise ValueError(
-                f"of a window of {self.window} frames at least 1 and at most {self.window - 1} are drawn at once; got "
+                f"of a window of {self.window} frames at least 1 and at most {self.at_once} are drawn at once; got "
                 f"{frames} actions."
             )

@@ -43,6 +43,20 @@ class ForcingProcessConfig:
     target: TargetName = "v"
 
 
+def process_of(config: ForcingProcessConfig) -> DiffusionProcess:
+    """The process of a config.
+
+    Args:
+        config: levels, and the schedule's name.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if config.noise_schedule not in BETAS:
+        raise ValueError(f"noise_schedule is one of {', '.join(map(repr, BETAS))}; got {config.noise_schedule!r}.")
+    return DiffusionProcess(BETAS[config.noise_schedule](config.levels))
+
+
 @dataclass(frozen=True)
 class ForcingSamplingConfig:
     """How frames are drawn; ``model.sampling`` may be set later.
@@ -111,9 +125,7 @@ class ForcingWorld(FilmDiffusionWorld):
         Raises:
             ValueError: if steps or levels do not fit each other, or a name is unknown.
         """
-        if process.noise_schedule not in BETAS:
-            raise ValueError(f"noise_schedule is one of {', '.join(map(repr, BETAS))}; got {process.noise_schedule!r}.")
-        self.process = DiffusionProcess(BETAS[process.noise_schedule](process.levels))
+        self.process = process_of(process)
         self.target = target_named(process.target)
         self.settle_sampling(sampling)
 

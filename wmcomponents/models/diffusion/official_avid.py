@@ -78,6 +78,6 @@ ADAPTER_RULES = (
         Rule(rf"adapter\.{rule.source}", None if rule.target is None else f"network.{rule.target}", rule.change)
         for rule in FILM_UNET_RULES
     ),
-    Rule(r"mixture_conv\.(weight|bias)", r"mixture.\1", lambda value: value.reshape(())),
+    Rule(r"mixture_conv\.(weight|bias)", r"mixture.\1", lambda value: value.reshape(1)),
 )
 """Of AVID's adapter and mask, to :class:`wmcomponents.denoisers.OutputAdapter`."""

@@ -1,39 +1,31 @@
-"""A module of the user's inside a model, which is not saved with it, and how it is known again."""
+"""An encoder of the user's inside a model, which is not saved with it, and how it is known again."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wmcomponents.component import Component
 from wmcomponents.nn.mode import EvalMode
+from wmcomponents.nn.not_saved import NotSaved
 
 
-class Brought(nn.Module):
-    """A module of the user's inside a model: it moves with it, and is neither trained nor saved with it.
+class Brought(NotSaved):
+    """An encoder of the user's inside a model: it moves with it, and is neither trained nor saved with it.
 
     Args:
         module: the user's.
     """
 
+    module: Component
+
     def __init__(self, module: Component) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
 
     def compute(self, pixels: Tensor) -> Tensor:
         """The module's own."""
         return self.module.compute(pixels)  # pyright: ignore[reportReturnType]
-
-    def state_dict(self, *args: Any, **options: Any) -> Any:
-        """Nothing."""
-        return options.get("destination", {})
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # What was not saved is not missing: its own weights stand in for themselves.
-        own = self.module.state_dict(prefix=f"{prefix}module.")
-        state_dict.update(own)
 
 
 @torch.no_grad()

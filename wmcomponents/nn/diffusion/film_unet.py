@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.nn.attention.positions import InterleavedRoPE
-from wmcomponents.nn.diffusion.space_time import Following
+from wmcomponents.nn.diffusion.space_time import Following, sees
 from wmcomponents.nn.layers.activation import silu
 from wmcomponents.nn.space_time.branches import PastFrames
 
@@ -183,28 +183,47 @@ class FilmView(NamedTuple):
     mask: Tensor | None
 
     @classmethod
-    def whole(cls, frames: int, is_causal: bool, bias: RelativeFrameBias | None, like: Tensor) -> "FilmView":
+    def whole(
+        cls,
+        frames: int,
+        is_causal: bool,
+        bias: RelativeFrameBias | None,
+        like: Tensor,
+        block: int = 1,
+        count: Int[Tensor, "b 1"] | None = None,
+    ) -> "FilmView":
         """Of a whole film.
 
         Args:
             frames: T.
-            is_causal: whether no frame sees a later one.
+            is_causal: whether no frame sees a later block.
             bias: by distance, if any.
             like: of the logits' dtype and device.
+            block: frames of a block, which see each other.
+            count: how many frames of each film mean anything, from the first; the others are not seen. All if not
+                given.
         """
         place = torch.arange(frames, device=like.device)
         distance, mask = place - place[:, None], None
         if bias is not None:
             mask = bias(distance).to(like.dtype)
         if is_causal:
-            ahead = torch.zeros(frames, frames, device=like.device, dtype=like.dtype)
-            ahead = ahead.masked_fill_(distance > 0, float("-inf"))
+            seen = sees(place, block)
+            if count is not None:  # each sees itself though: an empty row of logits is no distribution
+                seen = (seen & (place < count).unsqueeze(1) | distance.eq(0))[:, None, None]
+            ahead = torch.zeros(seen.shape, device=like.device, dtype=like.dtype).masked_fill_(~seen, float("-inf"))
             mask = ahead if mask is None else mask + ahead
         return cls(frames, place, mask)
 
     @classmethod
     def following(
-        cls, start: Int[Tensor, "b 1"], frames: int, remembered: int, bias: RelativeFrameBias | None, like: Tensor
+        cls,
+        start: Int[Tensor, "b 1"],
+        frames: int,
+        remembered: int,
+        bias: RelativeFrameBias | None,
+        like: Tensor,
+        block: int = 1,
     ) -> "FilmView":
         """Of frames that follow on remembered ones.
 
@@ -214,8 +233,9 @@ class FilmView(NamedTuple):
             remembered: how many there is room for.
             bias: by distance, if any.
             like: of the logits' dtype and device.
+            block: new frames of a block see each other.
         """
-        seen = Following(start, frames, remembered, like.dtype)
+        seen = Following(start, frames, remembered, like.dtype, block)
         mask = seen.mask
         if bias is not None:
             past = torch.arange(remembered, device=like.device).expand(len(start), -1)

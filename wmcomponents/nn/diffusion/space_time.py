@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wmcomponents.nn.attention.attention_function import dot_product_attention
@@ -95,6 +95,17 @@ class AdaptiveSpaceTimeBlock(nn.Module):
         return x, kept[0]
 
 
+def sees(place: Int[Tensor, " t"], block: int = 1) -> Bool[Tensor, "t t"]:
+    """Which frames (rows) see which (columns): all of their own block and of those before it.
+
+    Args:
+        place: numbers of the frames.
+        block: frames of a block; 1 where no frame sees a later one.
+    """
+    number = place.div(block, rounding_mode="floor")
+    return number.unsqueeze(1) >= number
+
+
 class Following:
     """Where frames stand that follow on remembered ones, and what each of them sees; worked out once for all blocks.
 
@@ -103,6 +114,7 @@ class Following:
         count: how many are new.
         remembered: how many there is room for.
         dtype: of the queries.
+        block: so many new frames see each other, from the first on, and none of a later block.
 
     Attributes:
         position: of the new frames, ``[B, 1, K]``: the same at all places of a frame.
@@ -110,13 +122,18 @@ class Following:
     """
 
     def __init__(
-        self, start: Int[Tensor, "b 1"], count: int, remembered: int, dtype: torch.dtype = torch.float32
+        self,
+        start: Int[Tensor, "b 1"],
+        count: int,
+        remembered: int,
+        dtype: torch.dtype = torch.float32,
+        block: int = 1,
     ) -> None:
         new = torch.arange(count, device=start.device)
         self.position = (start + new).unsqueeze(1)
         old = torch.arange(remembered, device=start.device) < start  # (B, P)
         old = old.unsqueeze(1).expand(-1, count, -1)
-        seen = torch.cat([old, (new.unsqueeze(1) >= new).expand(len(start), -1, -1)], -1)
+        seen = torch.cat([old, sees(new, block).expand(len(start), -1, -1)], -1)
         mask = torch.zeros(seen.shape, device=start.device, dtype=dtype).masked_fill_(~seen, float("-inf"))
         self.mask = mask[:, None, None]
 
