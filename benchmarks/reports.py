@@ -20,6 +20,7 @@ DATA = {
     "pendulum": "Pendulum-v1 --steps 10000 --repeat-probability 0.5",
     "breakout": f"{SCREEN} --steps 10000 --repeat-probability 0.5",
     "rooms": "wmcomponents/TwoRooms-v0 --image-size 16 --steps 2000 --repeat-probability 0.9",
+    "breakout-short": f"{SCREEN} --steps 2000 --repeat-probability 0.5",
 }
 """What models are fitted to, by name: the arguments of wmc collect."""
 HELD_OUT = "--steps 3000 --seed 1"
@@ -93,6 +94,12 @@ FAMILIES = {
         "breakout",
         "teacher=8 ode=4 distribution=2 --sequence-length 8 --batch-size 8 --changes frames=4 solver_steps=4",
         "causvid",
+        f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
+    ),
+    "OpenSora": Reported(
+        "breakout-short",
+        "autoencoder=30 network=8 --sequence-length 8 --batch-size 4 --changes frames=4 steps=2",
+        "open_sora",
         f"{SHORT} --film-steps 8".replace("--samples 2", "--samples 1"),
     ),
     "DiffusionForcing": Reported(

@@ -65,15 +65,19 @@ from wmcomponents.models import (
     LeWM,
     LeWMConfig,
     LWMConfig,
+    MMDiTConfig,
     MuZero,
     MuZeroConfig,
     NWMConfig,
     Oasis,
     OasisConfig,
+    OpenSora,
+    OpenSoraConfig,
     PlaNet,
     PlaNetConfig,
     PLDMConfig,
     SpaceTimeDiTConfig,
+    STDiT3Config,
     STORMConfig,
     TDMPC2Config,
     ViTAutoencoderConfig,
@@ -152,6 +156,14 @@ NWM_SIZES = {
     "goals": 2,
     "reach": 2,
 }
+OPEN_SORA = {
+    "frames": 3,
+    "autoencoder": ConvAutoencoderConfig(2, 32, (1, 1)),
+    "transformer": STDiT3Config(16, 1, 2, 2, 2, 3, 16.0),
+    "reward_end": RewardEndConfig(hidden=8, cond=8, channels=(8,), depths=(1,), attends=(False,)),
+    "steps": 1,
+}
+STREAMS = MMDiTConfig(16, 1, 1, 2, (4, 2, 2), 2, 2, 3)
 SMALL = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8))
 WORDS = {
     "grid": 2,
@@ -267,6 +279,16 @@ def nwm(*arguments) -> NWM:
             torch.nn.init.normal_(parameter, std=0.2)
         for parameter in model.network.out.parameters():  # a step from pure noise enlarges what it says 150 times
             parameter.mul_(0.01)
+        model.tokenizer.autoencoder.decoder.conv_out.weight.mul_(0.1)
+    return model
+
+
+def open_sora(*arguments) -> OpenSora:
+    """An Open-Sora whose network says something, which it does not at first, and whose images rounding leaves alone."""
+    model = OpenSora(*arguments)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
         model.tokenizer.autoencoder.decoder.conv_out.weight.mul_(0.1)
     return model
 
@@ -405,6 +427,11 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("causvid", lambda: denoising(CausVid(CAUSVID_SIZES, SMALL, OneHot(3)))),
     ("oasis", lambda: oasis(OasisConfig.tiny(**OASIS), SMALL, OneHot(3))),
     ("nwm", lambda: reaching(nwm(NWMConfig.tiny(**NWM_SIZES), SMALL, Bounded(-2, 2, (2,))))),
+    ("open-sora", lambda: open_sora(OpenSoraConfig.tiny(**OPEN_SORA), CAPTIONED, OneHot(3))),
+    (
+        "open-sora-two-streams",
+        lambda: open_sora(OpenSoraConfig.tiny(**{**OPEN_SORA, "transformer": STREAMS}), SMALL, Bounded(-1, 1, (2,))),
+    ),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
@@ -420,7 +447,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
 OF_IMAGES = frozenset(
     {
         *{"IRIS", "DeltaIRIS", "Diamond", "DiffusionForcing", "DINOWM", "GAIA1", "Genie", "GenieRedux", "GenieReduxG"},
-        *{"AVID", "CausVid", "JEPAWM", "LWM", "NWM", "Oasis"},
+        *{"AVID", "CausVid", "JEPAWM", "LWM", "NWM", "Oasis", "OpenSora"},
         "VJEPA2AC",
     }
 )
@@ -466,6 +493,7 @@ VARIANTS = frozenset(
         "efficientzero-planes",
         "storm-dict",
         "oasis",
+        "open-sora-two-streams",
     }
 )
 """Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.

@@ -35,6 +35,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "MuZero": ("tiny", "atari", "cartpole", "board_game"),
     "NWM": ("tiny", "cdit_s", "cdit_b", "cdit_l", "cdit_xl"),
     "Oasis": ("tiny", "oasis_500m"),
+    "OpenSora": ("tiny", "tiny_two_streams", "open_sora_1_2", "open_sora_2_0"),
     "PLDM": ("tiny", "official"),
     "PlaNet": ("tiny", "official"),
     "ProbabilisticEnsemble": ("tiny", "mbpo", "pets"),

@@ -61,6 +61,16 @@ from wmcomponents.models.diffusion.oasis.config import SpaceTimeDiTConfig as Spa
 from wmcomponents.models.diffusion.oasis.config import ViTAutoencoderConfig as ViTAutoencoderConfig
 from wmcomponents.models.diffusion.oasis.model import Oasis as Oasis
 from wmcomponents.models.diffusion.oasis.objective import OasisLoss as OasisLoss
+from wmcomponents.models.diffusion.open_sora.config import ConvAutoencoderConfig as ConvAutoencoderConfig
+from wmcomponents.models.diffusion.open_sora.config import FlowSamplingConfig as FlowSamplingConfig
+from wmcomponents.models.diffusion.open_sora.config import GivenFramesConfig as GivenFramesConfig
+from wmcomponents.models.diffusion.open_sora.config import MMDiTConfig as MMDiTConfig
+from wmcomponents.models.diffusion.open_sora.config import OpenSoraConfig as OpenSoraConfig
+from wmcomponents.models.diffusion.open_sora.config import OpenSoraLossConfig as OpenSoraLossConfig
+from wmcomponents.models.diffusion.open_sora.config import OpenSoraNetworkConfig as OpenSoraNetworkConfig
+from wmcomponents.models.diffusion.open_sora.config import STDiT3Config as STDiT3Config
+from wmcomponents.models.diffusion.open_sora.model import OpenSora as OpenSora
+from wmcomponents.models.diffusion.open_sora.objective import OpenSoraLoss as OpenSoraLoss
 from wmcomponents.models.ensemble.config import EnsembleConfig as EnsembleConfig
 from wmcomponents.models.ensemble.model import Ensemble as Ensemble
 from wmcomponents.models.ensemble.objective import EnsembleLoss as EnsembleLoss
@@ -326,6 +336,7 @@ MODELS: dict[str, type[PretrainedModel]] = {
     "MuZero": MuZero,
     "NWM": NWM,
     "Oasis": Oasis,
+    "OpenSora": OpenSora,
     "PLDM": PLDM,
     "PlaNet": PlaNet,
     "STORM": STORM,
