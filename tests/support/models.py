@@ -158,7 +158,7 @@ NWM_SIZES = {
 }
 OPEN_SORA = {
     "frames": 3,
-    "autoencoder": ConvAutoencoderConfig(2, 32, (1, 1)),
+    "autoencoder": ConvAutoencoderConfig(latent=2, width=32, mults=(1, 1), blocks=1, scale=1.0),
     "transformer": STDiT3Config(16, 1, 2, 2, 2, 3, 16.0),
     "reward_end": RewardEndConfig(hidden=8, cond=8, channels=(8,), depths=(1,), attends=(False,)),
     "steps": 1,

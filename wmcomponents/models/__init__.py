@@ -61,7 +61,6 @@ from wmcomponents.models.diffusion.oasis.config import SpaceTimeDiTConfig as Spa
 from wmcomponents.models.diffusion.oasis.config import ViTAutoencoderConfig as ViTAutoencoderConfig
 from wmcomponents.models.diffusion.oasis.model import Oasis as Oasis
 from wmcomponents.models.diffusion.oasis.objective import OasisLoss as OasisLoss
-from wmcomponents.models.diffusion.open_sora.config import ConvAutoencoderConfig as ConvAutoencoderConfig
 from wmcomponents.models.diffusion.open_sora.config import FlowSamplingConfig as FlowSamplingConfig
 from wmcomponents.models.diffusion.open_sora.config import GivenFramesConfig as GivenFramesConfig
 from wmcomponents.models.diffusion.open_sora.config import MMDiTConfig as MMDiTConfig

@@ -5,26 +5,8 @@ from typing import Any
 
 from wmcomponents.models.diffusion.diamond.config import RewardEndConfig
 from wmcomponents.models.diffusion.film_objective import ForcingOptimizerConfig
+from wmcomponents.models.diffusion.nwm.config import ConvAutoencoderConfig
 from wmcomponents.pretrained import ModelConfig
-
-
-@dataclass(frozen=True)
-class ConvAutoencoderConfig:
-    """Sizes of a small autoencoder of images that is trained along.
-
-    Attributes:
-        latent: numbers at each place.
-        width: channels of the first level, a multiple of 32.
-        mults: of ``width``, one for each level; each level but the first halves height and width.
-        blocks: residual blocks at a level.
-        scale: what latents are taken times before they are frames.
-    """
-
-    latent: int = 4
-    width: int = 32
-    mults: tuple[int, ...] = (1, 2, 2)
-    blocks: int = 1
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +93,9 @@ class OpenSoraNetworkConfig:
     """
 
     frames: int = 15
-    autoencoder: ConvAutoencoderConfig | None = field(default_factory=ConvAutoencoderConfig)
+    autoencoder: ConvAutoencoderConfig | None = field(
+        default_factory=lambda: ConvAutoencoderConfig(width=32, mults=(1, 2, 2), blocks=1, scale=1.0)
+    )
     transformer: STDiT3Config | MMDiTConfig = field(default_factory=STDiT3Config)
     shift: float | None = None
     sampling: FlowSamplingConfig = field(default_factory=FlowSamplingConfig)
@@ -194,7 +178,7 @@ class OpenSoraConfig(ModelConfig):
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {
             "frames": 8,
-            "autoencoder": ConvAutoencoderConfig(4, 32, (1, 1)),
+            "autoencoder": ConvAutoencoderConfig(width=32, mults=(1, 1), blocks=1, scale=1.0),
             "transformer": STDiT3Config(64, 3, 4, 1, text_tokens=4, text_width=32, square=64.0),
             "shift": 1.0,
             "sampling": FlowSamplingConfig(steps=4, text_guidance=1.0),

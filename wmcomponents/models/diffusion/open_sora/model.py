@@ -14,7 +14,8 @@ from wmcomponents.functional import EulerFlowSampler, oscillating_scale, three_w
 from wmcomponents.functional.film_window import part_at, put_at
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diffusion.film_world import SAID, FilmDiffusionWorld, FilmPast
-from wmcomponents.models.diffusion.open_sora.config import ConvAutoencoderConfig, FlowSamplingConfig, OpenSoraConfig
+from wmcomponents.models.diffusion.nwm.config import ConvAutoencoderConfig
+from wmcomponents.models.diffusion.open_sora.config import FlowSamplingConfig, OpenSoraConfig
 from wmcomponents.models.diffusion.open_sora.flows import FlowCondition, flow_of
 from wmcomponents.models.diffusion.open_sora.objective import OpenSoraLoss
 from wmcomponents.nn import ConvAutoencoder
