@@ -180,7 +180,7 @@ def test_a_run_that_reached_no_checkpoint_may_be_begun_anew_with_other_arguments
         ),
         (["--family", "Dremer"], 2, "got 'Dremer'. Did you mean 'DreamerV3'?"),
         (["--family", "tdmpc-2"], 2, "got 'tdmpc-2'. Did you mean 'TDMPC2'?"),
-        (["--family", "xyz"], 2, "--family is one of DINOWM, DeltaIRIS, Diamond"),
+        (["--family", "xyz"], 2, "--family is one of AVID, CausVid, DINOWM, DeltaIRIS, Diamond"),
         (["--members", "1"], 2, "--members is at least 2; got 1"),
         (["--preset", "size-12"], 2, "got 'size-12'. Did you mean 'size12m'?"),
     ],
