@@ -183,6 +183,15 @@ def measure(
         return [*vision(setup, vits), *planning(setup, plans, iterations), *keeping(setup)]
 
 
+def version_of_timm() -> str | None:
+    """What was compared with; ``None`` where timm is not there."""
+    try:
+        import timm  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    return timm.__version__
+
+
 def main() -> None:
     """Measure and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -198,7 +207,7 @@ def main() -> None:
     setup = Setup(given.device, given.repeats, given.threads, given.cpu_time)
     rows = measure(setup, tuple(given.vits), tuple(given.plans), given.iterations)
     command = "python -m benchmarks.features_speed" + (" --cpu-time" if given.cpu_time else "")
-    facts = {"command": command, **setup.describe(), "rows": rows}
+    facts = {"command": command, "timm": version_of_timm(), **setup.describe(), "rows": rows}
     (given.out / "features_speed.json").write_text(json.dumps(facts, indent=1) + "\n")
     (given.out / "features_speed.md").write_text(page(facts))
 
@@ -227,7 +236,8 @@ def page(facts: dict[str, Any]) -> str:
     clock = "the process's own time, beside other work" if facts["clock"] == "cpu" else "wall time"
     lines += [
         "",
-        f"`{facts['command']}`, torch {facts['machine']['torch']}, {facts['device']}, {facts['threads']} thread(s),",
+        f"`{facts['command']}`, torch {facts['machine']['torch']}, timm {facts['timm'] or 'not there'},",
+        f"{facts['device']}, {facts['threads']} thread(s),",
         f"medians of up to {facts['repeats']} interleaved repeats, {clock}; the allocator as it comes.",
         "",
     ]

@@ -19,5 +19,5 @@ def test_a_plan_is_measured_beside_its_predictors_calls(monkeypatch):
     monkeypatch.setattr(features_speed, "CANDIDATES", 30)
     ours, plain = features_speed.planning(QUICK, ("tiny",), 1)
     assert ours["gap"] > 0 and plain["variant"] == features_speed.PLAIN
-    facts = {"rows": [ours, plain], "command": "it", **QUICK.describe()}
+    facts = {"rows": [ours, plain], "command": "it", "timm": None, **QUICK.describe()}
     assert "DINO-WM's plan" in features_speed.page(facts)
