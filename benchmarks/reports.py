@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, by_data = [], {}
+    by_data: dict[str, list[Path]] = {}
     kept = arguments.out / "reports"
     kept.mkdir(parents=True, exist_ok=True)
     for family in arguments.families:
@@ -199,14 +199,22 @@ def main() -> None:
         for kind in ("html", "json"):
             shutil.copy(out / f"report.{kind}", kept / f"{family}.{kind}")
         by_data.setdefault(how.data, []).append(out)
-        rows.append(line(family, how, json.loads((out / "report.json").read_text())))
-    together = []
     for data, outs in by_data.items():
         if len(outs) > 1:
             run(f"compare {' '.join(map(str, outs))} --out {kept / f'{data}.html'}")
-            together.append(f"[{data}](reports/{data}.html)")
-    page = INTRODUCTION + "\n".join(rows) + "\n" + METHOD.format(together=", ".join(together))
-    (arguments.out / "reports.md").write_text(page)
+    (arguments.out / "reports.md").write_text(page(kept))
+
+
+def page(kept: Path) -> str:
+    """The page of all reports that are kept in a folder, those of this run and of earlier ones."""
+    rows = [
+        line(family, how, json.loads((kept / f"{family}.json").read_text()))
+        for family, how in FAMILIES.items()
+        if (kept / f"{family}.json").is_file()
+    ]
+    names = dict.fromkeys(how.data for how in FAMILIES.values())
+    together = [f"[{data}](reports/{data}.html)" for data in names if (kept / f"{data}.html").is_file()]
+    return INTRODUCTION + "\n".join(rows) + "\n" + METHOD.format(together=", ".join(together))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks.reports import FAMILIES
+from benchmarks.reports import FAMILIES, page
 from tests.support.pages import ROOT
 from wmcomponents.evaluation.truth import FORMAT, SECTIONS
 from wmcomponents.models import MODELS
@@ -26,3 +26,7 @@ def test_a_family_has_its_report_of_the_common_layout(family):
     assert page.stat().st_size < 300_000 and report["headline"]["says"] in html.unescape(page.read_text())
     card = (CARDS / f"{FAMILIES[family].card}.md").read_text()
     assert f"(../../benchmarks/reports/{family}.html)" in card
+
+
+def test_the_page_has_the_rows_of_all_reports_that_are_there():
+    assert (ROOT / "docs" / "benchmarks" / "reports.md").read_text() == page(REPORTS)
