@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.models import ADAPTED, CALLED, COMPILED, MODELS, VARIANTS
+from tests.support.models import ADAPTED, CALLED, COMPILED, MODELS, OTHER_OBSERVATIONS, VARIANTS
 
 ADAPTERS = ("test_gymnasium", "test_sb3", "test_torchrl")
 
@@ -21,6 +21,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = COMPILED
     elif "compile" in marks or module == "test_noise":
         names -= VARIANTS
+    elif module == "test_dream":
+        names -= OTHER_OBSERVATIONS
     weekly = metafunc.config.getoption("--weekly")
     chosen = [pytest.param(build, id=name) for name, build in MODELS if weekly or name in names]
     metafunc.parametrize("model", chosen, indirect=True)

@@ -501,6 +501,9 @@ VARIANTS = frozenset(
 In the weekly run it does so here too.
 """
 
+OTHER_OBSERVATIONS = VARIANTS - {"oasis"}
+"""Of these, those whose family has another line of the same networks: they dream in the weekly run."""
+
 CALLED = frozenset({"dreamer-v3", "td-mpc2", "muzero-two-players", "diamond"})
 """Models whose calls are followed in every run; the others in the weekly one."""
 
