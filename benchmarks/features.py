@@ -82,8 +82,8 @@ class World:
 SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
 """Means of the channels, the deviation of the walls, and for the dot one that shows it a little larger than they are.
 
-By its own deviation, 0.05, the dot is told after 500 updates and the door not after 1,500; as bright as the walls, it is
-the other way round after 500. Without a scale both are told as well after 3,000 as with this one after 500."""
+By its own deviation, 0.05, the dot is told after 500 updates and the door not after 1,500; as bright as the walls, it
+is the other way round after 500. Without a scale both are told as well after 3,000 as with this one after 500."""
 
 SIZES: dict[str, Any] = {
     **SCALE, "predictor": "mlp", "units": 512, "latent": 128, "channels": (8, 16, 32), "blocks": 0,
@@ -294,8 +294,8 @@ def page(facts: dict[str, Any]) -> str:
         lines += ["", "## An agent that learned in a dream alone", ""]
         lines += [
             "Stable-Baselines3's PPO, paid by `GoalReward` in the first world's dreams, in the same real rooms",
-            "(`python -m benchmarks.features_agent`). Its dreams begin in 40,000 further real steps of random walks, which",
-            "show their goals; their rewards are not read.",
+            "(`python -m benchmarks.features_agent`). Its dreams begin in 40,000 further real steps of random walks,",
+            "which show their goals; their rewards are not read.",
         ]
         lines += ["", "| agent | seed | dreamed steps | reached | 95 % interval | CPU s |", "|---|---|---|---|---|---|"]
     for one in facts["agents"]:
