@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -23,6 +23,10 @@ WINDOW, LED, FILLED, SAID = "window", "led", "filled", "said"
 """State keys: the frames, the actions that led to them, how many there are, and the text that was said last."""
 
 
+S = TypeVar("S")
+"""A config of how frames are drawn: steps, guidance and what else may be chosen after training."""
+
+
 class FilmPast(NamedTuple):
     """What a new frame of n rows is drawn from.
 
@@ -39,12 +43,13 @@ class FilmPast(NamedTuple):
     said: Tensor | None = None
 
 
-class FilmDiffusionWorld(PretrainedModel):
+class FilmDiffusionWorld(PretrainedModel, Generic[S]):
     """Base of worlds that draw frame after frame by diffusion, out of a window of frames.
 
     A family says how pictures become frames and back (:meth:`frames_of`, :meth:`pixels_of`), how new ones are drawn
-    (:meth:`draw`) and out of what noise (:meth:`step_noise`), and sets its networks. Frames are pixels or latents, as
-    the network reads them; they become pictures when someone looks.
+    (:meth:`draw`) and out of what noise (:meth:`step_noise`), and sets its networks; then it calls
+    :meth:`settle_sampling` with the part ``sampling`` of its config. Frames are pixels or latents, as the network reads
+    them; they become pictures when someone looks.
 
     State: ``window`` float ``[*B, W, ...]``, frames, oldest first; ``led`` float ``[*B, W, A]``, the vector of the
     action that led to each, 0 where none did; ``filled`` int64 ``[*B, 1]``, how many there are, what lies behind them
@@ -71,6 +76,7 @@ class FilmDiffusionWorld(PretrainedModel):
     """
 
     reward_end: RewardEndHead | None
+    config: Any
 
     def __init__(
         self,
@@ -123,6 +129,17 @@ class FilmDiffusionWorld(PretrainedModel):
         """
 
     @abstractmethod
+    def make_sampler(self, sampling: S) -> None:
+        """Make what draws frames from now on; the model is as it was where numbers do not fit.
+
+        Args:
+            sampling: how frames are drawn.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+
+    @abstractmethod
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Spec of the noise out of which so many frames are drawn, by name; without what reward and end take."""
 
@@ -139,10 +156,32 @@ class FilmDiffusionWorld(PretrainedModel):
         """
         return self.frames_of(pixels)
 
-    def settle_noise(self) -> None:
-        """Declare the noise of a step; a family calls it when it knows how frames are drawn, and again."""
+    def settle_sampling(self, sampling: S) -> None:
+        """Say how frames are drawn from now on; what noise a step takes follows from it.
+
+        Args:
+            sampling: how frames are drawn.
+
+        Raises:
+            ValueError: if its numbers do not fit the model.
+        """
+        self.make_sampler(sampling)
+        self._sampling = sampling
         noise = {"observe": Composite(self.observe_noise()), "imagine": Composite(self._noise_of(1))}
         self.noise_spec = Composite(noise).to(self.noise_spec.device)
+
+    @property
+    def sampling(self) -> S:
+        """How frames are drawn.
+
+        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
+        """
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, value: S) -> None:
+        self.settle_sampling(value)
+        self.config = self.config.vary(sampling=value)
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class CausalFilmNetwork(Protocol):
         ...
 
 
-class ForcingWorld(FilmDiffusionWorld):
+class ForcingWorld(FilmDiffusionWorld[ForcingSamplingConfig]):
     """Base of worlds that were trained with a noise level for each frame: a new frame is noise, the past is clean.
 
     The past is gone through once for each new frame, and remembered while that is denoised: nothing sees ahead, so what
@@ -129,8 +129,8 @@ class ForcingWorld(FilmDiffusionWorld):
         self.target = target_named(process.target)
         self.settle_sampling(sampling)
 
-    def settle_sampling(self, sampling: ForcingSamplingConfig) -> None:
-        """Say how frames are drawn from now on; what noise a step takes follows from it.
+    def make_sampler(self, sampling: ForcingSamplingConfig) -> None:
+        """Make what draws frames from now on.
 
         Raises:
             ValueError: if steps or levels do not fit the process, or a name is unknown.
@@ -149,21 +149,6 @@ class ForcingWorld(FilmDiffusionWorld):
         context = CONTEXTS[s.context](s.stabilization - 1)
         self.sampler = ForcingSampler(self.process, levels, context, s.eta)
         self._alone = DDIMSampler(self.process.betas, levels, s.eta)  # the same of a single frame, without look-ups
-        self._sampling = sampling
-        self.settle_noise()
-
-    @property
-    def sampling(self) -> ForcingSamplingConfig:
-        """How frames are drawn.
-
-        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
-        """
-        return self._sampling
-
-    @sampling.setter
-    def sampling(self, value: ForcingSamplingConfig) -> None:
-        self.settle_sampling(value)
-        self.config = self.config.vary(sampling=value)
 
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Where sampling begins, what its steps add, and what is added to the past."""

@@ -22,7 +22,7 @@ from wmcomponents.models.diffusion.forcing_world import process_of
 from wmcomponents.nn import DiffusionProcess
 
 
-class AVID(FilmDiffusionWorld):
+class AVID(FilmDiffusionWorld[AVIDSamplingConfig]):
     """AVID: what a frozen video model says, corrected by a small network that knows the actions.
 
     The video model (the base) knows no actions and stays as it is: what it says is read, not its weights. It is one of
@@ -150,8 +150,8 @@ class AVID(FilmDiffusionWorld):
 
     # -- how frames are drawn ------------------------------------------------------------------------------------------
 
-    def settle_sampling(self, sampling: AVIDSamplingConfig) -> None:
-        """Say how frames are drawn from now on; what noise a step takes follows from it.
+    def make_sampler(self, sampling: AVIDSamplingConfig) -> None:
+        """Make what draws frames from now on.
 
         Raises:
             ValueError: if there are more steps than levels, or a name is unknown.
@@ -164,21 +164,6 @@ class AVID(FilmDiffusionWorld):
         betas = self.process.betas
         is_ancestral = s.sampler == "ancestral"
         self.sampler = AncestralSampler(betas, levels) if is_ancestral else DDIMSampler(betas, levels, s.eta)
-        self._sampling = s
-        self.settle_noise()
-
-    @property
-    def sampling(self) -> AVIDSamplingConfig:
-        """How frames are drawn.
-
-        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
-        """
-        return self._sampling
-
-    @sampling.setter
-    def sampling(self, value: AVIDSamplingConfig) -> None:
-        self.settle_sampling(value)
-        self.config = self.config.vary(sampling=value)
 
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Where sampling begins, and what its steps add."""

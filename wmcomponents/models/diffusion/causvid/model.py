@@ -27,7 +27,7 @@ LEVELS = 1000.0
 """What a network is told in place of the time 1; time 0 is clean."""
 
 
-class CausVid(FilmDiffusionWorld):
+class CausVid(FilmDiffusionWorld[CausVidSamplingConfig]):
     """CausVid: frames drawn in a few steps by a student that sees no later frame, from a teacher that sees all.
 
     The teacher denoises a whole film with one noise level; the student one block of frames behind clean ones, with a
@@ -111,28 +111,13 @@ class CausVid(FilmDiffusionWorld):
 
     # -- how frames are drawn ------------------------------------------------------------------------------------------
 
-    def settle_sampling(self, sampling: CausVidSamplingConfig) -> None:
-        """Say in how many steps frames are drawn from now on; what noise a step takes follows from it.
+    def make_sampler(self, sampling: CausVidSamplingConfig) -> None:
+        """Make what draws frames from now on.
 
         Raises:
             ValueError: if there is none, or more than the student was trained for.
         """
         self.sampler = FewStepSampler(few_step_times(sampling.steps, of=len(self.times)))
-        self._sampling = sampling
-        self.settle_noise()
-
-    @property
-    def sampling(self) -> CausVidSamplingConfig:
-        """How frames are drawn.
-
-        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
-        """
-        return self._sampling
-
-    @sampling.setter
-    def sampling(self, value: CausVidSamplingConfig) -> None:
-        self.settle_sampling(value)
-        self.config = self.config.vary(sampling=value)
 
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Where sampling begins, and what guesses are noised with."""

@@ -34,7 +34,7 @@ from wmcomponents.tokenizers import LatentTokenizer
 from wmcomponents.world_model import Noise, State, keys_of
 
 
-class NWM(FilmDiffusionWorld):
+class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
     """A Navigation World Model: a frame some time away, denoised in the light of the frames before.
 
     Frames are latents of an autoencoder; they become pictures when someone looks. The network is told where one has
@@ -150,8 +150,8 @@ class NWM(FilmDiffusionWorld):
 
     # -- how frames are drawn ------------------------------------------------------------------------------------------
 
-    def settle_sampling(self, sampling: NWMSamplingConfig) -> None:
-        """Say how frames are drawn from now on; what noise a step takes follows from it.
+    def make_sampler(self, sampling: NWMSamplingConfig) -> None:
+        """Make what draws frames from now on.
 
         Raises:
             ValueError: if the sampler is unknown, or its numbers do not fit the levels.
@@ -169,21 +169,6 @@ class NWM(FilmDiffusionWorld):
             self._sampler = AncestralSampler(self.process.betas, spaced_levels(levels, s.steps))
         else:
             self._sampler = DDIMSampler(self.process.betas, levels_from_clean(levels, s.steps), s.eta)
-        self._sampling = sampling
-        self.settle_noise()
-
-    @property
-    def sampling(self) -> NWMSamplingConfig:
-        """How frames are drawn.
-
-        Set it before a simulator is built: what noise a step needs (``noise_spec``) follows from it.
-        """
-        return self._sampling
-
-    @sampling.setter
-    def sampling(self, value: NWMSamplingConfig) -> None:
-        self.settle_sampling(value)
-        self.config = self.config.vary(sampling=value)
 
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Where sampling begins, and what its steps add."""

@@ -23,7 +23,7 @@ from wmcomponents.tokenizers import LatentTokenizer
 from wmcomponents.world_model import State
 
 
-class OpenSora(FilmDiffusionWorld):
+class OpenSora(FilmDiffusionWorld[FlowSamplingConfig]):
     """Open-Sora as a world of images, actions and texts: frames flow from noise to data in the light of given ones.
 
     Frames are latents; they become pictures when someone looks. New frames are noise that follows a rectified flow for
@@ -110,18 +110,8 @@ class OpenSora(FilmDiffusionWorld):
 
     # -- how frames are drawn ------------------------------------------------------------------------------------------
 
-    @property
-    def sampling(self) -> FlowSamplingConfig:
-        """How frames are drawn; steps and guidance may be set at any time."""
-        return self._sampling
-
-    @sampling.setter
-    def sampling(self, value: FlowSamplingConfig) -> None:
-        self.settle_sampling(value)
-        self.config = self.config.vary(sampling=value)
-
-    def settle_sampling(self, sampling: FlowSamplingConfig) -> None:
-        """Say how frames are drawn from now on.
+    def make_sampler(self, sampling: FlowSamplingConfig) -> None:
+        """Make what draws frames from now on.
 
         Raises:
             ValueError: unless there is a step, and guidance is at least 0.
@@ -133,8 +123,6 @@ class OpenSora(FilmDiffusionWorld):
                 f"past_guidance={s.past_guidance}, steady={s.steady}."
             )
         self.sampler = EulerFlowSampler(s.steps, self.shift)
-        self._sampling = sampling
-        self.settle_noise()
 
     def step_noise(self, frames: int = 1) -> dict[str, TensorSpec]:
         """Where the flow begins."""
