@@ -7,7 +7,6 @@ they were) and writes ``docs/benchmarks/features.json`` and ``features.md``. Eac
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torchrl.data import Bounded, Composite, TensorDictReplayBuffer
 
+from benchmarks.fitting import kept, kept_replay
 from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import BestSequence, GoalDistance, RecedingHorizon, ShiftedPlan, icem
-from wmcomponents.data import DrawMasks, collect, load_replay, make_env, make_replay, save_replay
+from wmcomponents.data import DrawMasks, collect, make_env, make_replay
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.two_rooms import drawn_rooms, picture
 from wmcomponents.dream import GoalReward, GoalWorldModel
@@ -119,14 +119,8 @@ def steps_of_random_walks(length: int = LENGTH, batch: int = BATCH) -> TensorDic
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
     env = make_env(ENV, image_size=IMAGE_SIZE, num_envs=16, max_episode_steps=EPISODE, seed=0)
     replay = make_replay(STEPS, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
-    kept = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}"
-    if kept.is_dir():
-        return load_replay(replay, kept)
-    collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT)
-    unfinished = kept.with_name(f"{kept.name}.unfinished")
-    save_replay(replay, unfinished)
-    unfinished.rename(kept)
-    return replay
+    folder = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}"
+    return kept_replay(replay, folder, lambda: collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT))
 
 
 def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
@@ -238,16 +232,6 @@ def at_random() -> dict[str, Any]:
     return {"name": "random", "seed": 0, **played(policy, 0)}
 
 
-def kept(name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was found, or is found now."""
-    file = RUNS / f"{name}-{seed}.json"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(make()) + "\n")
-        print(file.read_text(), flush=True)
-    return json.loads(file.read_text())
-
-
 def told_of(plans: Plans) -> str:
     """Of a planner, in words."""
     tried = f"{plans.candidates} sequences of {plans.horizon} moves"
@@ -338,10 +322,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if not given.table:
-        kept("random", 0, at_random)
+        kept("random-0", at_random, RUNS)
         for seed in given.seeds:
             for name in given.worlds:
-                kept(name, seed, lambda n=name, s=seed: run(n, s))
+                kept(f"{name}-{seed}", lambda n=name, s=seed: run(n, s), RUNS)
     files = [RUNS / f"{name}-{seed}.json" for name in (*WORLDS, "random") for seed in range(10)]
     agents = sorted(RUNS.glob("agent-*.json"))
     page_file = OUT / "features.json"

@@ -1,6 +1,9 @@
-"""What fits of several models share: their real data, how each is fitted, errors at chosen horizons."""
+"""What fits of several models share: their real data, what is kept, how each is fitted, errors at chosen horizons."""
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,52 @@ class Fit:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+def kept(name: str, make: Callable[[], dict[str, Any]], runs: Path) -> dict[str, Any]:
+    """What was found under a name, or is found now; a run that is killed leaves no part of it.
+
+    Args:
+        name: of the file, without its ending.
+        make: finds it.
+        runs: folder of the file.
+    """
+    file = runs / f"{name.replace('/', '-')}.json"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
+        unfinished.write_text(json.dumps(make()) + "\n")
+        unfinished.replace(file)
+        print(name, file.read_text()[:300], flush=True)
+    return json.loads(file.read_text())
+
+
+def kept_replay(
+    replay: TensorDictReplayBuffer, folder: Path, fill: Callable[[], Any], **facts: Any
+) -> TensorDictReplayBuffer:
+    """A replay buffer with the data of a folder, which are collected now where it is not there.
+
+    A run that is killed leaves no part of a buffer under the folder's name; of two that collect at once, those of the
+    first stay.
+
+    Args:
+        replay: empty.
+        folder: where the data are kept.
+        fill: collects them into the replay buffer.
+        **facts: of ``save_replay``.
+    """
+    if folder.is_dir():
+        return load_replay(replay, folder)
+    fill()
+    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
+    save_replay(replay, unfinished, **facts)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(unfinished)
+    return replay
+
+
 def data(
     env_id: str, seed: int, steps: int, length: int, batch: int, folder: Path, **options: Any
 ) -> TensorDictReplayBuffer:
@@ -49,16 +98,13 @@ def data(
     """
     env = make_env(env_id, seed=seed, **options)
     replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=seed, print_fn=None)
-    kept = folder / f"data-{env_id.replace('/', '-')}-{seed}-{steps}"
-    if kept.is_dir():
-        return load_replay(replay, kept)
-    collector = RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed)
-    collector.collect(steps)
-    collector.close(close_env=True)
-    unfinished = kept.with_name(f"{kept.name}.unfinished")
-    save_replay(replay, unfinished)
-    unfinished.rename(kept)  # a killed run leaves no part of a buffer under its name
-    return replay
+
+    def collect() -> None:
+        collector = RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed)
+        collector.collect(steps)
+        collector.close(close_env=True)
+
+    return kept_replay(replay, folder / f"data-{env_id.replace('/', '-')}-{seed}-{steps}", collect)
 
 
 def at_horizons(curves: Mapping[str, Curve | None], ks: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ import torch
 from torchrl.envs import SerialEnv, TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarks.fitting import REAL_STEPS
+from benchmarks.fitting import REAL_STEPS, kept
 from benchmarks.learning import fitted
 from benchmarks.openings import figure
 from benchmarks.plots import draw
@@ -91,16 +91,6 @@ def milliseconds(env_id: str, agent: Any, steps: int = 10) -> float:
             now = env.step_mdp(env.step(now))
     env.close()
     return statistics.median(found[2:])
-
-
-def kept(name: str, make: Callable[[], dict[str, Any]], runs: Path) -> dict[str, Any]:
-    """What was found under a name, or is found now."""
-    file = runs / f"{name.replace('/', '-')}.json"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(make()) + "\n")
-        print(name, file.read_text()[:200], flush=True)
-    return json.loads(file.read_text())
 
 
 def planned(env_id: str, family: str, name: str, seed: int) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Composite
 
-from benchmarks.planning import kept
-from wmcomponents.data import DrawMasks, RealCollector, load_replay, make_env, make_replay, save_replay
+from benchmarks.fitting import kept, kept_replay
+from wmcomponents.data import DrawMasks, RealCollector, make_env, make_replay
 from wmcomponents.models import PRETRAINING, MaskedModel, make_pretraining
 from wmcomponents.models.loading import load_pretraining
 from wmcomponents.nn import EvalMode
@@ -88,15 +88,11 @@ def data(which: str, seed: int, length: int, batch: int, runs: Path) -> Any:
     env = make_env(acrobot, image_size=SIDE, seed=seed)
     steps = FRAMES[which]
     replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=seed, print_fn=None)
-    folder = runs / f"data-{seed}-{steps}"
-    if not folder.is_dir():
-        collector = RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed)
-        collector.collect(steps)
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        save_replay(replay, unfinished, env=ENV)
-        unfinished.rename(folder)
-    else:
-        load_replay(replay, folder)
+
+    def record() -> None:
+        RealCollector(env, replay, action_repeat_prob=REPEAT_PROBABILITY, seed=seed).collect(steps)
+
+    kept_replay(replay, runs / f"data-{seed}-{steps}", record, env=ENV)
     env.close()
     return replay
 

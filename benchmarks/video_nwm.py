@@ -7,7 +7,6 @@ where they were) and writes ``docs/benchmarks/video_nwm.json`` and ``video_nwm.m
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import TensorDictReplayBuffer
 
+from benchmarks.fitting import kept, kept_replay
 from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import DecodedView, GoalDistance, RecedingHorizon, icem, nwm_cem
-from wmcomponents.data import collect, load_replay, make_env, make_replay, save_replay
+from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.two_rooms import LONGEST_STEP
 from wmcomponents.dream import GoalReward, GoalTerm, GoalWorldModel
@@ -60,14 +60,8 @@ def steps_of_random_walks() -> TensorDictReplayBuffer:
     """Replay of random walks, recorded once and kept."""
     env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES, max_episode_steps=EPISODE)
     replay = make_replay(STEPS, env, sequence_length=LENGTH, batch_size=BATCH, seed=0, print_fn=None)
-    kept = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}-{MOVES}"
-    if kept.is_dir():
-        return load_replay(replay, kept)
-    collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT)
-    unfinished = kept.with_name(f"{kept.name}.unfinished")
-    save_replay(replay, unfinished)
-    unfinished.rename(kept)
-    return replay
+    folder = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}-{MOVES}"
+    return kept_replay(replay, folder, lambda: collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT))
 
 
 def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
@@ -144,16 +138,6 @@ def run(name: str, seed: int) -> dict[str, Any]:
     return {"name": name, "seed": seed, **took, **goals, "playing_cpu_seconds": time.process_time() - cpu}
 
 
-def kept(name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was found, or is found now."""
-    file = RUNS / f"{name}-{seed}.json"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(make()) + "\n")
-        print(file.read_text(), flush=True)
-    return json.loads(file.read_text())
-
-
 def page(facts: dict[str, Any]) -> str:
     """The page that the numbers give."""
     lines = [
@@ -198,7 +182,7 @@ def main() -> None:
     if not given.table:
         for seed in given.seeds:
             for name in given.policies:
-                kept(name, seed, lambda n=name, s=seed: run(n, s))
+                kept(f"{name}-{seed}", lambda n=name, s=seed: run(n, s), RUNS)
     files = [RUNS / f"{name}-{seed}.json" for name in TOLD for seed in range(10)]
     runs = [json.loads(file.read_text()) for file in files if file.is_file()]
     facts = {"torch": torch.__version__, "command": "python -m benchmarks.video_nwm", "runs": runs}
