@@ -93,7 +93,7 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         steps = " / ".join(map(str, KS))
         head += [f"PSNR, k = {steps}", f"moving parts, k = {steps}", "reward", "end"]
         lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += [_row(one) for one in here]
+        lines += [row_of_fit(one, FAMILIES[one["family"]]) for one in here]
         for seed in dict.fromkeys(one["seed"] for one in here):
             first = next(one for one in here if one["seed"] == seed)
             lines += [_baseline(first, who) for who in ("copy", "mean")]
@@ -117,11 +117,12 @@ def command(one: dict[str, Any]) -> str:
     return words if one["updates"] == FITS[one["family"], one["env"]].updates else f"{words} --updates {one['updates']}"
 
 
-def _row(one: dict[str, Any]) -> str:
+def row_of_fit(one: Mapping[str, Any], name: str) -> str:
+    """A fit in a table, under the name of its family."""
     moving, psnr = one["errors"]["moving parts"], one["psnr"]
-    cells = [FAMILIES[one["family"]], str(one["seed"]), f"{one['parameters']:,}", f"{one['updates_taken']:,}"]
+    cells = [name, str(one["seed"]), f"{one['parameters']:,}", f"{one['updates_taken']:,}"]
     cells.append(f"{one['seconds'] / 60:.1f} min ({one['cpu_seconds'] / 60:.1f})")
-    cells += [" / ".join(_cells(psnr, ".1f", max)), " / ".join(_cells(moving, ".3f", min))]
+    cells += [" / ".join(cells_of(psnr, ".1f", max)), " / ".join(cells_of(moving, ".3f", min))]
     for name in ("reward", "termination"):
         found = one["detections"].get(name, {})
         shares = (found.get("precision"), found.get("recall"))
@@ -129,7 +130,7 @@ def _row(one: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cells(found: dict[str, Any], digits: str, best: Callable[..., float]) -> list[str]:
+def cells_of(found: Mapping[str, Any], digits: str, best: Callable[..., float]) -> list[str]:
     """The model's figures, bold where no baseline is as good."""
     rows = zip(found["model"], found["copy"], found["mean"], strict=True)
     return [

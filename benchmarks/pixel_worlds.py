@@ -54,12 +54,17 @@ class PixelFit(Fit):
 
     def schedule(self, step: int) -> float:
         """Each stage at the full rate first, then cooling."""
-        first = self.config.get("tokenizer_steps", 0)
-        return (
-            ConstantThenDecay(first)(step)
-            if step < first
-            else ConstantThenDecay(max(1, self.updates - first))(step - first)
-        )
+        begin = 0
+        for name in STAGES:
+            length = self.config.get(name, 0)
+            if step < begin + length:
+                return ConstantThenDecay(length)(step - begin)
+            begin += length
+        return ConstantThenDecay(max(1, self.updates - begin))(step - begin)
+
+
+STAGES = ("tokenizer_steps", "autoencoder_steps", "teacher_steps", "ode_steps")
+"""Entries of configs that say how long a stage is which another follows, in their order."""
 
 
 WORLDS = {

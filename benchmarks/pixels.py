@@ -57,7 +57,15 @@ CHUNK = 25
 """Updates between two bundles: what a kill costs at most."""
 
 
-def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minutes: float = math.inf) -> dict[str, Any]:
+def fit(
+    family: str,
+    env_id: str,
+    seed: int,
+    folder: Path,
+    how: PixelFit,
+    minutes: float = math.inf,
+    world: World | None = None,
+) -> dict[str, Any]:
     """Fit one model and hold it against reality, or return what an earlier run found.
 
     Args:
@@ -67,32 +75,22 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
         folder: what is kept.
         how: updates and sizes.
         minutes: of wall time, all resumes together, after which the fit ends where it is.
+        world: how the game is shown, where it is not as in :data:`WORLDS`.
 
     Raises:
         ValueError: if an earlier run had other settings.
     """
     name = run_name(family, env_id, seed)
-    world, home, result = WORLDS[env_id], folder / name, folder / f"{name}.json"
+    world, home, result = world or WORLDS[env_id], folder / name, folder / f"{name}.json"
     settings = {"env_options": world.options, "preset": world.preset, "real_steps": REAL_STEPS, **asdict(how)}
     check_settings(result if result.is_file() else home / "settings.json", settings)
     if result.is_file():
         return json.loads(result.read_text())
     if not (home / "fit.json").is_file():
-        train(family, env_id, seed, folder, how, minutes)
+        train(family, env_id, seed, folder, how, minutes, world)
     facts, model = json.loads((home / "fit.json").read_text()), load(home / "model")
-    held_out = data(
-        env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], HELD_OUT_SEQUENCES, folder, **world.options
-    )
-    held_out.set_rng(torch.Generator().manual_seed(seed))
-    found = horizon_errors(
-        model,
-        cast(TensorDictBase, held_out.sample()),
-        burn_in=BURN_IN,
-        horizon=KS[-1],
-        samples=DREAMS,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    film(model, env_id, seed, folder, folder / f"{name}.webp")
+    found = held_against(model, env_id, seed, folder, world)
+    film(model, env_id, seed, folder, folder / f"{name}.webp", world)
     made = {
         "family": family,
         "env": env_id,
@@ -105,6 +103,33 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
     }
     result.write_text(json.dumps(made) + "\n")
     return made
+
+
+def held_against(
+    model: PretrainedModel,
+    env_id: str,
+    seed: int,
+    folder: Path,
+    world: World,
+    sequences: int = HELD_OUT_SEQUENCES,
+    dreams: int = DREAMS,
+) -> HorizonErrors:
+    """Errors of dreams behind real frames of other episodes.
+
+    Args:
+        model: a fitted one.
+        env_id: of the game.
+        seed: of the fit; data and dreams have others that follow from it.
+        folder: where the data are kept.
+        world: how the game is shown.
+        sequences: real ones.
+        dreams: of each.
+    """
+    held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], sequences, folder, **world.options)
+    held_out.set_rng(torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    real = cast(TensorDictBase, held_out.sample())
+    return horizon_errors(model, real, burn_in=BURN_IN, horizon=KS[-1], samples=dreams, generator=generator)
 
 
 def check_settings(file: Path, settings: dict[str, Any]) -> None:

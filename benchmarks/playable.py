@@ -9,6 +9,7 @@ plays the real game. Finished fits and agents are kept in ``runs/playable``; wha
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +33,7 @@ from wmcomponents.dream.latent_actions import number_of_choices
 from wmcomponents.evaluation import delta_psnr, horizon_errors, tokenizer_psnr
 from wmcomponents.evaluation.metrics import entropy_bits, mutual_information
 from wmcomponents.integrations.sb3_agent import SB3Agent
-from wmcomponents.models import FilmTokenWorld
+from wmcomponents.models import FilmDiffusionWorld, FilmTokenWorld
 from wmcomponents.models.loading import load
 from wmcomponents.nn.mode import EvalMode
 from wmcomponents.training import seed_everything
@@ -40,6 +41,8 @@ from wmcomponents.world_model import State
 
 AT = 4
 """Steps after the first frame at which delta-PSNR is read, as in the paper."""
+
+FilmWorld = FilmTokenWorld | FilmDiffusionWorld[Any]
 
 SHOWN_AT = (1, 10, 25, 50)
 """Steps at which what is played from one image is looked at."""
@@ -98,7 +101,7 @@ def measured(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world:
             "delta": digits(control.delta),
             "standard_error": digits(float(gain.std() / len(gain) ** 0.5)),
         },
-        "played": played(model, env_id, seed, folder, world),
+        "played": played(model, env_id, seed, folder, world, PLAYED, [k for k in SHOWN_AT if k <= PLAY_STEPS]),
     }
     return {**made, "codes": codes(model, sequences, env_id, world)} if model.infers_actions else made
 
@@ -124,7 +127,7 @@ def codes(model: FilmTokenWorld, sequences: TensorDictBase, env_id: str, world: 
     }
 
 
-def begun(model: FilmTokenWorld, frames: Tensor) -> State:
+def begun(model: FilmWorld, frames: Tensor) -> State:
     """States behind one image each, ``[N, H, W, C]``."""
     rows = (len(frames),)
     first = torch.ones(*rows, 1, dtype=torch.bool)
@@ -132,8 +135,25 @@ def begun(model: FilmTokenWorld, frames: Tensor) -> State:
 
 
 @torch.no_grad()
-def played(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: World) -> dict[str, Any]:
+def played(
+    model: FilmWorld,
+    env_id: str,
+    seed: int,
+    folder: Path,
+    world: World,
+    rows: int,
+    at: Sequence[int],
+) -> dict[str, Any]:
     """What is left of a game that is played from one unseen image each, under random actions.
+
+    Args:
+        model: a fitted one.
+        env_id: of the game.
+        seed: of the fit; images and actions have others that follow from it.
+        folder: where the data are kept.
+        world: how the game is shown.
+        rows: images from which it is played.
+        at: steps after which it is looked at.
 
     Returns:
         At each of ``at`` steps: ``nearest``, the PSNR of the frames with the nearest of the real frames that the model
@@ -141,7 +161,7 @@ def played(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: W
         MinAtar ``whole``, the share of frames that show one paddle and one ball. The last entry of each is that of
         real frames of the other episodes.
     """
-    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, 2, PLAYED, folder, **world.options)
+    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, 2, rows, folder, **world.options)
     replay.set_rng(torch.Generator().manual_seed(seed))
     real = cast(TensorDictBase, replay.sample())[model.image_key]
     seen = data(env_id, seed, REAL_STEPS, 1, REAL_STEPS, folder, **world.options)
@@ -151,15 +171,13 @@ def played(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: W
     frames = [real[:, 0]]
     with EvalMode(model), torch.random.fork_rng():
         torch.manual_seed(seed)
-        for _ in range(PLAY_STEPS):
-            state = model.imagine_inplace(
-                state, model.action_spec.rand(torch.Size([PLAYED])), source((PLAYED,), draws)
-            ).state
+        for _ in range(at[-1]):
+            action = model.action_spec.rand(torch.Size([rows]))
+            state = model.imagine_inplace(state, action, source((rows,), draws)).state
             frames.append(model.decode(state)[model.image_key].clone())
-    at = [k for k in SHOWN_AT if k <= PLAY_STEPS]
     pairs = [(frames[k - 1], frames[k]) for k in at] + [(real[:, 0], real[:, 1])]
     made: dict[str, Any] = {
-        "at": at,
+        "at": list(at),
         "nearest": [digits(float(nearest(after, known).mean()), 4) for _, after in pairs],
         "motion": [digits(motion(before, after)) for before, after in pairs],
     }

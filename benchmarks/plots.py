@@ -196,6 +196,24 @@ def pixels(result: dict[str, Any], figure: Figure) -> None:
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=5)
 
 
+def video(result: dict[str, Any], figure: Figure) -> None:
+    """Error in what moves by the time of a frame, a point for each number of the sampler's steps."""
+    places = [number for number, k in enumerate(result["k"]) if k > 1]
+    axes = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
+    for axis, place in zip(axes, places, strict=True):
+        for colour, (name, ways) in enumerate(result["steps"].items()):
+            family, errors = name.partition("-")[0], lambda way: way["errors"]["moving parts"]["model"][place]  # noqa: B023
+            drawn = sorted((way["ms"]["16"], errors(way)) for told, way in ways.items() if told != "teacher")
+            axis.plot(*zip(*drawn, strict=True), marker="o", color=f"C{colour}", label=family)
+            if "teacher" in ways:
+                teacher = ways["teacher"]
+                axis.plot(teacher["ms"]["16"], errors(teacher), "s", color=f"C{colour}", label=f"{family}'s teacher")
+        axis.set(xscale="log", title=f"{result['k'][place]} steps ahead", xlabel="CPU milliseconds of a frame")
+        axis.grid()
+    axes[0].set(ylabel="squared error of what moves", ylim=(0, None))
+    _legend(figure, axes[0], loc="outside lower center", ncols=4)
+
+
 def dream_only(result: dict[str, Any], figure: Figure) -> None:
     """Return in the real game by dreamed steps, of agents that know the dream alone."""
     axis = figure.subplots()
@@ -255,6 +273,7 @@ PLOTS: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, fl
     "dream_agents": (dream_agents, (7.5, 3.6)),
     "demo": (demo, (7.5, 3.2)),
     "pixels": (pixels, (8.5, 3.6)),
+    "video": (video, (8.5, 3.6)),
     "dream_only": (dream_only, (7.5, 3.6)),
     "planning": (planning, (9.5, 4.4)),
 }

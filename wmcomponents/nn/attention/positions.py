@@ -112,8 +112,9 @@ class InterleavedRoPE(nn.Module):
         """
         angle = _angles(position, self.dim, self.base).unsqueeze(-3)  # (*rows, 1, t, d / 2)
         cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.stack([first * cosine - second * sine, second * cosine + first * sine], -1).flatten(-2)
+        swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        signed = torch.stack([-sine, sine], -1).flatten(-2)
+        return torch.addcmul(x * cosine.repeat_interleave(2, -1), swapped, signed)
 
 
 def _angles(position: Tensor, dim: int, base: float) -> Tensor:

@@ -31,7 +31,8 @@ class ChannelRMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalise."""
-        return F.normalize(x, dim=1) * (self.weight * math.sqrt(len(self.weight)))[:, None, None]
+        size = x.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()  # as F.normalize, in half its time on a CPU
+        return x * size * (self.weight * math.sqrt(len(self.weight)))[:, None, None]
 
 
 class ChannelLayerNorm(nn.Module):
@@ -48,8 +49,8 @@ class ChannelLayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalise."""
-        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
-        return (x - mean) * (variance + self.eps).rsqrt() * self.weight[:, None, None]
+        x = x - x.mean(1, keepdim=True)
+        return x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt() * self.weight[:, None, None]
 
 
 class ConditionedBlock(nn.Module):
@@ -276,9 +277,9 @@ class TimeAttention(nn.Module):
             The frames, and their own keys and values.
         """
         tokens = self.qkv(self.norm(x).flatten(2).transpose(1, 2)).unflatten(2, (3, self.heads, self.head_dim))
-        # (B T, N, 3, heads, d) to three of (B, N, heads, T, d)
-        q, k, v = tokens.unflatten(0, (-1, view.frames)).permute(3, 0, 2, 4, 1, 5).unbind(0)
-        q, k = self._turn(q, view.position), self._turn(k, view.position)
+        # (B T, N, 3, heads, d) to three of (B, N, heads, T, d), which lie together
+        tokens = tokens.unflatten(0, (-1, view.frames)).permute(3, 0, 2, 4, 1, 5).contiguous()
+        (q, k), v = self._turn(tokens[:2], view.position).unbind(0), tokens[2]
         keys, values = (k, v) if past is None else (torch.cat([past.keys, k], -2), torch.cat([past.values, v], -2))
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=view.mask)
         y = self.out(y.permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(2))

@@ -1,0 +1,205 @@
+"""The page of worlds of video diffusion."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY
+from benchmarks.openings import figure
+from benchmarks.pixel_page import FAMILIES as OTHERS
+from benchmarks.pixel_page import FILMS, cells_of, row_of_fit
+from benchmarks.pixel_worlds import BURN_IN, DREAMS, HELD_OUT_SEQUENCES, KS, MINATAR, run_name
+from benchmarks.playable_page import latest, row_of
+from benchmarks.plots import draw
+from benchmarks.video_adapters import BASE_UPDATES, LABELLED, UPDATES, WAYS
+from benchmarks.video_worlds import (
+    CONTEXTS,
+    DRIFT_ROWS,
+    FAMILIES,
+    FITS,
+    GAMES,
+    SOLVER_STEPS,
+    SWEPT_SEQUENCES,
+)
+
+STEPS = " / ".join(map(str, KS))
+NAMES = {**OTHERS, **FAMILIES}
+
+INTRODUCTION = f"""\
+# Worlds of video diffusion: what they learn
+
+What Diffusion Forcing, Oasis, AVID and CausVid make of a game in at most 40 minutes of one CPU thread, in small presets
+and from {REAL_STEPS:,} real steps at random; beside them DIAMOND, which was given the same data.
+
+{figure("video", "Squared error of what moves, by the CPU time of a dreamt frame")}
+
+Each point is a number of sampling steps, the fewest on the left.
+"""
+
+METHOD = f"""\
+## How it was measured
+
+The random policy keeps its last action with probability {REPEAT_PROBABILITY}. Each fit is held against
+{HELD_OUT_SEQUENCES} sequences of other episodes, as in [worlds of tokens and pixels](pixels.md), where *PSNR*, *moving
+parts*, *reward* and *end* are explained: {BURN_IN} real frames are seen, {DREAMS} dreams follow each. Numbers of
+sampling steps are held against {SWEPT_SEQUENCES} sequences, a dream each; the time of a frame is the CPU's, of one
+thread, for dreams that run together, over their number.
+
+- **Long dreams** begin in {DRIFT_ROWS} unseen images, under random actions. *Nearest* is the PSNR of a frame with the
+  nearest real frame that the model was fitted to, *motion* the share of pixels that change from frame to frame, *whole*
+  the share of frames that show one paddle and one ball; *real* is the same of real frames of other episodes.
+- **AVID**: the video model saw {REAL_STEPS:,} steps without their actions ({BASE_UPDATES:,} updates); the actions of
+  {LABELLED:,} further steps are known. Whatever learns from those gets {UPDATES:,} updates. *Tuned* begins with the
+  video model's weights; what the actions' embedding adds counts for nothing at first.
+- **CausVid's teacher** sees whole films. As a world it draws the window anew for each frame, by {SOLVER_STEPS} of
+  Euler's steps, and known frames are put back before each of them.
+"""
+
+
+def report(runs: Path, out: Path) -> None:
+    """Write the page, its figure and its films."""
+    media, page = out / "media", out / "video.json"
+    media.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = {"fits": [], "adapters": [], "steps": {}, "drift": {}}
+    if page.is_file():
+        kept |= json.loads(page.read_text())
+    names = [run_name(family, env_id, seed) for family, env_id in FITS for seed in range(10)]
+    here = [json.loads(file.read_text()) for name in names if (file := runs / f"{name}.json").is_file()]
+    for one in here:
+        name = run_name(one["family"], one["env"], one["seed"])
+        film = next(runs / f"{name}{suffix}" for suffix in FILMS if (runs / f"{name}{suffix}").is_file())
+        shutil.copyfile(film, media / film.name)
+    adapters = [json.loads(file.read_text()) for way in WAYS for file in sorted(runs.glob(f"AVID-{way}-[0-9].json"))]
+    others = json.loads((out / "pixels.json").read_text())["fits"] if (out / "pixels.json").is_file() else []
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "k": KS,
+        "fits": latest([*kept["fits"], *here], "family", "env", "seed"),
+        "beside": [one for one in others if one["family"] == "Diamond"],
+        "adapters": latest([*kept["adapters"], *adapters], "way", "seed"),
+    }
+    for what in ("steps", "drift"):
+        found = {name: file for name in names if (file := runs / f"{name}-{what}.json").is_file()}
+        facts[what] = kept[what] | {name: json.loads(file.read_text()) for name, file in found.items()}
+    page.write_text(json.dumps(facts, indent=1) + "\n")
+    write(out)
+
+
+def write(out: Path) -> None:
+    """The page once more, from ``video.json`` and the films in ``media``."""
+    facts, media = json.loads((out / "video.json").read_text()), out / "media"
+    names = [run_name(one["family"], one["env"], one["seed"]) for one in facts["fits"]]
+    films = {
+        name: next(f"{name}{suffix}" for suffix in FILMS if (media / f"{name}{suffix}").is_file()) for name in names
+    }
+    words = media / "films.json"
+    (out / "video.md").write_text(table(facts, films, json.loads(words.read_text()) if words.is_file() else {}))
+    draw("video", out)
+
+
+def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        facts: what was measured.
+        films: file of each fit's film, by the fit's name.
+        shown: what a film was seen to show, by file.
+    """
+    lines = [INTRODUCTION, *beside_diamond(facts), *by_steps(facts["steps"]), *drifting(facts["drift"])]
+    lines += [*adapters(facts["adapters"]), *moving_pictures(facts["fits"], films, shown), METHOD, "```bash"]
+    lines += [command(one) for one in facts["fits"]]
+    lines += ["python -m benchmarks.video --families AVID"] if facts["adapters"] else []
+    return "\n".join([*lines, "```", "", f"Numbers: [video.json](video.json). Torch {facts['torch']}.", ""])
+
+
+def beside_diamond(facts: Mapping[str, Any]) -> list[str]:
+    """Every world beside DIAMOND, game by game."""
+    lines = []
+    for env_id, world in GAMES.items():
+        own = [one for one in facts["fits"] if one["env"] == env_id]
+        if not own:
+            continue
+        lines += [f"## {env_id}", "", f"Images: {world.says}.", ""]
+        head = ["world", "seed", "parameters", "updates", "wall time (CPU)"]
+        head += [f"PSNR, k = {STEPS}", f"moving parts, k = {STEPS}", "reward", "end"]
+        lines += [*row_of(head), "|---|" + "---:|" * (len(head) - 1)]
+        beside = [one for one in facts["beside"] if one["env"] == env_id]
+        lines += [row_of_fit(one, NAMES[one["family"]]) for one in [*own, *beside]]
+        for who in ("copy", "mean"):
+            psnr, moving = own[0]["psnr"][who], own[0]["errors"]["moving parts"][who]
+            figures = [" / ".join(f"{x:.1f}" for x in psnr), " / ".join(f"{x:.3f}" for x in moving)]
+            lines += row_of([f"*{who}*", *[""] * 4, *figures, "", ""])
+        lines.append("")
+    return lines
+
+
+def by_steps(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Quality and time of a frame, by the steps of the sampler."""
+    if not found:
+        return []
+    head = ["world", "drawn in", f"PSNR, k = {STEPS}", f"moving parts, k = {STEPS}", "ms of a frame, 1 dream", "16"]
+    lines = [*row_of(head), "|---|---|" + "---:|" * (len(head) - 2)]
+    for name, ways in found.items():
+        family = name.partition("-")[0]
+        for way, one in ways.items():
+            errors = [" / ".join(cells_of(one["psnr"], ".1f", max))]
+            errors.append(" / ".join(cells_of(one["errors"]["moving parts"], ".3f", min)))
+            drawn = "its teacher" if way == "teacher" else ("1 step" if way == "1 steps" else way)
+            lines += row_of([NAMES[family], drawn, *errors, *(f"{one['ms'][rows]:.3g}" for rows in ("1", "16"))])
+    return ["## How many steps", "", f"On {MINATAR}.", "", *lines, ""]
+
+
+def drifting(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is left of long dreams."""
+    lines: list[str] = []
+    for name, contexts in found.items():
+        for context, one in contexts.items():
+            if not lines:
+                head = ["world", "past frames are", "figure", *(f"step {k}" for k in one["at"]), "real"]
+                lines += [*row_of(head), "|---|---|---|" + "---:|" * (len(head) - 3)]
+            told = [NAMES[name.partition("-")[0]], CONTEXTS[context]]
+            lines += row_of([*told, "nearest, dB", *(f"{x:.1f}" for x in one["nearest"])])
+            lines += row_of(["", "", "motion", *(f"{x:.1%}" for x in one["motion"])])
+            lines += row_of(["", "", "whole", *(f"{x:.0%}" for x in one["whole"])])
+    return ["## Long dreams", "", f"On {MINATAR}.", "", *lines, ""] if lines else []
+
+
+def adapters(found: list[dict[str, Any]]) -> list[str]:
+    """What a frozen video model is worth."""
+    if not found:
+        return []
+    head = ["the video model", "seed", "trained weights", "CPU"]
+    head += [f"PSNR, k = {STEPS}", f"moving parts, k = {STEPS}", "reward", "end"]
+    lines = [*row_of(head), "|---|" + "---:|" * (len(head) - 1)]
+    order = list(WAYS)
+    for one in sorted(found, key=lambda one: (order.index(one["way"]), one["seed"])):
+        cells = [WAYS[one["way"]], str(one["seed"]), f"{one['trained']:,}", f"{one['cpu_seconds'] / 60:.0f} min"]
+        cells += [" / ".join(cells_of(one["psnr"], ".1f", max))]
+        cells += [" / ".join(cells_of(one["errors"]["moving parts"], ".3f", min))]
+        for name in ("reward", "termination"):
+            event = one["detections"].get(name, {}) if one["trained"] else {}
+            shares = (event.get("precision"), event.get("recall"))
+            cells.append(" / ".join("-" if share is None else f"{share:.2f}" for share in shares))
+        lines += row_of(cells)
+    said = f"What learns the actions from {LABELLED:,} steps of {MINATAR} in which they are known."
+    return ["## A video model that is given actions", "", said, "", *lines, ""]
+
+
+def moving_pictures(fits: list[dict[str, Any]], films: Mapping[str, str], shown: Mapping[str, str]) -> list[str]:
+    """A film of each fit."""
+    lines = ["## Films", "", "Reality is on the left, and the dream on the right: same start, same actions.", ""]
+    for one in fits:
+        file = films[run_name(one["family"], one["env"], one["seed"])]
+        name = f"{NAMES[one['family']]} on {one['env']}, seed {one['seed']}"
+        lines += [f"![{name}: reality beside the dream](media/{file})", ""]
+        lines += [f"***{name}.** {shown[file]}*" if file in shown else f"***{name}.***", ""]
+    return lines if fits else []
+
+
+def command(one: Mapping[str, Any]) -> str:
+    """What was typed for a fit."""
+    return f"python -m benchmarks.video --families {one['family']} --envs {one['env']} --seeds {one['seed']}"
