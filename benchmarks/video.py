@@ -52,18 +52,20 @@ class TeacherWorld(CausVid):
         return {"frame": Unbounded(torch.Size([self.window, *self.frame_shape]))}
 
     def draw(self, past: FilmPast, led: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """The last frame of a film whose others are known; all rows have as many of them."""
-        count = int(past.count[0])
-        if bool((past.count != count).any()):
-            raise ValueError(f"rows have as many past frames as each other here; got {past.count.unique().tolist()}.")
-        known, film = past.frames[:, :count], noise["frame"][:, : count + 1]
-        actions = torch.cat([past.led[:, :count], led], 1)
+        """The last frame of films whose others are known."""
+        drawn = torch.empty(len(led), 1, *self.frame_shape)
+        for count in past.count.unique().tolist():  # films of one length at a time
+            rows = past.count[:, 0] == count
+            known, film = past.frames[rows, :count], noise["frame"][rows, : count + 1]
+            actions = torch.cat([past.led[rows, :count], led[rows]], 1)
 
-        def velocity(x: Tensor, moment: float, step: int) -> Tensor:
-            back = (1 - moment) * known + moment * film[:, :count]
-            return self.teacher_velocity(torch.cat([back, x[:, count:]], 1), x.new_full((len(x), 1), moment), actions)
+            def velocity(x: Tensor, moment: float, step: int) -> Tensor:
+                back = (1 - moment) * known + moment * film[:, :count]  # noqa: B023
+                shown = torch.cat([back, x[:, count:]], 1)  # noqa: B023
+                return self.teacher_velocity(shown, x.new_full((len(x), 1), moment), actions)  # noqa: B023
 
-        return EulerFlowSampler(SOLVER_STEPS).trajectory(velocity, film)[-1][:, count:]
+            drawn[rows] = EulerFlowSampler(SOLVER_STEPS).trajectory(velocity, film)[-1][:, count:]
+        return drawn
 
 
 def teacher_of(student: CausVid) -> TeacherWorld:
