@@ -277,16 +277,18 @@ def page(facts: dict[str, Any]) -> str:
     if facts["agents"]:
         lines += ["", "## An agent that learned in a dream alone", ""]
         lines += [
-            "Stable-Baselines3's PPO, paid by `GoalReward` in the first world's dreams, in the same real rooms",
-            "(`python -m benchmarks.features_agent`). Its dreams begin in 40,000 further real steps of random walks,",
-            "which show their goals; their rewards are not read.",
+            "Stable-Baselines3's PPO, paid by `GoalReward` in a world's dreams, in the same real rooms",
+            "(`python -m benchmarks.features_agent --world NAME`). Its dreams begin in 40,000 further real steps of",
+            "random walks, which show their goals; their rewards are not read.",
         ]
-        lines += ["", "| agent | seed | dreamed steps | reached | 95 % interval | CPU s |", "|---|---|---|---|---|---|"]
+        head = ["agent", "world", "seed", "dreamed steps", "reached", "95 % interval", "CPU s"]
+        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for one in facts["agents"]:
         for look in one["curve"]:
             low, high = look["interval"]
             last = f"{one['cpu_seconds']:.0f}" if look is one["curve"][-1] else ""
-            cells = [one["agent"], one["seed"], f"{look['dreamed_steps']:,}", f"{look['rate']:.0%}"]
+            cells = [one["agent"], facts["worlds"][one["world"]], one["seed"], f"{look['dreamed_steps']:,}"]
+            cells.append(f"{look['rate']:.0%}")
             lines.append(f"| {' | '.join(map(str, [*cells, f'{low:.0%} to {high:.0%}', last]))} |")
     lines += [
         "",

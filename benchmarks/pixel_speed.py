@@ -260,6 +260,22 @@ def measure(setup: Setup, families: list[str], sections: list[str], batches: tup
     return found
 
 
+def beside_others(before: dict[str, Any] | None, measured: dict[str, Any]) -> dict[str, Any]:
+    """What was measured now, with what was measured before of other work.
+
+    Args:
+        before: of the same section and device, if any.
+        measured: settings and rows.
+    """
+    if before is None or "rows" not in before:
+        return measured
+    now = {one["work"] for one in measured["rows"]}
+    kept = [one for one in before["rows"] if one["work"] not in now]
+    order = {name: place for place, name in enumerate(WORLDS)}
+    rows = sorted([*kept, *measured["rows"]], key=lambda one: order.get(one["work"].rpartition(", B=")[0], len(order)))
+    return {**measured, "rows": rows}
+
+
 def write(result: dict[str, Any], out: Path) -> None:
     """The figures as JSON and Markdown."""
     out.mkdir(parents=True, exist_ok=True)
@@ -297,7 +313,8 @@ def main(arguments: list[str] | None = None) -> None:
         for setup in setups:
             print(f"on {setup.device} ...", flush=True)
             for name, measured in measure(setup, given.families, given.only, tuple(given.batches)).items():
-                result["sections"].setdefault(name, {})[setup.device] = measured
+                section = result["sections"].setdefault(name, {})
+                section[setup.device] = beside_others(section.get(setup.device), measured)
                 result["sections"][name].setdefault("cuda", {"skipped": "no GPU"})
     write(result, given.out)
     print(f"written: {path}, {given.out / 'pixel_speed.md'}")

@@ -31,6 +31,7 @@ from benchmarks import (
     sb3_rollouts,
     search,
     tdmpc2_speed,
+    video_page,
 )
 from tests.support.pages import ROOT
 
@@ -58,6 +59,7 @@ PAGES = {
     "demo": lambda: demo_table.table(facts("demo")["demo"], facts("demo")["ppo_on_the_real_environment"]),
     "agents": lambda: agents_page.page(facts("agents")),
     "planning": lambda: planning.table(facts("planning")),
+    "video": lambda: video_page.table(facts("video"), film_names(), json.loads(FILMS.read_text())),
     "pixels": lambda: pixel_page.table(facts("pixels"), film_names(), json.loads(FILMS.read_text())),
 }
 

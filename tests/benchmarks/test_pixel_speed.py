@@ -109,3 +109,11 @@ def test_the_command_writes_both_files_and_says_what_was_not_measured(tmp_path, 
     assert "skipped, no GPU" in text and "| 1,234 MiB |" in text and "{" not in text
     pixel_speed.main(["--report", "--out", str(tmp_path)])
     assert (tmp_path / "pixel_speed.md").read_text() == text
+
+
+def test_what_was_measured_of_other_worlds_stays_on_the_page():
+    before = {"settings": 1, "rows": [{"work": "STORM, B=1", "ms": 1}, {"work": "IRIS, B=1", "ms": 2}]}
+    now = {"settings": 2, "rows": [{"work": "STORM, B=1", "ms": 3}]}
+    found = pixel_speed.beside_others(before, now)
+    assert found == {"settings": 2, "rows": [{"work": "IRIS, B=1", "ms": 2}, {"work": "STORM, B=1", "ms": 3}]}
+    assert pixel_speed.beside_others(None, now) == pixel_speed.beside_others({"skipped": "no GPU"}, now) == now
