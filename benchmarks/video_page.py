@@ -33,9 +33,9 @@ INTRODUCTION = f"""\
 # Worlds of video diffusion: what they learn
 
 What worlds of video diffusion make of a game in at most 40 minutes of one CPU thread, in small presets and from
-{REAL_STEPS:,} real steps at random; beside them DIAMOND, which was given the same data. So short a fit is too little
-for them: DIAMOND, whose network is conditioned on the past frames instead of denoising films, is far ahead after half
-the time.
+{REAL_STEPS:,} real steps at random; beside them DIAMOND, which was given the same data. After so short a fit
+DIAMOND is far ahead, in half the time: in the frames of Diffusion Forcing paddle and ball are smears, Oasis keeps them
+and loses the ball.
 
 {figure("video", "Squared error of what moves, by the CPU time of a dreamt frame")}
 
