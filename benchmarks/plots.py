@@ -198,7 +198,7 @@ def pixels(result: dict[str, Any], figure: Figure) -> None:
 
 def video(result: dict[str, Any], figure: Figure) -> None:
     """Error in what moves by the time of a frame, a point for each number of the sampler's steps."""
-    places = [number for number, k in enumerate(result["k"]) if k > 1]
+    places = [0, len(result["k"]) - 1]
     axes = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
     for axis, place in zip(axes, places, strict=True):
         for colour, (name, ways) in enumerate(result["steps"].items()):
@@ -208,7 +208,10 @@ def video(result: dict[str, Any], figure: Figure) -> None:
             if "teacher" in ways:
                 teacher = ways["teacher"]
                 axis.plot(teacher["ms"]["16"], errors(teacher), "s", color=f"C{colour}", label=f"{family}'s teacher")
-        axis.set(xscale="log", title=f"{result['k'][place]} steps ahead", xlabel="CPU milliseconds of a frame")
+        ahead = result["k"][place]
+        axis.set(xscale="log", xlabel="CPU milliseconds of a frame")
+        axis.set_title("the next frame" if ahead == 1 else f"{ahead} steps ahead")
+        _plain(axis.xaxis, (10, 20, 50, 100))
         axis.grid()
     axes[0].set(ylabel="squared error of what moves", ylim=(0, None))
     _legend(figure, axes[0], loc="outside lower center", ncols=4)
