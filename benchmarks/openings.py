@@ -87,7 +87,7 @@ def families(result: dict[str, Any]) -> str:
 def pixel_speed(result: dict[str, Any]) -> str:
     """Frames a second by family."""
     points = []
-    for row in rows_of(result, "dream"):
+    for row in [row for row in rows_of(result, "dream") if row["variant"] == "dream"]:
         memory = f", {row['peak_mib']:,.0f} MiB at the peak" if "peak_mib" in row else ""
         points.append(f"- {row['work']}: {row['rate']:.3g} frames a second{memory}.")
     drawn = figure("pixel_speed", "Frames a second over dreams at once")

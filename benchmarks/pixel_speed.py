@@ -55,7 +55,8 @@ LEADS = {
         "frame of 256 codes behind one, from the cache. `bare` calls the same matrix products and "
         "convolutions again, with the same weights, shapes and strides, and nothing between them; it is left out from "
         "{many:.0f} GFLOP on. Rates are frames a second. Memory is what the process took at its peak beyond what it "
-        "had before the model was built (on a GPU: torch's allocator)."
+        "had before the model was built (on a GPU: torch's allocator). Families may be measured at other times, which "
+        "the line below is not of; each gap is of one run."
     ),
     "cache": (
         "One step of IRIS from a context of 10 frames, 17 tokens, without decoding: from the cache, and reading the "

@@ -111,17 +111,18 @@ def families(result: dict[str, Any], figure: Figure) -> None:
 def pixel_speed(result: dict[str, Any], figure: Figure) -> None:
     """Frames a second of worlds of tokens and pixels."""
     axis = figure.subplots()
-    rows = rows_of(result, "dream")
-    for name in dict.fromkeys(row["work"].partition(",")[0] for row in rows):
-        found = {int(row["work"].rpartition("=")[2]): row["rate"] for row in rows if row["work"].startswith(f"{name},")}
+    rows = [row for row in rows_of(result, "dream") if row["variant"] == "dream"]
+    for name in dict.fromkeys(row["work"].rpartition(", B=")[0] for row in rows):
+        mine = [row for row in rows if row["work"].rpartition(", B=")[0] == name]
+        found = {int(row["work"].rpartition("=")[2]): row["rate"] for row in mine}
         axis.plot(list(found), list(found.values()), marker="o", label=name)
     batches = sorted({int(row["work"].rpartition("=")[2]) for row in rows})
     axis.set(xscale="log", yscale="log", xlabel="dreams at once", ylabel="frames a second")
     axis.set_xticks(batches, [f"{batch:,}" for batch in batches])
-    _plain(axis.yaxis, (3, 10, 30, 100))
+    _plain(axis.yaxis, (0.1, 1, 10, 100))
     axis.minorticks_off()
     axis.grid(axis="y")
-    _legend(axis)
+    _legend(axis, loc="lower right")
 
 
 def learning(result: dict[str, Any], figure: Figure) -> None:
