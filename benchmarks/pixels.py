@@ -125,11 +125,23 @@ def held_against(
         sequences: real ones.
         dreams: of each.
     """
-    held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], sequences, folder, **world.options)
-    held_out.set_rng(torch.Generator().manual_seed(seed))
-    generator = torch.Generator().manual_seed(seed)
-    real = cast(TensorDictBase, held_out.sample())
+    generator, real = torch.Generator().manual_seed(seed), held_out(env_id, seed, folder, world, sequences)
     return horizon_errors(model, real, burn_in=BURN_IN, horizon=KS[-1], samples=dreams, generator=generator)
+
+
+def held_out(env_id: str, seed: int, folder: Path, world: World, sequences: int) -> TensorDictBase:
+    """So many real sequences of episodes to which nothing was fitted, ``[B, T]``.
+
+    Args:
+        env_id: of the game.
+        seed: of the fit; that of these data follows from it.
+        folder: where the data are kept.
+        world: how the game is shown.
+        sequences: B.
+    """
+    replay = data(env_id, seed + 1000, HELD_OUT_STEPS, BURN_IN - 1 + KS[-1], sequences, folder, **world.options)
+    replay.set_rng(torch.Generator().manual_seed(seed))
+    return cast(TensorDictBase, replay.sample())
 
 
 def check_settings(file: Path, settings: dict[str, Any]) -> None:

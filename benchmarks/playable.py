@@ -22,7 +22,7 @@ from benchmarks.dream_only import THINGS, Plan, chance, learned
 from benchmarks.fitting import HELD_OUT_STEPS, REAL_STEPS, data
 from benchmarks.measuring import digits
 from benchmarks.pixel_worlds import BURN_IN, DREAMS, HELD_OUT_SEQUENCES, KS, MINATAR, PixelFit, World, run_name
-from benchmarks.pixels import check_settings, figures, film, train
+from benchmarks.pixels import check_settings, figures, film, held_out, train
 from benchmarks.playable_page import report
 from benchmarks.playable_worlds import AGENT, FAMILIES, FITS, GAMES, LABELLED, PLAY_STEPS, PLAYED, PPO, PPO_HORIZON
 from wmcomponents.cli.console import quiet
@@ -83,10 +83,7 @@ def fit(family: str, env_id: str, seed: int, folder: Path, how: PixelFit, minute
 
 def measured(model: FilmTokenWorld, env_id: str, seed: int, folder: Path, world: World) -> dict[str, Any]:
     """All figures of a fitted model, on episodes that it was not fitted to."""
-    length = BURN_IN - 1 + KS[-1]
-    held_out = data(env_id, seed + 1000, HELD_OUT_STEPS, length, HELD_OUT_SEQUENCES, folder, **world.options)
-    held_out.set_rng(torch.Generator().manual_seed(seed))
-    sequences = cast(TensorDictBase, held_out.sample())
+    sequences = held_out(env_id, seed, folder, world, HELD_OUT_SEQUENCES)
     generator = torch.Generator().manual_seed(seed)
     found = horizon_errors(model, sequences, burn_in=BURN_IN, horizon=KS[-1], samples=DREAMS, generator=generator)
     whole = cast(TensorDictBase, sequences[~sequences["is_init"][:, 1 : model.window].flatten(1).any(1)])

@@ -158,7 +158,8 @@ def measured(family: str, env_id: str, seed: int, minutes: float) -> None:
 def main() -> None:
     """Fit and measure what is missing and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.video", description="worlds of video diffusion")
-    parser.add_argument("--families", nargs="+", default=[*dict.fromkeys(family for family, _ in FITS), "AVID"])
+    everything = [*dict.fromkeys(family for family, _ in FITS), "AVID"]
+    parser.add_argument("--families", nargs="+", default=everything, choices=everything)
     parser.add_argument("--envs", nargs="+", default=list(GAMES), choices=list(GAMES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=math.inf, help="wall time after which a fit ends where it is")

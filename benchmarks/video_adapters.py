@@ -111,12 +111,20 @@ def adapted(way: str, seed: int, folder: Path) -> dict[str, Any]:
     """
     base = base_of(seed, folder)
     seed_everything(seed)
-    model, begin, trained = world(way, base), time.process_time(), 0
+    model, begin, trained, begun = world(way, base), time.process_time(), 0, 0
     if way != "base":
         labelled = films(seed + LABELLED_SEED, LABELLED, folder)
         trainer = Trainer(model, labelled, out=folder / f"AVID-{way}-{seed}", seed=seed, progress=False)
+        begun = trainer.steps
         trainer.train(UPDATES)
         trained = sum(p.numel() for p in model.adapter.parameters())
     took = time.process_time() - begin
     found = held_against(model.eval(), MINATAR, seed, folder, WORLDS[MINATAR])
-    return {"way": way, "seed": seed, "trained": trained, "cpu_seconds": round(took, 1), **figures(found)}
+    return {
+        "way": way,
+        "seed": seed,
+        "trained": trained,
+        "cpu_seconds": round(took, 1),
+        "timed_from": begun,
+        **figures(found),
+    }

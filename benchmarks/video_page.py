@@ -57,6 +57,9 @@ thread, for dreams that run together, over their number.
 - **AVID**: the video model saw {REAL_STEPS:,} steps without their actions ({BASE_UPDATES:,} updates); the actions of
   {LABELLED:,} further steps are known. Whatever learns from those gets {UPDATES:,} updates. *Tuned* begins with the
   video model's weights; what the actions' embedding adds counts for nothing at first.
+"""
+
+OF_TEACHERS = f"""\
 - **CausVid's teacher** sees whole films. As a world it draws the window anew for each frame, by {SOLVER_STEPS} of
   Euler's steps, and known frames are put back before each of them.
 """
@@ -112,7 +115,9 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         shown: what a film was seen to show, by file.
     """
     lines = [INTRODUCTION, *beside_diamond(facts), *by_steps(facts["steps"]), *drifting(facts["drift"])]
-    lines += [*adapters(facts["adapters"]), *moving_pictures(facts["fits"], films, shown), METHOD, "```bash"]
+    lines += [*adapters(facts["adapters"]), *moving_pictures(facts["fits"], films, shown), METHOD]
+    lines += [OF_TEACHERS] if any("teacher" in ways for ways in facts["steps"].values()) else []
+    lines.append("```bash")
     lines += [command(one) for one in facts["fits"]]
     lines += ["python -m benchmarks.video --families AVID"] if facts["adapters"] else []
     return "\n".join([*lines, "```", "", f"Numbers: [video.json](video.json). Torch {facts['torch']}.", ""])
