@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--atari", action="store_true", help="Genie on Atari's Pong, in place of MinAtar's Breakout")
+    parser.add_argument("--atari", action="store_true", help="Genie on Atari's games, in place of MinAtar's Breakout")
     parser.add_argument("--updates", type=int, help="of both stages; each fit's own number if not given")
     parser.add_argument("--tokenizer", type=float, help="share of them that is the tokenizer's")
     parser.add_argument("--minutes", type=float, default=math.inf, help="wall time after which a fit ends where it is")

@@ -11,6 +11,16 @@ from benchmarks.pixel_worlds import MINATAR, PONG, WORLDS, PixelFit
 FAMILIES = {"Genie": "Genie", "GenieReduxG": "GenieRedux-G"}
 """Names of the papers' models by those of the library's."""
 
+ATARI_BREAKOUT = "ALE/Breakout-v5"
+
+SMALL = replace(
+    WORLDS[PONG],
+    preset="tiny",
+    options={"image_size": 32, "sticky_actions": 0.0},
+    says="32x32 in colour, 4 frames an action, no sticky actions, up to 30 no-ops at reset",
+)
+"""Atari's games at the size of the tiny preset."""
+
 GAMES = {
     ("Genie", MINATAR): replace(
         WORLDS[MINATAR],
@@ -18,12 +28,8 @@ GAMES = {
         says="its 10x10 board, one colour a plane; sticky actions as the game has them (0.1)",
     ),
     ("GenieReduxG", MINATAR): WORLDS[MINATAR],
-    ("Genie", PONG): replace(
-        WORLDS[PONG],
-        preset="tiny",
-        options={"image_size": 32, "sticky_actions": 0.0},
-        says="32x32 in colour, 4 frames an action, no sticky actions, up to 30 no-ops at reset",
-    ),
+    ("Genie", PONG): SMALL,
+    ("Genie", ATARI_BREAKOUT): SMALL,
 }
 """How each family is shown each game. GenieRedux-G's data are those of IRIS and DIAMOND."""
 
@@ -42,6 +48,13 @@ FITS: dict[tuple[str, str], PixelFit] = {
     ),
     ("Genie", PONG): PixelFit(
         updates=4000, sequence_length=7, batch_size=12, tokenizer=0.4, changes={"patch": 4, "action_patch": 8}
+    ),
+    ("Genie", ATARI_BREAKOUT): PixelFit(
+        updates=6000,
+        sequence_length=7,
+        batch_size=12,
+        tokenizer=0.25,
+        changes={"patch": 4, "action_patch": 8, "action_norm": True, "action_moving": 30.0},
     ),
 }
 """Updates of at most 40 CPU minutes."""

@@ -18,7 +18,7 @@ from torchrl.data import TensorDictReplayBuffer
 
 from benchmarks.fitting import kept, kept_replay
 from wmcomponents.agents import PlanningAgent
-from wmcomponents.agents.planners import DecodedView, GoalDistance, RecedingHorizon, icem, nwm_cem
+from wmcomponents.agents.planners import BestSequence, GoalDistance, RecedingHorizon, ShiftedPlan, icem, nwm_cem
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.data.random_policy import RandomPolicy
 from wmcomponents.data.two_rooms import LONGEST_STEP
@@ -36,8 +36,12 @@ IMAGE_SIZE, MOVES = 32, 4
 STEPS, EPISODE, REPEAT = 32_000, 25, 0.8
 BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 8, 8, 600, 4_600, 1e-3
 EPISODES, ROWS, MAX_STEPS = 50, 25, 50
-BLUR = 15
-"""Side of the square over which pictures are averaged, twice, before they are compared: what is near is alike then."""
+HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
+"""Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
+
+LATENT, BLUR = (4, 8, 8), 5
+"""Shape of a latent, and side of the square over which it is averaged, twice, before two are compared: what is near is
+alike then."""
 
 SIZES: dict[str, Any] = {
     "context": 2,
@@ -79,23 +83,25 @@ def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
 
 
 def blurred_difference(seen: Tensor, goal: Tensor) -> Tensor:
-    """Mean squared difference of blurred pictures, flat ``[*B, F]``, ``[*B, 1]``: smaller the nearer two dots are."""
-    apart = (seen - goal).reshape(-1, IMAGE_SIZE, IMAGE_SIZE, 3).permute(0, 3, 1, 2) / 255
+    """Mean squared difference of blurred latents, flat ``[*B, F]``, ``[*B, 1]``: smaller the nearer two dots are."""
+    apart = (seen - goal).reshape(-1, *LATENT)
     for _ in range(2):
         apart = F.avg_pool2d(apart, BLUR, 1, BLUR // 2)
     return apart.square().flatten(1).mean(1).reshape(*seen.shape[:-1], 1)
 
 
 def planner(model: NWM, kind: str) -> PlanningAgent:
-    """Plans towards the picture of the goal, a quarter of each plan executed."""
-    reward = GoalReward(model, terms=[GoalTerm(DecodedView(model, "pixels"), blurred_difference)])
-    goals, goal = GoalWorldModel(model, reward), GoalDistance.of(reward)
+    """Plans towards the picture of the goal, half of each executed."""
+    reward = GoalReward(model, terms=[GoalTerm(model.features, blurred_difference)])
+    goals = GoalWorldModel(model, reward)
     if kind == "lines":
         evenly = {"mean": (0.0, 0.0), "std": (0.6, 0.6), "repeats": 1}
-        search = nwm_cem(goals, goal, seed=0, **evenly)
-    else:
-        search = icem(goals, goal, horizon=12, candidates=64, budget=2, seed=0)
-    return PlanningAgent(RecedingHorizon(search, search.horizon // 4))
+        search = nwm_cem(goals, GoalDistance.of(reward), seed=0, **evenly)
+        return PlanningAgent(RecedingHorizon(search, EXECUTED))
+    numbers: Any = {"horizon": HORIZON, "candidates": CANDIDATES, "budget": 1, "elite_ratio": 0.05, "seed": 0}
+    first = ShiftedPlan(steps=EXECUTED)  # of ways around a wall the mean leads nowhere: the best is taken
+    search = icem(goals, GoalDistance.of(reward, running=1.0), choice=BestSequence(), warm_start=first, **numbers)
+    return PlanningAgent(RecedingHorizon(search, EXECUTED))
 
 
 def dots(pictures: Tensor) -> Tensor:
@@ -163,8 +169,9 @@ def page(facts: dict[str, Any]) -> str:
         f"`{facts['command']}` with torch {facts['torch']}, one thread a run. Images have {IMAGE_SIZE} pixels a",
         f"side; {AUTOENCODER:,} updates of the autoencoder, then {UPDATES - AUTOENCODER:,} of the network, of {BATCH}",
         f"sequences of {LENGTH} steps. Frames are drawn in {SIZES['sampling'].steps} steps of DDIM. Plans are judged",
-        "by the mean squared difference of blurred pictures, what is dreamt at their end and the goal; a quarter of",
-        "each is executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
+        "by the mean squared difference of blurred latents, what is dreamt and the goal's: of sequences the sum along",
+        f"{HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} actions of each are",
+        "executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
         "show them.",
         "",
     ]

@@ -96,6 +96,8 @@ class LatentActionModel(Component):
         quantizer: of few codes.
         dim: D.
         squash: of the decoder's output; the sigmoid if not given, ``nn.Identity()`` for none.
+        norm: of the encoder's vectors ``[N, E]`` before they are quantised, such as
+            :class:`~wmcomponents.nn.BatchNorm1d`; none if not given.
         in_keys: key of the films.
         out_keys: keys of the actions and their vectors.
 
@@ -116,6 +118,7 @@ class LatentActionModel(Component):
         *,
         dim: int,
         squash: nn.Module | None = None,
+        norm: nn.Module | None = None,
         in_keys: Sequence[NestedKey] = ("pixels",),
         out_keys: Sequence[NestedKey] = ("tokens", "codes"),
     ) -> None:
@@ -126,6 +129,7 @@ class LatentActionModel(Component):
         self.quantizer: Quantizer = quantizer
         self.action_map = nn.Linear(quantizer.dim, dim)
         self.squash = nn.Sigmoid() if squash is None else squash
+        self.norm = norm
 
     def compute(self, pixels: UInt8[Tensor, "*batch t h w c"]) -> tuple[Tensor, Tensor]:
         """Codes ``[*B, T - 1]`` of films ``[*B, T, H, W, C]``, and their vectors ``[*B, T - 1, E]``.
@@ -144,7 +148,7 @@ class LatentActionModel(Component):
             ValueError: for films of a single frame.
         """
         check_film(patches.shape[1])
-        codes, tokens, loss = self.quantizer(self.encoder(patches)[:, 1:])
+        codes, tokens, loss = self.quantizer(self.encode(patches))
         return LatentActions(tokens, codes, loss)
 
     @torch.no_grad()
@@ -155,7 +159,16 @@ class LatentActionModel(Component):
             ValueError: for films of a single frame.
         """
         check_film(pixels.shape[1])
-        return self.quantizer.tokens(self.encoder(film_patches(pixels, self.patch))[:, 1:])
+        return self.quantizer.tokens(self.encode(film_patches(pixels, self.patch)))
+
+    def encode(self, patches: Float[Tensor, "b t n p"]) -> Float[Tensor, "b u e"]:
+        """Vectors of what led to each frame but the first, ``[B, T - 1, E]``, before they are quantised.
+
+        Args:
+            patches: of films.
+        """
+        vectors = self.encoder(patches)[:, 1:]
+        return vectors if self.norm is None else self.norm(vectors.flatten(0, 1)).view_as(vectors)
 
     def predict(self, patches: Float[Tensor, "b t n p"], codes: Float[Tensor, "b t e"]) -> Float[Tensor, "b t n p"]:
         """The patches of the frames that follow, in [0, 1].

@@ -17,6 +17,8 @@ class FilmLossConfig:
         worst: factor on the squared error of a frame's worst number in the tokenizer; the paper has none. Where few
             pixels are not the background a mean hardly sees them.
         action_worst: the same in the action model.
+        action_moving: added to the weight 1 of each squared error of the action model where a number differs from the
+            frame before by more than a twentieth of its range; the paper has none. What a player does is seen there.
         revival: first updates of either stage in which codes that a batch does not use become vectors of it that lie
             far from the used ones; the paper has none. Those of actions are from where they are no longer withheld.
         withheld: first updates of the second stage in which the action model foretells without codes. What the past
@@ -38,6 +40,7 @@ class FilmLossConfig:
     mask_limit: float = 0.5
     worst: float = 0.0
     action_worst: float = 0.0
+    action_moving: float = 0.0
     revival: int = 0
     withheld: int = 0
     rolled: int = 0

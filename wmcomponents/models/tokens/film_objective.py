@@ -28,6 +28,9 @@ from wmcomponents.tokenizers.video import film_patches
 BETAS = (0.9, 0.9)
 """Averaging rates of the paper's optimiser."""
 
+MOVED = 0.05
+"""Difference from the frame before, of a range of 1, from which a number counts as changed."""
+
 REVIVAL_EVERY = 10
 """Updates from one revival of unused codes to the next."""
 
@@ -109,6 +112,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
     distance_weight: Tensor
     action_worst: Tensor
     action_codebook: Tensor
+    action_moving: Tensor
 
     def __init__(
         self,
@@ -132,7 +136,8 @@ class FilmTokenLoss(StagedModelLoss[M]):
         self._seen: dict[str, list[Tensor]] = {}
         self._measures_distance = config.distance_weight > 0
         coefficients = {
-            name: getattr(config, name) for name in ("worst", "action_worst", "distance_weight", "action_codebook")
+            name: getattr(config, name)
+            for name in ("worst", "action_worst", "action_moving", "distance_weight", "action_codebook")
         }
         super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
         for quantizer in self._quantizers().values():
@@ -299,7 +304,8 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
     .. math:: L_a = \overline{(x_{t+1} - \hat x_{t+1})^2} + w_a \max (x_{t+1} - \hat x_{t+1})^2 + c\, L_{VQ}
 
     and beside it the dynamics learn from these codes, which get no gradient of theirs. What the config has beyond the
-    paper keeps codes for what was done: see ``withheld``, ``rolled``, ``pairs`` and ``action_codebook``.
+    paper keeps codes for what was done: see ``action_moving``, ``withheld``, ``rolled``,
+    ``pairs`` and ``action_codebook``.
 
     Sequences may be longer than the window and cross from episode to episode: they are cut into films of the window's
     length, each of which counts up to its first end of an episode.
@@ -350,7 +356,9 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
         self._saw("action_model", z, weight)
         if self._withholds:
             codes, loss = 0.0 * codes, 0.0 * loss
-        errors = _errors(part.predict(patches[:, :-1], codes), patches[:, 1:], self.action_worst)
+        before, after = patches[:, :-1], patches[:, 1:]
+        weights = 1.0 + self.action_moving * ((after - before).abs() > MOVED).to(after.dtype)
+        errors = _errors(part.predict(before, codes), after, self.action_worst, weights)
         used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
         losses = {
             **{f"action_{name}": value for name, value in errors.items()},
@@ -367,7 +375,7 @@ class FilmLoss(FilmTokenLoss[LatentFilmModel]):
             size, most = (len(pixels), 1, 2), self.rolled
             shift = torch.randint(-most, most + 1, size, generator=self.generator, device=pixels.device)
             pixels = rolled_images(pixels, shift.expand(*pixels.shape[:2], 2))
-        return part.encoder(film_patches(pixels, part.patch))[:, 1:].reshape(rows, frames - 1, -1)
+        return part.encode(film_patches(pixels, part.patch)).reshape(rows, frames - 1, -1)
 
     def _written_of_actions(self) -> list[NestedKey]:
         return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]
@@ -423,7 +431,8 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
         return Led(self.world_model.action_code(vector), {}, {})
 
 
-def _errors(shown: Tensor, patches: Tensor, worst: Tensor) -> dict[str, Tensor]:
-    """Errors of frames ``[P, T]``: mean squared, and the worst squared one times a factor."""
-    error = (shown - patches).square().flatten(2)
+def _errors(shown: Tensor, patches: Tensor, worst: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
+    """Errors of frames ``[P, T]``: mean squared (weighted), and the worst squared one times a factor."""
+    error = (shown - patches).square()
+    error = (error if weights is None else error * weights).flatten(2)
     return {"squared": error.mean(-1), "worst": worst * error.amax(-1)}

@@ -54,6 +54,8 @@ class GenieActionConfig:
         action_blocks: blocks of its encoder, and of its decoder.
         action_dim: size of a token.
         action_heads: of each attention.
+        action_norm: whether what its encoder tells is normalised over the batch before it is quantised; not in the
+            paper. Where frames hardly differ it is nearly the same for all, and one code would do.
     """
 
     actions: int = 8
@@ -62,6 +64,7 @@ class GenieActionConfig:
     action_blocks: int = 10
     action_dim: int = 1024
     action_heads: int = 16
+    action_norm: bool = False
 
 
 @dataclass(frozen=True)

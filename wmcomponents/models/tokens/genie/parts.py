@@ -31,6 +31,7 @@ from wmcomponents.nn import (
     jasmine_block,
     onexgpt_block,
 )
+from wmcomponents.nn.layers.batch_norm import BatchNorm1d
 from wmcomponents.nn.vit.block import vit_init_
 from wmcomponents.tokenizers import ActionTokenEncoder, LatentActionModel, VideoTokenizer
 
@@ -131,6 +132,7 @@ def action_model_of(
         decoder,
         LearnedCosineQuantizer(c.actions, c.action_code),
         dim=c.action_dim,
+        norm=BatchNorm1d(c.action_code, affine=False) if c.action_norm else None,
         in_keys=(image_key,),
         out_keys=("action_tokens", "action_codes"),
     )
