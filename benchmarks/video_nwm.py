@@ -170,8 +170,8 @@ def page(facts: dict[str, Any]) -> str:
         f"side; {AUTOENCODER:,} updates of the autoencoder, then {UPDATES - AUTOENCODER:,} of the network, of {BATCH}",
         f"sequences of {LENGTH} steps. Frames are drawn in {SIZES['sampling'].steps} steps of DDIM. Plans are judged",
         "by the mean squared difference of blurred latents, what is dreamt and the goal's: of sequences the sum along",
-        f"{HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} actions of each are",
-        "executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
+        f"{HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} actions of each",
+        "are executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
         "show them.",
         "",
     ]

@@ -135,8 +135,8 @@ class WorldModel(nn.Module, metaclass=_Constructed):
 
         Args:
             given: arguments by name. ``observation_spec`` may be an observation space, or an environment of TorchRL or
-                Gymnasium, which tells the action as well; ``action_spec`` may be an action space. The entry ``is_init`` of
-            an environment's ``observation_spec`` is left out.
+                Gymnasium, which tells the action as well; ``action_spec`` may be an action space. The entry ``is_init``
+                of an environment's ``observation_spec`` is left out.
 
         Raises:
             SpaceError: if a space cannot be modelled.
@@ -145,7 +145,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
         source, action = given.get("observation_spec"), given.get("action_spec")
         if (
             isinstance(source, Composite) and "is_init" in source.keys()
-        ):  # an environment's own, with its mark of starts
+        ):  # the environment's own spec
             source = Composite({key: leaf for key, leaf in items_of(source) if key != "is_init"}, shape=source.shape)
             given = {**given, "observation_spec": source}
         if is_environment(source):
