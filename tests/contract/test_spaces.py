@@ -27,6 +27,7 @@ from wmcomponents.integrations.gymnasium import DreamEnv, DreamVectorEnv, Latent
 from wmcomponents.integrations.sb3 import DreamVecEnv
 from wmcomponents.integrations.spaces import ActionReader
 from wmcomponents.integrations.torchrl import TorchRLDreamEnv, TorchRLStatelessDreamEnv
+from wmcomponents.models import DreamerV3, DreamerV3Config
 from wmcomponents.pretrained.specs import spec_from_json, spec_to_json
 from wmcomponents.testing.toy import ToyWorldModel
 
@@ -320,3 +321,10 @@ def test_bits_are_zeros_and_ones_of_any_type():
     assert read(np.array([[1.0, 0.0]], np.float32), 1).tolist() == [[1, 0]]
     with pytest.raises(SpaceError, match="zeros and ones; got 2"):
         read(np.array([[1, 2]]), 1)
+
+
+def test_an_environments_own_spec_is_read_without_its_mark_of_starts():
+    env = make_env("CartPole-v1")
+    assert "is_init" in env.observation_spec.keys()
+    model = DreamerV3(DreamerV3Config.tiny(), env.observation_spec, env.action_spec)
+    assert set(model.observation_spec.keys()) == set(observation_spec(env).keys()) == {"observation"}

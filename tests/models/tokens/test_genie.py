@@ -336,6 +336,40 @@ def test_codes_are_withheld_in_the_first_updates_of_the_second_stage():
         assert torch.equal(codebook, before) == (step != 5)  # unused ones are revived from there on
 
 
+def test_vectors_of_actions_are_normalised_over_the_batch_and_played_by_running_statistics():
+    torch.manual_seed(0)
+    model = Genie(GenieConfig.tiny(**FILM, **GENIE, action_norm=True), SMALL)
+    part, pixels = model.action_model, film(6, 3)["pixels"]
+    patches = film_patches(pixels, part.patch)
+    told = part.train().encode(patches).flatten(0, 1)
+    torch.testing.assert_close(told.mean(0), torch.zeros(told.shape[-1]), atol=1e-4, rtol=0)
+    assert bool((told.std(0) > 2 * part.encoder(patches)[:, 1:].flatten(0, 1).std(0)).all())
+    for _ in range(200):
+        part.encode(patches)
+    played = part.eval().encode(patches).flatten(0, 1)
+    torch.testing.assert_close(played, told, atol=0.05, rtol=0.05)
+    alone = part.encode(patches[:1]).flatten(0, 1)
+    torch.testing.assert_close(alone, played[: len(alone)], atol=1e-5, rtol=1e-5)  # of nothing beside it
+
+
+def test_errors_of_what_changes_weigh_more():
+    torch.manual_seed(0)
+    base = film(2, 3)
+    still = base.clone()
+    still["pixels"][:] = still["pixels"][:, :1]
+    still["next", "pixels"][:] = still["pixels"]
+    for films, grows in ((base, True), (still, False)):
+        found = []
+        for moving in (0.0, 10.0):
+            torch.manual_seed(1)
+            objective = Genie(
+                GenieConfig.tiny(**FILM, **GENIE, tokenizer_steps=0, action_moving=moving), SMALL
+            ).objective()
+            objective.before_update(0)
+            found.append(objective(films)["loss_action_squared"].item())
+        assert (found[1] > 5 * found[0]) if grows else found[1] == pytest.approx(found[0])
+
+
 def told(**numbers):
     """An objective in its second stage, its films, and what the encoder of actions was shown of them."""
     torch.manual_seed(0)
