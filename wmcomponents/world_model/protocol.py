@@ -143,9 +143,7 @@ class WorldModel(nn.Module, metaclass=_Constructed):
             TypeError: if what is given is neither specs, nor spaces, nor an environment.
         """
         source, action = given.get("observation_spec"), given.get("action_spec")
-        if (
-            isinstance(source, Composite) and "is_init" in source.keys()
-        ):  # the environment's own spec
+        if isinstance(source, Composite) and "is_init" in source.keys():  # the environment's own spec
             source = Composite({key: leaf for key, leaf in items_of(source) if key != "is_init"}, shape=source.shape)
             given = {**given, "observation_spec": source}
         if is_environment(source):

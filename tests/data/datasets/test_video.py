@@ -80,6 +80,13 @@ def test_frames_are_kept_by_their_times_and_brought_to_a_size(film_of_twelve):
     assert np.array_equal(resized(halves, 2)[0, :, 0], [0, 200]) and resized(halves[..., 0], 4).shape == (4, 4)
 
 
+def test_more_frames_a_second_than_a_film_shows_are_refused(film_of_twelve):
+    path, wanted = film_of_twelve  # 20 a second
+    with pytest.raises(BadDataError, match=r"shows 20 frames a second, and fps=30 are asked for"):
+        FilmRows(path, fps=30)
+    assert FilmRows(path, fps=20).shape[0] == len(wanted)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_films_whose_frames_are_stored_out_of_order_are_shown_in_order(tmp_path, codec):
     brightness = np.arange(20, 220, 10).astype(np.uint8)

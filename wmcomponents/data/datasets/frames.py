@@ -23,6 +23,10 @@ _OPTIONS = {
 }
 
 
+RATE_TOLERANCE = 1.05
+"""By how much a rate may be asked for that is above a film's own, which is counted from its times."""
+
+
 class FilmRows:
     """The frames of a film as rows ``[n, H, W, 3]`` of bytes, read by rising slices; going back begins anew.
 
@@ -33,7 +37,8 @@ class FilmRows:
         at: seconds from the first frame on, rising; the frames nearest to them are kept.
 
     Raises:
-        BadDataError: if it is no film that can be read, or ends before the last of these times.
+        BadDataError: if it is no film that can be read, shows fewer frames a second, or ends before the last of these
+            times.
     """
 
     dtype = np.dtype(np.uint8)
@@ -57,7 +62,7 @@ class FilmRows:
         if at is not None:
             self._kept = _nearest(self.times, at, self.path)
         else:
-            self._kept = list(range(len(self.times))) if fps is None else _at_rate(self.times, fps)
+            self._kept = list(range(len(self.times))) if fps is None else _at_rate(self.times, fps, self.path)
         self.shape = (len(self._kept), size or height, size or width, 3)
         self._frames: Iterator[np.ndarray] | None = None
         self._at = 0
@@ -273,10 +278,16 @@ def _times(container: Any, stream: Any) -> list[float]:
     return [(pts - shown[0]) * base for pts in shown]
 
 
-def _at_rate(times: list[float], fps: float) -> list[int]:
+def _at_rate(times: list[float], fps: float, path: Path) -> list[int]:
     """The frames to keep: the first one that is shown in each span of ``1 / fps`` seconds."""
     if not 0 < fps < float("inf"):
         raise BadDataError(f"fps is positive; got {fps}.")
+    shown = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else fps
+    if fps > RATE_TOLERANCE * shown:
+        raise BadDataError(
+            f"{path} shows {shown:.3g} frames a second, and fps={fps:g} are asked for: steps would be of another "
+            f"length than you say. Ask for at most {shown:.3g}, or leave fps out to keep all frames."
+        )
     kept, span = [], -1
     for number, time in enumerate(times):
         now = int(time * fps + 1e-6)
