@@ -2,19 +2,17 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.film_pages import copy_films, film_lines, films_and_words, name_of
 from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY
 from benchmarks.openings import figure
-from benchmarks.pixel_worlds import BURN_IN, DREAMS, FAMILIES, FITS, HELD_OUT_SEQUENCES, KS, WORLDS, run_name
+from benchmarks.pixel_worlds import BURN_IN, DREAMS, FAMILIES, FITS, HELD_OUT_SEQUENCES, KS, WORLDS
 from benchmarks.plots import draw
-
-FILMS = (".webp", ".gif")
 
 INTRODUCTION = f"""\
 # Worlds of tokens and pixels: what they learn
@@ -53,25 +51,15 @@ def report(runs: Path, out: Path) -> None:
     """Write the page, its figures and its films."""
     fits = [json.loads(file.read_text()) for file in sorted(runs.glob("*-[0-9].json"))]
     facts = {"torch": torch.__version__, "cores": os.cpu_count(), "k": KS, "burn_in": BURN_IN, "fits": fits}
-    media = out / "media"
-    media.mkdir(parents=True, exist_ok=True)
-    for one in fits:
-        name = run_name(one["family"], one["env"], one["seed"])
-        film = next(runs / f"{name}{suffix}" for suffix in FILMS if (runs / f"{name}{suffix}").is_file())
-        shutil.copyfile(film, media / film.name)
+    copy_films(fits, runs, out)
     (out / "pixels.json").write_text(json.dumps(facts, indent=1) + "\n")
     write(out)
 
 
 def write(out: Path) -> None:
     """The page once more, from ``pixels.json`` and the films in ``media``."""
-    facts, media = json.loads((out / "pixels.json").read_text()), out / "media"
-    names = [run_name(one["family"], one["env"], one["seed"]) for one in facts["fits"]]
-    films = {
-        name: next(f"{name}{suffix}" for suffix in FILMS if (media / f"{name}{suffix}").is_file()) for name in names
-    }
-    words = media / "films.json"
-    (out / "pixels.md").write_text(table(facts, films, json.loads(words.read_text()) if words.is_file() else {}))
+    facts = json.loads((out / "pixels.json").read_text())
+    (out / "pixels.md").write_text(table(facts, *films_and_words(facts["fits"], out)))
     draw("pixels", out)
 
 
@@ -100,10 +88,8 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         lines.append("")
         lines += ["Reality is on the left, and the dream on the right: from the same start, with the same actions.", ""]
         for one in here:
-            file = films[run_name(one["family"], env_id, one["seed"])]
             name = f"{FAMILIES[one['family']]}, seed {one['seed']}"
-            lines += [f"![{name} on {env_id}: reality beside the dream](media/{file})", ""]
-            lines += [f"***{name}.** {shown[file]}*" if file in shown else f"***{name}.***", ""]
+            lines += film_lines(films[name_of(one)], name, f" on {env_id}", shown)
     lines.append(METHOD)
     lines += ["## Commands", "", "```bash"]
     lines += [command(one) for one in fits]

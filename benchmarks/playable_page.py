@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks.dream_only_page import is_better, standard_error
+from benchmarks.film_pages import copy_films, film_lines, films_and_words, name_of
 from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY
 from benchmarks.pixel_page import FAMILIES as OTHERS
-from benchmarks.pixel_page import FILMS
-from benchmarks.pixel_worlds import BURN_IN, HELD_OUT_SEQUENCES, KS, MINATAR, run_name
+from benchmarks.pixel_worlds import BURN_IN, HELD_OUT_SEQUENCES, KS, MINATAR
 from benchmarks.playable_worlds import FAMILIES, GAMES, LABELLED, PLAY_STEPS, PLAYED
 
 STEPS = " / ".join(map(str, KS))
@@ -48,15 +47,10 @@ The random policy keeps its last action with probability {REPEAT_PROBABILITY}. A
 
 def report(runs: Path, out: Path) -> None:
     """Write the page and its films."""
-    media = out / "media"
-    media.mkdir(parents=True, exist_ok=True)
     page = out / "playable.json"
     published = json.loads(page.read_text()) if page.is_file() else {"fits": [], "agents": []}
     here = [json.loads(file.read_text()) for file in sorted(runs.glob("Genie*-[0-9].json"))]
-    for one in here:
-        name = run_name(one["family"], one["env"], one["seed"])
-        film = next(runs / f"{name}{suffix}" for suffix in FILMS if (runs / f"{name}{suffix}").is_file())
-        shutil.copyfile(film, media / film.name)
+    copy_films(here, runs, out)
     played = [json.loads(file.read_text()) for file in sorted(runs.glob("agent-*.json"))]
     fits = latest([*published["fits"], *here], "family", "env", "seed")
     agents = latest([*published["agents"], *played], "family", "agent", "seed")
@@ -75,13 +69,8 @@ def latest(found: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 def write(out: Path) -> None:
     """The page once more, from ``playable.json`` and the films in ``media``."""
-    facts, media = json.loads((out / "playable.json").read_text()), out / "media"
-    names = [run_name(one["family"], one["env"], one["seed"]) for one in facts["fits"]]
-    films = {
-        name: next(f"{name}{suffix}" for suffix in FILMS if (media / f"{name}{suffix}").is_file()) for name in names
-    }
-    words = media / "films.json"
-    (out / "playable.md").write_text(table(facts, films, json.loads(words.read_text()) if words.is_file() else {}))
+    facts = json.loads((out / "playable.json").read_text())
+    (out / "playable.md").write_text(table(facts, *films_and_words(facts["fits"], out)))
 
 
 def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str, str]) -> str:
@@ -96,10 +85,7 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
     lines = [INTRODUCTION, *control(fits), *play(fits), *beside(facts), *agents(facts["agents"]), *code_tables(fits)]
     lines += ["## Films", "", "Reality is on the left, and the dream on the right: same start, same actions.", ""]
     for one in fits:
-        file = films[run_name(one["family"], one["env"], one["seed"])]
-        name = named(one)
-        lines += [f"![{name}: reality beside the dream](media/{file})", ""]
-        lines += [f"***{name}.** {shown[file]}*" if file in shown else f"***{name}.***", ""]
+        lines += film_lines(films[name_of(one)], named(one), "", shown)
     lines.append(METHOD)
     shown_here = {(one["family"], one["env"]) for one in fits}
     for (family, env_id), world in [(key, world) for key, world in GAMES.items() if key in shown_here]:

@@ -1,17 +1,17 @@
 """The page of worlds of video diffusion."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.film_pages import copy_films, film_lines, films_and_words, name_of
 from benchmarks.fitting import REAL_STEPS, REPEAT_PROBABILITY
 from benchmarks.openings import figure
 from benchmarks.pixel_page import FAMILIES as OTHERS
-from benchmarks.pixel_page import FILMS, cells_of, row_of_fit
+from benchmarks.pixel_page import cells_of, row_of_fit
 from benchmarks.pixel_worlds import BURN_IN, DREAMS, HELD_OUT_SEQUENCES, KS, MINATAR, run_name
 from benchmarks.playable_page import latest, row_of
 from benchmarks.plots import draw
@@ -67,17 +67,13 @@ OF_TEACHERS = f"""\
 
 def report(runs: Path, out: Path) -> None:
     """Write the page, its figure and its films."""
-    media, page = out / "media", out / "video.json"
-    media.mkdir(parents=True, exist_ok=True)
+    page = out / "video.json"
     kept: dict[str, Any] = {"fits": [], "adapters": [], "steps": {}, "drift": {}}
     if page.is_file():
         kept |= json.loads(page.read_text())
     names = [run_name(family, env_id, seed) for family, env_id in FITS for seed in range(10)]
     here = [json.loads(file.read_text()) for name in names if (file := runs / f"{name}.json").is_file()]
-    for one in here:
-        name = run_name(one["family"], one["env"], one["seed"])
-        film = next(runs / f"{name}{suffix}" for suffix in FILMS if (runs / f"{name}{suffix}").is_file())
-        shutil.copyfile(film, media / film.name)
+    copy_films(here, runs, out)
     adapters = [json.loads(file.read_text()) for way in WAYS for file in sorted(runs.glob(f"AVID-{way}-[0-9].json"))]
     others = json.loads((out / "pixels.json").read_text())["fits"] if (out / "pixels.json").is_file() else []
     facts: dict[str, Any] = {
@@ -96,13 +92,8 @@ def report(runs: Path, out: Path) -> None:
 
 def write(out: Path) -> None:
     """The page once more, from ``video.json`` and the films in ``media``."""
-    facts, media = json.loads((out / "video.json").read_text()), out / "media"
-    names = [run_name(one["family"], one["env"], one["seed"]) for one in facts["fits"]]
-    films = {
-        name: next(f"{name}{suffix}" for suffix in FILMS if (media / f"{name}{suffix}").is_file()) for name in names
-    }
-    words = media / "films.json"
-    (out / "video.md").write_text(table(facts, films, json.loads(words.read_text()) if words.is_file() else {}))
+    facts = json.loads((out / "video.json").read_text())
+    (out / "video.md").write_text(table(facts, *films_and_words(facts["fits"], out)))
     draw("video", out)
 
 
@@ -200,10 +191,8 @@ def moving_pictures(fits: list[dict[str, Any]], films: Mapping[str, str], shown:
     """A film of each fit."""
     lines = ["## Films", "", "Reality is on the left, and the dream on the right: same start, same actions.", ""]
     for one in fits:
-        file = films[run_name(one["family"], one["env"], one["seed"])]
         name = f"{NAMES[one['family']]} on {one['env']}, seed {one['seed']}"
-        lines += [f"![{name}: reality beside the dream](media/{file})", ""]
-        lines += [f"***{name}.** {shown[file]}*" if file in shown else f"***{name}.***", ""]
+        lines += film_lines(films[name_of(one)], name, "", shown)
     return lines if fits else []
 
 

@@ -17,6 +17,7 @@ from benchmarks import (
     features,
     features_pointmaze,
     features_speed,
+    film_pages,
     learning,
     openings,
     pixel_page,
@@ -44,7 +45,7 @@ def facts(name):
 
 
 def film_names():
-    return {file.stem: file.name for file in (FOLDER / "media").iterdir() if file.suffix in pixel_page.FILMS}
+    return {file.stem: file.name for file in (FOLDER / "media").iterdir() if file.suffix in film_pages.FILMS}
 
 
 PAGES = {
