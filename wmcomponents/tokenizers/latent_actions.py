@@ -97,7 +97,7 @@ class LatentActionModel(Component):
         dim: D.
         squash: of the decoder's output; the sigmoid if not given, ``nn.Identity()`` for none.
         norm: of the encoder's vectors ``[N, E]`` before they are quantised, such as
-            :class:`~wmcomponents.nn.BatchNorm1d`; none if not given.
+            ``torch.nn.BatchNorm1d(E)``; none if not given.
         in_keys: key of the films.
         out_keys: keys of the actions and their vectors.
 
