@@ -33,6 +33,7 @@ from benchmarks import (
     search,
     tdmpc2_speed,
     video_page,
+    video_speed,
 )
 from tests.support.pages import ROOT
 
@@ -75,6 +76,7 @@ TABLES = {
     "probes": lambda: probes.page(facts("probes")),
     "features_speed": lambda: features_speed.page(facts("features_speed")),
     "features": lambda: features.page(facts("features")),
+    "video_speed": lambda: video_speed.page(facts("video_speed")),
     "playable": lambda: playable_page.table(facts("playable"), film_names(), json.loads(FILMS.read_text())),
     "play_latency": lambda: play_latency.page_of(facts("play_latency")),
 }
