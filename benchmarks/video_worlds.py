@@ -27,7 +27,7 @@ FITS: dict[tuple[str, str], PixelFit] = {
         updates=1700, sequence_length=8, batch_size=8, changes={"teacher_steps": 1500, "ode_steps": 100}
     ),
     ("Oasis", PONG): PixelFit(
-        updates=2100, sequence_length=8, batch_size=8, changes={**OF_PONG, "autoencoder_steps": 1200}
+        updates=2100, sequence_length=8, batch_size=8, changes={**OF_PONG, "autoencoder_steps": 1200, "worst": 0.01}
     ),
 }
 """Updates of 15 to 35 CPU minutes."""

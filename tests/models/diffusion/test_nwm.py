@@ -232,6 +232,20 @@ def golden_details():
     return {"config": config, "observation_spec": SMALL}
 
 
+def test_the_autoencoders_worst_error_counts_as_often_as_it_is_told():
+    found = []
+    for worst in (0.0, 1.0, 3.0):
+        torch.manual_seed(0)
+        net = nwm(NWMConfig.tiny(**NWM_SIZES, autoencoder_steps=1, worst=worst), SMALL, MOVES)
+        objective = net.objective()
+        objective.before_update(0)
+        found.append(objective(sequences())["loss_reconstruction"].item())
+    none, once, thrice = found
+    assert once - none > 0.05 and thrice - none == pytest.approx(3 * (once - none), rel=1e-4)
+    with pytest.raises(ValueError, match=r"worst are at least 0; got 0, 0.001 and -1.0"):
+        nwm(NWMConfig.tiny(**NWM_SIZES, autoencoder_steps=0, worst=-1.0), SMALL, MOVES).objective()
+
+
 def test_a_published_file_is_read_beside_an_autoencoder_that_is_not_trained_on(tmp_path):
     info, tensors = load("cdit_tiny")
     weights = {f"_orig_mod.{key[2:]}": value for key, value in tensors.items() if key.startswith("w/")}

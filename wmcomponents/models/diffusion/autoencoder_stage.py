@@ -30,7 +30,7 @@ L = TypeVar("L", bound=LatentModel)
 class AutoencoderStage(StagedModelLoss[L]):
     r"""Base of losses in two stages, the first of which is the autoencoder's, every image by itself.
 
-    .. math:: L = \overline{(x - \hat x(z))^2} + s\, \overline{KL(q(z | x) \| N(0, 1))}
+    .. math:: L = \overline{(x - \hat x(z))^2} + w \max (x - \hat x(z))^2 + s\, \overline{KL(q(z | x) \| N(0, 1))}
 
     A family calls :meth:`settle_autoencoder` before this constructor, and :meth:`autoencoder_terms` in that stage.
     """
@@ -38,19 +38,22 @@ class AutoencoderStage(StagedModelLoss[L]):
     stages: ClassVar[tuple[str, ...]] = ("autoencoder", "network")
     autoencoder_written: ClassVar[Sequence[NestedKey]] = ("loss_reconstruction", "loss_kl", "latent_std")
 
-    def settle_autoencoder(self, steps: int, kl_scale: float) -> None:
+    def settle_autoencoder(self, steps: int, kl_scale: float, worst: float) -> None:
         """Say how long the autoencoder is trained, and how its latents are held together.
 
         Args:
             steps: updates of the autoencoder before the network's begin.
             kl_scale: s, of the divergence from the standard normal, a mean over the latents' numbers.
+            worst: w, factor on the squared error of an image's worst number; a mean hardly sees what is a pixel or two.
 
         Raises:
             ValueError: if one is below 0.
         """
-        if steps < 0 or kl_scale < 0.0:
-            raise ValueError(f"autoencoder_steps and kl_scale are at least 0; got {steps} and {kl_scale}.")
-        self.autoencoder_steps, self.kl_scale = steps, kl_scale
+        if steps < 0 or kl_scale < 0.0 or worst < 0.0:
+            raise ValueError(
+                f"autoencoder_steps, kl_scale and worst are at least 0; got {steps}, {kl_scale} and {worst}."
+            )
+        self.autoencoder_steps, self.kl_scale, self.worst = steps, kl_scale, worst
 
     def stage_at(self, step: int) -> str:
         """The stage of a step, from 0."""
@@ -72,7 +75,8 @@ class AutoencoderStage(StagedModelLoss[L]):
         lead, image = pixels.shape[:2], network_image(pixels.flatten(0, 1))
         moments = part.moments(image)
         noise = torch.randn(moments.mean.shape, generator=self.generator, device=image.device, dtype=image.dtype)
-        error = (part.decode(part.scaled(moments.drawn(noise))) - image).square().flatten(1).mean(1)
+        errors = (part.decode(part.scaled(moments.drawn(noise))) - image).square().flatten(1)
+        error = errors.mean(1) + self.worst * errors.amax(1) if self.worst else errors.mean(1)
         mean, log_variance = moments
         kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1.0).flatten(1).mean(1)
         spread = part.scaled(mean.detach()).flatten(1).std(1)

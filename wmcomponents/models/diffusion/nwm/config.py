@@ -102,12 +102,14 @@ class NWMLossConfig:
         reach: how many frames away they lie at most, before or behind it, within the episode.
         autoencoder_steps: updates of the autoencoder before the network's begin; none where one was handed over.
         kl_scale: of the divergence of latents from the standard normal, a mean over their numbers.
+        worst: factor on the squared error of the autoencoder's worst number of an image, which a mean hardly sees.
     """
 
     goals: int = 4
     reach: int = 64
     autoencoder_steps: int = 20_000
     kl_scale: float = 1e-6
+    worst: float = 0.0
 
 
 @dataclass(frozen=True)

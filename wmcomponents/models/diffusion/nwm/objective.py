@@ -112,7 +112,7 @@ class NWMLoss(AutoencoderStage[NavigationModel]):
         self.optimizer_config = optimizer_part(NWMOptimizerConfig, optimizer)
         if c.goals < 1 or c.reach < 0:
             raise ValueError(f"goals is at least 1, reach at least 0; got {c.goals} and {c.reach}.")
-        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale)
+        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale, c.worst)
         super().__init__(world_model, seed=seed, reduction=reduction)
 
     def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:

@@ -76,11 +76,13 @@ class OasisLossConfig(ForcingLossConfig):
     Attributes:
         autoencoder_steps: updates of the autoencoder before the network's begin.
         kl_scale: of the divergence of latents from the standard normal, a mean over their numbers.
+        worst: factor on the squared error of the autoencoder's worst number of an image, which a mean hardly sees.
     """
 
     clip_noise: float = 20.0
     autoencoder_steps: int = 20_000
     kl_scale: float = 1e-3
+    worst: float = 0.0
 
 
 @dataclass(frozen=True)

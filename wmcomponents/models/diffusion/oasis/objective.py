@@ -58,7 +58,7 @@ class OasisLoss(ForcingLoss, AutoencoderStage):  # pyright: ignore[reportMissing
     ) -> None:
         check_model(world_model, LatentForcingModel, type(self))
         c = loss_part(OasisLossConfig, config)
-        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale)
+        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale, c.worst)
         super().__init__(world_model, c, optimizer=optimizer, seed=seed, reduction=reduction)
 
     def elements(self, tensordict: TensorDictBase) -> Terms:

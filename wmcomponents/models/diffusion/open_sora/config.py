@@ -146,6 +146,7 @@ class OpenSoraLossConfig:
         text_dropout: share of films whose text is hidden, which guidance needs.
         autoencoder_steps: updates of the autoencoder before the network's begin.
         kl_scale: of the divergence of latents from the standard normal, a mean over their numbers.
+        worst: factor on the squared error of the autoencoder's worst number of an image, which a mean hardly sees.
     """
 
     given: GivenFramesConfig = field(default_factory=GivenFramesConfig)
@@ -154,6 +155,7 @@ class OpenSoraLossConfig:
     text_dropout: float = 0.1
     autoencoder_steps: int = 20_000
     kl_scale: float = 1e-3
+    worst: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class OpenSoraLoss(FilmLoss[FlowModel], AutoencoderStage):  # pyright: ignore[re
     ) -> None:
         check_model(world_model, FlowModel, type(self))
         self.config = c = loss_part(OpenSoraLossConfig, config)
-        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale)
+        self.settle_autoencoder(c.autoencoder_steps, c.kl_scale, c.worst)
         if not 0.0 <= c.text_dropout <= 1.0 or not c.time_std > 0.0:
             raise ValueError(f"text_dropout is in [0, 1], time_std above 0; got {c.text_dropout} and {c.time_std}.")
         self.shares = [getattr(c.given, kind) for kind in GIVEN]
