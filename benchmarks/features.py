@@ -68,6 +68,7 @@ class World:
         lr: learning rate, which falls to a twentieth along half a cosine.
         plans: how plans are made in it.
         on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
+        image_size: side of the images.
     """
 
     family: str
@@ -77,6 +78,7 @@ class World:
     lr: float = 2e-3
     plans: Plans = Plans()
     on_encoder: bool = False
+    image_size: int = IMAGE_SIZE
 
 
 SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
@@ -99,6 +101,7 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 
 WORLDS = {
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
+    "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, images of 64 pixels", SIZES, image_size=64),
     "jepa": World("JEPA", "JEPA, eb_jepa's four terms", SIZES),
     "jepa-no-variance": World("JEPA", "without the variance", {**SIZES, "variance": 0.0}),
     "jepa-no-covariance": World("JEPA", "without the covariances", {**SIZES, "covariance": 0.0}),
@@ -115,18 +118,18 @@ WORLDS = {
 """By the name of their run."""
 
 
-def steps_of_random_walks(length: int = LENGTH, batch: int = BATCH) -> TensorDictReplayBuffer:
+def steps_of_random_walks(length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE) -> TensorDictReplayBuffer:
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
-    env = make_env(ENV, image_size=IMAGE_SIZE, num_envs=16, max_episode_steps=EPISODE, seed=0)
+    env = make_env(ENV, image_size=size, num_envs=16, max_episode_steps=EPISODE, seed=0)
     replay = make_replay(STEPS, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
-    folder = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}"
+    folder = RUNS / f"data-{size}-{STEPS}-{EPISODE}-{REPEAT}"
     return kept_replay(replay, folder, lambda: collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT))
 
 
 def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     """A world, fitted or gone on with, and what that took."""
     world, folder = WORLDS[name], RUNS / f"{name}-{seed}"
-    env = make_env(ENV, image_size=IMAGE_SIZE)
+    env = make_env(ENV, image_size=world.image_size)
     cpu, wall = time.process_time(), time.perf_counter()
     parts = {"encoder": encoder_of_walks(seed)} if world.on_encoder else {}
     torch.manual_seed(seed)
@@ -134,7 +137,7 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     model = kind(kind.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
-    trainer = Trainer(model, steps_of_random_walks(), **options)
+    trainer = Trainer(model, steps_of_random_walks(size=world.image_size), **options)
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
@@ -180,8 +183,8 @@ def told(model: Any, rows: int = 2_000) -> dict[str, float]:
 def features_of(model: Any, rooms: Rooms) -> torch.Tensor:
     """Features of what rooms look like, one frame each, ``[N, F]``."""
     images = torch.from_numpy(picture(rooms)).movedim(-1, 1).float()
-    small = torch.nn.functional.interpolate(images, (IMAGE_SIZE, IMAGE_SIZE), mode="area").round().byte()
-    rows, seen = len(images), {"pixels": small.movedim(1, -1)}
+    rows, size = len(images), model.observation_spec["pixels"].shape[:2]
+    seen = {"pixels": torch.nn.functional.interpolate(images, size, mode="area").round().byte().movedim(1, -1)}
     begins = torch.ones(rows, 1, dtype=torch.bool)
     state = model.observe(model.initial_state((rows,)), model.null_action((rows,)), seen, begins, None)
     return model.features(state)
@@ -200,9 +203,9 @@ def near_over_far(model: Any, rows: int = 3_000) -> float:
     return float(apart[gaps <= 8].mean() / apart[gaps >= 24].mean())
 
 
-def played(policy: Any, seed: int) -> dict[str, Any]:
+def played(policy: Any, seed: int, size: int = IMAGE_SIZE) -> dict[str, Any]:
     """Goals reached in the real rooms, the same for everybody."""
-    real = make_env(ENV, env_kwargs={"goal": True}, image_size=IMAGE_SIZE, num_envs=25)
+    real = make_env(ENV, env_kwargs={"goal": True}, image_size=size, num_envs=25)
     found = evaluate_goals(
         real,
         policy,
@@ -232,7 +235,8 @@ def run(name: str, seed: int) -> dict[str, Any]:
     """A world fitted, looked at and planned in."""
     model, took = fitted(name, seed)
     cpu = time.process_time()
-    goals = played(planner(model, WORLDS[name].plans).real_policy, seed)
+    world = WORLDS[name]
+    goals = played(planner(model, world.plans).real_policy, seed, world.image_size)
     return {
         "name": name,
         "seed": seed,
