@@ -34,7 +34,7 @@ IMAGE_SIZE, MOVES = 32, 4
 """Side of images, and moves of the dot for each action."""
 
 STEPS, EPISODE, REPEAT = 32_000, 25, 0.8
-BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 8, 8, 1_000, 5_000, 1e-3
+BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 4, 8, 800, 4_800, 1e-3
 EPISODES, ROWS, MAX_STEPS = 50, 25, 50
 HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
 """Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
@@ -45,7 +45,7 @@ alike then."""
 
 SIZES: dict[str, Any] = {
     "context": 2,
-    "autoencoder": ConvAutoencoderConfig(latent=4, width=16, mults=(1, 2, 2), blocks=1, scale=1.0),
+    "autoencoder": ConvAutoencoderConfig(latent=4, width=32, mults=(1, 1, 1), blocks=1, scale=1.0),
     "worst": 0.02,
     "kl_scale": 1e-4,
     "transformer": CDiTConfig(patch=2, dim=96, depth=4, heads=4),

@@ -102,5 +102,5 @@ def test_a_little_world_is_fitted_swept_and_told_of(family, tmp_path, monkeypatc
     video_page.report(tmp_path, tmp_path / "out")
     page = (tmp_path / "out" / "video.md").read_text()
     told = video_page.NAMES[family]
-    assert f"| {told} | 1 step |" in page and ("its teacher" in page) == (family == "CausVid")
+    assert f"| {told} | 1 step |" in page and ("| its teacher |" in page) == (family == "CausVid")
     assert ("## Long dreams" in page) == (family == "DiffusionForcing")
