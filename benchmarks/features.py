@@ -104,8 +104,8 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 
 WORLDS = {
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
-    "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, images of 64 pixels", SIZES, image_size=64),
-    "jepa-64-even": World("JEPA", "the same, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
+    "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
+    "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
     "jepa": World("JEPA", "JEPA, eb_jepa's four terms", SIZES),
     "jepa-no-variance": World("JEPA", "without the variance", {**SIZES, "variance": 0.0}),
     "jepa-no-covariance": World("JEPA", "without the covariances", {**SIZES, "covariance": 0.0}),
@@ -330,8 +330,8 @@ def page(facts: dict[str, Any]) -> str:
         "## How it was measured",
         "",
         f"`{facts['command']}` with torch {facts['torch']}, one thread a run, beside other work. Images have",
-        f"{IMAGE_SIZE} pixels a side; walks have {EPISODE} steps, and a move is kept with probability {REPEAT};",
-        f"updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that the script names. The",
+        f"{IMAGE_SIZE} pixels a side where nothing else is said; walks have {EPISODE} steps, and a move is kept with",
+        f"probability {REPEAT}; updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that the script names. The",
         f"planner is iCEM, whose best sequence is executed: {told_of(Plans())}; of the first world",
         f"{told_of(WORLDS['jepa-long'].plans)}; where a transformer predicts, {told_of(FEWER)}.",
         "Plans are judged by the sum of distances of features to those of the goal (means of squares); reached it is",
