@@ -164,6 +164,14 @@ def page(facts: dict[str, Any]) -> str:
         seconds = one.get("cpu_seconds", 0.0) + one["playing_cpu_seconds"]
         cells = [TOLD[one["name"]], one["seed"], f"{one['rate']:.0%}", f"{low:.0%} to {high:.0%}", steps]
         lines.append(f"| {' | '.join(map(str, [*cells, f'{seconds:.0f}']))} |")
+    rates = {one["name"]: one["rate"] for one in facts["runs"] if one["seed"] == 0}
+    planned = [rates[name] for name in ("sequences", "lines") if name in rates]
+    if planned and max(planned) <= rates.get("random", 0.0):
+        lines += [
+            "",
+            "So short a fit does not navigate: in its dreams the dot is a smear after the first action, and no plan",
+            "reaches more goals than a random walk.",
+        ]
     lines += [
         "",
         "## How it was measured",

@@ -32,6 +32,7 @@ from benchmarks import (
     sb3_rollouts,
     search,
     tdmpc2_speed,
+    video_nwm,
     video_page,
     video_speed,
 )
@@ -76,6 +77,7 @@ TABLES = {
     "probes": lambda: probes.page(facts("probes")),
     "features_speed": lambda: features_speed.page(facts("features_speed")),
     "features": lambda: features.page(facts("features")),
+    "video_nwm": lambda: video_nwm.page(facts("video_nwm")),
     "video_speed": lambda: video_speed.page(facts("video_speed")),
     "playable": lambda: playable_page.table(facts("playable"), film_names(), json.loads(FILMS.read_text())),
     "play_latency": lambda: play_latency.page_of(facts("play_latency")),
