@@ -96,7 +96,7 @@ With a quarter of the published weight of temporal similarity the dot is told be
 it is foretold to 9 pixels in place of 12."""
 
 DIMMED: dict[str, Any] = {"pixel_std": (0.5, 0.33, 1.0)}
-"""With the deviation above, in images of 64 pixels the dot is told to a thousandth, and door and wall are not."""
+"""With the deviation above, R^2 in images of 64 pixels is 1.00 of the dot, 0.27 of the wall and -0.05 of the door."""
 
 NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse_dynamics": 0.0}
 UNAIDED = {**NO_TERM, "against_collapse": "none"}

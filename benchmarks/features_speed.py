@@ -4,7 +4,6 @@
 installed (``pip install timm torchvision``); the same weights are in both.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, ReplayBuffer
 
-from benchmarks.measuring import Setup, flops, gemm, interleaved, row
+from benchmarks.measuring import Setup, clock_told, flops, gemm, interleaved, row, setup_of, timing_parser, typed
 from wmcomponents.agents.planners import dino_wm_cem
 from wmcomponents.data import CacheFeatures
 from wmcomponents.models import DINOWM, JEPAWM, DINOWMConfig, FeatureWindowModel, FrozenEncoderConfig, JEPAWMConfig
@@ -194,19 +193,15 @@ def version_of_timm() -> str | None:
 
 def main() -> None:
     """Measure and write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="count this process's time: for a busy machine")
-    parser.add_argument("--device", default="cpu")
+    parser = timing_parser(__doc__)
     parser.add_argument("--vits", nargs="+", default=list(ENCODERS), choices=list(ENCODERS))
     parser.add_argument("--plans", nargs="+", default=["tiny"], choices=["tiny", "official"])
     parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    setup = Setup(given.device, given.repeats, given.threads, given.cpu_time)
+    setup = setup_of(given)
     rows = measure(setup, tuple(given.vits), tuple(given.plans), given.iterations)
-    command = "python -m benchmarks.features_speed" + (" --cpu-time" if given.cpu_time else "")
+    command = typed("features_speed", given)
     facts = {"command": command, "timm": version_of_timm(), **setup.describe(), "rows": rows}
     (given.out / "features_speed.json").write_text(json.dumps(facts, indent=1) + "\n")
     (given.out / "features_speed.md").write_text(page(facts))
@@ -233,12 +228,11 @@ def page(facts: dict[str, Any]) -> str:
             f"| {one['work']} | {one['config']} | {one['variant']} | {one['ms']:g} | {low:g} to {high:g} | {ratio} | "
             f"{gap} |"
         )
-    clock = "the process's own time, beside other work" if facts["clock"] == "cpu" else "wall time"
     lines += [
         "",
         f"`{facts['command']}`, torch {facts['machine']['torch']}, timm {facts['timm'] or 'not there'},",
         f"{facts['device']}, {facts['threads']} thread(s),",
-        f"medians of up to {facts['repeats']} interleaved repeats, {clock}; the allocator as it comes.",
+        f"medians of up to {facts['repeats']} interleaved repeats, {clock_told(facts)}; the allocator as it comes.",
         "",
     ]
     return "\n".join(lines)

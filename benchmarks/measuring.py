@@ -1,5 +1,6 @@
 """What all measurements share: clocks, interleaved repeats, the machine, its floor, profiles."""
 
+import argparse
 import datetime
 import math
 import os
@@ -89,6 +90,36 @@ class Setup:
             "load": round(os.getloadavg()[0], 2),
             "machine": machine(),
         }
+
+
+def timing_parser(description: str | None, repeats: int = 7) -> argparse.ArgumentParser:
+    """What every measurement of time may be told on its command line.
+
+    Args:
+        description: of the measurement.
+        repeats: interleaved ones, if not told.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpu-time", action="store_true", help="count this process's time: for a busy machine")
+    parser.add_argument("--device", default="cpu")
+    return parser
+
+
+def setup_of(given: argparse.Namespace) -> Setup:
+    """How to measure, of what a :func:`timing_parser` read."""
+    return Setup(given.device, given.repeats, given.threads, given.cpu_time)
+
+
+def typed(module: str, given: argparse.Namespace) -> str:
+    """The command that was typed, as pages show it."""
+    return f"python -m benchmarks.{module}" + (" --cpu-time" if given.cpu_time else "")
+
+
+def clock_told(facts: dict[str, Any]) -> str:
+    """Which clock the figures of :meth:`Setup.describe` are of, in words."""
+    return "the process's own time, beside other work" if facts["clock"] == "cpu" else "wall time"
 
 
 def machine() -> dict[str, Any]:

@@ -4,7 +4,6 @@ The loops call the model's layers and nothing else of this library: no planner, 
 ``python -m benchmarks.tdmpc2_speed`` writes ``docs/benchmarks/tdmpc2_speed``.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,18 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from torchrl.data import Bounded, Composite, ReplayBuffer, Unbounded
 
-from benchmarks.measuring import Setup, flops, gemm, interleaved, profile, row
+from benchmarks.measuring import (
+    Setup,
+    clock_told,
+    flops,
+    gemm,
+    interleaved,
+    profile,
+    row,
+    setup_of,
+    timing_parser,
+    typed,
+)
 from wmcomponents.agents.planners import tdmpc2_mppi
 from wmcomponents.functional import percentile_range
 from wmcomponents.models import TDMPC2, TDMPC2Config
@@ -179,13 +189,10 @@ def measure(setup: Setup) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure and write the numbers."""
-    parser = argparse.ArgumentParser(description="TD-MPC2's plan and update")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="count this process's time: for a busy machine")
+    parser = timing_parser("TD-MPC2's plan and update")
     given = parser.parse_args()
-    setup = Setup(repeats=given.repeats, threads=given.threads, cpu_time=given.cpu_time)
-    command = "python -m benchmarks.tdmpc2_speed" + (" --cpu-time" if given.cpu_time else "")
+    setup = setup_of(given)
+    command = typed("tdmpc2_speed", given)
     facts = {"command": command, **setup.describe(), "rows": measure(setup)}
     (OUT / "tdmpc2_speed.json").write_text(json.dumps(facts, indent=1) + "\n")
     (OUT / "tdmpc2_speed.md").write_text(page(facts))
@@ -214,11 +221,10 @@ def page(facts: dict[str, Any]) -> str:
             f"| {one['work']} | {one['variant']} | {one['ms']:.0f} | {low:.0f} to {high:.0f} | {ratio} | "
             f"{one['gap']:.2f} | {goal} |"
         )
-    clock = "the process's own time, beside other work" if facts["clock"] == "cpu" else "wall time"
     lines += [
         "",
         f"`{facts['command']}`, torch {facts['machine']['torch']}, {facts['threads']} thread, medians of",
-        f"{facts['repeats']} interleaved repeats, {clock}; the allocator as it comes.",
+        f"{facts['repeats']} interleaved repeats, {clock_told(facts)}; the allocator as it comes.",
         "",
     ]
     return "\n".join(lines)

@@ -3,7 +3,6 @@
 ``python -m benchmarks.video_speed`` writes ``docs/benchmarks/video_speed.json`` and ``video_speed.md``.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,18 @@ import torch
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, OneHot
 
-from benchmarks.measuring import FlopCount, Setup, convolution, gemm, interleaved, row
+from benchmarks.measuring import (
+    FlopCount,
+    Setup,
+    clock_told,
+    convolution,
+    gemm,
+    interleaved,
+    row,
+    setup_of,
+    timing_parser,
+    typed,
+)
 from wmcomponents.models import make_model
 from wmcomponents.nn.space_time.branches import PastFrames
 from wmcomponents.pretrained import PretrainedModel
@@ -180,11 +190,10 @@ def page(facts: dict[str, Any]) -> str:
         gap = f"{one['gap']:.2f}" if "gap" in one else ""
         cells = [name, one["config"], f"{one['ms']:g}", f"{low:g} to {high:g}", f"{one['rate']:g}", gap, ratio]
         lines.append(f"| {' | '.join(cells)} |")
-    clock = "the process's own time, beside other work" if facts["clock"] == "cpu" else "wall time"
     lines += [
         "",
         f"`{facts['command']}`, torch {facts['machine']['torch']}, {facts['device']}, {facts['threads']} thread(s),",
-        f"medians of up to {facts['repeats']} interleaved repeats, {clock}; the allocator as it comes.",
+        f"medians of up to {facts['repeats']} interleaved repeats, {clock_told(facts)}; the allocator as it comes.",
         "",
     ]
     return "\n".join(lines)
@@ -192,11 +201,7 @@ def page(facts: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="count this process's time: for a busy machine")
-    parser.add_argument("--device", default="cpu")
+    parser = timing_parser(__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--report", action="store_true", help="measure nothing; write the page from its figures")
     given = parser.parse_args()
@@ -204,8 +209,8 @@ def main() -> None:
     if given.report:
         facts = json.loads(file.read_text())
     else:
-        setup = Setup(given.device, given.repeats, given.threads, given.cpu_time)
-        command = "python -m benchmarks.video_speed" + (" --cpu-time" if given.cpu_time else "")
+        setup = setup_of(given)
+        command = typed("video_speed", given)
         facts = {"command": command, **setup.describe(), "rows": measure(setup)}
         file.write_text(json.dumps(facts, indent=1) + "\n")
     (given.out / "video_speed.md").write_text(page(facts))

@@ -226,7 +226,6 @@ from wmcomponents.models.tokens.delta_iris.objective import DeltaIRISLoss as Del
 from wmcomponents.models.tokens.film_config import FilmDecodingConfig as FilmDecodingConfig
 from wmcomponents.models.tokens.film_config import FilmLossConfig as FilmLossConfig
 from wmcomponents.models.tokens.film_config import FilmOptimizerConfig as FilmOptimizerConfig
-from wmcomponents.models.tokens.film_objective import FilmLoss as FilmLoss
 from wmcomponents.models.tokens.film_objective import FilmTokenLoss as FilmTokenLoss
 from wmcomponents.models.tokens.film_objective import GuidedFilmLoss as GuidedFilmLoss
 from wmcomponents.models.tokens.film_world import FilmTokenWorld as FilmTokenWorld
@@ -264,6 +263,7 @@ from wmcomponents.models.tokens.iris.config import IRISTokenizerConfig as IRISTo
 from wmcomponents.models.tokens.iris.config import IRISTransformerConfig as IRISTransformerConfig
 from wmcomponents.models.tokens.iris.model import IRIS as IRIS
 from wmcomponents.models.tokens.iris.objective import IRISLoss as IRISLoss
+from wmcomponents.models.tokens.latent_film_objective import FilmLoss as FilmLoss
 from wmcomponents.models.tokens.lwm.config import LWMConfig as LWMConfig
 from wmcomponents.models.tokens.lwm.config import LWMLossConfig as LWMLossConfig
 from wmcomponents.models.tokens.lwm.config import LWMNetworkConfig as LWMNetworkConfig

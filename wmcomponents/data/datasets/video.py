@@ -37,7 +37,8 @@ def video(
         path: the folder.
         actions: a file with the actions of all films; or ``none``, for films alone.
         image_size: side of the frames, which are squeezed into a square; their own size if not given.
-        fps: frames a second that are kept, with an action for each that is kept; all if not given.
+        fps: frames a second that are kept, with an action for each that is kept; all if not given. A film that shows
+            fewer is refused.
     """
     path = Path(path)
     films = sorted(file for file in path.rglob("*") if file.suffix.lower() in FILMS) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""The losses of worlds of a film's tokens: the tokenizer's first, then those of the dynamics and of latent actions."""
+"""The losses of worlds of a film's tokens: the tokenizer's first, then those of the dynamics."""
 
 from abc import abstractmethod
 from typing import NamedTuple, Protocol, cast
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from wmcomponents._global_batch import global_rows, global_sum
 from wmcomponents.codecs import ActionVector
 from wmcomponents.dynamics import MaskGITDynamics
-from wmcomponents.functional import cross_entropy, random_token_mask, rolled_images
+from wmcomponents.functional import cross_entropy, random_token_mask
 from wmcomponents.heads import FilmOutcomeHead
 from wmcomponents.models.tokens.film_config import FilmLossConfig, FilmOptimizerConfig
 from wmcomponents.nn import LearnedCosineQuantizer, Quantizer, code_counts, farthest_first, perplexity
@@ -22,14 +22,11 @@ from wmcomponents.objectives.model_loss import M, Terms, TrainableModel, check_m
 from wmcomponents.objectives.staged import StagedModelLoss
 from wmcomponents.objectives.weights import placed
 from wmcomponents.optim import ClippedAdamW, decayed_names
-from wmcomponents.tokenizers import LatentActionModel, VideoTokenizer
+from wmcomponents.tokenizers import VideoTokenizer
 from wmcomponents.tokenizers.video import film_patches
 
 BETAS = (0.9, 0.9)
 """Averaging rates of the paper's optimiser."""
-
-MOVED = 0.05
-"""Difference from the frame before, of a range of 1, from which a number counts as changed."""
 
 REVIVAL_EVERY = 10
 """Updates from one revival of unused codes to the next."""
@@ -59,16 +56,6 @@ class FilmModel(TrainableModel, Protocol):
         ...
 
 
-class LatentFilmModel(FilmModel, Protocol):
-    """What the losses train where actions are inferred from films, such as a :class:`~wmcomponents.models.Genie`.
-
-    Attributes:
-        action_model: tells what led from frame to frame.
-    """
-
-    action_model: LatentActionModel
-
-
 class Led(NamedTuple):
     """What the dynamics are told of actions, and what telling it costs.
 
@@ -81,6 +68,20 @@ class Led(NamedTuple):
     codes: Tensor
     losses: dict[str, Tensor]
     info: dict[str, Tensor]
+
+
+def frame_errors(shown: Tensor, patches: Tensor, worst: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
+    """Errors of frames ``[P, T]`` by name: mean squared, and the worst squared one times a factor.
+
+    Args:
+        shown: what the model makes of the frames' patches, ``[P, T, N, D]``.
+        patches: of the frames.
+        worst: the factor.
+        weights: of each squared error; 1 if not given.
+    """
+    error = (shown - patches).square()
+    error = (error if weights is None else error * weights).flatten(2)
+    return {"squared": error.mean(-1), "worst": worst * error.amax(-1)}
 
 
 class FilmTokenLoss(StagedModelLoss[M]):
@@ -102,7 +103,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
 
     Raises:
         TypeError: if codes are to be revived that no codebook of directions holds.
-        ValueError: for stages that cannot be, or a share that is none.
+        ValueError: for stages that cannot be, a share that is none, or factors below 0.
 
     Reference: Bruce et al., Genie (2024), section 2; Savov et al. (2025), for the distance term.
     """
@@ -139,6 +140,9 @@ class FilmTokenLoss(StagedModelLoss[M]):
             name: getattr(config, name)
             for name in ("worst", "action_worst", "action_moving", "distance_weight", "action_codebook")
         }
+        if min(coefficients.values()) < 0:
+            told = ", ".join(f"{name}={value}" for name, value in coefficients.items())
+            raise ValueError(f"factors of losses are at least 0; got {told}.")
         super().__init__(world_model, coefficients=coefficients, seed=seed, reduction=reduction)
         for quantizer in self._quantizers().values():
             if self.revival and not isinstance(quantizer, LearnedCosineQuantizer):
@@ -219,7 +223,7 @@ class FilmTokenLoss(StagedModelLoss[M]):
         z = tokenizer.encoder(patches)
         codes, tokens, loss = tokenizer.quantizer(z)
         self._saw("tokenizer", z, films.weight)
-        errors = _errors(tokenizer.decode(codes), patches, self.worst)
+        errors = frame_errors(tokenizer.decode(codes), patches, self.worst)
         psnr = -10.0 * errors["squared"].detach().clamp_min(1e-10).log10()
         each = films.weight.unsqueeze(-1).expand_as(tokens)
         used = perplexity(global_sum(code_counts(tokens, tokenizer.quantizer.codes, each)))
@@ -295,103 +299,11 @@ class FilmTokenLoss(StagedModelLoss[M]):
         return (apart[target] * logits.softmax(-1)).sum(-1)
 
 
-class FilmLoss(FilmTokenLoss[LatentFilmModel]):
-    r"""Objective of a Genie on TorchRL-layout sequences, whose actions are not looked at.
-
-    *Tokenizer*, for the first ``tokenizer_steps`` updates: see :class:`FilmTokenLoss`. *Dynamics*, from then on: the
-    action model learns to foretell the next frame from the frames so far and its codes,
-
-    .. math:: L_a = \overline{(x_{t+1} - \hat x_{t+1})^2} + w_a \max (x_{t+1} - \hat x_{t+1})^2 + c\, L_{VQ}
-
-    and beside it the dynamics learn from these codes, which get no gradient of theirs. What the config has beyond the
-    paper keeps codes for what was done: see ``action_moving``, ``withheld``, ``rolled``,
-    ``pairs`` and ``action_codebook``.
-
-    Sequences may be longer than the window and cross from episode to episode: they are cut into films of the window's
-    length, each of which counts up to its first end of an episode.
-
-    Keys read (rename with ``set_keys``): the image, ``action`` (not used), ``is_init``; under ``next`` the image,
-    ``reward``, ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
-
-    Keys written: in the tokenizer's stage ``loss_squared``, ``loss_worst``, ``loss_codebook``, and detached ``psnr``
-    and ``perplexity``; in the other ``loss_tokens``, ``loss_action_squared``, ``loss_action_worst``,
-    ``loss_action_codebook``, and detached ``accuracy`` and ``action_perplexity``; ``loss_reward`` and
-    ``loss_termination`` where the model foretells them.
-
-    Args:
-        world_model: a :class:`~wmcomponents.models.Genie`, or one made of the same parts.
-        config: numbers of the losses; the paper's if not given.
-        optimizer: numbers of the optimiser; the paper's if not given.
-        seed: of what is masked.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``.
-
-    Raises:
-        TypeError: if the model is not made of these parts.
-        ValueError: for an unknown reduction, or numbers that cannot be; on call, if the sequences have no batch
-            ``[B, T]``.
-        KeyError: on call, if a key is missing.
-
-    Reference: Bruce et al., Genie: Generative Interactive Environments (2024), section 2.
-    """
-
-    def __init__(
-        self,
-        world_model: LatentFilmModel,
-        config: FilmLossConfig | None = None,
-        *,
-        optimizer: FilmOptimizerConfig | None = None,
-        seed: int = 0,
-        reduction: str = "mean",
-    ) -> None:
-        check_model(world_model, LatentFilmModel, type(self))
-        config, optimizer = loss_part(FilmLossConfig, config), optimizer_part(FilmOptimizerConfig, optimizer)
-        super().__init__(world_model, config, optimizer, seed=seed, reduction=reduction)
-
-    def led(self, films: Films) -> Led:
-        """Codes that the action model tells, and its losses."""
-        part, weight = self.world_model.action_model, films.weight[:, 1:]
-        patches = film_patches(films.pixels, part.patch)
-        z = self._encoded(films.pixels)
-        codes, tokens, loss = part.quantizer(z)
-        self._saw("action_model", z, weight)
-        if self._withholds:
-            codes, loss = 0.0 * codes, 0.0 * loss
-        before, after = patches[:, :-1], patches[:, 1:]
-        weights = 1.0 + self.action_moving * ((after - before).abs() > MOVED).to(after.dtype)
-        errors = _errors(part.predict(before, codes), after, self.action_worst, weights)
-        used = perplexity(global_sum(code_counts(tokens, part.quantizer.codes, weight)))
-        losses = {
-            **{f"action_{name}": value for name, value in errors.items()},
-            "action_codebook": self.action_codebook * loss,
-        }
-        return Led(codes, losses, {"action_perplexity": used.expand_as(loss)})
-
-    def _encoded(self, pixels: Tensor) -> Tensor:
-        """What the action model's encoder makes of films ``[P, T, H, W, C]``, or of their pairs: ``[P, T - 1, E]``."""
-        part, (rows, frames) = self.world_model.action_model, pixels.shape[:2]
-        if self.pairs:
-            pixels = torch.stack([pixels[:, :-1], pixels[:, 1:]], 2).flatten(0, 1)
-        if self.rolled:
-            size, most = (len(pixels), 1, 2), self.rolled
-            shift = torch.randint(-most, most + 1, size, generator=self.generator, device=pixels.device)
-            pixels = rolled_images(pixels, shift.expand(*pixels.shape[:2], 2))
-        return part.encode(film_patches(pixels, part.patch)).reshape(rows, frames - 1, -1)
-
-    def _written_of_actions(self) -> list[NestedKey]:
-        return ["loss_action_squared", "loss_action_worst", "loss_action_codebook", "action_perplexity"]
-
-    def _parts(self) -> tuple[str, ...]:
-        tokenizer, *rest = super()._parts()
-        return (tokenizer, "action_model", *rest)
-
-    def _quantizers(self) -> dict[str, Quantizer]:
-        return {**super()._quantizers(), "action_model": self.world_model.action_model.quantizer}
-
-
 class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
     """Objective of a world of a film's tokens that is given the environment's actions, such as GenieRedux-G.
 
-    As :class:`FilmLoss`, but for the action model: the actions of the sequences lead to the frames.
+    As :class:`~wmcomponents.models.FilmLoss`, but for the action model: the actions of the sequences lead to the
+    frames.
 
     Keys written: in the tokenizer's stage as there; in the other ``loss_tokens``, ``loss_distance`` where it is
     weighted, ``loss_reward`` and ``loss_termination`` where they are foretold, and ``accuracy`` detached.
@@ -429,10 +341,3 @@ class GuidedFilmLoss(FilmTokenLoss[FilmModel]):
         """The actions of the films."""
         vector = self.world_model.action_vector(films.action[:, 1:])
         return Led(self.world_model.action_code(vector), {}, {})
-
-
-def _errors(shown: Tensor, patches: Tensor, worst: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
-    """Errors of frames ``[P, T]``: mean squared (weighted), and the worst squared one times a factor."""
-    error = (shown - patches).square()
-    error = (error if weights is None else error * weights).flatten(2)
-    return {"squared": error.mean(-1), "worst": worst * error.amax(-1)}

@@ -4,10 +4,10 @@ from torchrl.data import Composite, OneHot, TensorSpec
 
 from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.functional.patches import patch_grid
-from wmcomponents.models.tokens.film_objective import FilmLoss
 from wmcomponents.models.tokens.film_world import UnlabelledFilmWorld, decoding_of
 from wmcomponents.models.tokens.genie.config import GenieConfig
 from wmcomponents.models.tokens.genie.parts import action_model_of, dynamics_of, outcomes_of, tokenizer_of
+from wmcomponents.models.tokens.latent_film_objective import FilmLoss
 
 
 class Genie(UnlabelledFilmWorld):

@@ -7,7 +7,7 @@ from torchrl.data import Composite, OneHot, TensorSpec
 
 from wmcomponents.codecs import ActionVector
 from wmcomponents.codecs.image_spec import image_of
-from wmcomponents.models.tokens.film_objective import FilmLoss, GuidedFilmLoss
+from wmcomponents.models.tokens.film_objective import GuidedFilmLoss
 from wmcomponents.models.tokens.film_world import FilmTokenWorld, UnlabelledFilmWorld, decoding_of
 from wmcomponents.models.tokens.genie_redux.config import GenieReduxConfig, GenieReduxGConfig, ReduxGuidedNetworkConfig
 from wmcomponents.models.tokens.genie_redux.parts import (
@@ -18,6 +18,7 @@ from wmcomponents.models.tokens.genie_redux.parts import (
     outcomes_of,
     tokenizer_of,
 )
+from wmcomponents.models.tokens.latent_film_objective import FilmLoss
 
 
 class GenieRedux(UnlabelledFilmWorld):
