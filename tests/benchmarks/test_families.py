@@ -28,7 +28,7 @@ def test_a_dream_is_measured_beside_a_plain_loop(small):
 SLOW = {
     "Diamond": pytest.mark.slow,
     "IRIS": pytest.mark.slow,
-    **dict.fromkeys(["AVID", "CausVid", "DiffusionForcing"], pytest.mark.weekly),
+    **dict.fromkeys(["AVID", "CausVid", "DiffusionForcing", "OpenSora"], pytest.mark.weekly),
 }
 """The last ones' loop is that of Oasis, which is quick."""
 
