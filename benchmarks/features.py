@@ -98,11 +98,18 @@ it is foretold to 9 pixels in place of 12."""
 DIMMED: dict[str, Any] = {"pixel_std": (0.5, 0.33, 1.0)}
 """With the deviation above, R^2 in images of 64 pixels is 1.00 of the dot, 0.27 of the wall and -0.05 of the door."""
 
+MAPS: dict[str, Any] = {
+    **SCALE, "predictor": "conv", "units": 512, "latent": 8, "channels": (16, 32), "blocks": 2, "similarity": 3.0,
+}  # fmt: skip
+"""Eight numbers at each of 8 x 8 places, which convolutions predict: what a wall does to a dot is told from what is
+near it."""
+
 NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse_dynamics": 0.0}
 UNAIDED = {**NO_TERM, "against_collapse": "none"}
 BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 
 WORLDS = {
+    "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
     "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
     "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),

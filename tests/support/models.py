@@ -434,6 +434,10 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ),
     ("jepa", lambda: reaching(JEPA(JEPAConfig.tiny(latent=16, units=16), VECTOR, Bounded(-2, 2, (2,))))),
     ("jepa-image", lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), predictor="mlp"), SMALL, OneHot(3)))),
+    (
+        "jepa-map",
+        lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), latent=2, predictor="conv"), SMALL, OneHot(3))),
+    ),
     ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
     ("pldm", lambda: reaching(PLDM(PLDMConfig.tiny(latent=8, projection=8), VECTOR, Bounded(-2, 2, (2,))).eval())),
     ("v-jepa-2-ac", lambda: reaching(VJEPA2AC(VJEPA2ACConfig.tiny(**VJEPA2_AC_SIZES), POSED, Bounded(-1, 1, (7,))))),
@@ -494,6 +498,7 @@ VARIANTS = frozenset(
         "storm-dict",
         "oasis",
         "open-sora-two-streams",
+        "jepa-map",
     }
 )
 """Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.
@@ -501,7 +506,7 @@ VARIANTS = frozenset(
 In the weekly run it does so here too.
 """
 
-OTHER_OBSERVATIONS = VARIANTS - {"oasis"}
+OTHER_OBSERVATIONS = VARIANTS - {"oasis", "jepa-map"}
 """Of these, those whose family has another line of the same networks: they dream in the weekly run."""
 
 CALLED = frozenset({"dreamer-v3", "td-mpc2", "muzero-two-players", "diamond"})

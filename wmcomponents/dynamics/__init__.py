@@ -2,6 +2,7 @@
 
 from wmcomponents.dynamics.action_gru import ActionGRU as ActionGRU
 from wmcomponents.dynamics.action_gru import ResidualPredictor as ResidualPredictor
+from wmcomponents.dynamics.conv_predictor import ConvPredictor as ConvPredictor
 from wmcomponents.dynamics.features.adaptive import AdaptiveFramePredictor as AdaptiveFramePredictor
 from wmcomponents.dynamics.features.dino_wm import DINOWMPredictor as DINOWMPredictor
 from wmcomponents.dynamics.features.joining import AsTokens as AsTokens

@@ -1,5 +1,6 @@
 """IMPALA's residual image encoder."""
 
+import math
 from collections.abc import Sequence
 
 from tensordict import NestedKey
@@ -7,6 +8,23 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.nn import NormalizePixels
+
+
+def impala_map(image_shape: Sequence[int], channels: Sequence[int]) -> tuple[int, int, int]:
+    """Shape (C, H, W) of the map that an :class:`ImpalaEncoder` makes, before it is flat.
+
+    Args:
+        image_shape: (H, W, C) of images.
+        channels: of each stack.
+
+    Example:
+        >>> impala_map((64, 64, 3), (16, 32, 32))
+        (32, 8, 8)
+    """
+    height, width = image_shape[:2]
+    for _ in channels:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return channels[-1], height, width
 
 
 class ImpalaBlock(nn.Module):
@@ -75,9 +93,8 @@ class ImpalaEncoder(Component):
             )
             for i, o in zip(inputs, channels, strict=True)
         )
-        for _ in channels:
-            height, width = (height + 1) // 2, (width + 1) // 2
-        self.out_features = height * width * channels[-1]
+        self.map_shape = impala_map(image_shape, channels)
+        self.out_features = math.prod(self.map_shape)
 
     def compute(self, pixels: Tensor) -> Tensor:
         """``[*B, H, W, C]``, from 0 to 255, to ``[*B, out_features]``."""

@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused():
         JEPALoss(made(), JEPALossConfig(against_collapse="magic"))
     with pytest.raises(ValueError, match="horizon is at least 1"):
         JEPALoss(made(), JEPALossConfig(horizon=0))
-    with pytest.raises(ValueError, match="one of 'gru', 'mlp'"):
+    with pytest.raises(ValueError, match="one of 'gru', 'mlp', 'conv'"):
         made(predictor="rnn")
     with pytest.raises(TypeError, match="predictor"):
         JEPALoss(nn.Linear(1, 1))
@@ -149,6 +149,29 @@ def test_channels_are_brought_to_the_scale_that_is_given():
     mean, std = (torch.tensor(SCALE[name]) for name in ("pixel_mean", "pixel_std"))
     by_hand = 255.0 * (image / 255.0 - mean) / std
     torch.testing.assert_close(scaled.encode({"pixels": image}), plain.encode({"pixels": by_hand}))
+
+
+def test_a_map_is_predicted_from_what_is_near():
+    model = seeing(predictor="conv", latent=3, map_layers=1)
+    assert model.state_spec["embedding"].shape == (3 * 16 * 16,)
+    embedding = torch.randn(1, 3 * 16 * 16).requires_grad_()
+    following = model.imagine({"embedding": embedding}, torch.zeros(1, 2), None).state["embedding"]
+    (reach,) = torch.autograd.grad(following.reshape(3, 16, 16)[:, 8, 4].sum(), embedding)
+    seen = reach.reshape(3, 16, 16).abs().sum(0) > 0
+    assert seen[6:11, 2:7].any(1).all() and seen.sum() <= 25  # two convolutions of 3x3
+
+
+def test_a_map_takes_the_action_at_every_place():
+    model = seeing(predictor="conv", latent=3)
+    state = {"embedding": torch.randn(1, 3 * 16 * 16).expand(2, -1)}
+    one, other = model.imagine(state, torch.tensor([[0.5, 0.0], [0.0, 0.5]]), None).state["embedding"]
+    assert ((one - other).reshape(3, 16, 16).abs().sum(0) > 0).all()
+
+
+def test_a_map_is_made_of_images_alone():
+    seen = Composite(pixels=Bounded(0, 255, (16, 16, 3), dtype=torch.uint8), speed=Unbounded(2))
+    with pytest.raises(ValueError, match=r"images alone; got \['pixels', 'speed'\]. Take 'gru' or 'mlp'"):
+        JEPA(JEPAConfig.tiny(predictor="conv"), seen, Bounded(-1, 1, (2,)))
 
 
 @pytest.mark.parametrize("family", ["JEPA", "PLDM", "LeWM"])

@@ -11,12 +11,15 @@ class JEPANetworkConfig:
     """Sizes of a JEPA's networks; the defaults are eb_jepa's two-rooms example.
 
     Attributes:
-        latent: size of the embedding.
+        latent: size of the embedding; with ``predictor="conv"`` the channels of the map that it is.
         channels: of the stacks of the image encoder.
         blocks: residual blocks of a stack.
         units: width of the layers over numbers and boards, of the predictor that is a perceptron, and of the inverse
             dynamics.
-        predictor: ``"gru"``, whose state is the embedding, or ``"mlp"``, which adds a change to it.
+        predictor: ``"gru"``, whose state is the embedding; ``"mlp"``, which adds a change to it; or ``"conv"``, which
+            adds one that convolutions tell: the embedding is a map then, of images alone.
+        map_units: channels between the convolutions of the predictor of maps.
+        map_layers: its convolutions before the last.
         vectors: how numbers enter: ``"raw"``, or ``"standardize"`` (zero mean and unit variance, fitted to data before
             training).
         pixel_mean: of each channel of images, for pixels from 0 to 1, that is subtracted; empty where pixels enter as
@@ -28,7 +31,9 @@ class JEPANetworkConfig:
     channels: tuple[int, ...] = (16, 32, 32)
     blocks: int = 2
     units: int = 256
-    predictor: Literal["gru", "mlp"] = "gru"
+    predictor: Literal["gru", "mlp", "conv"] = "gru"
+    map_units: int = 32
+    map_layers: int = 3
     vectors: Literal["raw", "standardize"] = "raw"
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()

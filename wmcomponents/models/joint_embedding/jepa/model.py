@@ -1,5 +1,6 @@
 """A joint-embedding world model with actions, as eb_jepa has it (Terver et al., 2026)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -10,20 +11,42 @@ from torchrl.data import Composite, TensorSpec, Unbounded
 
 from wmcomponents.codecs import ObservationGroups, Standardize
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.dynamics import ActionGRU, ResidualPredictor
+from wmcomponents.dynamics import ActionGRU, ConvPredictor, ResidualPredictor
 from wmcomponents.encoders import BoardEncoder, ImpalaEncoder, MLPEncoder, MultiEncoder
+from wmcomponents.encoders.impala import impala_map
 from wmcomponents.models.joint_embedding.embedding_encoder import channel_scale
-from wmcomponents.models.joint_embedding.jepa.config import JEPAConfig
+from wmcomponents.models.joint_embedding.jepa.config import JEPAConfig, JEPANetworkConfig
 from wmcomponents.models.joint_embedding.jepa.objective import JEPALoss
 from wmcomponents.pretrained import PretrainedModel
 from wmcomponents.world_model import Noise, Observation, Prediction, State
 
 
+class MapHead(nn.Module):
+    """A flat map to another of as many places: a linear map at each, then LayerNorm over all numbers.
+
+    Args:
+        shape: (C, H, W) of the map.
+        channels: of the other.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.mix = nn.Conv2d(self.shape[0], channels, 1)
+        self.norm = nn.LayerNorm(channels * math.prod(self.shape[1:]))
+
+    def forward(self, embed: Tensor) -> Tensor:
+        """``[*B, C * H * W]`` to ``[*B, channels * H * W]``."""
+        mixed = self.mix(embed.reshape(-1, *self.shape))
+        return self.norm(mixed.reshape(*embed.shape[:-1], -1))
+
+
 class JEPA(PretrainedModel):
     """Embeds observations and predicts embeddings; it predicts no reward and no end, and decodes nothing.
 
-    State: ``embedding`` float ``[*B, L]``. Features: the embedding. The filter needs no past: a state embeds the latest
-    observation. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of yours.
+    State: ``embedding`` float ``[*B, L]``; with ``predictor="conv"`` it is a map, flat: where things are stays where it
+    is, and what happens at a place is told from what is near it. Features: the embedding. The filter needs no past: a
+    state embeds the latest observation. Dreams need a goal (``GoalWorldModel``, ``GoalReward``) or a reward of yours.
 
     Args:
         config: sizes; a preset such as ``JEPAConfig.two_rooms()``, varied with its keyword arguments.
@@ -31,7 +54,8 @@ class JEPA(PretrainedModel):
         action_spec: spec of one real action.
 
     Raises:
-        ValueError: if an observation cannot be encoded, or an entry of the config has no such choice.
+        ValueError: if an observation cannot be encoded, or an entry of the config has no such choice; with a map, if
+            there is more than images.
 
     Reference: Terver et al., A Lightweight Library for Energy-Based Joint-Embedding Predictive Architectures (2026);
     Sobal et al., Learning from Reward-Free Offline Data (PLDM, 2025).
@@ -48,13 +72,15 @@ class JEPA(PretrainedModel):
 
     def __init__(self, config: JEPAConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         n = config.network
+        if n.predictor not in ("gru", "mlp", "conv"):
+            raise ValueError(f"predictor is 'gru', 'mlp' or 'conv'; got {n.predictor!r}.")
+        shape = _map_shape(n, observation_spec) if n.predictor == "conv" else (n.latent,)
+        latent = math.prod(shape)
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
-            state_spec=Composite(embedding=Unbounded(torch.Size([n.latent]))),
+            state_spec=Composite(embedding=Unbounded(torch.Size([latent]))),
         )
-        if n.predictor not in ("gru", "mlp"):
-            raise ValueError(f"predictor is 'gru' or 'mlp'; got {n.predictor!r}.")
         self.config = config
         self.action_vector = ActionVector(action_spec)
         size = self.action_vector.size
@@ -67,13 +93,17 @@ class JEPA(PretrainedModel):
             boards=partial(BoardEncoder, units=n.units),
             transform=Standardize(numbers) if n.vectors == "standardize" else None,
         )
-        self.head = nn.Sequential(nn.Linear(self.encoder.out_features, n.latent), nn.LayerNorm(n.latent))
-        self.predictor = (
-            ActionGRU(n.latent, size) if n.predictor == "gru" else ResidualPredictor(n.latent, size, n.units)
-        )
+        if n.predictor == "conv":
+            self.head = MapHead((n.channels[-1], *shape[1:]), n.latent)
+            self.predictor = ConvPredictor(shape, size, n.map_units, n.map_layers)
+        else:
+            self.head = nn.Sequential(nn.Linear(self.encoder.out_features, latent), nn.LayerNorm(latent))
+            self.predictor = (
+                ActionGRU(latent, size) if n.predictor == "gru" else ResidualPredictor(latent, size, n.units)
+            )
         # Of the objective alone, but weights: they are saved and trained with the model.
         self.inverse_dynamics = nn.Sequential(
-            nn.Linear(2 * n.latent, n.units),
+            nn.Linear(2 * latent, n.units),
             nn.ReLU(),
             nn.Linear(n.units, n.units),
             nn.ReLU(),
@@ -125,3 +155,18 @@ class JEPA(PretrainedModel):
     def objective(self) -> JEPALoss:
         """The objective of the config."""
         return JEPALoss(self, self.config.loss, optimizer=self.config.optimizer)
+
+
+def _map_shape(network: JEPANetworkConfig, observation_spec: Composite) -> tuple[int, int, int]:
+    """Shape of the map that images become.
+
+    Raises:
+        ValueError: if there is more than images, or none.
+    """
+    groups = ObservationGroups.from_spec(observation_spec)
+    if groups.flat_sizes or groups.boards or not groups.image_keys:
+        raise ValueError(
+            f"predictor='conv' needs a map: observations that are images alone; got {sorted(groups.keys)}. Take "
+            "'gru' or 'mlp' for these."
+        )
+    return network.latent, *impala_map(groups.image_shape, network.channels)[1:]

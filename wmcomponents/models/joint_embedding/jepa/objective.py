@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wmcomponents.codecs.action import ActionVector
-from wmcomponents.dynamics import ActionGRU, ResidualPredictor
+from wmcomponents.dynamics import ActionGRU, ConvPredictor, ResidualPredictor
 from wmcomponents.models.joint_embedding.embedding_loss import Embedded, EmbeddingLoss
 from wmcomponents.models.joint_embedding.jepa.config import JEPALossConfig, JEPAOptimizerConfig
 from wmcomponents.objectives import ExponentialAverage, TrainableModel, check_model
@@ -36,7 +36,7 @@ class JointEmbeddingModel(TrainableModel, Protocol):
         action_vector: actions as vectors.
     """
 
-    predictor: ActionGRU | ResidualPredictor
+    predictor: ActionGRU | ConvPredictor | ResidualPredictor
     inverse_dynamics: nn.Sequential
     action_vector: ActionVector
 
