@@ -156,6 +156,9 @@ NWM_SIZES = {
     "goals": 2,
     "reach": 2,
 }
+NWM_OUTCOMES = {
+    "reward_end": RewardEndConfig(hidden=8, cond=8, channels=(8,), depths=(1,), attends=(False,)),
+}
 OPEN_SORA = {
     "frames": 3,
     "autoencoder": ConvAutoencoderConfig(latent=2, width=32, mults=(1, 1), blocks=1, scale=1.0),
@@ -427,6 +430,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
     ("causvid", lambda: denoising(CausVid(CAUSVID_SIZES, SMALL, OneHot(3)))),
     ("oasis", lambda: oasis(OasisConfig.tiny(**OASIS), SMALL, OneHot(3))),
     ("nwm", lambda: reaching(nwm(NWMConfig.tiny(**NWM_SIZES), SMALL, Bounded(-2, 2, (2,))))),
+    ("nwm-outcomes", lambda: nwm(NWMConfig.tiny(**NWM_SIZES, **NWM_OUTCOMES), SMALL, Bounded(-2, 2, (2,)))),
     ("open-sora", lambda: open_sora(OpenSoraConfig.tiny(**OPEN_SORA), CAPTIONED, OneHot(3))),
     (
         "open-sora-two-streams",
@@ -499,6 +503,7 @@ VARIANTS = frozenset(
         "oasis",
         "open-sora-two-streams",
         "jepa-map",
+        "nwm-outcomes",
     }
 )
 """Models that imagine by the code of another one of their family: it is traced, and meets the adapters' noise, there.

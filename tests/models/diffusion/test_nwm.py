@@ -7,7 +7,7 @@ from torchrl.data import Bounded, Composite, OneHot
 
 from tests.support.golden_features import close
 from tests.support.golden_vectors import load
-from tests.support.models import NWM_SIZES, SMALL, nwm
+from tests.support.models import NWM_OUTCOMES, NWM_SIZES, SMALL, nwm
 from wmcomponents.agents.planners import GoalDistance, nwm_cem
 from wmcomponents.dream import GoalReward, GoalWorldModel, last_states
 from wmcomponents.functional import alphas_cumprod, linear_betas, spaced_levels
@@ -244,6 +244,44 @@ def test_the_autoencoders_worst_error_counts_as_often_as_it_is_told():
     assert once - none > 0.05 and thrice - none == pytest.approx(3 * (once - none), rel=1e-4)
     with pytest.raises(ValueError, match=r"worst are at least 0; got 0, 0.001 and -1.0"):
         nwm(NWMConfig.tiny(**NWM_SIZES, autoencoder_steps=0, worst=-1.0), SMALL, MOVES).objective()
+
+
+def foretelling(**changes):
+    torch.manual_seed(0)
+    return nwm(NWMConfig.tiny(**{**NWM_SIZES, **NWM_OUTCOMES, **changes}), SMALL, MOVES)
+
+
+def test_reward_and_end_are_learned_and_foretold_where_the_config_has_them():
+    net = foretelling(autoencoder_steps=0)
+    assert {"reward", "continue", "features"} <= net.capabilities
+    objective, batch = net.objective(), sequences(begins=(3,))
+    losses = objective(batch)
+    assert set(losses.keys()) == set(objective.out_keys) >= {"loss_reward", "loss_termination"}
+    (losses["loss_reward"] + losses["loss_termination"]).backward()
+    named = objective.world_model_params.flatten_keys(".").items()
+    assert {name.split(".")[0] for name, p in named if p.grad is not None and p.grad.any()} == {"reward_end"}
+    norms = {group["clip"]: group["max_norm"] for group in objective.make_optimizer().param_groups}
+    assert norms == {"tokenizer": 10.0, "network": 10.0, "reward_end": 100.0}
+    optimizer = objective.make_optimizer(lr=1e-2, warmup=0)
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses = objective(batch)
+        (losses["loss_reward"] + losses["loss_termination"]).backward()
+        optimizer.step()
+    after = net.eval().imagine(last_states(net, batch), batch["action"][:, 0], None)
+    assert bool((after.reward > 0.5).all()) and bool((after.cont > 0.9).all())  # every step pays 1, and none ends
+
+
+@torch.no_grad()
+def test_a_jump_leaves_what_reward_and_end_remember():
+    net = foretelling().eval()
+    state = last_states(net, sequences())
+    after = net.jump(state, torch.ones(2, 2), 3)
+    assert set(after) == set(state) and state["h"].any()
+    assert torch.equal(after["h"], state["h"]) and torch.equal(after["c"], state["c"])
+    assert not torch.equal(net.imagine(state, torch.ones(2, 2), None).state["h"], state["h"])
+    with pytest.raises(ValueError, match="single steps; got stride 2"):
+        net.sampling = NWMSamplingConfig("ddim", 1, stride=2)
 
 
 def test_a_published_file_is_read_beside_an_autoencoder_that_is_not_trained_on(tmp_path):

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from wmcomponents.codecs.motion import MotionName
 from wmcomponents.denoisers.dit import SIZES
+from wmcomponents.models.diffusion.diamond.config import RewardEndConfig
+from wmcomponents.models.diffusion.film_objective import ForcingOptimizerConfig
 from wmcomponents.pretrained import ModelConfig
 
 SamplerName = Literal["ancestral", "ddim"]
@@ -83,6 +85,7 @@ class NWMNetworkConfig:
         transformer: sizes of the network that denoises.
         levels: of noise, the betas of which rise linearly.
         sampling: how frames are drawn.
+        reward_end: sizes of the model of reward and termination; ``None`` for none, as in the paper.
     """
 
     context: int = 4
@@ -91,6 +94,7 @@ class NWMNetworkConfig:
     transformer: CDiTConfig = field(default_factory=CDiTConfig)
     levels: int = 1000
     sampling: NWMSamplingConfig = field(default_factory=NWMSamplingConfig)
+    reward_end: RewardEndConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,8 @@ class NWMLossConfig:
 
 
 @dataclass(frozen=True)
-class NWMOptimizerConfig:
-    """Numbers of AdamW.
+class NWMOptimizerConfig(ForcingOptimizerConfig):
+    """Numbers of AdamW, with each network's gradient clipped by itself.
 
     Attributes:
         lr: learning rate.
@@ -122,9 +126,9 @@ class NWMOptimizerConfig:
         betas: averaging rates.
         warmup: updates over which the rate grows from 0.
         max_norm: largest norm of the gradient.
+        reward_max_norm: largest norm of the gradient of the model of reward and end.
     """
 
-    lr: float = 8e-5
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 0

@@ -24,6 +24,7 @@ from wmcomponents.functional import (
     spaced_levels,
 )
 from wmcomponents.functional.film_window import put_at
+from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diffusion.film_world import FILLED, WINDOW, FilmDiffusionWorld, FilmPast
 from wmcomponents.models.diffusion.nwm.config import TIME_UNIT, ConvAutoencoderConfig, NWMConfig, NWMSamplingConfig
 from wmcomponents.models.diffusion.nwm.objective import NWMLoss
@@ -39,17 +40,21 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
 
     Frames are latents of an autoencoder; they become pictures when someone looks. The network is told where one has
     gone since the newest frame, and how much time has passed: a step of the dream is one step ahead, :meth:`jump` any
-    number of them, also back. There is no reward and no end; dreams need a goal (``GoalWorldModel``, ``GoalReward``) or
-    a reward of yours, and plans go to a picture of a goal (:func:`wmcomponents.agents.planners.nwm_cem`).
+    number of them, also back. The paper foretells no reward and no end: dreams need a goal (``GoalWorldModel``,
+    ``GoalReward``) or a reward of yours, and plans go to a picture of a goal
+    (:func:`wmcomponents.agents.planners.nwm_cem`). With ``reward_end`` in the config both are foretold, of single
+    steps.
 
     Actions are a robot's steps (forward, left, turn in radians) with ``motion="pose"``, or any others, which add up.
 
     State: ``window`` float ``[*B, M + 1, L, h, w]``, the last frames' latents, oldest first, of which the last M are
     looked at; ``led`` float ``[*B, M + 1, A]``, the vector of the action that led to each, 0 where none did; ``filled``
-    int64 ``[*B, 1]``, how many there are. Features: the newest frame's latent.
+    int64 ``[*B, 1]``, how many there are; ``h`` and ``c`` float ``[*B, hidden]``, the memory of the model of reward and
+    termination, if there is one. Features: the newest frame's latent.
 
     Noise of a step of the filter: ``latent``, normal; without it latents are the means. Of a dream's step: ``frame``,
-    normal, where sampling begins; ``fresh``, normal, where its steps add noise.
+    normal, where sampling begins; ``fresh``, normal, where its steps add noise; ``reward``, uniform, where rewards
+    are foretold.
 
     How frames are sampled is a property of the model: :attr:`sampling`, which may be set.
 
@@ -95,18 +100,23 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
         if net.context < 1:
             raise ValueError(f"context is the number of frames that are looked at, at least 1; got {net.context}.")
         made, shape = _autoencoder(net.autoencoder, size) if tokenizer is None else _given(tokenizer, size)
+        numbers, reward_end = ActionVector(action_spec).size, None
+        if net.reward_end is not None:
+            r, (latent, *grid) = net.reward_end, shape
+            reward_end = RewardEndHead((*grid, latent), numbers, r.hidden, r.cond, r.depths, r.channels, r.attends)
         super().__init__(
             observation_spec=observation_spec,
             action_spec=action_spec,
             image_key=image_key,
             frames=net.context + 1,
             shape=shape,
+            reward_end=reward_end,
         )
         if tokenizer is not None:
             config = config.vary(autoencoder=None, autoencoder_steps=0)
         self.config, self.tokenizer, self.context = config, made, net.context
         self.motion = motion_named(net.motion, action_spec)
-        t, numbers = net.transformer, ActionVector(action_spec).size
+        t = net.transformer
         self.network = CDiT(
             shape,
             DiTSize(t.dim, t.depth, t.heads),
@@ -119,7 +129,7 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Pictures, features and an objective."""
+        """Pictures, features and an objective; reward and end where the model foretells them."""
         return super().capabilities | {"features"}
 
     def objective(self) -> NWMLoss:
@@ -161,6 +171,10 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
             raise ValueError(f"sampler is 'ancestral' or 'ddim'; got {s.sampler!r}.")
         if s.stride < 1:
             raise ValueError(f"stride is a number of steps of the environment, at least 1; got {s.stride}.")
+        if s.stride > 1 and self.reward_end is not None:
+            raise ValueError(
+                f"reward and end are foretold of single steps; got stride {s.stride}: take 1, or no reward_end."
+            )
         if s.sampler == "ancestral":
             if s.steps < 2 or s.eta:
                 raise ValueError(
@@ -217,6 +231,8 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
     def jump(self, state: State, action: Tensor, frames: int, noise: Noise | None = None) -> State:
         """The state with a frame at its end that lies some time away, drawn at once.
 
+        What reward and end remember stays as it is: they are foretold of single steps.
+
         Args:
             state: ``[*B, ...]``.
             action: the whole displacement since the newest frame, in the units of an action, ``[*B, ...]``; it may
@@ -237,7 +253,8 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
                 of_part["fresh"] = fresh[part, :, 0]
             context = self._newest_frames(rows[WINDOW][part], rows[FILLED][part])
             new.append(self.frame_after(context, displacement[part], frames, of_part))
-        after = self._followed(rows, torch.cat(new), led)
+        memory = {key: rows[key].clone() for key in ("h", "c") if key in rows}
+        after = {**self._followed(rows, torch.cat(new), led), **memory}
         return {key: after[key].reshape(*lead, *after[key].shape[1:]) for key in keys_of(self.state_spec)}
 
     def _newest_frames(self, film: Tensor, count: Tensor) -> Tensor:

@@ -7,26 +7,26 @@ import torch
 import torch.nn.functional as F
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
-from torch.optim import Optimizer
 
-from wmcomponents.codecs import ActionVector, Motion
+from wmcomponents.codecs import Motion
+from wmcomponents.functional.broadcast import keep_where
 from wmcomponents.functional.diffusion.targets import PredictionTarget
 from wmcomponents.functional.episodes import episode_span
 from wmcomponents.models.diffusion.autoencoder_stage import AutoencoderStage, LatentModel
+from wmcomponents.models.diffusion.film_objective import BaseFilmLoss, FilmModel
 from wmcomponents.models.diffusion.nwm.config import TIME_UNIT, NWMLossConfig, NWMOptimizerConfig
 from wmcomponents.nn import DiffusionProcess, HybridLoss, hybrid_loss
-from wmcomponents.objectives.configured import loss_part, optimizer_part
+from wmcomponents.objectives.configured import loss_part
+from wmcomponents.objectives.films import films_from
 from wmcomponents.objectives.model_loss import Terms, check_model
-from wmcomponents.optim import ClippedAdamW
 
 
-class NavigationModel(LatentModel, Protocol):
+class NavigationModel(FilmModel, LatentModel, Protocol):
     """What the losses train: a :class:`~wmcomponents.models.NWM`, or one made of the same parts.
 
     Attributes:
         process: levels of noise.
         target: what the network predicts.
-        action_vector: actions as vectors.
         motion: what several actions come to.
         context: frames that are looked at.
         frame_shape: of a latent.
@@ -34,7 +34,6 @@ class NavigationModel(LatentModel, Protocol):
 
     process: DiffusionProcess
     target: PredictionTarget
-    action_vector: ActionVector
     motion: Motion
     context: int
     frame_shape: tuple[int, ...]
@@ -59,7 +58,7 @@ class Jumps(NamedTuple):
     goal: Tensor
 
 
-class NWMLoss(AutoencoderStage[NavigationModel]):
+class NWMLoss(BaseFilmLoss[NavigationModel], AutoencoderStage):  # pyright: ignore[reportMissingTypeArgument]
     r"""Objective of a Navigation World Model on TorchRL-layout sequences, in two stages one after the other.
 
     *Autoencoder*: every image by itself, as :class:`~wmcomponents.models.OasisLoss` trains one. None of it where a
@@ -75,20 +74,22 @@ class NWMLoss(AutoencoderStage[NavigationModel]):
     where the second term trains the variance alone. Latents are drawn, and get no gradient. At the beginning of an
     episode, and of a record, the first frame stands for those before it, as in dreams that begin there.
 
-    The stage follows from the step alone. Outside a training loop, say which with :attr:`stage`.
+    Where reward and end are foretold, cross entropies of the reward's sign and of termination along the sequences are
+    added, as in DIAMOND. The stage follows from the step alone. Outside a training loop, say which with :attr:`stage`.
 
     Keys read (rename with ``set_keys``): the image, ``action``, ``is_init``; under ``next`` the image, ``reward``,
     ``terminated``, ``done``. Honoured where present: ``("collector", "mask")`` and ``priority_weight``.
 
     Keys written: in the first stage ``loss_reconstruction``, ``loss_kl``, and detached ``latent_std``; in the second
-    ``loss_denoising``, ``loss_variance``.
+    ``loss_denoising``, ``loss_variance``, and where the model has the part ``loss_reward``, ``loss_termination``.
 
     Args:
         world_model: a :class:`~wmcomponents.models.NWM`, or one made of the same parts.
         config: numbers of the losses; the paper's if not given.
         optimizer: numbers of AdamW; the paper's if not given.
         seed: of frames, levels and noise.
-        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``, which gives ``[B, goals]``.
+        reduction: of the losses: ``"mean"`` (weighted), ``"sum"`` or ``"none"``, which gives ``[B, goals]``, of
+            reward and end ``[B, T]``.
 
     Raises:
         TypeError: if the model is not made of these parts.
@@ -109,35 +110,18 @@ class NWMLoss(AutoencoderStage[NavigationModel]):
     ) -> None:
         check_model(world_model, NavigationModel, type(self))
         self.config = c = loss_part(NWMLossConfig, config)
-        self.optimizer_config = optimizer_part(NWMOptimizerConfig, optimizer)
         if c.goals < 1 or c.reach < 0:
             raise ValueError(f"goals is at least 1, reach at least 0; got {c.goals} and {c.reach}.")
         self.settle_autoencoder(c.autoencoder_steps, c.kl_scale, c.worst)
-        super().__init__(world_model, seed=seed, reduction=reduction)
-
-    def make_optimizer(self, lr: float | None = None, warmup: int | None = None) -> Optimizer:
-        """AdamW behind gradient clipping.
-
-        Args:
-            lr: learning rate; the config's if not given.
-            warmup: steps over which the rate grows from 0; the config's if not given.
-        """
-        c = self.optimizer_config
-        return ClippedAdamW(
-            [parameter for parameter in self.parameters() if parameter.requires_grad],
-            c.lr if lr is None else lr,
-            betas=c.betas,
-            weight_decay=c.weight_decay,
-            max_norm=c.max_norm,
-            warmup=c.warmup if warmup is None else warmup,
-        )
+        numbers = NWMOptimizerConfig() if optimizer is None else optimizer
+        super().__init__(world_model, optimizer=numbers, seed=seed, reduction=reduction)
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
-        """The terms of the present stage; the network's of each goal, ``[B, G]``."""
+        """The terms of the present stage; the network's of each goal, ``[B, G]``, and of reward and end ``[B, T]``."""
         return self.autoencoder_terms(tensordict) if self._stage == "autoencoder" else self.network_terms(tensordict)
 
     def network_terms(self, tensordict: TensorDictBase) -> Terms:
-        """Squared error and bits of each goal, ``[B, G]``."""
+        """Squared error and bits of each goal, ``[B, G]``; cross entropies of reward and end, ``[B, T]``."""
         model, arrivals = self.world_model, self.arrivals(tensordict)
         jumps = self.jumps((arrivals.is_init | ~arrivals.reward_known).squeeze(-1), arrivals.real)
         wanted = torch.cat([jumps.past, jumps.goal], 1)
@@ -159,7 +143,14 @@ class NWMLoss(AutoencoderStage[NavigationModel]):
             self._normal(asked.shape),
         )
         losses = {"denoising": error.view(shape), "variance": bits.view(shape)}
-        return Terms(losses, {}, arrivals.weight.gather(1, jumps.now).expand(shape))
+        weight = arrivals.weight.gather(1, jumps.now).expand(shape)
+        if not self.has_reward:
+            return Terms(losses, {}, weight)
+        films = films_from(arrivals, model.image_key, arrivals.weight.shape[1])
+        led = keep_where(model.action_vector(films.action), films.is_led.unsqueeze(-1))
+        outcome = self.outcome_terms(films, model.frames_of(films.pixels), led)
+        weights = dict.fromkeys(losses, weight) | dict.fromkeys(outcome, films.weight[:, 1:])
+        return Terms({**losses, **outcome}, {}, weights)
 
     def denoising(
         self, goal: Tensor, past: Tensor, displacement: Tensor, time: Tensor, level: Tensor, noise: Tensor
@@ -202,4 +193,4 @@ class NWMLoss(AutoencoderStage[NavigationModel]):
     def _written(self) -> list[NestedKey]:
         if self._stage == "autoencoder":
             return [*self.autoencoder_written]
-        return ["loss_denoising", "loss_variance"]
+        return ["loss_denoising", "loss_variance", *(["loss_reward", "loss_termination"] if self.has_reward else [])]
