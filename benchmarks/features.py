@@ -32,7 +32,7 @@ from wmcomponents.training import Trainer
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/features")
 IMAGE_SIZE, STEPS, EPISODE, REPEAT = 32, 128_000, 20, 0.95
-BATCH, LENGTH, UPDATES, LONG, PRETRAINING = 48, 8, 1_500, 12_000, 1_500
+BATCH, LENGTH, UPDATES, LONGER, LONG, PRETRAINING = 48, 8, 1_500, 4_500, 12_000, 1_500
 EPISODES, MAX_STEPS = 50, 200
 
 
@@ -111,6 +111,7 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 WORLDS = {
     "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
+    "jepa-64-long": World("JEPA", f"JEPA, eb_jepa's four terms, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
     "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
     "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
     "jepa": World("JEPA", "JEPA, eb_jepa's four terms", SIZES),
