@@ -34,7 +34,7 @@ IMAGE_SIZE, MOVES = 32, 4
 """Side of images, and moves of the dot for each action."""
 
 STEPS, EPISODE, REPEAT = 32_000, 25, 0.8
-BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 16, 8, 540, 5_240, 1e-3
+BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 16, 8, 300, 5_600, 1e-3
 EPISODES, ROWS, MAX_STEPS = 50, 25, 50
 HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
 """Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
