@@ -224,6 +224,14 @@ def test_another_run_s_checkpoint_is_refused_by_its_config(written, tmp_path):
     assert_refused_and_unchanged(tmp_path, "config.network.horizon was 333, is 10", model=corridor.model(horizon=10))
 
 
+def test_of_long_lists_a_refusal_names_the_entry_that_differs():
+    sizes = [[[32, 3, 3, 3]] * 40, [[8, 8]] * 40]
+    other = [sizes[0], [[8, 8]] * 39 + [[8, 9]]]
+    assert checkpoint.changes({"sizes": sizes}, {"sizes": other}) == ["sizes[1][39] was [8, 8], is [8, 9]"]
+    assert checkpoint.changes({"sizes": sizes}, {"sizes": sizes[:1]}) == ["sizes had 2 entries, has 1"]
+    assert checkpoint.changes({"betas": [0.9]}, {"betas": [0.8]}) == ["betas was [0.9], is [0.8]"]
+
+
 def test_another_run_s_checkpoint_is_refused_by_its_sizes(written, tmp_path):
     assert_refused_and_unchanged(tmp_path, "belongs to another run", model=corridor.model(deter=64))
 

@@ -20,6 +20,9 @@ FORMAT = "1"
 FREE = (*CHANGEABLE, "device", "options of the optimizer")
 """What may be another in the run that goes on. Options are compared one by one."""
 
+LONG = 200
+"""Characters of two lists beyond which an error names the entry that differs, and not all of them."""
+
 ROOM = 8
 """A bundle is at most so many times as large as what it is loaded into: weights, targets, optimiser."""
 
@@ -195,8 +198,18 @@ def changes(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         if isinstance(now, dict) and isinstance(was, dict):
             words += [f"{key}.{word}" for word in changes(was, now)]
         else:
-            words.append(f"{key} was {was!r}, is {now!r}")
+            words.append(_difference(key, was, now))
     return words
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    """In words, how two values differ: of long lists their lengths, or the first entry that does."""
+    if isinstance(was, list) and isinstance(now, list) and len(repr(was)) + len(repr(now)) > LONG:
+        if len(was) != len(now):
+            return f"{key} had {len(was)} entries, has {len(now)}"
+        place = next(place for place, pair in enumerate(zip(was, now, strict=True)) if pair[0] != pair[1])
+        return _difference(f"{key}[{place}]", was[place], now[place])
+    return f"{key} was {was!r}, is {now!r}"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
