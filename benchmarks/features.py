@@ -31,7 +31,7 @@ from wmcomponents.training import Trainer
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/features")
-IMAGE_SIZE, STEPS, EPISODE, REPEAT = 32, 128_000, 20, 0.95
+IMAGE_SIZE, STEPS, MORE, EPISODE, REPEAT = 32, 128_000, 512_000, 20, 0.95
 BATCH, LENGTH, UPDATES, LONGER, LONG, PRETRAINING = 48, 8, 1_500, 4_500, 12_000, 1_500
 EPISODES, MAX_STEPS = 50, 200
 
@@ -69,6 +69,7 @@ class World:
         plans: how plans are made in it.
         on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
         image_size: side of the images.
+        steps: of random walks that it learns from.
     """
 
     family: str
@@ -79,6 +80,7 @@ class World:
     plans: Plans = Plans()
     on_encoder: bool = False
     image_size: int = IMAGE_SIZE
+    steps: int = STEPS
 
 
 SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
@@ -111,6 +113,9 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 WORLDS = {
     "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
+    "jepa-64-more": World(
+        "JEPA", f"JEPA, four terms, 64 pixels, {LONGER:,} updates, {MORE:,} steps", SIZES, LONGER, image_size=64, steps=MORE
+    ),
     "jepa-64-long": World("JEPA", f"JEPA, four terms, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
     "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
     "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
@@ -130,12 +135,14 @@ WORLDS = {
 """By the name of their run."""
 
 
-def steps_of_random_walks(length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE) -> TensorDictReplayBuffer:
+def steps_of_random_walks(
+    length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE, steps: int = STEPS
+) -> TensorDictReplayBuffer:
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
-    env = make_env(ENV, image_size=size, num_envs=16, max_episode_steps=EPISODE, seed=0)
-    replay = make_replay(STEPS, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
-    folder = RUNS / f"data-{size}-{STEPS}-{EPISODE}-{REPEAT}"
-    return kept_replay(replay, folder, lambda: collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT))
+    env = make_env(ENV, image_size=size, num_envs=16 * steps // STEPS, max_episode_steps=EPISODE, seed=0)
+    replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
+    folder = RUNS / f"data-{size}-{steps}-{EPISODE}-{REPEAT}"
+    return kept_replay(replay, folder, lambda: collect(env, replay, steps, seed=0, action_repeat_prob=REPEAT))
 
 
 def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
@@ -149,7 +156,7 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     model = kind(kind.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
-    trainer = Trainer(model, steps_of_random_walks(size=world.image_size), **options)
+    trainer = Trainer(model, steps_of_random_walks(size=world.image_size, steps=world.steps), **options)
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
