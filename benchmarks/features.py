@@ -113,10 +113,8 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 WORLDS = {
     "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
-    "jepa-64-more": World(
-        "JEPA", f"JEPA, four terms, 64 pixels, {LONGER:,} updates, {MORE:,} steps", SIZES, LONGER, image_size=64, steps=MORE
-    ),
-    "jepa-64-long": World("JEPA", f"JEPA, four terms, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
+    "jepa-64-more": World("JEPA", f"JEPA, 64 pixels, {MORE:,} steps", SIZES, LONGER, image_size=64, steps=MORE),
+    "jepa-64-long": World("JEPA", f"JEPA, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
     "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
     "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
     "jepa": World("JEPA", "JEPA, eb_jepa's four terms", SIZES),
