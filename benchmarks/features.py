@@ -20,7 +20,7 @@ from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import BestSequence, GoalDistance, RecedingHorizon, ShiftedPlan, icem
 from wmcomponents.data import DrawMasks, collect, make_env, make_replay
 from wmcomponents.data.random_policy import RandomPolicy
-from wmcomponents.data.two_rooms import BORDER, DOT, Rooms, drawn_rooms, picture
+from wmcomponents.data.two_rooms import BORDER, DOOR, DOT, PUBLISHED_DOOR, Rooms, drawn_rooms, picture
 from wmcomponents.dream import GoalReward, GoalWorldModel
 from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.evaluation import evaluate_goals
@@ -70,6 +70,7 @@ class World:
         on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
         image_size: side of the images.
         steps: of random walks that it learns from.
+        door: width of the door in its rooms.
     """
 
     family: str
@@ -81,6 +82,7 @@ class World:
     on_encoder: bool = False
     image_size: int = IMAGE_SIZE
     steps: int = STEPS
+    door: float = DOOR
 
 
 SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
@@ -113,6 +115,8 @@ BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
 WORLDS = {
     "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
+    "jepa-wide": World("JEPA", "JEPA, eb_jepa's four terms, wide door", SIZES, door=PUBLISHED_DOOR),
+    "jepa-64-wide": World("JEPA", "JEPA, 64 pixels, wide door", SIZES, image_size=64, door=PUBLISHED_DOOR),
     "jepa-64-more": World("JEPA", f"JEPA, 64 pixels, {MORE:,} steps", SIZES, LONGER, image_size=64, steps=MORE),
     "jepa-64-long": World("JEPA", f"JEPA, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
     "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
@@ -134,12 +138,13 @@ WORLDS = {
 
 
 def steps_of_random_walks(
-    length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE, steps: int = STEPS
+    length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE, steps: int = STEPS, door: float = DOOR
 ) -> TensorDictReplayBuffer:
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
-    env = make_env(ENV, image_size=size, num_envs=16 * steps // STEPS, max_episode_steps=EPISODE, seed=0)
+    kinds: dict[str, Any] = {"env_kwargs": {"door_width": door}, "max_episode_steps": EPISODE}
+    env = make_env(ENV, image_size=size, num_envs=16 * steps // STEPS, seed=0, **kinds)
     replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
-    folder = RUNS / f"data-{size}-{steps}-{EPISODE}-{REPEAT}"
+    folder = RUNS / f"data-{size}-{steps}-{EPISODE}-{REPEAT}{'' if door == DOOR else f'-{door:g}'}"
     return kept_replay(replay, folder, lambda: collect(env, replay, steps, seed=0, action_repeat_prob=REPEAT))
 
 
@@ -154,7 +159,8 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     model = kind(kind.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
-    trainer = Trainer(model, steps_of_random_walks(size=world.image_size, steps=world.steps), **options)
+    walks = steps_of_random_walks(size=world.image_size, steps=world.steps, door=world.door)
+    trainer = Trainer(model, walks, **options)
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
@@ -178,11 +184,11 @@ def encoder_of_walks(seed: int) -> FrozenEncoder:
     return load_encoder(folder / "model")
 
 
-def told(model: Any, rows: int = 2_000) -> dict[str, float]:
+def told(model: Any, rows: int = 2_000, door: float = DOOR) -> dict[str, float]:
     """What a linear map tells of unseen rooms out of the features: R^2 of the dot, the wall and the door."""
     features, truth = [], []
     for seed in (1, 2):
-        rooms = drawn_rooms(rows, np.random.default_rng(seed))
+        rooms = drawn_rooms(rows, np.random.default_rng(seed), door_width=door)
         features.append(torch.cat([features_of(model, rooms), torch.ones(rows, 1)], -1).double())
         truth.append(torch.tensor(np.stack([*rooms.position.T, rooms.wall, rooms.door], -1)))
     (fit, test), (known, wanted) = features, truth
@@ -207,22 +213,22 @@ def features_of(model: Any, rooms: Rooms) -> torch.Tensor:
     return model.features(state)
 
 
-def near_over_far(model: Any, rows: int = 3_000) -> float:
+def near_over_far(model: Any, rows: int = 3_000, door: float = DOOR) -> float:
     """Distances of features where dots are within 8 pixels of each other, over those where they are 24 or more apart.
 
     Means of both, in the same rooms; 1 where distances do not tell near from far.
     """
     draws = np.random.default_rng(3)
-    rooms = drawn_rooms(rows, draws)
+    rooms = drawn_rooms(rows, draws, door_width=door)
     others = rooms._replace(position=draws.uniform(BORDER + DOT, SIDE - 1 - BORDER - DOT, (rows, 2)))
     apart = (features_of(model, rooms) - features_of(model, others)).square().mean(-1)
     gaps = torch.from_numpy(np.linalg.norm(rooms.position - others.position, axis=-1))
     return float(apart[gaps <= 8].mean() / apart[gaps >= 24].mean())
 
 
-def played(policy: Any, seed: int, size: int = IMAGE_SIZE) -> dict[str, Any]:
+def played(policy: Any, seed: int, size: int = IMAGE_SIZE, door: float = DOOR) -> dict[str, Any]:
     """Goals reached in the real rooms, the same for everybody."""
-    real = make_env(ENV, env_kwargs={"goal": True}, image_size=size, num_envs=25)
+    real = make_env(ENV, env_kwargs={"goal": True, "door_width": door}, image_size=size, num_envs=25)
     found = evaluate_goals(
         real,
         policy,
@@ -253,13 +259,13 @@ def run(name: str, seed: int) -> dict[str, Any]:
     model, took = fitted(name, seed)
     cpu = time.process_time()
     world = WORLDS[name]
-    goals = played(planner(model, world.plans).real_policy, seed, world.image_size)
+    goals = played(planner(model, world.plans).real_policy, seed, world.image_size, world.door)
     return {
         "name": name,
         "seed": seed,
         **took,
-        **told(model),
-        "near_over_far": near_over_far(model),
+        **told(model, door=world.door),
+        "near_over_far": near_over_far(model, door=world.door),
         **goals,
         "planning_cpu_seconds": time.process_time() - cpu,
     }

@@ -45,6 +45,25 @@ def test_the_door_leads_to_the_other_room_and_the_wall_does_not():
     assert rooms.position[0, 0] > 50 and rooms.position[1].tolist() == [32 - WALL / 2 - DOT, 10.0]
 
 
+@pytest.mark.parametrize(("width", "y", "gets"), [(8.0, 3.0, False), (12.0, 3.0, True), (12.0, 5.0, False)])
+def test_a_wider_door_lets_through_what_a_narrow_one_stops(width, y, gets):
+    rooms = Rooms(np.array([[20.0, 32.0 + y]]), np.zeros((1, 2)), np.full(1, 32.0), np.full(1, 32.0), np.full(1, width))
+    for _ in range(20):
+        rooms = moved(rooms, np.array([[2.0, 0.0]]))
+    assert (rooms.position[0, 0] > 50) == gets
+    assert (picture(rooms)[0, :, 32, 1] == 0).sum() == width + 1  # rows of pixels whose middle lies in the door
+
+
+def test_the_rooms_of_an_environment_have_the_door_that_is_asked_for():
+    vector = TwoRoomsVector(3, door_width=12.0, random_wall=False)
+    vector.reset(seed=0)
+    assert vector.rooms.width.tolist() == [12.0] * 3
+    assert (TwoRooms(door_width=12.0, random_wall=False).reset(seed=0)[0][:, 32, 1] == 0).sum() == 12
+    for kind in (TwoRooms, TwoRoomsVector):
+        with pytest.raises(ValueError, match="more than the dot's 4 pixels and less than the side's 64; got 4.0"):
+            kind(door_width=4.0)
+
+
 def test_start_and_goal_lie_in_different_rooms_and_pictures_show_them():
     rooms = drawn_rooms(64, np.random.default_rng(0))
     assert ((rooms.position[:, 0] < rooms.wall) != (rooms.goal[:, 0] < rooms.wall)).all()

@@ -19,6 +19,10 @@ SIDE = 64
 WALL, DOOR, BORDER, DOT = 3.0, 8.0, 2.0, 2.0
 """Thickness of the wall, width of the door, thickness of the outer walls, radius of the dot."""
 
+PUBLISHED_DOOR = 12.0
+"""Width of a door that leaves the dot's middle as much room as PLDM's and eb_jepa's tasks do, 8 pixels: there the dot
+is drawn, and has no size where it meets a wall."""
+
 LONGEST_STEP = 2.45
 """The longest move; shorter than the wall is thick, so that none leads through it."""
 
@@ -34,21 +38,26 @@ class Rooms(NamedTuple):
         goal: where it is to go, ``[N, 2]``.
         wall: x of the wall's middle, ``[N]``.
         door: y of the door's middle, ``[N]``.
+        width: of the door, ``[N]`` or one for all.
     """
 
     position: np.ndarray
     goal: np.ndarray
     wall: np.ndarray
     door: np.ndarray
+    width: np.ndarray | float = DOOR
 
 
-def drawn_rooms(rows: int, generator: np.random.Generator, *, random_wall: bool = True) -> Rooms:
+def drawn_rooms(
+    rows: int, generator: np.random.Generator, *, random_wall: bool = True, door_width: float = DOOR
+) -> Rooms:
     """Worlds at random: walls, doors, the dot and its goal, which lie in different rooms.
 
     Args:
         rows: N.
         generator: the source.
         random_wall: draw wall and door; both stand in the middle otherwise.
+        door_width: of the door.
     """
     middle = np.full(rows, (SIDE - 1) / 2)
     wall, door = middle, middle
@@ -62,7 +71,7 @@ def drawn_rooms(rows: int, generator: np.random.Generator, *, random_wall: bool 
         x = np.where(left, generator.uniform(near, wall - reach), generator.uniform(wall + reach, far))
         return np.stack([x, generator.uniform(near, far, rows)], -1)
 
-    return Rooms(somewhere(is_left), somewhere(~is_left), wall, door)
+    return Rooms(somewhere(is_left), somewhere(~is_left), wall, door, np.full(rows, door_width))
 
 
 def moved(rooms: Rooms, action: np.ndarray) -> Rooms:
@@ -76,7 +85,7 @@ def moved(rooms: Rooms, action: np.ndarray) -> Rooms:
     action = action * np.minimum(1.0, LONGEST_STEP / np.maximum(length, 1e-9))
     x, y = rooms.position.T
     near, far = BORDER + DOT, SIDE - 1 - BORDER - DOT
-    reach, open_to = WALL / 2 + DOT, DOOR / 2 - DOT
+    reach, open_to = WALL / 2 + DOT, np.asarray(rooms.width) / 2 - DOT
     within = (np.abs(x - rooms.wall) < reach) & (np.abs(y - rooms.door) <= open_to)  # in the doorway
     new_y = np.clip(y + action[:, 1], near, far)
     new_y = np.where(within, np.clip(new_y, rooms.door - open_to, rooms.door + open_to), new_y)
@@ -98,7 +107,8 @@ def picture(rooms: Rooms, position: np.ndarray | None = None) -> np.ndarray:
     gap = np.hypot(line[None, None, :] - at[:, 0, None, None], line[None, :, None] - at[:, 1, None, None])
     dot = np.clip(DOT + 0.5 - gap, 0.0, 1.0)
     is_wall = np.abs(line[None, None, :] - rooms.wall[:, None, None]) <= WALL / 2
-    is_door = np.abs(line[None, :, None] - rooms.door[:, None, None]) <= DOOR / 2
+    half = np.broadcast_to(rooms.width, rooms.door.shape)[:, None, None] / 2
+    is_door = np.abs(line[None, :, None] - rooms.door[:, None, None]) <= half
     outer = (line < BORDER) | (line > SIDE - 1 - BORDER)
     walls = (is_wall & ~is_door) | outer[None, None, :] | outer[None, :, None]
     return (np.stack([dot, walls, np.zeros_like(dot)], -1) * 255).round().astype(np.uint8)
@@ -120,6 +130,20 @@ def _outcome(rooms: Rooms) -> tuple[np.ndarray, np.ndarray]:
     return -distance / SIDE, distance < NEAR
 
 
+def _check(render_mode: str | None, door_width: float) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        ValueError: for another render mode, or a door that the dot does not fit through.
+    """
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
+    if not 2 * DOT < door_width < SIDE:
+        raise ValueError(
+            f"door_width is more than the dot's {2 * DOT:g} pixels and less than the side's {SIDE}; got {door_width}."
+        )
+
+
 class TwoRooms(gymnasium.Env):
     """A dot in two rooms with a door between them, seen from above; its goal lies in the other room.
 
@@ -130,6 +154,11 @@ class TwoRooms(gymnasium.Env):
         goal: show the picture of the goal reached, as ``desired_goal`` beside the ``pixels``.
         random_wall: draw wall and door anew in every episode; both stand in the middle otherwise.
         render_mode: ``None`` or ``"rgb_array"``.
+        door_width: of the door in pixels, more than the dot's 4; :data:`PUBLISHED_DOOR` for the room that the dot has
+            in the paper's task.
+
+    Raises:
+        ValueError: for another render mode, or a door that the dot does not fit through.
 
     Reference: after the two-rooms task of Sobal et al., Learning from Reward-Free Offline Data (PLDM, 2025).
 
@@ -142,9 +171,16 @@ class TwoRooms(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
-    def __init__(self, *, goal: bool = False, random_wall: bool = True, render_mode: str | None = None) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
+    def __init__(
+        self,
+        *,
+        goal: bool = False,
+        random_wall: bool = True,
+        render_mode: str | None = None,
+        door_width: float = DOOR,
+    ) -> None:
+        _check(render_mode, door_width)
+        self._door_width = door_width
         self.render_mode, self._goal, self._random_wall = render_mode, goal, random_wall
         self.observation_space = _observation_space(goal)
         self.action_space = spaces.Box(-LONGEST_STEP, LONGEST_STEP, (2,), np.float32)
@@ -158,7 +194,7 @@ class TwoRooms(gymnasium.Env):
             options: ignored.
         """
         super().reset(seed=seed)
-        self.rooms = drawn_rooms(1, self.np_random, random_wall=self._random_wall)
+        self.rooms = drawn_rooms(1, self.np_random, random_wall=self._random_wall, door_width=self._door_width)
         return self._seen()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -195,6 +231,10 @@ class TwoRoomsVector(VectorEnv):
         random_wall: see there.
         max_episode_steps: steps after which an episode is truncated; never if not given.
         render_mode: ``None`` or ``"rgb_array"``.
+        door_width: see there.
+
+    Raises:
+        ValueError: as there.
     """
 
     def __init__(
@@ -205,9 +245,10 @@ class TwoRoomsVector(VectorEnv):
         random_wall: bool = True,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        door_width: float = DOOR,
     ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
+        _check(render_mode, door_width)
+        self._door_width = door_width
         self.num_envs = whole("num_envs", num_envs, 1, "the number of rows, at least one row")
         self.metadata = {**TwoRooms.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode, self._goal, self._random_wall, self._limit = render_mode, goal, random_wall, max_episode_steps
@@ -255,7 +296,8 @@ class TwoRoomsVector(VectorEnv):
 
     def _begin(self, rows: np.ndarray) -> None:
         if rows.any():
-            new = drawn_rooms(self.num_envs, self.np_random, random_wall=self._random_wall)
+            kind = {"random_wall": self._random_wall, "door_width": self._door_width}
+            new = drawn_rooms(self.num_envs, self.np_random, **kind)
             old = new if self.rooms is None else self.rooms
             mixed = (np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True))
             self.rooms = Rooms(*mixed)
