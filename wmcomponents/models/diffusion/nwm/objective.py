@@ -16,7 +16,7 @@ from wmcomponents.models.diffusion.autoencoder_stage import AutoencoderStage, La
 from wmcomponents.models.diffusion.film_objective import BaseFilmLoss, FilmModel
 from wmcomponents.models.diffusion.nwm.config import TIME_UNIT, NWMLossConfig, NWMOptimizerConfig
 from wmcomponents.nn import DiffusionProcess, HybridLoss, hybrid_loss
-from wmcomponents.objectives.configured import loss_part
+from wmcomponents.objectives.configured import loss_part, optimizer_part
 from wmcomponents.objectives.films import films_from
 from wmcomponents.objectives.model_loss import Terms, check_model
 
@@ -113,7 +113,7 @@ class NWMLoss(BaseFilmLoss[NavigationModel], AutoencoderStage):  # pyright: igno
         if c.goals < 1 or c.reach < 0:
             raise ValueError(f"goals is at least 1, reach at least 0; got {c.goals} and {c.reach}.")
         self.settle_autoencoder(c.autoencoder_steps, c.kl_scale, c.worst)
-        numbers = NWMOptimizerConfig() if optimizer is None else optimizer
+        numbers = optimizer_part(NWMOptimizerConfig, optimizer)
         super().__init__(world_model, optimizer=numbers, seed=seed, reduction=reduction)
 
     def elements(self, tensordict: TensorDictBase) -> Terms:
