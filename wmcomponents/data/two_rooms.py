@@ -38,14 +38,14 @@ class Rooms(NamedTuple):
         goal: where it is to go, ``[N, 2]``.
         wall: x of the wall's middle, ``[N]``.
         door: y of the door's middle, ``[N]``.
-        width: of the door, ``[N]`` or one for all.
+        width: of the door, ``[N]``, or ``[]`` for all.
     """
 
     position: np.ndarray
     goal: np.ndarray
     wall: np.ndarray
     door: np.ndarray
-    width: np.ndarray | float = DOOR
+    width: np.ndarray = np.array(DOOR)
 
 
 def drawn_rooms(
@@ -85,7 +85,7 @@ def moved(rooms: Rooms, action: np.ndarray) -> Rooms:
     action = action * np.minimum(1.0, LONGEST_STEP / np.maximum(length, 1e-9))
     x, y = rooms.position.T
     near, far = BORDER + DOT, SIDE - 1 - BORDER - DOT
-    reach, open_to = WALL / 2 + DOT, np.asarray(rooms.width) / 2 - DOT
+    reach, open_to = WALL / 2 + DOT, rooms.width / 2 - DOT
     within = (np.abs(x - rooms.wall) < reach) & (np.abs(y - rooms.door) <= open_to)  # in the doorway
     new_y = np.clip(y + action[:, 1], near, far)
     new_y = np.where(within, np.clip(new_y, rooms.door - open_to, rooms.door + open_to), new_y)
