@@ -337,8 +337,9 @@ def page(facts: dict[str, Any]) -> str:
         ]
     lines += [
         "",
-        "Most of the goals that are missed lie behind a door far to the side: the way there leads away from the goal",
-        "first, and the dot goes up and down along the wall where the goal is nearest.",
+        "Seen move by move, where doors are wide and images have 32 pixels: most of the goals that are missed lie",
+        "behind a door far to the side. The way there leads away from the goal first, and the dot goes up and down",
+        "along the wall where the goal is nearest.",
     ]
     if facts["agents"]:
         lines += ["", "## An agent that learned in a dream alone", ""]

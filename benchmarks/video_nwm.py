@@ -169,15 +169,12 @@ def page(facts: dict[str, Any]) -> str:
     if planned and max(planned) <= rates.get("random", 0.0):
         lines += [
             "",
-            "So short a fit does not navigate: in its dreams the dot is a smear after the first action, and no plan",
-            "reaches more goals than a random walk.",
+            "So short a fit does not navigate: no plan reaches more goals than a random walk.",
         ]
     elif planned and max(planned) < rates.get("straight", 0.0):
         lines += [
             "",
-            "Plans reach more goals than a random walk, and fewer than going straight: a dreamt dot is paler than the",
-            "real one, and after a single action some 7 of 64 pixels from where it should be, nearly as far as it",
-            "moves.",
+            "Plans reach fewer goals than going straight, and hardly more than a random walk: the intervals overlap.",
         ]
     lines += [
         "",

@@ -30,7 +30,7 @@ SLOW = {
     "IRIS": pytest.mark.slow,
     **dict.fromkeys(["AVID", "CausVid", "DiffusionForcing", "OpenSora"], pytest.mark.weekly),
 }
-"""The last ones' loop is that of Oasis, which is quick."""
+"""Of the last ones the plain loop is built as for Oasis, which is quick."""
 
 
 @pytest.mark.parametrize("family", [pytest.param(name, marks=[SLOW[name]] if name in SLOW else []) for name in MODELS])
