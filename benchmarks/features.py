@@ -71,6 +71,7 @@ class World:
         image_size: side of the images.
         steps: of random walks that it learns from.
         door: width of the door in its rooms.
+        door_starts: share of its random walks that begin by a door.
     """
 
     family: str
@@ -83,6 +84,7 @@ class World:
     image_size: int = IMAGE_SIZE
     steps: int = STEPS
     door: float = DOOR
+    door_starts: float = 0.0
 
 
 SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
@@ -116,6 +118,15 @@ WORLDS = {
     "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
     "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
     "jepa-wide": World("JEPA", "JEPA, eb_jepa's four terms, wide door", SIZES, door=PUBLISHED_DOOR),
+    "jepa-64-doors": World("JEPA", "JEPA, 64 pixels, half the walks from doors", SIZES, image_size=64, door_starts=0.5),
+    "jepa-64-wide-doors": World(
+        "JEPA",
+        "JEPA, 64 pixels, wide door, half the walks from it",
+        SIZES,
+        image_size=64,
+        door=PUBLISHED_DOOR,
+        door_starts=0.5,
+    ),
     "jepa-64-wide": World("JEPA", "JEPA, 64 pixels, wide door", SIZES, image_size=64, door=PUBLISHED_DOOR),
     "jepa-64-more": World(
         "JEPA",
@@ -145,13 +156,20 @@ WORLDS = {
 
 
 def steps_of_random_walks(
-    length: int = LENGTH, batch: int = BATCH, size: int = IMAGE_SIZE, steps: int = STEPS, door: float = DOOR
+    length: int = LENGTH,
+    batch: int = BATCH,
+    size: int = IMAGE_SIZE,
+    steps: int = STEPS,
+    door: float = DOOR,
+    door_starts: float = 0.0,
 ) -> TensorDictReplayBuffer:
     """Offline data: a random walk of 20 steps in each of thousands of rooms; collected once and kept."""
-    kinds: dict[str, Any] = {"env_kwargs": {"door_width": door}, "max_episode_steps": EPISODE}
+    rooms = {"door_width": door, "door_starts": door_starts}
+    kinds: dict[str, Any] = {"env_kwargs": rooms, "max_episode_steps": EPISODE}
     env = make_env(ENV, image_size=size, num_envs=16 * steps // STEPS, seed=0, **kinds)
     replay = make_replay(steps, env, sequence_length=length, batch_size=batch, seed=0, print_fn=None)
-    folder = RUNS / f"data-{size}-{steps}-{EPISODE}-{REPEAT}{'' if door == DOOR else f'-{door:g}'}"
+    changed = f"{'' if door == DOOR else f'-{door:g}'}{f'-by-door-{door_starts:g}' if door_starts else ''}"
+    folder = RUNS / f"data-{size}-{steps}-{EPISODE}-{REPEAT}{changed}"
     return kept_replay(replay, folder, lambda: collect(env, replay, steps, seed=0, action_repeat_prob=REPEAT))
 
 
@@ -166,7 +184,9 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     model = kind(kind.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
-    walks = steps_of_random_walks(size=world.image_size, steps=world.steps, door=world.door)
+    walks = steps_of_random_walks(
+        size=world.image_size, steps=world.steps, door=world.door, door_starts=world.door_starts
+    )
     trainer = Trainer(model, walks, **options)
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)

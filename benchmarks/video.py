@@ -23,6 +23,7 @@ from benchmarks.pixels import figures, fit, held_against
 from benchmarks.playable import FilmWorld, begun, played
 from benchmarks.video_adapters import WAYS, adapted
 from benchmarks.video_page import report
+from benchmarks.video_variants import VARIANTS, varied
 from benchmarks.video_worlds import (
     CONTEXTS,
     DRIFT_AT,
@@ -158,7 +159,7 @@ def measured(family: str, env_id: str, seed: int, minutes: float) -> None:
 def main() -> None:
     """Fit and measure what is missing and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.video", description="worlds of video diffusion")
-    everything = [*dict.fromkeys(family for family, _ in FITS), "AVID"]
+    everything = [*dict.fromkeys(family for family, _ in FITS), "AVID", "variants"]
     parser.add_argument("--families", nargs="+", default=everything, choices=everything)
     parser.add_argument("--envs", nargs="+", default=list(GAMES), choices=list(GAMES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -176,6 +177,9 @@ def main() -> None:
         if "AVID" in given.families:
             for way in WAYS:
                 kept(f"AVID-{way}-{seed}", lambda way=way, seed=seed: adapted(way, seed, RUNS), RUNS)
+        if "variants" in given.families:
+            for name in [name for name in VARIANTS if VARIANTS[name].changes]:  # without any it is the fit itself
+                kept(f"variant-{name}-{seed}", lambda name=name, seed=seed: varied(name, seed, RUNS), RUNS)
     if not given.no_table:
         report(RUNS, OUT)
 

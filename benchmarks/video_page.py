@@ -1,7 +1,7 @@
 """The page of worlds of video diffusion."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from benchmarks.pixel_worlds import BURN_IN, DREAMS, HELD_OUT_SEQUENCES, KS, MIN
 from benchmarks.playable_page import latest, row_of
 from benchmarks.plots import draw
 from benchmarks.video_adapters import BASE_UPDATES, LABELLED, UPDATES, WAYS
+from benchmarks.video_variants import FAMILY, VARIANTS
 from benchmarks.video_worlds import (
     CONTEXTS,
     DRIFT_ROWS,
@@ -60,6 +61,12 @@ thread, for dreams that run together, over their number.
   video model's weights; what the actions' embedding adds counts for nothing at first.
 """
 
+OF_VARIANTS = f"""\
+Diffusion Forcing on {MINATAR}, one thing changed at a time. Beside it what Nano World Models (Huang et al., 2026;
+their page on training at 50394e4) finds of the same choice, with a transformer of 159 million weights in latents of
+robots' films after 50,000 updates.
+"""
+
 OF_TEACHERS = f"""\
 - **CausVid's teacher** sees whole films. As a world it draws the window anew for each frame, by {SOLVER_STEPS} of
   Euler's steps, and known frames are put back before each of them.
@@ -69,13 +76,16 @@ OF_TEACHERS = f"""\
 def report(runs: Path, out: Path) -> None:
     """Write the page, its figure and its films."""
     page = out / "video.json"
-    kept: dict[str, Any] = {"fits": [], "adapters": [], "steps": {}, "drift": {}}
+    kept: dict[str, Any] = {"fits": [], "adapters": [], "variants": [], "steps": {}, "drift": {}}
     if page.is_file():
         kept |= json.loads(page.read_text())
     names = [run_name(family, env_id, seed) for family, env_id in FITS for seed in range(10)]
     here = [json.loads(file.read_text()) for name in names if (file := runs / f"{name}.json").is_file()]
     copy_films(here, runs, out)
     adapters = [json.loads(file.read_text()) for way in WAYS for file in sorted(runs.glob(f"AVID-{way}-[0-9].json"))]
+    variants = [
+        json.loads(file.read_text()) for name in VARIANTS for file in sorted(runs.glob(f"variant-{name}-[0-9].json"))
+    ]
     others = json.loads((out / "pixels.json").read_text())["fits"] if (out / "pixels.json").is_file() else []
     facts: dict[str, Any] = {
         "torch": torch.__version__,
@@ -83,12 +93,23 @@ def report(runs: Path, out: Path) -> None:
         "fits": latest([*kept["fits"], *here], "family", "env", "seed"),
         "beside": [one for one in others if one["family"] == "Diamond"],
         "adapters": latest([*kept["adapters"], *adapters], "way", "seed"),
+        "variants": latest([*kept["variants"], *variants], "variant", "seed"),
     }
     for what in ("steps", "drift"):
         found = {name: file for name in names if (file := runs / f"{name}-{what}.json").is_file()}
         facts[what] = kept[what] | {name: json.loads(file.read_text()) for name, file in found.items()}
     page.write_text(json.dumps(facts, indent=1) + "\n")
     write(out)
+
+
+def found_in(runs: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What was found under names, of each seed.
+
+    Args:
+        runs: folder of the runs.
+        names: without their seeds.
+    """
+    return [json.loads(file.read_text()) for name in names for file in sorted(runs.glob(f"{name}-[0-9].json"))]
 
 
 def write(out: Path) -> None:
@@ -107,11 +128,13 @@ def table(facts: Mapping[str, Any], films: Mapping[str, str], shown: Mapping[str
         shown: what a film was seen to show, by file.
     """
     lines = [INTRODUCTION, *beside_diamond(facts), *by_steps(facts["steps"]), *drifting(facts["drift"])]
-    lines += [*adapters(facts["adapters"]), *moving_pictures(facts["fits"], films, shown), METHOD]
+    lines += [*varied(facts), *adapters(facts["adapters"])]
+    lines += [*moving_pictures(facts["fits"], films, shown), METHOD]
     lines += [OF_TEACHERS] if any("teacher" in ways for ways in facts["steps"].values()) else []
     lines.append("```bash")
     lines += [command(one) for one in facts["fits"]]
     lines += ["python -m benchmarks.video --families AVID"] if facts["adapters"] else []
+    lines += ["python -m benchmarks.video --families variants"] if facts["variants"] else []
     return "\n".join([*lines, "```", "", f"Numbers: [video.json](video.json). Torch {facts['torch']}.", ""])
 
 
@@ -165,6 +188,25 @@ def drifting(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             lines += row_of(["", "", "motion", *(f"{x:.1%}" for x in one["motion"])])
             lines += row_of(["", "", "whole", *(f"{x:.0%}" for x in one["whole"])])
     return ["## Long dreams", "", f"On {MINATAR}.", "", *lines, ""] if lines else []
+
+
+def varied(facts: Mapping[str, Any]) -> list[str]:
+    """What Diffusion Forcing is made of, one thing changed at a time."""
+    if not facts["variants"]:
+        return []
+    own = [{**one, "variant": "v"} for one in facts["fits"] if (one["family"], one["env"]) == (FAMILY, MINATAR)]
+    head = ["predicted", "seed", "updates", "CPU", f"PSNR, k = {STEPS}", f"moving parts, k = {STEPS}"]
+    head += ["NanoWM's PSNR on RT-1"]
+    lines = [*row_of(head), "|---|" + "---:|" * (len(head) - 1)]
+    order = list(VARIANTS)
+    for one in sorted([*own, *facts["variants"]], key=lambda one: (order.index(one["variant"]), one["seed"])):
+        variant = VARIANTS[one["variant"]]
+        cells = [variant.told, str(one["seed"]), f"{one['updates_taken']:,}", f"{one['cpu_seconds'] / 60:.0f} min"]
+        cells += [" / ".join(cells_of(one["psnr"], ".1f", max))]
+        cells += [" / ".join(cells_of(one["errors"]["moving parts"], ".3f", min))]
+        cells += ["" if variant.published is None else f"{variant.published:.1f}"]
+        lines += row_of(cells)
+    return ["## What the network predicts", "", OF_VARIANTS, *lines, ""]
 
 
 def adapters(found: list[dict[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wmcomponents.data import make_env
 from wmcomponents.data.two_rooms import (
+    BY_DOOR,
     DOOR,
     DOT,
     LONGEST_STEP,
@@ -62,6 +63,26 @@ def test_the_rooms_of_an_environment_have_the_door_that_is_asked_for():
     for kind in (TwoRooms, TwoRoomsVector):
         with pytest.raises(ValueError, match="more than the dot's 4 pixels and less than the side's 64; got 4.0"):
             kind(door_width=4.0)
+
+
+def test_walks_may_begin_by_the_door_on_both_sides_and_never_in_a_wall():
+    rooms = drawn_rooms(2_000, np.random.default_rng(0), door_starts=1.0)
+    across, along = (rooms.position - np.stack([rooms.wall, rooms.door], -1)).T
+    assert np.abs(across).max() <= BY_DOOR and np.abs(along).max() <= BY_DOOR
+    assert (np.abs(along[np.abs(across) < WALL / 2 + DOT]) <= DOOR / 2 - DOT).all()
+    assert 0.4 < (across < 0).mean() < 0.6 and ((across < 0) != (rooms.goal[:, 0] < rooms.wall)).all()
+    walked = moved(rooms, np.zeros((2_000, 2)))
+    np.testing.assert_allclose(walked.position, rooms.position, atol=1e-12)  # nobody stands where nobody can
+
+
+def test_the_share_of_starts_by_the_door_is_what_is_asked_for():
+    vector = TwoRoomsVector(2_000, door_starts=0.5)
+    vector.reset(seed=0)
+    near = np.abs(vector.rooms.position - np.stack([vector.rooms.wall, vector.rooms.door], -1)).max(-1) <= BY_DOOR
+    assert 0.5 < near.mean() < 0.62  # some are there by chance
+    for kind in (TwoRooms, TwoRoomsVector):
+        with pytest.raises(ValueError, match=r"door_starts is a chance in \[0, 1\]; got 1.5"):
+            kind(door_starts=1.5)
 
 
 def test_start_and_goal_lie_in_different_rooms_and_pictures_show_them():

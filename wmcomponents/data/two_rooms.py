@@ -23,6 +23,9 @@ PUBLISHED_DOOR = 12.0
 """Width of a door that leaves the dot's middle as much room as PLDM's and eb_jepa's tasks do, 8 pixels: there the dot
 is drawn, and has no size where it meets a wall."""
 
+BY_DOOR = 8.0
+"""Distance from the wall's middle within which an episode begins that begins by the door."""
+
 LONGEST_STEP = 2.45
 """The longest move; shorter than the wall is thick, so that none leads through it."""
 
@@ -49,7 +52,12 @@ class Rooms(NamedTuple):
 
 
 def drawn_rooms(
-    rows: int, generator: np.random.Generator, *, random_wall: bool = True, door_width: float = DOOR
+    rows: int,
+    generator: np.random.Generator,
+    *,
+    random_wall: bool = True,
+    door_width: float = DOOR,
+    door_starts: float = 0.0,
 ) -> Rooms:
     """Worlds at random: walls, doors, the dot and its goal, which lie in different rooms.
 
@@ -58,6 +66,7 @@ def drawn_rooms(
         generator: the source.
         random_wall: draw wall and door; both stand in the middle otherwise.
         door_width: of the door.
+        door_starts: chance that the dot is by the door or in it.
     """
     middle = np.full(rows, (SIDE - 1) / 2)
     wall, door = middle, middle
@@ -71,7 +80,13 @@ def drawn_rooms(
         x = np.where(left, generator.uniform(near, wall - reach), generator.uniform(wall + reach, far))
         return np.stack([x, generator.uniform(near, far, rows)], -1)
 
-    return Rooms(somewhere(is_left), somewhere(~is_left), wall, door, np.full(rows, door_width))
+    start = somewhere(is_left)
+    if door_starts:
+        gap = generator.uniform(0.0, BY_DOOR, rows)
+        aside = np.where(gap < reach, door_width / 2 - DOT, BY_DOOR) * generator.uniform(-1.0, 1.0, rows)
+        by_door = np.stack([wall + np.where(is_left, -gap, gap), np.clip(door + aside, near, far)], -1)
+        start = np.where(generator.random((rows, 1)) < door_starts, by_door, start)
+    return Rooms(start, somewhere(~is_left), wall, door, np.full(rows, door_width))
 
 
 def moved(rooms: Rooms, action: np.ndarray) -> Rooms:
@@ -130,11 +145,11 @@ def _outcome(rooms: Rooms) -> tuple[np.ndarray, np.ndarray]:
     return -distance / SIDE, distance < NEAR
 
 
-def _check(render_mode: str | None, door_width: float) -> None:
+def _check(render_mode: str | None, door_width: float, door_starts: float) -> None:
     """Refuse what cannot be.
 
     Raises:
-        ValueError: for another render mode, or a door that the dot does not fit through.
+        ValueError: for another render mode, a door that the dot does not fit through, or a chance outside [0, 1].
     """
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode is None or 'rgb_array'; got {render_mode!r}.")
@@ -142,6 +157,8 @@ def _check(render_mode: str | None, door_width: float) -> None:
         raise ValueError(
             f"door_width is more than the dot's {2 * DOT:g} pixels and less than the side's {SIDE}; got {door_width}."
         )
+    if not 0.0 <= door_starts <= 1.0:
+        raise ValueError(f"door_starts is a chance in [0, 1]; got {door_starts}.")
 
 
 class TwoRooms(gymnasium.Env):
@@ -156,6 +173,9 @@ class TwoRooms(gymnasium.Env):
         render_mode: ``None`` or ``"rgb_array"``.
         door_width: of the door in pixels, more than the dot's 4; :data:`PUBLISHED_DOOR` for the room that the dot has
             in the paper's task.
+        door_starts: chance that an episode begins with the dot within 8 pixels of the door or in it, for random walks
+            that tell of doors: from anywhere, 7 % of walks of 20 steps lead through one. In PLDM's data the share is
+            drawn too, 10 to 60 %.
 
     Raises:
         ValueError: for another render mode, or a door that the dot does not fit through.
@@ -178,10 +198,11 @@ class TwoRooms(gymnasium.Env):
         random_wall: bool = True,
         render_mode: str | None = None,
         door_width: float = DOOR,
+        door_starts: float = 0.0,
     ) -> None:
-        _check(render_mode, door_width)
-        self._door_width = door_width
-        self.render_mode, self._goal, self._random_wall = render_mode, goal, random_wall
+        _check(render_mode, door_width, door_starts)
+        self._drawn = {"random_wall": random_wall, "door_width": door_width, "door_starts": door_starts}
+        self.render_mode, self._goal = render_mode, goal
         self.observation_space = _observation_space(goal)
         self.action_space = spaces.Box(-LONGEST_STEP, LONGEST_STEP, (2,), np.float32)
         self.rooms: Rooms | None = None
@@ -194,7 +215,7 @@ class TwoRooms(gymnasium.Env):
             options: ignored.
         """
         super().reset(seed=seed)
-        self.rooms = drawn_rooms(1, self.np_random, random_wall=self._random_wall, door_width=self._door_width)
+        self.rooms = drawn_rooms(1, self.np_random, **self._drawn)
         return self._seen()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -232,6 +253,7 @@ class TwoRoomsVector(VectorEnv):
         max_episode_steps: steps after which an episode is truncated; never if not given.
         render_mode: ``None`` or ``"rgb_array"``.
         door_width: see there.
+        door_starts: see there.
 
     Raises:
         ValueError: as there.
@@ -246,12 +268,13 @@ class TwoRoomsVector(VectorEnv):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         door_width: float = DOOR,
+        door_starts: float = 0.0,
     ) -> None:
-        _check(render_mode, door_width)
-        self._door_width = door_width
+        _check(render_mode, door_width, door_starts)
+        self._drawn = {"random_wall": random_wall, "door_width": door_width, "door_starts": door_starts}
         self.num_envs = whole("num_envs", num_envs, 1, "the number of rows, at least one row")
         self.metadata = {**TwoRooms.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
-        self.render_mode, self._goal, self._random_wall, self._limit = render_mode, goal, random_wall, max_episode_steps
+        self.render_mode, self._goal, self._limit = render_mode, goal, max_episode_steps
         self.single_observation_space = _observation_space(goal)
         self.single_action_space = spaces.Box(-LONGEST_STEP, LONGEST_STEP, (2,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -296,8 +319,7 @@ class TwoRoomsVector(VectorEnv):
 
     def _begin(self, rows: np.ndarray) -> None:
         if rows.any():
-            kind = {"random_wall": self._random_wall, "door_width": self._door_width}
-            new = drawn_rooms(self.num_envs, self.np_random, **kind)
+            new = drawn_rooms(self.num_envs, self.np_random, **self._drawn)
             old = new if self.rooms is None else self.rooms
             mixed = (np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True))
             self.rooms = Rooms(*mixed)

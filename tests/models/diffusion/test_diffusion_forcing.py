@@ -327,6 +327,24 @@ def test_a_vector_is_no_film():
         DiffusionForcing(PLAIN, Composite(observation=Bounded(-1.0, 1.0, (3,))), OneHot(3))
 
 
+def test_patches_of_pixels_become_channels_and_pixels_again():
+    net = model(REWARDED.vary(**{"network.patch": 3}))
+    assert net.frame_shape == (18, 2, 2)
+    state, pixels = seen(net, 3)
+    assert net.decode(state)["pixels"].equal(pixels[:, -1].to(torch.uint8))
+    corner = from_bytes(pixels[0, -1, :3, :3]).permute(2, 0, 1).flatten()
+    torch.testing.assert_close(state["window"][0, 2, :, 0, 0], corner)  # one place holds one square
+    noise = drawn(net.noise_spec["imagine"], 2)
+    after = net.imagine(state, actions(1, 2), noise)
+    assert net.decode(after.state)["pixels"].shape == (2, 6, 6, 2) and after.reward.isfinite().all()
+
+
+@pytest.mark.parametrize("patch", [0, 4])
+def test_a_patch_that_does_not_divide_the_sides_is_refused(patch):
+    with pytest.raises(ValueError, match=f"patch divides the sides of the image; got {patch} for 6 x 6 pixels"):
+        model(PLAIN.vary(**{"network.patch": patch}))
+
+
 def test_the_networks_for_video_are_built_without_memory():
     pixels = Composite(pixels=Bounded(0, 255, (64, 64, 3), dtype=torch.uint8))
     with torch.device("meta"):

@@ -32,6 +32,8 @@ class DiffusionForcingNetworkConfig:
 
     Attributes:
         frames: of the window, in training and in dreams.
+        patch: side of the squares of pixels that become channels of one place before anything else reads a frame; 1, as
+            published, leaves pixels where they are. The network's cost falls with its square.
         unet: sizes of the network that denoises.
         process: levels of noise, and what is predicted.
         sampling: how frames are drawn; ``model.sampling`` may be set later.
@@ -40,6 +42,7 @@ class DiffusionForcingNetworkConfig:
     """
 
     frames: int = 16
+    patch: int = 1
     unet: FilmUNetConfig = field(default_factory=FilmUNetConfig)
     process: ForcingProcessConfig = field(default_factory=ForcingProcessConfig)
     sampling: ForcingSamplingConfig = field(default_factory=ForcingSamplingConfig)

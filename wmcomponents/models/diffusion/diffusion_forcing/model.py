@@ -1,5 +1,6 @@
 """Diffusion Forcing over films (Chen et al., Next-token Prediction Meets Full-Sequence Diffusion, 2024)."""
 
+import torch.nn.functional as F
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
@@ -20,10 +21,10 @@ class DiffusionForcing(ForcingWorld):
     frames that were dreamt do not grow. Several may be drawn at once (:meth:`imagine_film`), each a few rounds behind
     the one before it.
 
-    State: ``window`` float ``[*B, W, C, H, W]``, the last frames in [-1, 1], oldest first; ``led`` float
-    ``[*B, W, A]``, the vector of the action that led to each, 0 where none did; ``filled`` int64 ``[*B, 1]``, how many
-    there are; ``h`` and ``c`` float ``[*B, hidden]``, the memory of the model of reward and termination, if there is
-    one.
+    State: ``window`` float ``[*B, W, C, H, W]``, the last frames in [-1, 1], oldest first, a place
+    for each patch of pixels; ``led`` float ``[*B, W, A]``, the vector of the action that led to each, 0 where none did;
+    ``filled`` int64 ``[*B, 1]``, how many there are; ``h`` and ``c`` float ``[*B, hidden]``, the memory of the model of
+    reward and termination, if there is one.
 
     Noise of a dream's step: ``frame``, normal, where sampling begins; ``fresh`` where :attr:`sampling` adds noise on
     the way; ``context`` where it adds noise to the past; ``reward``, uniform.
@@ -53,6 +54,9 @@ class DiffusionForcing(ForcingWorld):
     def __init__(self, config: DiffusionForcingConfig, observation_spec: Composite, action_spec: TensorSpec) -> None:
         net = config.network
         image_key, (height, width, channels) = image_of(observation_spec, "DiffusionForcing")
+        if net.patch < 1 or height % net.patch or width % net.patch:
+            raise ValueError(f"patch divides the sides of the image; got {net.patch} for {height} x {width} pixels.")
+        height, width, channels = height // net.patch, width // net.patch, channels * net.patch**2
         action, shape = ActionVector(action_spec).size, (channels, height, width)
         reward_end = None
         if net.reward_end is not None:
@@ -77,9 +81,10 @@ class DiffusionForcing(ForcingWorld):
         return ForcingLoss(self, self.config.loss, optimizer=self.config.optimizer)
 
     def frames_of(self, pixels: Tensor) -> Tensor:
-        """Images as floats in [-1, 1], channels first."""
-        return from_bytes(pixels).movedim(-1, -3)
+        """Images as floats in [-1, 1], channels first, the pixels of a patch in channels of one place."""
+        return F.pixel_unshuffle(from_bytes(pixels).movedim(-1, -3), self.config.network.patch)
 
     def pixels_of(self, frames: Tensor) -> Tensor:
         """Frames as the nearest bytes."""
-        return to_bytes(frames.detach()).movedim(-3, -1).contiguous()
+        shown = F.pixel_shuffle(frames.detach(), self.config.network.patch)
+        return to_bytes(shown).movedim(-3, -1).contiguous()
