@@ -7,20 +7,33 @@ they were) and writes ``docs/benchmarks/features.json`` and ``features.md``. Eac
 import argparse
 import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torchrl.data import Bounded, Composite, TensorDictReplayBuffer
 
+from benchmarks.features_page import page
+from benchmarks.features_worlds import (
+    BATCH,
+    EPISODE,
+    EPISODES,
+    IMAGE_SIZE,
+    LENGTH,
+    MAX_STEPS,
+    PRETRAINING,
+    REPEAT,
+    STEPS,
+    WORLDS,
+    Plans,
+)
 from benchmarks.fitting import kept, kept_replay
 from wmcomponents.agents import PlanningAgent
 from wmcomponents.agents.planners import BestSequence, GoalDistance, RecedingHorizon, ShiftedPlan, icem
 from wmcomponents.data import DrawMasks, collect, make_env, make_replay
 from wmcomponents.data.random_policy import RandomPolicy
-from wmcomponents.data.two_rooms import BORDER, DOOR, DOT, PUBLISHED_DOOR, Rooms, drawn_rooms, picture
+from wmcomponents.data.two_rooms import BORDER, DOOR, DOT, Rooms, drawn_rooms, picture
 from wmcomponents.dream import GoalReward, GoalWorldModel
 from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.evaluation import evaluate_goals
@@ -31,128 +44,6 @@ from wmcomponents.training import Trainer
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/features")
-IMAGE_SIZE, STEPS, MORE, EPISODE, REPEAT = 32, 128_000, 512_000, 20, 0.95
-BATCH, LENGTH, UPDATES, LONGER, LONG, PRETRAINING = 48, 8, 1_500, 4_500, 12_000, 1_500
-EPISODES, MAX_STEPS = 50, 200
-
-
-class Plans(NamedTuple):
-    """How plans are made.
-
-    Attributes:
-        horizon: moves of a plan.
-        candidates: plans of an iteration.
-        iterations: of iCEM.
-        executed: moves of a plan that are executed.
-    """
-
-    horizon: int = 60
-    candidates: int = 128
-    iterations: int = 1
-    executed: int = 8
-
-
-FEWER = Plans(40, 64)
-"""For transformers, of which a predicted step costs tens of times that of a perceptron."""
-
-
-@dataclass(frozen=True)
-class World:
-    """What is fitted, and how.
-
-    Attributes:
-        family: of ``MODELS``.
-        told: in the table.
-        changes: of the ``tiny`` preset.
-        updates: gradient steps.
-        lr: learning rate, which falls to a twentieth along half a cosine.
-        plans: how plans are made in it.
-        on_encoder: whether the world stands on a frozen encoder, which is pretrained on the same walks.
-        image_size: side of the images.
-        steps: of random walks that it learns from.
-        door: width of the door in its rooms.
-        door_starts: share of its random walks that begin by a door.
-    """
-
-    family: str
-    told: str
-    changes: dict[str, Any] = field(default_factory=dict)
-    updates: int = UPDATES
-    lr: float = 2e-3
-    plans: Plans = Plans()
-    on_encoder: bool = False
-    image_size: int = IMAGE_SIZE
-    steps: int = STEPS
-    door: float = DOOR
-    door_starts: float = 0.0
-
-
-SCALE: dict[str, Any] = {"pixel_mean": (0.005, 0.17, 0.0), "pixel_std": (0.26, 0.33, 1.0)}
-"""Means of the channels, the deviation of the walls, and for the dot one that shows it a little larger than they are.
-
-By its own deviation, 0.05, the dot is told after 500 updates and the door not after 1,500; as bright as the walls, it
-is the other way round after 500. Without a scale both are told as well after 3,000 as with this one after 500."""
-
-SIZES: dict[str, Any] = {
-    **SCALE, "predictor": "mlp", "units": 512, "latent": 128, "channels": (8, 16, 32), "blocks": 0,
-    "similarity": 3.0,
-}  # fmt: skip
-"""A perceptron learns how the dot moves in a fifth of a GRU's updates, and convolutions alone cost half as much.
-With a quarter of the published weight of temporal similarity the dot is told better: after 1,000 updates and 20 steps
-it is foretold to 9 pixels in place of 12."""
-
-DIMMED: dict[str, Any] = {"pixel_std": (0.5, 0.33, 1.0)}
-"""With the deviation above, R^2 in images of 64 pixels is 1.00 of the dot, 0.27 of the wall and -0.05 of the door."""
-
-MAPS: dict[str, Any] = {
-    **SCALE, "predictor": "conv", "units": 512, "latent": 8, "channels": (16, 32), "blocks": 2, "similarity": 3.0,
-}  # fmt: skip
-"""Eight numbers at each of 8 x 8 places, which convolutions predict: what a wall does to a dot is told from what is
-near it."""
-
-NO_TERM = {"variance": 0.0, "covariance": 0.0, "similarity": 0.0, "inverse_dynamics": 0.0}
-UNAIDED = {**NO_TERM, "against_collapse": "none"}
-BESIDE: dict[str, Any] = {**SCALE, "channels": (8, 16, 32), "blocks": 0}
-
-WORLDS = {
-    "jepa-map": World("JEPA", "JEPA, eb_jepa's four terms, a map predicted by convolutions", MAPS),
-    "jepa-long": World("JEPA", f"JEPA, eb_jepa's four terms, {LONG:,} updates", SIZES, LONG, plans=Plans(60, 256)),
-    "jepa-wide": World("JEPA", "JEPA, eb_jepa's four terms, wide door", SIZES, door=PUBLISHED_DOOR),
-    "jepa-64-doors": World("JEPA", "JEPA, 64 pixels, half the walks from doors", SIZES, image_size=64, door_starts=0.5),
-    "jepa-64-wide-doors": World(
-        "JEPA",
-        "JEPA, 64 pixels, wide door, half the walks from it",
-        SIZES,
-        image_size=64,
-        door=PUBLISHED_DOOR,
-        door_starts=0.5,
-    ),
-    "jepa-64-wide": World("JEPA", "JEPA, 64 pixels, wide door", SIZES, image_size=64, door=PUBLISHED_DOOR),
-    "jepa-64-more": World(
-        "JEPA",
-        f"JEPA, 64 pixels, {LONGER:,} updates, {MORE:,} steps of walks",
-        SIZES,
-        LONGER,
-        image_size=64,
-        steps=MORE,
-    ),
-    "jepa-64-long": World("JEPA", f"JEPA, 64 pixels, {LONGER:,} updates", SIZES, LONGER, image_size=64),
-    "jepa-64": World("JEPA", "JEPA, eb_jepa's four terms, 64 pixels", SIZES, image_size=64),
-    "jepa-64-even": World("JEPA", "JEPA, 64 pixels, the dot half as bright", {**SIZES, **DIMMED}, image_size=64),
-    "jepa": World("JEPA", "JEPA, eb_jepa's four terms", SIZES),
-    "jepa-no-variance": World("JEPA", "without the variance", {**SIZES, "variance": 0.0}),
-    "jepa-no-covariance": World("JEPA", "without the covariances", {**SIZES, "covariance": 0.0}),
-    "jepa-no-similarity": World("JEPA", "without temporal similarity", {**SIZES, "similarity": 0.0}),
-    "jepa-no-inverse": World("JEPA", "without inverse dynamics", {**SIZES, "inverse_dynamics": 0.0}),
-    "jepa-sigreg": World("JEPA", "SIGReg", {**SIZES, **NO_TERM, "against_collapse": "distribution"}),
-    "jepa-pldm": World("JEPA", "PLDM's terms", {**SIZES, "against_collapse": "pldm"}),
-    "jepa-average": World("JEPA", "an average as target, no term", {**SIZES, **UNAIDED, "target": "average"}),
-    "jepa-none": World("JEPA", "nothing", {**SIZES, **UNAIDED}),
-    "lewm": World("LeWM", "LeWorldModel", BESIDE, lr=1e-3, plans=FEWER),
-    "pldm": World("PLDM", "PLDM", {**BESIDE, "network.units": 512}, lr=1e-3),
-    "dino-wm": World("DINOWM", "DINO-WM on a masked autoencoder's patches", {"frames": 1}, 2_000, 1e-3, FEWER, True),
-}  # fmt: skip
-"""By the name of their run."""
 
 
 def steps_of_random_walks(
@@ -303,101 +194,6 @@ def at_random() -> dict[str, Any]:
     env = make_env(ENV, env_kwargs={"goal": True}, image_size=IMAGE_SIZE, num_envs=25)
     policy = RandomPolicy(env.action_spec, REPEAT, generator=torch.Generator().manual_seed(0))
     return {"name": "random", "seed": 0, **played(policy, 0)}
-
-
-def told_of(plans: Plans) -> str:
-    """Of a planner, in words."""
-    tried = f"{plans.candidates} sequences of {plans.horizon} moves"
-    tried = tried if plans.iterations == 1 else f"{plans.iterations} iterations of {tried}"
-    return f"{tried}, {plans.executed} executed"
-
-
-def page(facts: dict[str, Any]) -> str:
-    """The page that the numbers give."""
-    lines = [
-        "# Worlds of features in two rooms",
-        "",
-        "A dot, two rooms, a wall with a door that stand elsewhere in every episode, and the picture of a goal in the",
-        f"other room. Worlds of features learn from {STEPS:,} steps of random walks (or as many as are named), without",
-        f"rewards; then a planner looks for the goals of {EPISODES} unseen rooms, at most {MAX_STEPS} steps each.",
-        "",
-        "| world | seed | updates | reached | 95 % interval | steps | missed by | dot, wall, door | near over far "
-        "| rank | deviation | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in facts["runs"]:
-        low, high = one["interval"]
-        steps = "" if one["mean_length_reached"] is None else f"{one['mean_length_reached']:.0f}"
-        row = [
-            facts["worlds"].get(one["name"], one["name"]),
-            one["seed"],
-            f"{one['updates']:,}" if "updates" in one else "",
-            f"{one['rate']:.0%}",
-            f"{low:.0%} to {high:.0%}",
-        ]
-        row += [steps, f"{one['mean_distance']:.0f}"]
-        if "rank" in one:
-            r2 = ", ".join(f"{one[key]:.2f}" for key in ("r2_dot", "r2_wall", "r2_door"))
-            row += [
-                r2,
-                f"{one['near_over_far']:.2f}" if "near_over_far" in one else "",
-                f"{one['rank']:.1f}",
-                f"{one['std']:.2f}",
-                f"{one['cpu_seconds'] + one['planning_cpu_seconds']:.0f}",
-            ]
-        else:
-            row += [""] * 5
-        lines.append(f"| {' | '.join(map(str, row))} |")
-    if any(one["name"] == "dino-wm" for one in facts["runs"]):
-        lines += [
-            "",
-            "From DINO-WM's patches a linear map reads where the dot, the wall and the door are, and planning fails: a",
-            "dot that moves within a patch changes its features as much as one that moves to another patch, so that",
-            "distances do not tell near from far.",
-        ]
-    lines += [
-        "",
-        "Seen move by move, where doors are wide and images have 32 pixels: most of the goals that are missed lie",
-        "behind a door far to the side. The way there leads away from the goal first, and the dot goes up and down",
-        "along the wall where the goal is nearest.",
-    ]
-    if facts["agents"]:
-        lines += ["", "## An agent that learned in a dream alone", ""]
-        lines += [
-            "Stable-Baselines3's PPO, paid by `GoalReward` in a world's dreams, in the same real rooms",
-            "(`python -m benchmarks.features_agent --world NAME`). Its dreams begin in 40,000 further real steps of",
-            "random walks, which show their goals; their rewards are not read.",
-        ]
-        head = ["agent", "world", "seed", "dreamed steps", "reached", "95 % interval", "CPU s"]
-        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for one in facts["agents"]:
-        for look in one["curve"]:
-            low, high = look["interval"]
-            last = f"{one['cpu_seconds']:.0f}" if look is one["curve"][-1] else ""
-            cells = [one["agent"], facts["worlds"][one["world"]], one["seed"], f"{look['dreamed_steps']:,}"]
-            cells.append(f"{look['rate']:.0%}")
-            lines.append(f"| {' | '.join(map(str, [*cells, f'{low:.0%} to {high:.0%}', last]))} |")
-    lines += [
-        "",
-        "## How it was measured",
-        "",
-        f"`{facts['command']}` with torch {facts['torch']}, one thread a run, beside other work. Images have",
-        f"{IMAGE_SIZE} pixels a side where nothing else is said; doors {DOOR:g}, of which the dot's middle has half,",
-        f"wide ones {PUBLISHED_DOOR:g}, of which it has {PUBLISHED_DOOR - 2 * DOT:g} as in PLDM's task;",
-        f"walks have {EPISODE} steps, and a move is kept with",
-        f"probability {REPEAT}; updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that",
-        "the script names. The",
-        f"planner is iCEM, whose best sequence is executed: {told_of(Plans())}; of the first world",
-        f"{told_of(WORLDS['jepa-long'].plans)}; where a transformer predicts, {told_of(FEWER)}.",
-        "Plans are judged by the sum of distances of features to those of the goal (means of squares); reached it is",
-        "at 4.5 of 64 pixels,",
-        "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",
-        "are, in unseen rooms; near over far: the mean distance of features where dots are within 8 pixels of each",
-        "other, over that where they are 24 or more apart (1 tells nothing); rank: participation ratio of features;",
-        "deviation: mean of their channels'.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def latest(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torchrl.data import TensorDictReplayBuffer
 
-from benchmarks.features import ENV, IMAGE_SIZE, REPEAT, RUNS, fitted, played
+from benchmarks.features import ENV, RUNS, fitted, played
+from benchmarks.features_worlds import IMAGE_SIZE, REPEAT
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import GoalReward, GoalWorldModel, ReplayStarts
 from wmcomponents.dream.experience import Experience
