@@ -71,14 +71,12 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     cpu, wall = time.process_time(), time.perf_counter()
     parts = {"encoder": encoder_of_walks(seed)} if world.on_encoder else {}
     torch.manual_seed(seed)
-    kind: Any = MODELS[world.family]
-    model = kind(kind.config_class.tiny(**world.changes), env, **parts)
+    family: Any = MODELS[world.family]
+    model = family(family.config_class.tiny(**world.changes), env, **parts)
     schedule = Cosine(1.0, 0.05, world.updates)
     options: Any = {"out": folder, "lr": world.lr, "schedule": schedule, "seed": seed, "progress": False}
-    walks = steps_of_random_walks(
-        size=world.image_size, steps=world.steps, door=world.door, door_starts=world.door_starts
-    )
-    trainer = Trainer(model, walks, **options)
+    kind: Any = {"size": world.image_size, "steps": world.steps, "door": world.door, "door_starts": world.door_starts}
+    trainer = Trainer(model, steps_of_random_walks(**kind), precision=world.precision, **options)
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}

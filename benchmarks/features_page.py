@@ -9,13 +9,14 @@ from benchmarks.features_worlds import (
     FEWER,
     IMAGE_SIZE,
     LENGTH,
+    LONG,
     MAX_STEPS,
     REPEAT,
     STEPS,
     WORLDS,
     Plans,
 )
-from wmcomponents.data.two_rooms import DOOR, DOT, PUBLISHED_DOOR
+from wmcomponents.data.two_rooms import BY_DOOR, DOOR, DOT, PUBLISHED_DOOR
 
 
 def told_of(plans: Plans) -> str:
@@ -98,10 +99,12 @@ def page(facts: dict[str, Any]) -> str:
         f"{IMAGE_SIZE} pixels a side where nothing else is said; doors {DOOR:g}, of which the dot's middle has half,",
         f"wide ones {PUBLISHED_DOOR:g}, of which it has {PUBLISHED_DOOR - 2 * DOT:g} as in PLDM's task;",
         f"walks have {EPISODE} steps, and a move is kept with",
-        f"probability {REPEAT}; updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that",
+        f"probability {REPEAT}; they begin anywhere, or so many of them as are named within {BY_DOOR:g} pixels of a",
+        "door;",
+        f"updates are of {BATCH} sequences of {LENGTH} steps, presets `tiny` with the sizes that",
         "the script names. The",
-        f"planner is iCEM, whose best sequence is executed: {told_of(Plans())}; of the first world",
-        f"{told_of(WORLDS['jepa-long'].plans)}; where a transformer predicts, {told_of(FEWER)}.",
+        f"planner is iCEM, whose best sequence is executed: {told_of(Plans())}; in the world of",
+        f"{LONG:,} updates {told_of(WORLDS['jepa-long'].plans)}; where a transformer predicts, {told_of(FEWER)}.",
         "Plans are judged by the sum of distances of features to those of the goal (means of squares); reached it is",
         "at 4.5 of 64 pixels,",
         "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",

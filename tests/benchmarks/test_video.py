@@ -8,7 +8,8 @@ import torch
 pytest.importorskip("minatar")
 pytest.importorskip("matplotlib")
 
-from benchmarks import pixels, video, video_adapters, video_page
+from benchmarks import pixels, video, video_adapters, video_page, video_variants
+from benchmarks.fitting import kept
 from benchmarks.pixel_worlds import MINATAR, PixelFit
 from benchmarks.video_worlds import FITS
 from wmcomponents.functional import EulerFlowSampler
@@ -99,8 +100,13 @@ def test_a_little_world_is_fitted_swept_and_told_of(family, tmp_path, monkeypatc
     how = replace(FITS[family, MINATAR], updates=3, batch_size=2, changes=LITTLE[family])
     monkeypatch.setitem(video.FITS, (family, MINATAR), how)
     video.measured(family, MINATAR, 0, 1.0)
+    if family == video_variants.FAMILY:
+        kept("variant-clean-0", lambda: video_variants.varied("clean", 0, tmp_path), tmp_path)
     video_page.report(tmp_path, tmp_path / "out")
     page = (tmp_path / "out" / "video.md").read_text()
     told = video_page.NAMES[family]
     assert f"| {told} | 1 step |" in page and ("| its teacher |" in page) == (family == "CausVid")
     assert ("## Long dreams" in page) == (family == "DiffusionForcing")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if ", sigmoid schedule" in line]
+    assert rows == (["| v, sigmoid schedule (the fit above)", "| the frame, sigmoid schedule"] if rows else [])
+    assert bool(rows) == (family == video_variants.FAMILY)
