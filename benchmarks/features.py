@@ -27,6 +27,7 @@ from benchmarks.features_worlds import (
     STEPS,
     WORLDS,
     Plans,
+    World,
 )
 from benchmarks.fitting import kept, kept_replay
 from wmcomponents.agents import PlanningAgent
@@ -39,7 +40,7 @@ from wmcomponents.encoders import FrozenEncoder
 from wmcomponents.evaluation import evaluate_goals
 from wmcomponents.functional import Cosine, channel_std, participation_ratio, rankme
 from wmcomponents.models import MODELS, make_pretraining
-from wmcomponents.models.loading import load_encoder
+from wmcomponents.models.loading import load, load_encoder
 from wmcomponents.training import Trainer
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
@@ -67,6 +68,15 @@ def steps_of_random_walks(
 def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     """A world, fitted or gone on with, and what that took."""
     world, folder = WORLDS[name], RUNS / f"{name}-{seed}"
+    if not (folder / "model").is_dir():
+        fit(world, folder, seed)
+    model = load(folder / "model").eval()
+    facts = {"updates": world.updates, "parameters": sum(p.numel() for p in model.parameters())}
+    return model, {**json.loads((folder / "took.json").read_text()), **facts}
+
+
+def fit(world: World, folder: Path, seed: int) -> None:
+    """Fit a world, or go on with it; the model and what it took lie in the folder."""
     env = make_env(ENV, image_size=world.image_size)
     cpu, wall = time.process_time(), time.perf_counter()
     parts = {"encoder": encoder_of_walks(seed)} if world.on_encoder else {}
@@ -82,8 +92,7 @@ def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
     if not kept_in.is_file():
         kept_in.write_text(json.dumps(took) + "\n")
-    size = sum(p.numel() for p in model.parameters())
-    return model.eval(), {**json.loads(kept_in.read_text()), "updates": trainer.steps, "parameters": size}
+    model.save_pretrained(folder / "model")
 
 
 def encoder_of_walks(seed: int) -> FrozenEncoder:

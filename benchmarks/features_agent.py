@@ -13,7 +13,7 @@ import torch
 from torchrl.data import TensorDictReplayBuffer
 
 from benchmarks.features import ENV, RUNS, fitted, played
-from benchmarks.features_worlds import IMAGE_SIZE, REPEAT
+from benchmarks.features_worlds import REPEAT, WORLDS, World
 from wmcomponents.data import collect, make_env, make_replay
 from wmcomponents.dream import GoalReward, GoalWorldModel, ReplayStarts
 from wmcomponents.dream.experience import Experience
@@ -30,9 +30,10 @@ PPO: dict[str, Any] = {
 }  # fmt: skip
 
 
-def starts_and_goals(seed: int) -> TensorDictReplayBuffer:
+def starts_and_goals(seed: int, world: World) -> TensorDictReplayBuffer:
     """Short walks, each in its own rooms, with the pictures of their goals; no reward of theirs is read."""
-    options: Any = {"env_kwargs": {"goal": True}, "image_size": IMAGE_SIZE, "num_envs": 16}
+    kinds = {"goal": True, "door_width": world.door}
+    options: Any = {"env_kwargs": kinds, "image_size": world.image_size, "num_envs": 16}
     env = make_env(ENV, max_episode_steps=WALK, seed=seed, **options)
     replay = make_replay(GOAL_STEPS, env, sequence_length=2, batch_size=256, seed=seed, print_fn=None)
     collect(env, replay, GOAL_STEPS, seed=seed, action_repeat_prob=REPEAT)
@@ -41,8 +42,8 @@ def starts_and_goals(seed: int) -> TensorDictReplayBuffer:
 
 def run(world: str, seed: int, rounds: int) -> dict[str, Any]:
     """PPO in the dreams of a fitted world, looked at in reality."""
-    model = fitted(world, seed)[0]
-    replay = starts_and_goals(seed + 100)
+    model, kind = fitted(world, seed)[0], WORLDS[world]
+    replay = starts_and_goals(seed + 100, kind)
     cpu, wall = time.process_time(), time.perf_counter()
     goals = GoalWorldModel(model, GoalReward(model))
     seed_everything(seed)
@@ -53,7 +54,7 @@ def run(world: str, seed: int, rounds: int) -> dict[str, Any]:
     for done in range(1, rounds + 1):
         numbers = agent.learn(experience)
         if done % LOOK_EVERY == 0:
-            found = played(agent.real_policy, seed)
+            found = played(agent.real_policy, seed, kind.image_size, kind.door)
             curve.append({"dreamed_steps": agent.dreamed_steps, **found})
             print(agent.dreamed_steps, f"{time.process_time() - cpu:.0f} s", found["rate"], numbers, flush=True)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall}

@@ -12,6 +12,7 @@ from benchmarks.features_worlds import (
     LONG,
     MAX_STEPS,
     REPEAT,
+    SIZES,
     STEPS,
     WORLDS,
     Plans,
@@ -69,6 +70,14 @@ def page(facts: dict[str, Any]) -> str:
             "dot that moves within a patch changes its features as much as one that moves to another patch, so that",
             "distances do not tell near from far.",
         ]
+    if any(one["name"].startswith("jepa-64-slow") for one in facts["runs"]):
+        weights = sorted({f"{WORLDS[name].changes['similarity']:g}" for name in WORLDS if "slow" in name})
+        lines += [
+            "",
+            f"Slow features: temporal similarity is weighed by {' or '.join(weights)} in place of {SIZES['similarity']:g}.",
+            "What does not move, walls and doors, is told then, and distances of features tell near from far; half of",
+            "the walks begin by doors, through which few lead otherwise.",
+        ]
     lines += [
         "",
         "Seen move by move, where doors are wide and images have 32 pixels: most of the goals that are missed lie",
@@ -110,7 +119,8 @@ def page(facts: dict[str, Any]) -> str:
         "also the unit of what it was missed by. Dot, wall, door: R^2 of a linear map from the features to where they",
         "are, in unseen rooms; near over far: the mean distance of features where dots are within 8 pixels of each",
         "other, over that where they are 24 or more apart (1 tells nothing); rank: participation ratio of features;",
-        "deviation: mean of their channels'.",
+        "deviation: mean of their channels'. CPU s: of the fit and the plans, and of the walks where a run had to",
+        "collect them first.",
         "",
     ]
     return "\n".join(lines)
