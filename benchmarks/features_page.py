@@ -71,10 +71,10 @@ def page(facts: dict[str, Any]) -> str:
             "distances do not tell near from far.",
         ]
     if any(one["name"].startswith("jepa-64-slow") for one in facts["runs"]):
-        weights = sorted({f"{WORLDS[name].changes['similarity']:g}" for name in WORLDS if "slow" in name})
+        weights = " or ".join(f"{WORLDS[name].changes['similarity']:g}" for name in WORLDS if "slow" in name)
         lines += [
             "",
-            f"Slow features: temporal similarity is weighed by {' or '.join(weights)} in place of {SIZES['similarity']:g}.",
+            f"Slow features: temporal similarity is weighed by {weights} in place of {SIZES['similarity']:g}.",
             "What does not move, walls and doors, is told then, and distances of features tell near from far; half of",
             "the walks begin by doors, through which few lead otherwise.",
         ]
