@@ -27,7 +27,10 @@ FITS: dict[tuple[str, str], PixelFit] = {
         updates=1700, sequence_length=8, batch_size=8, changes={"teacher_steps": 1500, "ode_steps": 100}
     ),
     ("DiffusionForcing", PONG): PixelFit(
-        updates=2800, sequence_length=8, batch_size=8, changes={"network.patch": 4, "network.unet.dim": 32}
+        updates=1500,
+        sequence_length=8,
+        batch_size=8,
+        changes={"network.patch": 4, "network.unet.dim": 32, "target": "clean", "steps": 4},
     ),
     ("Oasis", PONG): PixelFit(
         updates=2100, sequence_length=8, batch_size=8, changes={**OF_PONG, "autoencoder_steps": 1200, "worst": 0.01}

@@ -328,7 +328,7 @@ def test_a_vector_is_no_film():
 
 
 def test_patches_of_pixels_become_channels_and_pixels_again():
-    net = model(REWARDED.vary(**{"network.patch": 3}))
+    net = model(REWARDED.vary(**{"network.patch": 3, "target": "clean"}))
     assert net.frame_shape == (18, 2, 2)
     state, pixels = seen(net, 3)
     assert net.decode(state)["pixels"].equal(pixels[:, -1].to(torch.uint8))
@@ -343,6 +343,13 @@ def test_patches_of_pixels_become_channels_and_pixels_again():
 def test_a_patch_that_does_not_divide_the_sides_is_refused(patch):
     with pytest.raises(ValueError, match=f"patch divides the sides of the image; got {patch} for 6 x 6 pixels"):
         model(PLAIN.vary(**{"network.patch": patch}))
+
+
+def test_noise_of_more_channels_than_the_network_has_room_for_is_refused():
+    with pytest.raises(ValueError, match="a network of dim 4 has no room for the noise of 8 channels"):
+        model(PLAIN.vary(**{"network.patch": 2}))
+    wide = FilmUNetConfig(dim=8, multiples=(1, 2), heads=1, head_dim=4)
+    assert model(PLAIN.vary(**{"network.patch": 2, "unet": wide})).frame_shape == (8, 3, 3)
 
 
 def test_the_networks_for_video_are_built_without_memory():

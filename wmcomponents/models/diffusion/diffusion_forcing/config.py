@@ -33,7 +33,8 @@ class DiffusionForcingNetworkConfig:
     Attributes:
         frames: of the window, in training and in dreams.
         patch: side of the squares of pixels that become channels of one place before anything else reads a frame; 1, as
-            published, leaves pixels where they are. The network's cost falls with its square.
+            published, leaves pixels where they are. The network's cost falls with its square. Where these channels are
+            more than ``unet.dim``, the network predicts the frame, ``target="clean"``.
         unet: sizes of the network that denoises.
         process: levels of noise, and what is predicted.
         sampling: how frames are drawn; ``model.sampling`` may be set later.

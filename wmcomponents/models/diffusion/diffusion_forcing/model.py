@@ -57,6 +57,12 @@ class DiffusionForcing(ForcingWorld):
         if net.patch < 1 or height % net.patch or width % net.patch:
             raise ValueError(f"patch divides the sides of the image; got {net.patch} for {height} x {width} pixels.")
         height, width, channels = height // net.patch, width // net.patch, channels * net.patch**2
+        if net.patch > 1 and channels > net.unet.dim and net.process.target != "clean":
+            raise ValueError(
+                f"a network of dim {net.unet.dim} has no room for the noise of {channels} channels, which the target "
+                f"{net.process.target!r} asks it for: its frames stay noisy. Take target='clean', a smaller patch or a "
+                "larger dim."
+            )
         action, shape = ActionVector(action_spec).size, (channels, height, width)
         reward_end = None
         if net.reward_end is not None:
