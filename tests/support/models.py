@@ -376,6 +376,15 @@ def denoising(model, *networks):
     return model
 
 
+def lewm(*arguments) -> LeWM:
+    """A LeWorldModel whose predictor listens to actions, which it does not before training."""
+    model = LeWM(*arguments)
+    with torch.no_grad():
+        for parameter in model.predictor.parameters():
+            torch.nn.init.normal_(parameter, std=0.2) if parameter.ndim > 1 else None
+    return model
+
+
 def reaching(model) -> GoalWorldModel:
     """A model of embeddings alone with a goal in its state, where its episodes end."""
     return GoalWorldModel(model, GoalReward(model, success=1e-6), ends=True)
@@ -442,7 +451,7 @@ MODELS: list[tuple[str, Callable[[], WorldModel]]] = [
         "jepa-map",
         lambda: reaching(JEPA(JEPAConfig.tiny(channels=(4, 4), latent=2, predictor="conv"), SMALL, OneHot(3))),
     ),
-    ("lewm", lambda: reaching(LeWM(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
+    ("lewm", lambda: reaching(lewm(LeWMConfig.tiny(**VIT_SIZES, **WINDOW_SIZES), SMALL, OneHot(3)).eval())),
     ("pldm", lambda: reaching(PLDM(PLDMConfig.tiny(latent=8, projection=8), VECTOR, Bounded(-2, 2, (2,))).eval())),
     ("v-jepa-2-ac", lambda: reaching(VJEPA2AC(VJEPA2ACConfig.tiny(**VJEPA2_AC_SIZES), POSED, Bounded(-1, 1, (7,))))),
     ("jepa-wm", lambda: reaching(JEPAWM(JEPAWMConfig.tiny(**JEPA_WM_SIZES), MIXED, Bounded(-2, 2, (2,))))),
