@@ -35,8 +35,9 @@ INTRODUCTION = f"""\
 
 What worlds of video diffusion make of a game in at most 40 minutes of one CPU thread, in small presets and from
 {REAL_STEPS:,} real steps at random; beside them DIAMOND, which was given the same data. On MinAtar DIAMOND is far
-ahead after so short a fit, in half the time: in the frames of Diffusion Forcing paddle and ball are smears, Oasis keeps
-them and loses the ball. CausVid's student draws a frame in a thirtieth of its teacher's time and no worse, of which
+ahead after so short a fit, in half the time: where Diffusion Forcing predicts v, paddle and ball are smears; where it
+predicts the frame ([below](#what-the-network-predicts)) it is far better in as many updates. Oasis keeps the paddle and
+loses the ball. CausVid's student draws a frame in a thirtieth of its teacher's time and no worse, of which
 neither has learned much by then. In Pong Diffusion Forcing, which predicts the frame there in place of v, comes nearest
 to DIAMOND: the paddle goes where it is sent, and no ball is dreamt.
 
