@@ -66,13 +66,19 @@ def steps_of_random_walks(
 
 
 def fitted(name: str, seed: int) -> tuple[Any, dict[str, Any]]:
-    """A world, fitted or gone on with, and what that took."""
+    """A world, fitted or gone on with, and what that took.
+
+    Raises:
+        ValueError: if what was kept under the name has another config.
+    """
     world, folder = WORLDS[name], RUNS / f"{name}-{seed}"
     if not (folder / "model").is_dir():
         fit(world, folder, seed)
-    model = load(folder / "model").eval()
-    facts = {"updates": world.updates, "parameters": sum(p.numel() for p in model.parameters())}
-    return model, {**json.loads((folder / "took.json").read_text()), **facts}
+    model: Any = load(folder / "model").eval()
+    if model.config != type(model.config).tiny(**world.changes):
+        raise ValueError(f"{folder} holds a world with another config. Move it away, or give this one another name.")
+    took = {"updates": world.updates, **json.loads((folder / "took.json").read_text())}
+    return model, {**took, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def fit(world: World, folder: Path, seed: int) -> None:
@@ -90,6 +96,7 @@ def fit(world: World, folder: Path, seed: int) -> None:
     begun, kept_in = trainer.steps, folder / "took.json"
     trainer.train(world.updates)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
+    took["updates"] = trainer.steps
     if not kept_in.is_file():
         kept_in.write_text(json.dumps(took) + "\n")
     model.save_pretrained(folder / "model")

@@ -75,8 +75,9 @@ def page(facts: dict[str, Any]) -> str:
         lines += [
             "",
             f"Slow features: temporal similarity is weighed by {weights} in place of {SIZES['similarity']:g}.",
-            "What does not move, walls and doors, is told then, and distances of features tell near from far; half of",
-            "the walks begin by doors, through which few lead otherwise.",
+            "What does not move, walls and doors, is told then, and distances of features tell near from far. A fourth",
+            "stack of convolutions sees the whole image, and half of the walks begin by doors, through which few lead",
+            "otherwise.",
         ]
     lines += [
         "",

@@ -84,10 +84,8 @@ def report(runs: Path, out: Path) -> None:
     names = [run_name(family, env_id, seed) for family, env_id in FITS for seed in range(10)]
     here = [json.loads(file.read_text()) for name in names if (file := runs / f"{name}.json").is_file()]
     copy_films(here, runs, out)
-    adapters = [json.loads(file.read_text()) for way in WAYS for file in sorted(runs.glob(f"AVID-{way}-[0-9].json"))]
-    variants = [
-        json.loads(file.read_text()) for name in VARIANTS for file in sorted(runs.glob(f"variant-{name}-[0-9].json"))
-    ]
+    adapters = found_in(runs, [f"AVID-{way}" for way in WAYS])
+    variants = found_in(runs, [f"variant-{name}" for name in VARIANTS])
     others = json.loads((out / "pixels.json").read_text())["fits"] if (out / "pixels.json").is_file() else []
     facts: dict[str, Any] = {
         "torch": torch.__version__,
@@ -193,7 +191,7 @@ def drifting(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def varied(facts: Mapping[str, Any]) -> list[str]:
-    """What Diffusion Forcing is made of, one thing changed at a time."""
+    """Diffusion Forcing, one thing of its process changed at a time."""
     if not facts["variants"]:
         return []
     own = [{**one, "variant": "v"} for one in facts["fits"] if (one["family"], one["env"]) == (FAMILY, MINATAR)]

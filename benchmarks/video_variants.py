@@ -1,12 +1,12 @@
-"""What Diffusion Forcing is made of, one thing changed at a time: what its network predicts, and how frames drown."""
+"""Diffusion Forcing, one thing of its process changed at a time: what its network predicts, and the noise schedule."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.pixel_worlds import MINATAR
-from benchmarks.pixels import figures, held_against, train
+from benchmarks.pixels import check_settings, figures, held_against, train
 from benchmarks.video_worlds import FITS, GAMES
 from wmcomponents.models.loading import load
 
@@ -37,15 +37,19 @@ VARIANTS = {
 
 
 def varied(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """A variant, fitted as often as the published configuration and held against the same reality.
+    """A variant, fitted with as many updates as the benchmark's own fit and held against the same reality.
 
     Args:
         name: of ``VARIANTS``.
         seed: of data and fit.
         folder: what is kept.
+
+    Raises:
+        ValueError: if an earlier run had other settings.
     """
     how, home = FITS[FAMILY, MINATAR], folder / f"variant-{name}-{seed}"
     how = replace(how, changes={**how.changes, **VARIANTS[name].changes})
+    check_settings(home / "settings.json", asdict(how))
     if not (home / "fit.json").is_file():
         train(FAMILY, MINATAR, seed, folder, how, float("inf"), GAMES[MINATAR], home)
     found = held_against(load(home / "model").eval(), MINATAR, seed, folder, GAMES[MINATAR])

@@ -174,8 +174,8 @@ class TwoRooms(gymnasium.Env):
         door_width: of the door in pixels, more than the dot's 4; :data:`PUBLISHED_DOOR` for the room that the dot has
             in the paper's task.
         door_starts: chance that an episode begins with the dot within 8 pixels of the door or in it, for random walks
-            that tell of doors: from anywhere, 7 % of walks of 20 steps lead through one. In PLDM's data the share is
-            drawn too, 10 to 60 %.
+            that tell of doors: from anywhere, 7 % of walks of 20 steps lead through one. PLDM's data sets that share
+            as well.
 
     Raises:
         ValueError: for another render mode, or a door that the dot does not fit through.
