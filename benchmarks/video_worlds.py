@@ -21,8 +21,15 @@ OF_PONG: dict[str, Any] = {
 """Patches of 8 pixels, a token for each."""
 
 FITS: dict[tuple[str, str], PixelFit] = {
-    ("DiffusionForcing", MINATAR): PixelFit(updates=1200, sequence_length=8, batch_size=16),
-    ("Oasis", MINATAR): PixelFit(updates=2500, sequence_length=8, batch_size=16, changes={"autoencoder_steps": 900}),
+    ("DiffusionForcing", MINATAR): PixelFit(
+        updates=2400, sequence_length=8, batch_size=16, changes={"target": "clean", "steps": 4}
+    ),
+    ("Oasis", MINATAR): PixelFit(
+        updates=3600,
+        sequence_length=8,
+        batch_size=16,
+        changes={"autoencoder_steps": 900, "target": "clean", "steps": 4},
+    ),
     ("CausVid", MINATAR): PixelFit(
         updates=1700, sequence_length=8, batch_size=8, changes={"teacher_steps": 1500, "ode_steps": 100}
     ),
