@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wmcomponents.component import Component
 from wmcomponents.nn import AdaptiveBlock, FeedForward, MultiHeadAttention, frame_causal_mask
+from wmcomponents.nn.attention.normed import NormedAttention
 from wmcomponents.nn.layers.batch_norm import BatchNorm1d
 
 
@@ -31,23 +32,6 @@ class ActionEmbedding(nn.Module):
     def forward(self, action: Tensor) -> Tensor:
         """``[..., A]`` to ``[..., dim]``."""
         return self.net(self.mix(action))
-
-
-class NormedAttention(nn.Module):
-    """A layer norm with weights in front of attention, behind the one that a condition sets.
-
-    Args:
-        dim: size of inputs and outputs.
-        attention: what follows.
-    """
-
-    def __init__(self, dim: int, attention: MultiHeadAttention) -> None:
-        super().__init__()
-        self.norm, self.attention = nn.LayerNorm(dim), attention
-
-    def forward(self, x: Tensor, mask: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """See :meth:`wmcomponents.nn.MultiHeadAttention.forward`."""
-        return self.attention(self.norm(x), mask, position)
 
 
 class NormedProjection(nn.Module):
