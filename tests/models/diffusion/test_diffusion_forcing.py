@@ -304,6 +304,7 @@ def test_a_few_updates_teach_a_still_film():
         ({"uncertainty": -1.0}, "uncertainty at least 0"),
         ({"noise_schedule": "straight"}, "'linear', 'cosine', 'sigmoid'"),
         ({"target": "score"}, "'noise', 'clean', 'v'"),
+        ({"target": "velocity"}, "'noise', 'clean', 'v'"),
         ({"multiples": ()}, "at least one level"),
     ],
 )

@@ -126,6 +126,25 @@ def test_a_jump_is_told_the_whole_way_and_the_time_and_a_stride_takes_one_action
 
 
 @torch.no_grad()
+def test_a_network_may_predict_the_frame_itself(monkeypatch):
+    net = nwm(NWMConfig.tiny(**NWM_SIZES, target="clean"), SMALL, MOVES).eval()
+    net.sampling = NWMSamplingConfig("ddim", 1)
+    state, wanted = last_states(net, sequences()), torch.randn(2, *net.frame_shape)
+
+    class Frame(torch.nn.Module):
+        def forward(self, noisy, level, context, action, time):
+            return torch.cat([wanted, torch.zeros_like(wanted)], 1)
+
+    monkeypatch.setitem(net._modules, "network", Frame())
+    drawn = net.imagine(state, MOVES.rand((2,)), {"frame": torch.randn(2, 1, *net.frame_shape)})
+    torch.testing.assert_close(net.newest_frame(drawn.state), wanted, rtol=0, atol=1e-5)
+    loss, level = net.objective(), torch.tensor([0, 999])
+    told = (wanted, torch.zeros(2, 2, *net.frame_shape), torch.zeros(2, 2), torch.zeros(2))
+    error = loss.denoising(*told, level, torch.randn_like(wanted)).squared_error
+    assert bool((error == 0).all()) and net.config.network.target == "clean"
+
+
+@torch.no_grad()
 def test_several_frames_are_drawn_one_after_the_other():
     torch.manual_seed(0)
     net = nwm(NWMConfig.tiny(**{**NWM_SIZES, "context": 3, "steps": 2}), SMALL, MOVES).eval()
@@ -359,6 +378,7 @@ def test_a_plan_goes_to_a_picture_by_latents_or_by_a_distance_of_pictures_of_the
         ({"sampling": NWMSamplingConfig("ancestral", 1)}, "at least 2 steps"),
         ({"sampling": NWMSamplingConfig("ancestral", 5, 0.5)}, "no eta"),
         ({"steps": 1001}, "between 1 and 1000 steps"),
+        ({"target": "velocity"}, "'noise', 'clean', 'v'; got 'velocity'"),
         ({"sampling": NWMSamplingConfig("ddim", 2, stride=0)}, "stride is a number of steps"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from wmcomponents.codecs.motion import MotionName
 from wmcomponents.denoisers.dit import SIZES
+from wmcomponents.functional.diffusion.targets import LevelTargetName
 from wmcomponents.models.diffusion.diamond.config import RewardEndConfig
 from wmcomponents.models.diffusion.film_objective import ForcingOptimizerConfig
 from wmcomponents.pretrained import ModelConfig
@@ -84,6 +85,7 @@ class NWMNetworkConfig:
         autoencoder: sizes of what makes latents; ``None`` for one that is handed to the model.
         transformer: sizes of the network that denoises.
         levels: of noise, the betas of which rise linearly.
+        target: what the network predicts: ``"noise"`` as published, ``"clean"`` (the frame) or ``"v"``.
         sampling: how frames are drawn.
         reward_end: sizes of the model of reward and termination; ``None`` for none, as in the paper.
     """
@@ -93,6 +95,7 @@ class NWMNetworkConfig:
     autoencoder: ConvAutoencoderConfig | None = field(default_factory=ConvAutoencoderConfig)
     transformer: CDiTConfig = field(default_factory=CDiTConfig)
     levels: int = 1000
+    target: LevelTargetName = "noise"
     sampling: NWMSamplingConfig = field(default_factory=NWMSamplingConfig)
     reward_end: RewardEndConfig | None = None
 

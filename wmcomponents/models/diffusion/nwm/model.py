@@ -16,12 +16,12 @@ from wmcomponents.functional import (
     AncestralSampler,
     DDIMSampler,
     Denoised,
-    NoiseTarget,
     PredictionTarget,
     SamplingStep,
     levels_from_clean,
     linear_betas,
     spaced_levels,
+    target_on_levels,
 )
 from wmcomponents.functional.film_window import put_at
 from wmcomponents.heads import RewardEndHead
@@ -124,7 +124,7 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
             patch=t.patch,
             action=partial(DisplacementEmbedding, numbers=numbers),
         )
-        self.process, self.target = DiffusionProcess(linear_betas(net.levels)), NoiseTarget()
+        self.process, self.target = DiffusionProcess(linear_betas(net.levels)), target_on_levels(net.target)
         self.settle_sampling(net.sampling)
 
     @property
