@@ -30,11 +30,13 @@ from wmcomponents.training import Trainer
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/video_nwm")
-IMAGE_SIZE, MOVES = 32, 4
+IMAGE_SIZE, MOVES = 16, 4
 """Side of images, and moves of the dot for each action."""
 
-STEPS, EPISODE, REPEAT = 32_000, 25, 0.8
-BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 16, 8, 300, 5_600, 1e-3
+STEPS, EPISODE, REPEAT, DOOR_STARTS = 64_000, 12, 0.3, 0.5
+"""Random walks: long ones that keep their moves stand at walls most of the time."""
+
+BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 64, 4, 200, 11_000, 2e-3
 EPISODES, ROWS, MAX_STEPS = 50, 25, 50
 HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
 """Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
@@ -44,12 +46,14 @@ LATENT, BLUR = (4, 8, 8), 5
 alike then."""
 
 SIZES: dict[str, Any] = {
-    "context": 2,
-    "autoencoder": ConvAutoencoderConfig(latent=4, width=32, mults=(1, 1, 1), blocks=1, scale=1.0),
+    "context": 1,
+    "autoencoder": ConvAutoencoderConfig(latent=4, width=32, mults=(1, 1), blocks=1, scale=1.0),
     "worst": 0.02,
-    "kl_scale": 1e-4,
-    "transformer": CDiTConfig(patch=2, dim=96, depth=4, heads=4),
+    "kl_scale": 1e-5,
+    "transformer": CDiTConfig(patch=1, dim=64, depth=2, heads=4, positions="sine"),
+    "target": "clean",
     "sampling": NWMSamplingConfig("ddim", 2),
+    "goals": 1,
     "reach": 2,
     "autoencoder_steps": AUTOENCODER,
 }
@@ -64,10 +68,17 @@ TOLD = {
 
 def steps_of_random_walks() -> TensorDictReplayBuffer:
     """Replay of random walks, recorded once and kept."""
-    env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES, max_episode_steps=EPISODE)
+    kinds: dict[str, Any] = {"env_kwargs": {"door_starts": DOOR_STARTS}, "max_episode_steps": EPISODE}
+    env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES, **kinds)
     replay = make_replay(STEPS, env, sequence_length=LENGTH, batch_size=BATCH, seed=0, print_fn=None)
-    folder = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}-{MOVES}"
+    folder = RUNS / f"data-{IMAGE_SIZE}-{STEPS}-{EPISODE}-{REPEAT}-{MOVES}-by-door-{DOOR_STARTS}"
     return kept_replay(replay, folder, lambda: collect(env, replay, STEPS, seed=0, action_repeat_prob=REPEAT))
+
+
+def cooling(step: int) -> float:
+    """The learning rate of each stage, over its first."""
+    begin, end = (0, AUTOENCODER) if step < AUTOENCODER else (AUTOENCODER, UPDATES)
+    return Cosine(1.0, 0.05, end - begin)(step - begin)
 
 
 def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
@@ -77,7 +88,7 @@ def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
     torch.manual_seed(seed)
     model = NWM(NWMConfig.tiny(**SIZES), env.observation_spec, env.action_spec)
     options: Any = {"out": RUNS / f"nwm-{seed}", "lr": LR, "seed": seed, "progress": False}
-    trainer = Trainer(model, steps_of_random_walks(), schedule=Cosine(1.0, 0.05, UPDATES), **options)
+    trainer = Trainer(model, steps_of_random_walks(), schedule=cooling, **options)
     begun = trainer.steps
     trainer.train(UPDATES)
     took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}

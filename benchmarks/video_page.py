@@ -16,7 +16,7 @@ from benchmarks.pixel_worlds import BURN_IN, DREAMS, HELD_OUT_SEQUENCES, KS, MIN
 from benchmarks.playable_page import latest, row_of
 from benchmarks.plots import draw
 from benchmarks.video_adapters import BASE_UPDATES, LABELLED, UPDATES, WAYS
-from benchmarks.video_variants import FAMILY, VARIANTS
+from benchmarks.video_variants import VARIANTS
 from benchmarks.video_worlds import (
     CONTEXTS,
     DRIFT_ROWS,
@@ -194,12 +194,11 @@ def varied(facts: Mapping[str, Any]) -> list[str]:
     """Diffusion Forcing, one thing of its process changed at a time."""
     if not facts["variants"]:
         return []
-    own = [{**one, "variant": "v"} for one in facts["fits"] if (one["family"], one["env"]) == (FAMILY, MINATAR)]
     head = ["predicted", "seed", "updates", "CPU", f"PSNR, k = {STEPS}", f"moving parts, k = {STEPS}"]
     head += ["NanoWM's PSNR on RT-1"]
     lines = [*row_of(head), "|---|" + "---:|" * (len(head) - 1)]
     order = list(VARIANTS)
-    for one in sorted([*own, *facts["variants"]], key=lambda one: (order.index(one["variant"]), one["seed"])):
+    for one in sorted(facts["variants"], key=lambda one: (order.index(one["variant"]), one["seed"])):
         variant = VARIANTS[one["variant"]]
         cells = [variant.told, str(one["seed"]), f"{one['updates_taken']:,}", f"{one['cpu_seconds'] / 60:.0f} min"]
         cells += [" / ".join(cells_of(one["psnr"], ".1f", max))]

@@ -1,6 +1,7 @@
 """CDiT: a transformer over the patches of one noisy frame that looks at the frames before it."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,11 @@ from wmcomponents.functional.patches import patch_grid, unpatchify
 from wmcomponents.nn.diffusion.blocks import ContextBlock
 from wmcomponents.nn.diffusion.embeddings import DisplacementEmbedding, NumberEmbedding
 from wmcomponents.nn.diffusion.output import AdaptiveOutput, dit_init_
+from wmcomponents.nn.vit.layouts import column_first_positions
 from wmcomponents.nn.vit.patch_embedding import PatchEmbedding
+
+PositionsName = Literal["normal", "sine"]
+"""Names, in configs, of where learned positions begin."""
 
 
 class CDiT(Component):
@@ -41,12 +46,14 @@ class CDiT(Component):
         mlp_ratio: the feed-forward's width over the token's.
         action: makes what turns actions into vectors from their size; :class:`wmcomponents.nn.DisplacementEmbedding`,
             for A = 3, if not given.
+        positions: where the learned positions of patches begin: ``"normal"``, drawn with a standard deviation of 0.02
+            as published, or ``"sine"``, DiT's sines and cosines of row and column, the same for every frame.
         in_keys: latent, level, context, action, time.
         out_keys: the output.
 
     Raises:
-        ValueError: if patches do not fill the latent, or heads do not divide the size. On call, for latents of another
-            shape, or another number of past frames.
+        ValueError: if patches do not fill the latent, heads do not divide the size, ``positions`` is unknown, or the
+            size is no multiple of 4 for sines. On call, for latents of another shape, or another number of past frames.
 
     Reference: Bar et al., Navigation World Models (2024), section 3.2.
 
@@ -67,10 +74,13 @@ class CDiT(Component):
         out_channels: int | None = None,
         mlp_ratio: float = 4.0,
         action: Callable[[int], nn.Module] = DisplacementEmbedding,
+        positions: PositionsName = "normal",
         in_keys: Sequence[NestedKey] = ("noisy", "level", "context", "action", "time"),
         out_keys: Sequence[NestedKey] = ("network_output",),
     ) -> None:
         super().__init__(in_keys, out_keys)
+        if positions not in get_args(PositionsName):
+            raise ValueError(f"positions begin as 'normal' or 'sine'; got {positions!r}.")
         channels, *sides = self.shape = tuple(shape)
         dim, self.patch, self.frames = size.dim, patch, context
         self.grid = patch_grid(sides, (patch, patch))
@@ -80,7 +90,10 @@ class CDiT(Component):
         self.blocks = nn.ModuleList(ContextBlock(dim, size.heads, int(dim * mlp_ratio)) for _ in range(size.depth))
         self.out = AdaptiveOutput(dim, patch**2 * (2 * channels if out_channels is None else out_channels))
         dit_init_(self)
-        nn.init.normal_(self.positions, std=0.02)
+        if positions == "sine":
+            self.positions.data.copy_(column_first_positions(self.grid, dim))
+        else:
+            nn.init.normal_(self.positions, std=0.02)
 
     def compute(
         self,

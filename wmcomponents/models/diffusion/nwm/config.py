@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wmcomponents.codecs.motion import MotionName
+from wmcomponents.denoisers.cdit import PositionsName
 from wmcomponents.denoisers.dit import SIZES
 from wmcomponents.functional.diffusion.targets import LevelTargetName
 from wmcomponents.models.diffusion.diamond.config import RewardEndConfig
@@ -44,12 +45,15 @@ class CDiTConfig:
         dim: size of a token.
         depth: number of blocks.
         heads: of each attention.
+        positions: where the learned positions of patches begin: ``"normal"`` as published, or ``"sine"``, from which
+            far fewer updates tell places apart.
     """
 
     patch: int = 2
     dim: int = 1152
     depth: int = 28
     heads: int = 16
+    positions: PositionsName = "normal"
 
     @classmethod
     def named(cls, size: str) -> "CDiTConfig":

@@ -123,6 +123,7 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
             context=net.context,
             patch=t.patch,
             action=partial(DisplacementEmbedding, numbers=numbers),
+            positions=t.positions,
         )
         self.process, self.target = DiffusionProcess(linear_betas(net.levels)), target_on_levels(net.target)
         self.settle_sampling(net.sampling)
