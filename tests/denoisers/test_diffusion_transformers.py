@@ -101,6 +101,15 @@ def test_one_level_for_all_frames_is_the_ordinary_process(space_time):
     torch.testing.assert_close(space_time(noisy, level.float(), action), space_time(noisy, level, action))
 
 
+def test_positions_of_every_frame_may_begin_as_sines_of_row_and_column():
+    net = CDiT((4, 4, 6), SMALL, context=2, positions="sine")
+    rows = net.positions.detach().unflatten(1, (2, 3))
+    assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0, 0], rows[0, 1])
+    half = SMALL.dim // 2  # of the column first, then of the row
+    assert torch.equal(rows[0, 0, :, :half], rows[0, 1, :, :half])
+    assert torch.equal(rows[0, :, 0, half:], rows[0, :, 2, half:])
+
+
 def test_labels_are_hidden_in_training_alone():
     table = LabelEmbedding(3, 4, dropout=0.5)
     label = torch.zeros(64, dtype=torch.long)
@@ -145,6 +154,8 @@ def test_frames_levels_and_actions_that_do_not_fit_are_refused(space_time):
     net = CDiT((4, 4, 6), SMALL, context=3)
     with pytest.raises(ValueError, match="looks at 3 past frames; got 4"):
         net(noisy[:, 0], level[:, 0], noisy, action[:, 0], level[:, 0])
+    with pytest.raises(ValueError, match="begin as 'normal' or 'sine'; got 'random'"):
+        CDiT((4, 4, 6), SMALL, positions="random")
     with pytest.raises(ValueError, match="do not fill"):
         SpaceTimeDiT((4, 5, 6), 3, SMALL)
     with pytest.raises(ValueError, match="sizes known here are S, B, L, XL"):

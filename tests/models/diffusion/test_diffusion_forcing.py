@@ -348,7 +348,7 @@ def test_a_patch_that_does_not_divide_the_sides_is_refused(patch):
 
 def test_noise_of_more_channels_than_the_network_has_room_for_is_refused():
     with pytest.raises(ValueError, match="a network of dim 4 has no room for the noise of 8 channels"):
-        model(PLAIN.vary(**{"network.patch": 2}))
+        model(PLAIN.vary(**{"network.patch": 2, "target": "v"}))
     wide = FilmUNetConfig(dim=8, multiples=(1, 2), heads=1, head_dim=4)
     assert model(PLAIN.vary(**{"network.patch": 2, "unet": wide})).frame_shape == (8, 3, 3)
 

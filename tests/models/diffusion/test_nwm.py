@@ -31,7 +31,7 @@ MOVES = Bounded(-2.0, 2.0, (2,))
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    net = nwm(NWMConfig.tiny(**NWM_SIZES), SMALL, MOVES).eval()
+    net = nwm(NWMConfig.tiny(**NWM_SIZES, target="noise"), SMALL, MOVES).eval()
     net.sampling = NWMSamplingConfig("ancestral", 3)
     return net
 

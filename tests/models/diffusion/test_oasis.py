@@ -18,7 +18,7 @@ from wmcomponents.pretrained import BadModelError
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    net = Oasis(OasisConfig.tiny(**{**OASIS, "steps": 3}), SMALL, OneHot(3)).eval()
+    net = Oasis(OasisConfig.tiny(**{**OASIS, "steps": 3, "target": "v"}), SMALL, OneHot(3)).eval()
     for parameter in net.network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return net

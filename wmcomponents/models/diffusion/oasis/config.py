@@ -101,7 +101,10 @@ class OasisConfig(ModelConfig):
 
     @classmethod
     def tiny(cls, **changes: Any) -> "OasisConfig":
-        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours."""
+        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours.
+
+        It predicts the frame's latent, which is learned in far fewer updates than v.
+        """
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {
             "frames": 8,
@@ -109,7 +112,8 @@ class OasisConfig(ModelConfig):
             "transformer": SpaceTimeDiTConfig(1, 64, 3, 4),
             "reward_end": RewardEndConfig(hidden=64, cond=32, channels=(8, 16), **levels),
         }
-        return cls().vary(**{**sizes, "lr": 1e-3, "warmup": 100, "autoencoder_steps": 1000, **changes})
+        training = {"lr": 1e-3, "warmup": 100, "autoencoder_steps": 1000}
+        return cls().vary(**{**sizes, "target": "clean", "steps": 4, **training, **changes})
 
     @classmethod
     def oasis_500m(cls, **changes: Any) -> "OasisConfig":
