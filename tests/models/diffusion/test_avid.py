@@ -21,7 +21,7 @@ from wmcomponents.training import Trainer
 IMAGE = Composite(pixels=Bounded(0, 255, (6, 6, 2), dtype=torch.uint8))
 UNET = FilmUNetConfig(dim=4, multiples=(1, 2), heads=1, head_dim=4)
 SIZES = {"context": 2, "frames": 3, "base": UNET, "adapter": UNET, "steps": 3, "reward_end": None}
-PLAIN = AVIDConfig.tiny(**SIZES, levels=50)
+PLAIN = AVIDConfig.tiny(**SIZES, levels=50, target="v")
 
 
 class Halved(torch.nn.Module):
