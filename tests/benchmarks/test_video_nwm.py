@@ -1,6 +1,7 @@
 """The benchmark of planning in a Navigation World Model: its rivals and its distance; nothing is fitted here."""
 
 import numpy as np
+import pytest
 import torch
 from tensordict import TensorDict
 
@@ -35,3 +36,19 @@ def test_the_page_tells_what_was_reached():
     one = {"name": "lines", "seed": 0, "rate": 0.5, "interval": [0.3, 0.7], "mean_length_reached": None}
     facts = {"runs": [{**one, "playing_cpu_seconds": 3.0}], "command": "it", "torch": "2"}
     assert "| NWM, straight lines (the paper's planner) | 0 | 50% | 30% to 70% |  | 3 |" in video_nwm.page(facts)
+
+
+@pytest.mark.parametrize(
+    "planned, straight, says",
+    [
+        ((0.9, [0.8, 0.95]), (0.4, [0.3, 0.5]), "the intervals do not overlap"),
+        ((0.5, [0.4, 0.6]), (0.4, [0.3, 0.5]), "but the intervals overlap"),
+        ((0.2, [0.1, 0.3]), (0.4, [0.3, 0.5]), "no more than going straight"),
+        ((0.1, [0.0, 0.2]), (0.4, [0.3, 0.5]), "does not navigate"),
+    ],
+)
+def test_the_page_says_no_more_than_the_numbers(planned, straight, says):
+    found = {"sequences": planned, "straight": straight, "random": (0.1, [0.0, 0.2])}
+    runs = {name: {"name": name, "rate": rate, "interval": interval} for name, (rate, interval) in found.items()}
+    assert says in video_nwm.verdict(runs)
+    assert video_nwm.verdict({"random": runs["random"]}) == "No plan was played."
