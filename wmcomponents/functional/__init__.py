@@ -62,7 +62,6 @@ from wmcomponents.functional.diffusion.targets import VelocityTarget as Velocity
 from wmcomponents.functional.diffusion.targets import VTarget as VTarget
 from wmcomponents.functional.diffusion.targets import denoised as denoised
 from wmcomponents.functional.diffusion.targets import target_named as target_named
-from wmcomponents.functional.diffusion.targets import target_on_levels as target_on_levels
 from wmcomponents.functional.diffusion.weights import SignalToNoise as SignalToNoise
 from wmcomponents.functional.diffusion.weights import clipped_snr as clipped_snr
 from wmcomponents.functional.diffusion.weights import fused_snr as fused_snr

@@ -15,7 +15,8 @@ from wmcomponents.training import Trainer
 
 IMAGE = Composite(pixels=Bounded(0, 255, (6, 6, 2), dtype=torch.uint8))
 UNET = FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4)
-PLAIN = CausVidConfig.tiny(frames=4, unet=UNET, reward_end=None, solver_steps=8, teacher_steps=2, ode_steps=1)
+SIZES = {"frames": 4, "unet": UNET, "reward_end": None, "solver_steps": 8, "teacher_steps": 2, "ode_steps": 1}
+PLAIN = CausVidConfig.tiny(**SIZES, target="velocity")
 REWARDED = PLAIN.vary(reward_end=RewardEndConfig(hidden=8, **DIAMOND_LEVELS))
 
 
@@ -90,6 +91,23 @@ def test_guidance_leads_away_from_where_no_action_is_known():
     blind = net.teacher_velocity(noisy, time, torch.zeros_like(led))
     torch.testing.assert_close(net.teacher_velocity(noisy, time, led, 4.5), blind + 4.5 * (plain - blind))
     assert torch.equal(net.teacher_velocity(noisy, time, led, 1.0), plain)
+
+
+@torch.no_grad()
+def test_networks_may_predict_the_frame_from_which_the_velocity_is_told():
+    net = model(CausVidConfig.tiny(**SIZES))
+    noisy, led = normal(1, 4, 2, 6, 6), torch.eye(3)[[0, 1, 2, 0]][None]
+    for time, divisor in ((0.5, 0.5), (0.01, 0.05)):
+        at = torch.full((1, 1), time)
+        frame = net.teacher.compute(noisy, 1000 * at.expand(1, 4), led)
+        torch.testing.assert_close(net.teacher_velocity(noisy, at, led), (noisy - frame) / divisor)
+    net.objective().begin_student()
+    net.objective().begin_critic()
+    half = torch.full((1, 1), 0.5)
+    velocity = net.teacher_velocity(noisy, half, led)
+    torch.testing.assert_close(net.critic_velocity(noisy, half, led), velocity)
+    alone = net.student_guess(noisy, torch.full((1, 4), 0.5), led)[:, -1]  # of the last frame, which sees all
+    assert alone.isfinite().all() and not torch.equal(alone, noisy[:, -1])
 
 
 # -- the dream -----------------------------------------------------------------------------------------------------
@@ -267,6 +285,7 @@ def test_all_stages_are_one_resumable_call(tmp_path):
     "changes, message",
     [
         ({"frames": 1}, "at least 2 frames"),
+        ({"target": "noise"}, "one of 'velocity', 'clean'; got 'noise'"),
         ({"block": 0}, "a block has at least one frame"),
         ({"trained_steps": 0}, "between 1 and 0 steps"),
         ({"trained_steps": 2}, "between 1 and 2 steps"),

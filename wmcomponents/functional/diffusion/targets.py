@@ -1,7 +1,7 @@
 """What a denoising network says, and what that means: noise, data, v, or the velocity of a flow."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -162,8 +162,6 @@ TargetName = Literal["noise", "clean", "v", "velocity", "reversed_velocity"]
 LevelTargetName = Literal["noise", "clean", "v"]
 """Of those, the targets of a variance-preserving process of levels."""
 
-ON_LEVELS: tuple[LevelTargetName, ...] = get_args(LevelTargetName)
-
 TARGETS: dict[TargetName, Callable[[], PredictionTarget]] = {
     "noise": NoiseTarget,
     "clean": CleanTarget,
@@ -182,24 +180,6 @@ def target_named(name: str) -> PredictionTarget:
     if name not in TARGETS:
         raise ValueError(f"a network predicts one of {', '.join(map(repr, TARGETS))}; got {name!r}.")
     return TARGETS[name]()
-
-
-def target_on_levels(name: str) -> PredictionTarget:
-    """The target of a name for a variance-preserving process of levels, on which no flow is.
-
-    Args:
-        name: ``"noise"``, ``"clean"`` or ``"v"``.
-
-    Raises:
-        ValueError: if there is none of that name, or it is a flow's velocity.
-    """
-    target = target_named(name)
-    if name not in ON_LEVELS:
-        raise ValueError(
-            f"the target {name!r} belongs to a rectified flow: on levels of noise a network predicts one of "
-            f"{', '.join(map(repr, ON_LEVELS))}."
-        )
-    return target
 
 
 def noise_besides(clean: Tensor, noisy: Tensor, level: AlphaSigma) -> Tensor:

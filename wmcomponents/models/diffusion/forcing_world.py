@@ -19,7 +19,7 @@ from wmcomponents.functional import (
 )
 from wmcomponents.functional.diffusion.context import CONTEXTS, ContextName
 from wmcomponents.functional.diffusion.scheduling import SCHEDULES, ScheduleName, pyramid_schedule, trapezoid_schedule
-from wmcomponents.functional.diffusion.targets import Denoised, LevelTargetName, PredictionTarget, target_on_levels
+from wmcomponents.functional.diffusion.targets import Denoised, LevelTargetName, PredictionTarget, target_named
 from wmcomponents.models.diffusion.film_world import FilmDiffusionWorld, FilmPast
 from wmcomponents.nn import DiffusionProcess, ForcingSampler
 from wmcomponents.nn.space_time.branches import PastFrames
@@ -126,7 +126,7 @@ class ForcingWorld(FilmDiffusionWorld[ForcingSamplingConfig]):
             ValueError: if steps or levels do not fit each other, or a name is unknown.
         """
         self.process = process_of(process)
-        self.target = target_on_levels(process.target)
+        self.target = target_named(process.target)
         self.settle_sampling(sampling)
 
     def make_sampler(self, sampling: ForcingSamplingConfig) -> None:

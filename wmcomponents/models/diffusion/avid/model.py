@@ -10,7 +10,7 @@ from wmcomponents.codecs import ActionVector
 from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.denoisers import AddedMixture, FilmUNet, MaskedMixture, OutputAdapter
 from wmcomponents.functional import AncestralSampler, DDIMSampler, SamplingStep, denoised, levels_from_clean
-from wmcomponents.functional.diffusion.targets import Denoised, PredictionTarget, target_on_levels
+from wmcomponents.functional.diffusion.targets import Denoised, PredictionTarget, target_named
 from wmcomponents.functional.edm import from_bytes, to_bytes
 from wmcomponents.functional.film_window import newest
 from wmcomponents.heads import RewardEndHead
@@ -109,7 +109,7 @@ class AVID(FilmDiffusionWorld[AVIDSamplingConfig]):
         self.context = net.context
         self.base = self._base_of(config, base)
         self.adapter = self._adapter_of(config, action)
-        self.process, self.target = process_of(net.process), target_on_levels(net.process.target)
+        self.process, self.target = process_of(net.process), target_named(net.process.target)
         self.settle_sampling(net.sampling)
 
     def _base_of(self, config: AVIDConfig, given: nn.Module | None) -> ContextVideoModel | GivenVideoModel:

@@ -1,7 +1,7 @@
 """Sizes of a CausVid world, and the numbers of its training."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from wmcomponents.models.diffusion.diamond.config import RewardEndConfig
 from wmcomponents.models.diffusion.diffusion_forcing.config import FilmUNetConfig
@@ -29,6 +29,8 @@ class CausVidNetworkConfig:
         block: frames that the student denoises together, each of which sees the others.
         unet: sizes of teacher, student and critic.
         trained_steps: S, steps that the student is trained for.
+        target: what the networks predict: the flow's ``"velocity"`` as published, or ``"clean"``, the frame, from which
+            the velocity is told.
         sampling: how frames are drawn; ``model.sampling`` may be set later.
         reward_end: sizes of the model of reward and termination, which the paper's does not have; ``None`` for none.
     """
@@ -37,6 +39,7 @@ class CausVidNetworkConfig:
     block: int = 3
     unet: FilmUNetConfig = field(default_factory=FilmUNetConfig)
     trained_steps: int = 4
+    target: Literal["velocity", "clean"] = "velocity"
     sampling: CausVidSamplingConfig = field(default_factory=CausVidSamplingConfig)
     reward_end: RewardEndConfig | None = None
 
@@ -98,11 +101,15 @@ class CausVidConfig(ModelConfig):
 
     @classmethod
     def tiny(cls, **changes: Any) -> "CausVidConfig":
-        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours."""
+        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours.
+
+        It predicts the frame, which is learned in far fewer updates than the velocity.
+        """
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {
             "frames": 8,
             "block": 1,
+            "target": "clean",
             "unet": FilmUNetConfig(dim=16, multiples=(1, 2), heads=2, head_dim=16),
             "reward_end": RewardEndConfig(hidden=64, cond=32, channels=(8, 16), **levels),
         }

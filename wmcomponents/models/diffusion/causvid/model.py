@@ -11,12 +11,14 @@ from wmcomponents.codecs.image_spec import image_of
 from wmcomponents.denoisers import FilmUNet
 from wmcomponents.functional import (
     AlphaSigma,
+    CleanTarget,
     EulerFlowSampler,
     FewStepSampler,
     VelocityTarget,
     classifier_free,
     few_step_times,
 )
+from wmcomponents.functional.broadcast import aligned
 from wmcomponents.functional.edm import from_bytes, to_bytes
 from wmcomponents.heads import RewardEndHead
 from wmcomponents.models.diffusion.causvid.config import CausVidConfig, CausVidSamplingConfig
@@ -25,6 +27,12 @@ from wmcomponents.models.diffusion.film_world import FilmDiffusionWorld, FilmPas
 
 LEVELS = 1000.0
 """What a network is told in place of the time 1; time 0 is clean."""
+
+TARGETS = {"velocity": VelocityTarget, "clean": CleanTarget}
+"""What networks predict, by the names in configs."""
+
+EARLIEST = 0.05
+"""Time below which a velocity is not told from a guess of the frame: the error of the guess is divided by the time."""
 
 
 class CausVid(FilmDiffusionWorld[CausVidSamplingConfig]):
@@ -88,7 +96,7 @@ class CausVid(FilmDiffusionWorld[CausVidSamplingConfig]):
             shape=shape,
             reward_end=reward_end,
         )
-        self.config, self.target = config, VelocityTarget()
+        self.config, self.target = config, TARGETS[net.target]()
         u = net.unet
         sizes = (shape, action, u.dim, u.multiples, u.heads, u.head_dim)
         self.teacher = FilmUNet(*sizes, frames=net.frames, is_causal=False)
@@ -163,7 +171,8 @@ class CausVid(FilmDiffusionWorld[CausVidSamplingConfig]):
             time: of the flow, ``[N, 1]``.
             led: ``[N, T, A]``.
         """
-        return self.critic.compute(noisy, LEVELS * time.expand(noisy.shape[:2]), led)
+        said = self.critic.compute(noisy, LEVELS * time.expand(noisy.shape[:2]), led)
+        return self._velocity(said, noisy, time)
 
     def teacher_velocity(self, noisy: Tensor, time: Tensor, led: Tensor, guidance: float = 1.0) -> Tensor:
         """Where the flow of the data leads, as the teacher says.
@@ -175,10 +184,17 @@ class CausVid(FilmDiffusionWorld[CausVidSamplingConfig]):
             guidance: scale of the guidance by actions, away from where none are known; 1 for none.
         """
         level = LEVELS * time.expand(noisy.shape[:2])
-        said = self.teacher.compute(noisy, level, led)
+        known = self._velocity(self.teacher.compute(noisy, level, led), noisy, time)
         if guidance == 1.0:
+            return known
+        blind = self._velocity(self.teacher.compute(noisy, level, torch.zeros_like(led)), noisy, time)
+        return classifier_free(known, blind, guidance)
+
+    def _velocity(self, said: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Where the flow leads, of what a network says of whole films at times ``[N, 1]``."""
+        if isinstance(self.target, VelocityTarget):
             return said
-        return classifier_free(said, self.teacher.compute(noisy, level, torch.zeros_like(led)), guidance)
+        return (noisy - said) / aligned(time.clamp_min(EARLIEST), noisy)
 
     def teacher_trajectory(self, led: Tensor, noise: Tensor, steps: int = 48, guidance: float = 1.0) -> list[Tensor]:
         """Whole films by the teacher's ODE, from noise to data: ``steps + 1`` of ``[N, T, C, H, W]``.

@@ -21,7 +21,7 @@ from wmcomponents.functional import (
     levels_from_clean,
     linear_betas,
     spaced_levels,
-    target_on_levels,
+    target_named,
 )
 from wmcomponents.functional.film_window import put_at
 from wmcomponents.heads import RewardEndHead
@@ -125,7 +125,7 @@ class NWM(FilmDiffusionWorld[NWMSamplingConfig]):
             action=partial(DisplacementEmbedding, numbers=numbers),
             positions=t.positions,
         )
-        self.process, self.target = DiffusionProcess(linear_betas(net.levels)), target_on_levels(net.target)
+        self.process, self.target = DiffusionProcess(linear_betas(net.levels)), target_named(net.target)
         self.settle_sampling(net.sampling)
 
     @property
