@@ -36,7 +36,7 @@ IMAGE_SIZE, MOVES = 16, 4
 STEPS, EPISODE, REPEAT, DOOR_STARTS = 64_000, 12, 0.3, 0.5
 """Random walks: long ones that keep their moves stand at walls most of the time."""
 
-BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 64, 4, 200, 11_000, 2e-3
+BATCH, LENGTH, AUTOENCODER, UPDATES, LR = 64, 2, 450, 11_000, 2e-3
 EPISODES, ROWS, MAX_STEPS = 50, 25, 50
 HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
 """Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
