@@ -190,8 +190,8 @@ def page(facts: dict[str, Any]) -> str:
         "the frame's latent, and its positions begin as sines: of the noise, and from positions that begin at random,",
         f"it learns far later where the dot goes. Frames are drawn in {SIZES['sampling'].steps} steps of DDIM. Plans",
         "are judged by the mean squared difference of blurred latents, what is dreamt and the goal's: of sequences the",
-        f"sum along {HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} actions",
-        "of each are executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
+        f"sum along {HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} of the",
+        "actions are executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
         "show them.",
         "",
     ]
