@@ -82,17 +82,19 @@ def cooling(step: int) -> float:
 
 
 def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
-    """A world, fitted or gone on with, and what that took."""
+    """A world, fitted or gone on with, and what that took, which is kept beside it."""
     env = make_env(ENV, image_size=IMAGE_SIZE, action_repeat=MOVES)
     cpu, wall = time.process_time(), time.perf_counter()
     torch.manual_seed(seed)
     model = NWM(NWMConfig.tiny(**SIZES), env.observation_spec, env.action_spec)
     options: Any = {"out": RUNS / f"nwm-{seed}", "lr": LR, "seed": seed, "progress": False}
     trainer = Trainer(model, steps_of_random_walks(), schedule=cooling, **options)
-    begun = trainer.steps
-    trainer.train(UPDATES)
-    took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
-    return model.eval(), {**took, "parameters": sum(p.numel() for p in model.parameters())}
+    begun, file = trainer.steps, RUNS / f"nwm-{seed}" / "fit.json"
+    if begun < UPDATES or not file.is_file():
+        trainer.train(UPDATES)
+        took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall, "timed_from": begun}
+        file.write_text(json.dumps({**took, "parameters": sum(p.numel() for p in model.parameters())}) + "\n")
+    return model.eval(), json.loads(file.read_text())
 
 
 def blurred_difference(seen: Tensor, goal: Tensor) -> Tensor:
