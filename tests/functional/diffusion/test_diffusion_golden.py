@@ -82,9 +82,12 @@ def test_scheduling_matrices_are_diffusion_forcings():
     assert full_sequence_schedule(4, 5).equal(tensors["out/full_sequence_h4_S5"])
 
 
-def test_the_trapezoids_second_half_is_diffusion_forcings_one_column_further_out():
+def test_the_trapezoid_is_diffusion_forcings_where_asked_for_and_else_its_halves_mirror_each_other():
     _, tensors = load("df_scheduling_matrices")
     theirs, ours = tensors["out/trapezoid_h4_S5_u1"], trapezoid_schedule(4, 5)
+    assert trapezoid_schedule(4, 5, as_published=True).equal(theirs)
+    odd = trapezoid_schedule(5, 2, as_published=True)
+    assert odd[0].tolist() == [2, 2, 2, 2, 2] and odd[1].tolist() == [1, 2, 2, 2, 2] and odd.shape == (5, 5)
     assert theirs[:, :2].equal(ours[:, :2])
     assert theirs[:, 3].equal(ours[:, 2])  # theirs is column -1, and -0 is the first again
     assert not theirs[:, 2].any() and ours[:, 3].equal(ours[:, 0])

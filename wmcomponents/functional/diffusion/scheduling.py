@@ -52,7 +52,9 @@ def autoregressive_schedule(frames: int, steps: int) -> Int[Tensor, "rounds fram
     return pyramid_schedule(frames, steps, float(steps))
 
 
-def trapezoid_schedule(frames: int, steps: int, uncertainty: float = 1.0) -> Int[Tensor, "rounds frames"]:
+def trapezoid_schedule(
+    frames: int, steps: int, uncertainty: float = 1.0, *, as_published: bool = False
+) -> Int[Tensor, "rounds frames"]:
     """Both ends first, the middle last: for films of which the end is known too.
 
     The official code counts the columns of the second half one too far, so that an even number of frames has one that
@@ -62,6 +64,8 @@ def trapezoid_schedule(frames: int, steps: int, uncertainty: float = 1.0) -> Int
         frames: H.
         steps: S, of each frame.
         uncertainty: how many rounds a frame is behind its neighbour on the outer side.
+        as_published: count the columns of the second half, and the rounds, as the official code does: of an even number
+            of frames one is then clean from the start, and below an uncertainty of 1 the last row may be noisy still.
 
     Reference: Chen et al., Diffusion Forcing (2024); github.com/buoyancy99/diffusion-forcing.
 
@@ -71,6 +75,10 @@ def trapezoid_schedule(frames: int, steps: int, uncertainty: float = 1.0) -> Int
     """
     _check(frames, steps, uncertainty)
     place = torch.arange(frames)
+    if as_published:
+        late = (torch.minimum(place, frames - place).double() * uncertainty).long()
+        rows = _rows(late, steps, steps + int((frames + 1) // 2 * uncertainty))
+        return rows if frames % 2 else rows.index_fill(1, torch.tensor([frames // 2]), 0)
     late = (torch.minimum(place, frames - 1 - place).double() * uncertainty).long()
     return _rows(late, steps, steps + int(late.max()) + 1)
 
