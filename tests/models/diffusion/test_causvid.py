@@ -16,7 +16,7 @@ from wmcomponents.training import Trainer
 IMAGE = Composite(pixels=Bounded(0, 255, (6, 6, 2), dtype=torch.uint8))
 UNET = FilmUNetConfig(dim=4, multiples=(1,), heads=1, head_dim=4)
 SIZES = {"frames": 4, "unet": UNET, "reward_end": None, "solver_steps": 8, "teacher_steps": 2, "ode_steps": 1}
-PLAIN = CausVidConfig.tiny(**SIZES, target="velocity")
+PLAIN = CausVidConfig.tiny(**SIZES)
 REWARDED = PLAIN.vary(reward_end=RewardEndConfig(hidden=8, **DIAMOND_LEVELS))
 
 
@@ -95,7 +95,7 @@ def test_guidance_leads_away_from_where_no_action_is_known():
 
 @torch.no_grad()
 def test_networks_may_predict_the_frame_from_which_the_velocity_is_told():
-    net = model(CausVidConfig.tiny(**SIZES))
+    net = model(PLAIN.vary(target="clean"))
     noisy, led = normal(1, 4, 2, 6, 6), torch.eye(3)[[0, 1, 2, 0]][None]
     for time, divisor in ((0.5, 0.5), (0.01, 0.05)):
         at = torch.full((1, 1), time)

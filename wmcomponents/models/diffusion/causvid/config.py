@@ -101,15 +101,11 @@ class CausVidConfig(ModelConfig):
 
     @classmethod
     def tiny(cls, **changes: Any) -> "CausVidConfig":
-        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours.
-
-        It predicts the frame, which is learned in far fewer updates than the velocity.
-        """
+        """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours."""
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {
             "frames": 8,
             "block": 1,
-            "target": "clean",
             "unet": FilmUNetConfig(dim=16, multiples=(1, 2), heads=2, head_dim=16),
             "reward_end": RewardEndConfig(hidden=64, cond=32, channels=(8, 16), **levels),
         }
