@@ -6,6 +6,7 @@ where they were) and writes ``docs/benchmarks/video_nwm.json`` and ``video_nwm.m
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from wmcomponents.evaluation import evaluate_goals
 from wmcomponents.functional import Cosine
 from wmcomponents.models import NWM, CDiTConfig, ConvAutoencoderConfig, NWMConfig, NWMSamplingConfig
 from wmcomponents.training import Trainer
+from wmcomponents.world_model import State
 
 ENV, SIDE = "wmcomponents/TwoRooms-v0", 64
 OUT, RUNS = Path("docs/benchmarks"), Path("runs/video_nwm")
@@ -41,9 +43,11 @@ EPISODES, ROWS, MAX_STEPS = 50, 25, 50
 HORIZON, CANDIDATES, EXECUTED = 8, 64, 4
 """Actions of a plan, how many sequences are tried, and how many actions of a plan are executed."""
 
-LATENT, BLUR = (4, 8, 8), 5
-"""Shape of a latent, and side of the square over which it is averaged, twice, before two are compared: what is near is
-alike then."""
+PLANNING = NWMSamplingConfig("ddim", 1)
+"""How frames of plans are drawn."""
+
+BLUR = 9
+"""Side of the square over which a picture is averaged, twice, before two are compared: what is near is alike then."""
 
 SIZES: dict[str, Any] = {
     "context": 1,
@@ -98,8 +102,9 @@ def fitted(seed: int) -> tuple[NWM, dict[str, Any]]:
 
 
 def blurred_difference(seen: Tensor, goal: Tensor) -> Tensor:
-    """Mean squared difference of blurred latents, flat ``[*B, F]``, ``[*B, 1]``: smaller the nearer two dots are."""
-    apart = (seen - goal).reshape(-1, *LATENT)
+    """Mean squared difference of blurred pictures, flat ``[*B, F]``, ``[*B, 1]``: smaller the nearer two dots are."""
+    side = math.isqrt(seen.shape[-1] // 3)
+    apart = (seen - goal).reshape(-1, side, side, 3).movedim(-1, 1)
     for _ in range(2):
         apart = F.avg_pool2d(apart, BLUR, 1, BLUR // 2)
     return apart.square().flatten(1).mean(1).reshape(*seen.shape[:-1], 1)
@@ -107,7 +112,12 @@ def blurred_difference(seen: Tensor, goal: Tensor) -> Tensor:
 
 def planner(model: NWM, kind: str) -> PlanningAgent:
     """Plans towards the picture of the goal, half of each executed."""
-    reward = GoalReward(model, terms=[GoalTerm(model.features, blurred_difference)])
+
+    def seen(state: State) -> Tensor:
+        return model.decode(state)["pixels"].float().flatten(-3) / 255.0
+
+    model.sampling = PLANNING
+    reward = GoalReward(model, terms=[GoalTerm(seen, blurred_difference)])
     goals = GoalWorldModel(model, reward)
     if kind == "lines":
         evenly = {"mean": (0.0, 0.0), "std": (0.6, 0.6), "repeats": 1}
@@ -190,8 +200,8 @@ def page(facts: dict[str, Any]) -> str:
         f"then {UPDATES - AUTOENCODER:,} of the network, of {BATCH} pairs of frames at most {SIZES['reach']} actions",
         f"apart. The network looks at {SIZES['context']} frame, since nothing in these rooms has a speed; it predicts",
         "the frame's latent, and its positions begin as sines: of the noise, and from positions that begin at random,",
-        f"it learns far later where the dot goes. Frames are drawn in {SIZES['sampling'].steps} steps of DDIM. Plans",
-        "are judged by the mean squared difference of blurred latents, what is dreamt and the goal's: of sequences the",
+        f"it learns far later where the dot goes. In plans a frame is drawn in {PLANNING.steps} step of DDIM. They",
+        "are judged by the mean squared difference of blurred pictures, what is dreamt and the goal's: of sequences the",
         f"sum along {HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} of the",
         "actions are executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
         "show them.",
