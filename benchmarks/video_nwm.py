@@ -200,11 +200,11 @@ def page(facts: dict[str, Any]) -> str:
         f"then {UPDATES - AUTOENCODER:,} of the network, of {BATCH} pairs of frames at most {SIZES['reach']} actions",
         f"apart. The network looks at {SIZES['context']} frame, since nothing in these rooms has a speed; it predicts",
         "the frame's latent, and its positions begin as sines: of the noise, and from positions that begin at random,",
-        f"it learns far later where the dot goes. In plans a frame is drawn in {PLANNING.steps} step of DDIM. They",
-        "are judged by the mean squared difference of blurred pictures, what is dreamt and the goal's: of sequences the",
-        f"sum along {HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end. {EXECUTED} of the",
-        "actions are executed. Straight towards the goal: the longest move from the dot to the goal's dot, as pictures",
-        "show them.",
+        f"it learns far later where the dot goes. In plans a frame is drawn in {PLANNING.steps} step of DDIM. Plans",
+        "are judged by the mean squared difference of blurred pictures, what is dreamt and the goal's, both decoded:",
+        f"of sequences the sum along {HORIZON} actions, and the best of {CANDIDATES} is taken; of lines at their end.",
+        f"{EXECUTED} of the actions are executed. Straight towards the goal: the longest move from the dot to the",
+        "goal's dot, as pictures show them.",
         "",
     ]
     return "\n".join(lines)
