@@ -35,12 +35,12 @@ INTRODUCTION = f"""\
 
 What worlds of video diffusion make of a game in at most 40 minutes of one CPU thread, in small presets and from
 {REAL_STEPS:,} real steps at random; beside them DIAMOND, which was given the same data. On MinAtar Diffusion Forcing
-and Oasis predict the frame, not v as published: that alone makes paddles and balls out of smears
-([below](#what-the-network-predicts)). Diffusion Forcing is then about as good as DIAMOND there, in four times its CPU
-time: its dream in the film follows reality for 25 steps, points and all; one step of sampling is enough. Oasis, in
-latents, follows it for 11. CausVid, which predicts the velocity, as published, has not learned much by then; its
-student draws a frame in a thirtieth of its teacher's time and no worse. In Pong Diffusion Forcing comes nearest to
-DIAMOND: the paddle goes where it is sent, and no ball is dreamt.
+and Oasis predict the frame, not v as published: in Diffusion Forcing that alone makes paddles and balls out of smears
+([below](#what-the-network-predicts)). It is then about as good as DIAMOND there, in nearly four times its CPU time: its
+dream in the film follows reality for 25 steps, points and all; one step of sampling is enough. Oasis, in latents,
+follows it for 11. CausVid, which predicts the velocity, as published, has not learned much by then; its student draws
+a frame in a thirtieth of its teacher's time and no worse. In Pong Diffusion Forcing comes nearest to DIAMOND: the
+paddle goes where it is sent, and no ball is dreamt.
 
 {figure("video", "Squared error of what moves, by the CPU time of a dreamt frame")}
 

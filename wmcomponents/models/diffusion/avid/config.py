@@ -91,7 +91,7 @@ class AVIDConfig(ModelConfig):
     def tiny(cls, **changes: Any) -> "AVIDConfig":
         """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours.
 
-        It predicts the frame, as the other small worlds of films do.
+        It predicts the frame in place of the noise, as other small worlds of films do.
         """
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {

@@ -103,7 +103,7 @@ class OasisConfig(ModelConfig):
     def tiny(cls, **changes: Any) -> "OasisConfig":
         """For images of 10 to 32 pixels a side on a CPU, with reward and end: minutes, not hours.
 
-        It predicts the frame's latent, which is learned in far fewer updates than v.
+        It predicts the frame's latent in place of v, as the other small worlds of films do.
         """
         levels = {"depths": (1, 1), "attends": (False, False)}
         sizes = {
